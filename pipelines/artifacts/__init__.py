@@ -1,0 +1,1 @@
+"""Versioned Zarr artifacts: schema, workspace, staging and publishing, verified reading."""

@@ -1,0 +1,76 @@
+"""How arrays of artifacts are laid out: one chunk a shard of rows, plain or compressed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import zarr
+    from zarr.core.array_spec import ArrayConfigParams
+
+# A chunk of zeros is data like any other: without its file a lost chunk could not be told from
+# it, and a mapping reader would have nothing to map.
+_KEEP_ZEROS: ArrayConfigParams = {"write_empty_chunks": True}
+
+
+def create_rows(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    *,
+    chunk_rows: int,
+    mapped: bool = False,
+) -> zarr.Array[Any]:
+    """Create an array that is written chunk by chunk along its first axis.
+
+    Args:
+        group: Where.
+        name: The array's name.
+        shape: Full shape; the first axis is rows.
+        dtype: NumPy dtype.
+        chunk_rows: Rows of a chunk; a chunk is one file, written once by one process.
+        mapped: Store raw little-endian rows, so that a reader may map the file; else Zarr's
+            default compression (zstd).
+    """
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(max(1, min(chunk_rows, shape[0] or 1)), *(max(1, n) for n in shape[1:])),
+        dtype=dtype,
+        compressors=None if mapped else "auto",
+        fill_value=0,
+        overwrite=True,
+        config=_KEEP_ZEROS,
+    )
+
+
+def open_rows(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Open an array made by `create_rows` to write further chunks of it."""
+    array = group[name]
+    if not isinstance(array, _array_type()):
+        raise KeyError(f"{group.path}/{name} is not an array")
+    return array.with_config(_KEEP_ZEROS)
+
+
+def _array_type() -> type[zarr.Array[Any]]:
+    import zarr
+
+    return zarr.Array
+
+
+def write_array(
+    group: zarr.Group, name: str, values: np.ndarray[Any, Any], *, mapped: bool = False
+) -> None:
+    """Write a whole array as one chunk."""
+    if values.ndim == 0:
+        array: zarr.Array[Any] = group.create_array(
+            name, shape=(), dtype=values.dtype, overwrite=True, config=_KEEP_ZEROS
+        )
+    else:
+        array = create_rows(
+            group, name, values.shape, values.dtype, chunk_rows=len(values), mapped=mapped
+        )
+    if values.size:
+        array[...] = values

@@ -1,0 +1,179 @@
+"""What a manifest says, and how old manifests are brought up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.artifacts.files import canonical_json
+from pipelines.errors import ArtifactCorruptError, ArtifactSchemaError
+
+MANIFEST = "manifest.json"
+DATA = "data.zarr"
+
+SCHEMA_VERSIONS: dict[str, int] = {
+    "demonstrators": 1,
+    "histories": 1,
+    "datasets": 1,
+    "checkpoints": 1,
+    "rollouts": 1,
+}
+"""The kinds of artifacts and the schema version this release writes for each."""
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+UPGRADES: dict[tuple[str, int], Upgrade] = {}
+"""Pure functions from the manifest of (kind, version) to that of (kind, version + 1)."""
+
+_NOT_CONTENT = {"created_at", "git_revision", "packages", "version", "name", "digest", "checksum"}
+
+
+class FileEntry(BaseModel):
+    """Size and hash of one file; logs hold timings and do not count for the content's digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    log: bool = False
+
+
+class Parent(BaseModel):
+    """An artifact this one was made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    name: str
+    version: int
+    digest: str
+
+
+class Manifest(BaseModel):
+    """The content of ``manifest.json``; written last, so its presence means complete.
+
+    Attributes:
+        config: Fully resolved configuration of the stage that wrote the artifact.
+        seeds: Base seeds by purpose.
+        parents: Artifacts it was made from, pinned by digest.
+        files: Every other file of the artifact by relative path.
+        fingerprints: Environment fingerprint of each task.
+        summary: What ``vintix artifacts show`` prints; small, JSON.
+        packages: Versions of the packages and simulators that took part.
+        digest: SHA-256 of the content: everything but name, version, time and machine, so that
+            two runs of one configuration on one machine have one digest.
+        checksum: SHA-256 of the whole manifest without this field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    schema_version: int = Field(ge=1)
+    name: str
+    version: int = Field(ge=1)
+    config: dict[str, Any]
+    seeds: dict[str, int]
+    parents: list[Parent]
+    files: dict[str, FileEntry]
+    fingerprints: dict[str, Any]
+    summary: dict[str, Any]
+    packages: dict[str, str]
+    git_revision: str | None
+    created_at: str
+    digest: str
+    checksum: str
+
+
+def config_digest(kind: str, config: Mapping[str, Any], parents: list[Parent]) -> str:
+    """Return what makes two runs the same work: kind, schema, configuration, parents' content."""
+    return _sha256(
+        {
+            "kind": kind,
+            "schema_version": SCHEMA_VERSIONS[kind],
+            "config": dict(config),
+            "parents": sorted(parent.digest for parent in parents),
+        }
+    )
+
+
+def seal(fields: dict[str, Any]) -> Manifest:
+    """Add digest and checksum to the fields of a manifest."""
+    content = {key: value for key, value in fields.items() if key not in _NOT_CONTENT}
+    content["files"] = {
+        path: entry for path, entry in content["files"].items() if not entry.get("log")
+    }
+    content["parents"] = sorted(parent["digest"] for parent in content["parents"])
+    sealed = {**fields, "digest": _sha256(content)}
+    return Manifest(**sealed, checksum=_sha256(sealed))
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """Return the bytes of ``manifest.json``."""
+    return canonical_json(manifest.model_dump(mode="json"))
+
+
+def parse_manifest(
+    data: bytes, where: object, upgrades: Mapping[tuple[str, int], Upgrade] = UPGRADES
+) -> Manifest:
+    """Read the bytes of a ``manifest.json``, of this schema version or an older one.
+
+    Args:
+        data: The file's bytes.
+        where: Its path, for messages.
+        upgrades: The upgrade functions by (kind, version).
+
+    Raises:
+        ArtifactCorruptError: The bytes are not what was written.
+        ArtifactSchemaError: A newer release wrote it, or its kind is unknown.
+    """
+    corrupt = ArtifactCorruptError(
+        "the manifest is damaged",
+        where=where,
+        expected="the bytes that were written when the artifact was published",
+        fix="restore the file from a copy, or make the artifact again with the stage's command",
+    )
+    try:
+        raw = json.loads(data)
+    except ValueError as error:
+        raise corrupt from error
+    if not isinstance(raw, dict) or canonical_json(raw) != data:
+        raise corrupt
+    checksum = raw.pop("checksum", None)
+    if checksum != _sha256(raw):
+        raise corrupt
+    kind, version = raw.get("kind"), raw.get("schema_version")
+    if kind not in SCHEMA_VERSIONS or not isinstance(version, int):
+        raise ArtifactSchemaError(
+            "not an artifact of this toolkit",
+            where=where,
+            expected=f"a kind among {', '.join(SCHEMA_VERSIONS)}",
+            found=f"kind {kind!r}, schema version {version!r}",
+        )
+    current = SCHEMA_VERSIONS[kind]
+    if version > current:
+        raise ArtifactSchemaError(
+            "the artifact was written by a newer release",
+            where=where,
+            expected=f"{kind} schema {current} or older",
+            found=f"schema {version}",
+            fix="pip install --upgrade vintix",
+        )
+    while version < current:
+        upgrade = upgrades.get((kind, version))
+        if upgrade is None:
+            raise ArtifactSchemaError(
+                "no way to read this schema version", where=where, found=f"{kind} {version}"
+            )
+        raw = {**upgrade(raw), "schema_version": version + 1}
+        version += 1
+    try:
+        return Manifest(**raw, checksum=checksum)
+    except ValidationError as error:
+        raise corrupt from error
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()

@@ -1,0 +1,156 @@
+"""What a domain is: tasks, environments driven in batches, and a fingerprint of each.
+
+A domain is a class with a no-argument constructor, found by the entry-point group
+``vintix.domains``; the paper's four are registered the same way as a user's own
+(docs/domains.md). A new domain implements `tasks` and `make_env`; everything else has a default.
+
+Shapes: B copies of an environment, O observation, A action.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import gymnasium
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipelines.policies.base import PolicyBuilder, PolicySpec
+    from pipelines.tasks.spec import TaskSpec
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OptionSpec:
+    """An option of a domain's environments, as given by ``--option name=value``.
+
+    Attributes:
+        name: Its name.
+        default: Its value where none is given.
+        help: One line.
+        choices: The allowed values; None for a free number.
+    """
+
+    name: str
+    default: str | float | None
+    help: str
+    choices: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """One step of B environments.
+
+    Attributes:
+        observation_BO: float32, the observation after the step, also where an episode ended.
+        reward_B: float64, unscaled.
+        terminated_B: bool, the episode ended for a reason of the task.
+        truncated_B: bool, the episode ended by its time limit.
+        success_B: bool, or None where the domain knows no success.
+    """
+
+    observation_BO: NDArray[np.float32]
+    reward_B: NDArray[np.float64]
+    terminated_B: NDArray[np.bool_]
+    truncated_B: NDArray[np.bool_]
+    success_B: NDArray[np.bool_] | None
+
+
+class BatchEnvironment(ABC):
+    """B independent copies of one task, stepped together.
+
+    There is no automatic reset: whoever drives the batch resets the copies whose episode ended
+    before the next step. What a copy does depends on its own seeds and actions alone, never on
+    the size of the batch or on its neighbours.
+
+    Attributes:
+        size: B.
+        observation_dim: O.
+        action_low_A: float32, lower bound of each action dimension.
+        action_high_A: float32, upper bound.
+    """
+
+    size: int
+    observation_dim: int
+    action_low_A: NDArray[np.float32]
+    action_high_A: NDArray[np.float32]
+
+    @abstractmethod
+    def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """Begin an episode in some copies.
+
+        Args:
+            indices: Which copies.
+            seeds: The seed of each one's episode, in [0, 2**31); the same seed, the same bytes.
+
+        Returns:
+            First observations (len(indices), O), float32.
+        """
+
+    @abstractmethod
+    def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
+        """Advance all copies by one step; actions (B, A) are within the bounds."""
+
+    def close(self) -> None:  # noqa: B027 - most batches hold nothing to give back
+        """Give back what the copies hold."""
+
+
+class Domain(ABC):
+    """A family of tasks that share a simulator.
+
+    Attributes:
+        name: As in ``--domain``.
+        packages: Distributions whose versions are recorded with every artifact of the domain.
+    """
+
+    name: str
+    packages: tuple[str, ...] = ()
+
+    @abstractmethod
+    def tasks(self) -> Sequence[TaskSpec]:
+        """Return the domain's tasks without their variations."""
+
+    @abstractmethod
+    def make_env(self, task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
+        """Make one task as a plain Gymnasium environment.
+
+        Args:
+            task: One of `tasks`, or a variation of one.
+            options: Values of all of `options`.
+
+        Raises:
+            MissingDependencyError: The simulator is not there.
+        """
+
+    def options(self) -> Sequence[OptionSpec]:
+        """Return the options of the domain's environments."""
+        return ()
+
+    def make_batch(
+        self, task: TaskSpec, size: int, options: Options, stream_seeds: Sequence[int]
+    ) -> BatchEnvironment:
+        """Make copies of a task to be stepped together.
+
+        Args:
+            task: One of `tasks`, or a variation of one.
+            size: How many copies.
+            options: Values of all of `options`.
+            stream_seeds: A seed for each copy that stays over its episodes, for what an option
+                fixes for a whole trajectory.
+        """
+        from pipelines.domains.loop import LoopBatch
+
+        return LoopBatch([self.make_env(task, options) for _ in range(size)])
+
+    def policies(self) -> Mapping[str, PolicyBuilder]:
+        """Return the domain's own kinds of policies by name."""
+        return {}
+
+    def demonstrator(self, task: TaskSpec) -> PolicySpec | None:
+        """Return an expert that needs no training, or None."""
+        return None

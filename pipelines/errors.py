@@ -1,0 +1,129 @@
+"""Errors that reach the user, each with the exit code of DESIGN's table.
+
+Every message answers four questions: what is wrong, where, what was expected against what was
+found, and which command puts it right.
+"""
+
+from __future__ import annotations
+
+
+class VintixError(Exception):
+    """Base of all expected errors.
+
+    Args:
+        message: What is wrong, in one sentence.
+        where: Path, task, step or option the error is about.
+        expected: What would have been right.
+        found: What was there instead.
+        fix: A command or action that puts it right.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        found: object = None,
+        fix: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = None if where is None else str(where)
+        self.expected = None if expected is None else str(expected)
+        self.found = None if found is None else str(found)
+        self.fix = fix
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        for label, text in (
+            ("where", self.where),
+            ("expected", self.expected),
+            ("found", self.found),
+            ("fix", self.fix),
+        ):
+            if text is not None:
+                lines.append(f"  {label}: {text}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the error as one JSON object, as printed under ``--json``."""
+        return {
+            "error": type(self).__name__,
+            "message": self.message,
+            "where": self.where,
+            "expected": self.expected,
+            "found": self.found,
+            "fix": self.fix,
+            "exit_code": self.exit_code,
+        }
+
+
+class UsageError(VintixError):
+    """Unknown option, task or domain, or a value out of range."""
+
+    exit_code = 2
+
+
+class ConfigError(VintixError):
+    """Bad configuration file, or a configuration that does not fit its artifacts."""
+
+    exit_code = 3
+
+
+class ArtifactError(VintixError):
+    """Base for artifacts that are missing, invalid or corrupt."""
+
+    exit_code = 4
+
+
+class ArtifactMissingError(ArtifactError):
+    """No published artifact answers to the reference."""
+
+
+class ArtifactCorruptError(ArtifactError):
+    """A file of an artifact does not have the bytes its manifest promises."""
+
+
+class ArtifactSchemaError(ArtifactError):
+    """The artifact was written by a newer schema, or is not an artifact."""
+
+
+class UnsafeContentError(ArtifactError):
+    """A foreign file would have to be unpickled to be read."""
+
+
+class StorageError(VintixError):
+    """Writing failed (disk full, I/O error); staged work is kept."""
+
+    exit_code = 1
+
+
+class MissingDependencyError(VintixError):
+    """A package, simulator or device is not there."""
+
+    exit_code = 5
+
+
+class LockedError(VintixError):
+    """Another process is writing under the same name."""
+
+    exit_code = 6
+
+
+class TasksFailedError(VintixError):
+    """Some tasks failed while the others were done and kept."""
+
+    exit_code = 7
+
+
+class InterruptedRunError(VintixError):
+    """The run was interrupted by a signal; durable work is kept and resumable."""
+
+    exit_code = 130
+
+    def __init__(self, message: str, *, signal_number: int = 2, **details: object) -> None:
+        super().__init__(message, **details)  # type: ignore[arg-type]
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,1 @@
+"""The Vintix action model: per-group encoders and heads around one causal ALiBi transformer."""

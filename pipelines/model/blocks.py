@@ -1,0 +1,96 @@
+"""Transformer block: attention and MLP with their norms and residual sums.
+
+A block does not know how attention is done. It hands queries, keys and values to a mixer, which is
+the attention backend in training and the cache at inference.
+
+Shapes: B batch, L sequence, D model, H heads, K head dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipelines.model.config import ModelConfig
+from pipelines.model.layers import NORM_EPS, Linear, make_norm
+
+#: From queries, keys and values (B, H, L, K) to the attention's output (B, H, L, K).
+Mixer = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class SelfAttention(nn.Module):
+    """Projections around the mixer, with optional LayerNorm on each head's queries and keys."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.in_proj = Linear(config.width, 3 * config.width, bias=config.bias)
+        self.out_proj = Linear(config.width, config.width, bias=config.bias)
+        # LayerNorm with bias whatever the norm of the residual stream is, as released.
+        self.q_norm = nn.LayerNorm(config.head_dim, eps=NORM_EPS) if config.qk_norm else None
+        self.k_norm = nn.LayerNorm(config.head_dim, eps=NORM_EPS) if config.qk_norm else None
+
+    def forward(self, x_BLD: Tensor, mixer: Mixer) -> Tensor:
+        """Return the attention's contribution (B, L, D) to the residual stream."""
+        batch, length, width = x_BLD.shape
+        qkv = self.in_proj(x_BLD).view(batch, length, 3, self.heads, width // self.heads)
+        q_BLHK, k_BLHK, v_BLHK = qkv.unbind(2)
+        if self.q_norm is not None and self.k_norm is not None:
+            # Under autocast the norms return float32 and the projections do not.
+            q_BLHK = self.q_norm(q_BLHK).to(v_BLHK.dtype)
+            k_BLHK = self.k_norm(k_BLHK).to(v_BLHK.dtype)
+        out_BHLK = mixer(q_BLHK.transpose(1, 2), k_BLHK.transpose(1, 2), v_BLHK.transpose(1, 2))
+        return self.out_proj(out_BHLK.transpose(1, 2).reshape(batch, length, width))
+
+
+class GptNeoxMLP(nn.Module):
+    """Linear, exact (erf) GELU, Linear."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.fc = Linear(config.width, config.feed_forward, bias=config.bias)
+        self.proj = Linear(config.feed_forward, config.width, bias=config.bias)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Map (B, L, D) to (B, L, D)."""
+        return self.proj(functional.gelu(self.fc(x_BLD)))
+
+
+class LlamaMLP(nn.Module):
+    """SiLU-gated Linear, Linear."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.fc_1 = Linear(config.width, config.feed_forward, bias=config.bias)
+        self.fc_2 = Linear(config.width, config.feed_forward, bias=config.bias)
+        self.proj = Linear(config.feed_forward, config.width, bias=config.bias)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Map (B, L, D) to (B, L, D)."""
+        return self.proj(functional.silu(self.fc_1(x_BLD)) * self.fc_2(x_BLD))
+
+
+class Block(nn.Module):
+    """Pre-norm block, sequential or parallel; dropout on the attention's output alone."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.parallel_residual = config.parallel_residual
+        self.norm1 = make_norm(config.norm, config.width)
+        self.norm2 = None if config.shared_attention_norm else make_norm(config.norm, config.width)
+        self.attention = SelfAttention(config)
+        self.mlp = LlamaMLP(config) if config.mlp == "llama" else GptNeoxMLP(config)
+        self.drop = nn.Dropout(config.residual_dropout)
+
+    def forward(self, x_BLD: Tensor, mixer: Mixer) -> Tensor:
+        """Return the residual stream (B, L, D) after the block."""
+        normed_BLD = self.norm1(x_BLD)
+        attended_BLD = self.drop(self.attention(normed_BLD, mixer))
+        if self.parallel_residual:
+            mlp_input = normed_BLD if self.norm2 is None else self.norm2(x_BLD)
+            return x_BLD + attended_BLD + self.mlp(mlp_input)
+        x_BLD = x_BLD + attended_BLD
+        # The configuration allows a shared norm with parallel residuals only.
+        return x_BLD + self.mlp(x_BLD if self.norm2 is None else self.norm2(x_BLD))

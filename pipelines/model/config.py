@@ -1,0 +1,152 @@
+"""The model's configuration: every choice that shapes its parameters or its arithmetic.
+
+Field names are ours; :mod:`pipelines.model.official` translates the names of the released code.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+
+from pipelines.errors import ConfigError
+
+#: Rows of the within-episode position table (the released code's `max_emb_episode_length`).
+EPISODE_POSITIONS = 10_000
+
+
+class GroupDims(BaseModel):
+    """Dimensions of one group: tasks that share observation and action channels (section 2.3.1).
+
+    Attributes:
+        observation_dim: Channels of an observation, at least 1.
+        action_dim: Channels of an action, at least 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    observation_dim: int = Field(ge=1)
+    action_dim: int = Field(ge=1)
+
+
+class ModelConfig(BaseModel):
+    """Architecture of a Vintix model (section 2.3.1 and Table 2 of the paper).
+
+    A value that is out of range or does not fit the others raises
+    :class:`~pipelines.errors.ConfigError`, not pydantic's own error.
+
+    Attributes:
+        groups: Dimensions of each group by name; the order is the order of the parameters. A name
+            is not empty and has no dot, since it becomes part of a parameter's name.
+        layers: Transformer blocks.
+        heads: Attention heads; must divide `width`.
+        width: Channels of a token; the sum of the three embeddings.
+        feed_forward: Hidden channels of a block's MLP.
+        action_embedding: Channels of a token that hold the previous action.
+        observation_embedding: Channels of a token that hold the observation.
+        reward_embedding: Channels of a token that hold the previous reward.
+        norm: Normalisation of the residual stream; the normalisation of queries and keys is
+            LayerNorm whatever this says, as in the released code.
+        mlp: `gpt_neox` (Linear, exact GELU, Linear) or `llama` (gated SiLU).
+        qk_norm: LayerNorm on each head's queries and keys.
+        bias: Biases in the linear layers of the blocks; encoders, heads and norms always have
+            theirs.
+        parallel_residual: Attention and MLP read the same residual stream and are added together.
+        shared_attention_norm: One norm for both; needs `parallel_residual`.
+        normalize_actions: Previous actions are normalised per task before the encoder and
+            predictions are un-normalised (`norm_acs` of the released code).
+        normalize_observations: Observations are to be normalised per task before the model.
+        inner_episode_position: Adds a learned embedding of the step within the episode.
+        attention_dropout: Dropout probability on attention weights, in [0, 1).
+        residual_dropout: Dropout probability on the attention's output, in [0, 1).
+        context: Training sequence length in steps, and the size of the cache at inference.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    groups: dict[str, GroupDims] = Field(min_length=1)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    width: int = Field(ge=1)
+    feed_forward: int = Field(ge=1)
+    action_embedding: int = Field(ge=1)
+    observation_embedding: int = Field(ge=1)
+    reward_embedding: int = Field(ge=1)
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    mlp: Literal["gpt_neox", "llama"] = "gpt_neox"
+    qk_norm: bool = True
+    bias: bool = True
+    parallel_residual: bool = False
+    shared_attention_norm: bool = False
+    normalize_actions: bool = False
+    normalize_observations: bool = True
+    inner_episode_position: bool = False
+    attention_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    residual_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    context: int = Field(ge=1)
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.heads
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            config = handler(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(
+                f"the model configuration is not valid: {first['msg']}",
+                where=f"model.{place}" if place else "model",
+                found=repr(first["input"]),
+                fix="correct the value, or start from a preset: tiny, small, base, paper",
+            ) from error
+        config._check_together()
+        return config
+
+    def _check_together(self) -> None:
+        embeddings = self.action_embedding + self.observation_embedding + self.reward_embedding
+        if embeddings != self.width:
+            raise ConfigError(
+                "the three embeddings of a token do not fill its width",
+                where="model.width",
+                expected=f"action + observation + reward embedding = {embeddings}",
+                found=self.width,
+                fix=f"set model.width={embeddings} or change an embedding",
+            )
+        if self.width % self.heads:
+            raise ConfigError(
+                "the width is not a multiple of the number of heads",
+                where="model.heads",
+                expected=f"a divisor of {self.width}",
+                found=self.heads,
+                fix="choose heads that divide the width",
+            )
+        if self.shared_attention_norm and not self.parallel_residual:
+            raise ConfigError(
+                "one norm can be shared by attention and MLP only if both read the same stream",
+                where="model.shared_attention_norm",
+                expected="parallel_residual = true",
+                found="parallel_residual = false",
+                fix="set model.parallel_residual=true",
+            )
+        for name in self.groups:
+            if not name or "." in name:
+                raise ConfigError(
+                    "a group's name is part of its parameters' names and cannot be empty or "
+                    "hold a dot",
+                    where="model.groups",
+                    expected="a name without dots",
+                    found=repr(name),
+                    fix="rename the group",
+                )

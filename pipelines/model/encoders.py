@@ -1,0 +1,101 @@
+"""From observations, previous actions and previous rewards to tokens.
+
+Each group has its own three encoders; the padding vectors are shared by all groups. A token is
+[observation | previous action | previous reward], the order of the released checkpoints.
+
+Shapes: B batch, L sequence, D model, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.model.batch import GroupBatch
+from pipelines.model.config import EPISODE_POSITIONS, ModelConfig
+from pipelines.model.layers import NORM_EPS, Embedding, Linear
+from pipelines.model.normalization import STD_EPSILON
+
+
+class VectorEncoder(nn.Module):
+    """Two layers of Linear, LeakyReLU, LayerNorm: for observations and for actions."""
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            Linear(channels, embedding),
+            nn.LeakyReLU(),
+            nn.LayerNorm(embedding, eps=NORM_EPS),
+            Linear(embedding, embedding),
+            nn.LeakyReLU(),
+            nn.LayerNorm(embedding, eps=NORM_EPS),
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (..., channels) to (..., embedding)."""
+        return self.layers(values)
+
+
+class RewardEncoder(nn.Module):
+    """Linear and LeakyReLU on one number."""
+
+    def __init__(self, embedding: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(Linear(1, embedding), nn.LeakyReLU())
+
+    def forward(self, reward: Tensor) -> Tensor:
+        """Map (..., 1) to (..., embedding)."""
+        return self.layers(reward)
+
+
+class Encoder(nn.Module):
+    """The encoders of every group and what they share (section 2.3.1)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.normalize_actions = config.normalize_actions
+        self.obs_encoders = nn.ModuleDict(
+            {
+                group: VectorEncoder(dims.observation_dim, config.observation_embedding)
+                for group, dims in config.groups.items()
+            }
+        )
+        self.acs_encoders = nn.ModuleDict(
+            {
+                group: VectorEncoder(dims.action_dim, config.action_embedding)
+                for group, dims in config.groups.items()
+            }
+        )
+        self.rews_encoders = nn.ModuleDict(
+            {group: RewardEncoder(config.reward_embedding) for group in config.groups}
+        )
+        self.prev_acs_padding = nn.Parameter(torch.empty(1, config.action_embedding))
+        self.prev_rew_padding = nn.Parameter(torch.empty(1, config.reward_embedding))
+        self.trans_ep_pos_emb = (
+            Embedding(EPISODE_POSITIONS, config.width) if config.inner_episode_position else None
+        )
+
+    def forward(self, batch: GroupBatch) -> Tensor:
+        """Return the tokens (B, L, D) of a group's sequences."""
+        dtype = self.prev_acs_padding.dtype
+        previous_action = batch.previous_action_BLA
+        if self.normalize_actions:
+            # Vintix.encode has checked that the statistics are there.
+            mean_BA, std_BA = batch.action_mean_BA, batch.action_std_BA
+            previous_action = (previous_action - mean_BA[:, None]) / (  # type: ignore[index]
+                std_BA[:, None] + STD_EPSILON  # type: ignore[index]
+            )
+        reward_BL1 = batch.previous_reward_BL.reshape(batch.batch_size, batch.length, 1)
+        observation = self.obs_encoders[batch.group](batch.observation_BLO.to(dtype))
+        action = self.acs_encoders[batch.group](previous_action.to(dtype))
+        reward = self.rews_encoders[batch.group](reward_BL1.to(dtype))
+        # An episode's first step has no action and no reward before it, whatever is stored there.
+        first_BL1 = (batch.episode_step_BL == 0).unsqueeze(-1)
+        action = torch.where(first_BL1, self.prev_acs_padding.to(action.dtype), action)
+        reward = torch.where(first_BL1, self.prev_rew_padding.to(reward.dtype), reward)
+        tokens_BLD = torch.cat([observation, action, reward], dim=-1)
+        if self.trans_ep_pos_emb is not None:
+            # The released code clamps to one past the table's end and fails there.
+            step_BL = batch.episode_step_BL.clamp(0, EPISODE_POSITIONS - 1)
+            tokens_BLD = tokens_BLD + self.trans_ep_pos_emb(step_BL)
+        return tokens_BLD

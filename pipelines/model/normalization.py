@@ -1,0 +1,109 @@
+"""Per-task statistics and the three operations on them.
+
+The formulas are those of the released code: observations (and previous actions, if the
+configuration says so) are (x - mean) / (std + 1e-6), predictions are put back with a std + mean
+(no epsilon), rewards are multiplied by the task's scale and not centred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipelines.errors import ConfigError
+
+#: Added to standard deviations before dividing: keeps constant channels finite.
+STD_EPSILON = 1e-6
+
+Array = TypeVar("Array", npt.NDArray[np.float32], Tensor)
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskStatistics:
+    """Statistics of one task's dataset.
+
+    Attributes:
+        observation_mean: (O,) float32.
+        observation_std: (O,) float32, not negative.
+        action_mean: (A,) float32.
+        action_std: (A,) float32, not negative.
+        reward_scale: Factor on rewards (Appendix G), finite and not 0.
+    """
+
+    observation_mean: Vector
+    observation_std: Vector
+    action_mean: Vector
+    action_std: Vector
+    reward_scale: float
+
+    def __post_init__(self) -> None:
+        for name in ("observation", "action"):
+            mean = _vector(getattr(self, f"{name}_mean"), f"{name}_mean")
+            std = _vector(getattr(self, f"{name}_std"), f"{name}_std")
+            if mean.shape != std.shape or (std < 0).any():
+                raise ConfigError(
+                    "a task's mean and standard deviation do not fit together",
+                    where=f"{name}_mean, {name}_std",
+                    expected="equal lengths, standard deviations of 0 or more",
+                    found=f"lengths {mean.size} and {std.size}, smallest deviation {std.min()}",
+                )
+            object.__setattr__(self, f"{name}_mean", mean)
+            object.__setattr__(self, f"{name}_std", std)
+        if not np.isfinite(self.reward_scale) or self.reward_scale == 0:
+            raise ConfigError(
+                "a task's reward scale is not a usable factor",
+                where="reward_scale",
+                expected="a finite number other than 0",
+                found=self.reward_scale,
+            )
+
+    def normalize_observation(self, observation: Array) -> Array:
+        """Return (x - mean) / (std + 1e-6) of observations (..., O), float32 for arrays."""
+        return _normalize(observation, self.observation_mean, self.observation_std)
+
+    def normalize_action(self, action: Array) -> Array:
+        """Return (a - mean) / (std + 1e-6) of actions (..., A)."""
+        return _normalize(action, self.action_mean, self.action_std)
+
+    def unnormalize_action(self, action: Array) -> Array:
+        """Return a std + mean of normalised actions (..., A): no epsilon, as released."""
+        return action * _like(self.action_std, action) + _like(self.action_mean, action)
+
+    def scale_reward(self, reward: Array) -> Array:
+        """Return rewards times the task's scale, float32 for arrays."""
+        return _float(reward) * self.reward_scale
+
+
+def _vector(values: npt.ArrayLike | Sequence[float], name: str) -> Vector:
+    vector = np.array(values, dtype=np.float32)
+    if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():
+        raise ConfigError(
+            "a task's statistics are not a vector of finite numbers",
+            where=name,
+            expected="shape (n,), n at least 1, finite",
+            found=f"shape {vector.shape}, {int((~np.isfinite(vector)).sum())} not finite",
+        )
+    return vector
+
+
+def _normalize(values: Array, mean: Vector, std: Vector) -> Array:
+    numbers = _float(values)
+    return (numbers - _like(mean, numbers)) / (_like(std, numbers) + STD_EPSILON)
+
+
+def _float(values: Array) -> Array:
+    # Environments return float64; the model and the released statistics are float32.
+    return values if isinstance(values, Tensor) else np.asarray(values, dtype=np.float32)
+
+
+def _like(vector: Vector, values: Array) -> Array:
+    if isinstance(values, Tensor):
+        return torch.from_numpy(vector).to(device=values.device, dtype=values.dtype)
+    return vector

@@ -1,0 +1,236 @@
+"""Checkpoints of the released code: `model.pth`, `config.json` and `metadata.json` of a folder.
+
+The parameters' names are the same as ours, so only the configuration is translated. Weights are
+read with `weights_only`; a file that would need more is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.errors import (
+    ArtifactCorruptError,
+    ArtifactMissingError,
+    ConfigError,
+    UnsafeContentError,
+)
+from pipelines.model.config import GroupDims, ModelConfig
+from pipelines.model.normalization import TaskStatistics
+from pipelines.model.vintix import Vintix
+
+_NORMS = {"LayerNorm": "layernorm", "RMSNorm": "rmsnorm"}
+_MLPS = {"GptNeoxMLP": "gpt_neox", "LLaMAMLP": "llama"}
+
+#: Our field of each field of their configuration that shapes the model.
+_FIELDS = {
+    "transformer_depth": "layers",
+    "transformer_heads": "heads",
+    "hidden_dim": "width",
+    "intermediate_size": "feed_forward",
+    "action_emb_dim": "action_embedding",
+    "observation_emb_dim": "observation_embedding",
+    "reward_emb_dim": "reward_embedding",
+    "normalize_qk": "qk_norm",
+    "bias": "bias",
+    "parallel_residual": "parallel_residual",
+    "shared_attention_norm": "shared_attention_norm",
+    "norm_acs": "normalize_actions",
+    "norm_obs": "normalize_observations",
+    "inner_ep_pos_enc": "inner_episode_position",
+    "attn_dropout": "attention_dropout",
+    "residual_dropout": "residual_dropout",
+    "context_len": "context",
+}
+
+
+@dataclass(frozen=True)
+class OfficialTask:
+    """A task of a released checkpoint.
+
+    Attributes:
+        group: Name of its group.
+        statistics: Its statistics as stored there. Use these with the checkpoint and never new
+            ones: the released reduction in float32 is not exact on long datasets.
+    """
+
+    group: str
+    statistics: TaskStatistics
+
+
+def load_official(
+    path: Path | str, *, attention: str = "auto"
+) -> tuple[Vintix, dict[str, OfficialTask]]:
+    """Load a checkpoint folder of the released code onto the CPU, in evaluation mode.
+
+    Args:
+        path: Folder with `model.pth`, `config.json` and `metadata.json`.
+        attention: Attention backend of the model.
+
+    Returns:
+        The model and its tasks by name.
+
+    Raises:
+        ArtifactMissingError: A file is not there.
+        ArtifactCorruptError: A file cannot be read, or the weights do not fit the configuration.
+        UnsafeContentError: `model.pth` holds more than tensors.
+        ConfigError: The configuration or the metadata cannot be translated.
+    """
+    folder = Path(path)
+    metadata = _read_json(folder / "metadata.json")
+    config = official_config(_read_json(folder / "config.json"), metadata)
+    tasks = {name: _task(name, entry) for name, entry in metadata.items()}
+    weights = _read_weights(folder / "model.pth")
+    model = Vintix(config, attention=attention)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ArtifactCorruptError(
+            "the weights of a released checkpoint do not fit its configuration",
+            where=folder / "model.pth",
+            expected="the parameters of config.json and metadata.json",
+            found=str(error).partition("\n")[2].strip()[:500],
+            fix="take the three files from one checkpoint",
+        ) from error
+    return model.eval(), tasks
+
+
+def official_config(
+    config: Mapping[str, Any], metadata: Mapping[str, Mapping[str, Any]]
+) -> ModelConfig:
+    """Translate the released code's configuration and task metadata.
+
+    Args:
+        config: Contents of `config.json`.
+        metadata: Contents of `metadata.json`: per task `group_name`, `observation_shape`,
+            `action_dim` and `action_type`.
+
+    Raises:
+        ConfigError: A field is missing, a name is unknown, an action type is not continuous, or
+            the tasks of a group have different dimensions.
+    """
+    values = {ours: _field(config, theirs, "config.json") for theirs, ours in _FIELDS.items()}
+    for theirs, ours, names in (("norm_class", "norm", _NORMS), ("mlp_class", "mlp", _MLPS)):
+        name = _field(config, theirs, "config.json")
+        if name not in names:
+            raise ConfigError(
+                "a released checkpoint uses a layer that is not known",
+                where=f"config.json: {theirs}",
+                expected=", ".join(names),
+                found=name,
+            )
+        values[ours] = names[name]
+    if values["feed_forward"] is None:
+        values["feed_forward"] = 4 * values["width"]
+    groups: dict[str, GroupDims] = {}
+    for task, entry in metadata.items():
+        where = f"metadata.json: {task}"
+        shape = _field(entry, "observation_shape", where)
+        kind = _field(entry, "action_type", where)
+        if list(shape) != ["proprio"] or len(shape["proprio"]) != 1 or kind != "continuous":
+            raise ConfigError(
+                "a task is not one vector of numbers in, continuous actions out",
+                where=where,
+                expected='observation_shape {"proprio": [n]}, action_type continuous',
+                found=f"observation_shape {shape}, action_type {kind}",
+            )
+        dims = GroupDims(
+            observation_dim=shape["proprio"][0], action_dim=_field(entry, "action_dim", where)
+        )
+        group = _field(entry, "group_name", where)
+        if groups.setdefault(group, dims) != dims:
+            raise ConfigError(
+                "tasks of one group have different dimensions",
+                where=where,
+                expected=groups[group],
+                found=dims,
+            )
+    return ModelConfig.model_validate({"groups": groups, **values})
+
+
+def _task(name: str, entry: Mapping[str, Any]) -> OfficialTask:
+    where = f"metadata.json: {name}"
+    return OfficialTask(
+        group=_field(entry, "group_name", where),
+        statistics=TaskStatistics(
+            observation_mean=_field(entry, "obs_mean", where),
+            observation_std=_field(entry, "obs_std", where),
+            action_mean=_field(entry, "acs_mean", where),
+            action_std=_field(entry, "acs_std", where),
+            reward_scale=_field(entry, "reward_scale", where),
+        ),
+    )
+
+
+def _field(entry: Mapping[str, Any], name: str, where: str) -> Any:
+    if name not in entry:
+        raise ConfigError(
+            "a released checkpoint lacks a field",
+            where=where,
+            expected=name,
+            found=", ".join(entry),
+        )
+    return entry[name]
+
+
+def _missing(path: Path) -> ArtifactMissingError:
+    return ArtifactMissingError(
+        "a released checkpoint lacks a file",
+        where=path,
+        expected="model.pth, config.json and metadata.json in one folder",
+        found="no such file",
+        fix="download the whole checkpoint folder",
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except ValueError as error:
+        raise ArtifactCorruptError(
+            "a file is not JSON", where=path, expected="a JSON object", found=error
+        ) from error
+    if not isinstance(content, dict):
+        raise ArtifactCorruptError(
+            "a file is not a JSON object",
+            where=path,
+            expected="{...}",
+            found=type(content).__name__,
+        )
+    return content
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except pickle.UnpicklingError as error:
+        raise UnsafeContentError(
+            "a weights file holds more than tensors, or is not one",
+            where=path,
+            expected="a dictionary of tensors",
+            found=str(error).splitlines()[0],
+            fix="save it again with torch.save(model.state_dict(), path)",
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ArtifactCorruptError(
+            "a weights file cannot be read", where=path, expected="a PyTorch file", found=error
+        ) from error
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise ArtifactCorruptError(
+            "a weights file is not a dictionary of tensors",
+            where=path,
+            expected="parameter names and tensors",
+            found=type(weights).__name__,
+        )
+    return weights

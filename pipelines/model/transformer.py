@@ -1,0 +1,105 @@
+"""The trunk: blocks, a final norm, and the three ways to run them.
+
+Shapes: B batch, L sequence, D model.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.errors import UsageError
+from pipelines.model.alibi import BiasTables, alibi_slopes
+from pipelines.model.attention import attend, resolve_backend
+from pipelines.model.blocks import Block
+from pipelines.model.cache import KVCache
+from pipelines.model.config import ModelConfig
+from pipelines.model.layers import make_norm
+
+
+class Transformer(nn.Module):
+    """Causal transformer over tokens that carry no position but ALiBi's distances.
+
+    Args:
+        config: The model's configuration.
+        attention: Attention backend, see :func:`pipelines.model.attention.resolve_backend`.
+
+    Raises:
+        ConfigError: There is no backend of that name.
+    """
+
+    def __init__(self, config: ModelConfig, *, attention: str = "auto") -> None:
+        super().__init__()
+        self.attention = resolve_backend(attention)
+        self.attention_dropout = config.attention_dropout
+        self.head_dim = config.head_dim
+        # Constants of the architecture, not state: kept in float64 and out of state_dict.
+        self.slopes_H = alibi_slopes(config.heads)
+        self._tables = BiasTables()
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.ln_f = make_norm(config.norm, config.width)
+
+    def forward(self, tokens_BLD: Tensor) -> Tensor:
+        """Return the outputs (B, L, D) of whole sequences."""
+        for block in self.blocks:
+            tokens_BLD = block(tokens_BLD, self._attend)
+        return self.ln_f(tokens_BLD)
+
+    def step(self, tokens_B1D: Tensor, cache: KVCache) -> Tensor:
+        """Return the outputs (B, 1, D) of one more token per stream, and keep it in the cache."""
+        for layer, block in enumerate(self.blocks):
+            tokens_B1D = block(tokens_B1D, partial(cache.attend, layer))
+        cache.advance()
+        return self.ln_f(tokens_B1D)
+
+    def prefill(self, tokens_BLD: Tensor, cache: KVCache) -> Tensor:
+        """Return the outputs (B, L, D) of a prompt and keep its last tokens in an empty cache.
+
+        Raises:
+            UsageError: The cache is not empty.
+        """
+        if cache.position:
+            raise UsageError(
+                "a prompt can only be put into an empty cache",
+                where="prefill",
+                expected="0 tokens in the cache",
+                found=cache.position,
+                fix="call cache.reset() first",
+            )
+        for layer, block in enumerate(self.blocks):
+            tokens_BLD = block(tokens_BLD, partial(self._attend_and_store, cache, layer))
+        cache.advance(tokens_BLD.shape[1])
+        return self.ln_f(tokens_BLD)
+
+    def make_cache(
+        self, batch_size: int, context: int, dtype: torch.dtype, device: torch.device
+    ) -> KVCache:
+        """Return an empty cache for this trunk."""
+        return KVCache(
+            layers=len(self.blocks),
+            batch_size=batch_size,
+            slopes_H=self.slopes_H,
+            head_dim=self.head_dim,
+            context=context,
+            dtype=dtype,
+            device=device,
+        )
+
+    def _attend(self, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor) -> Tensor:
+        return attend(
+            q_BHLK,
+            k_BHLK,
+            v_BHLK,
+            self.slopes_H,
+            backend=self.attention,
+            dropout=self.attention_dropout if self.training else 0.0,
+            tables=self._tables,
+        )
+
+    def _attend_and_store(
+        self, cache: KVCache, layer: int, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor
+    ) -> Tensor:
+        cache.store(layer, k_BHLK, v_BHLK)
+        return self._attend(q_BHLK, k_BHLK, v_BHLK)

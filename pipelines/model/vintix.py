@@ -1,0 +1,238 @@
+"""The whole model: encoders, transformer, heads, the cache protocol and the loss.
+
+Shapes: B batch over all groups, L sequence, D model, O observation, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.errors import ConfigError, UsageError
+from pipelines.model.batch import GroupBatch
+from pipelines.model.cache import KVCache
+from pipelines.model.config import ModelConfig
+from pipelines.model.encoders import Encoder
+from pipelines.model.heads import Head
+from pipelines.model.transformer import Transformer
+
+
+class Vintix(nn.Module):
+    """Next-action model over multi-episode sequences (section 2.3 of the paper).
+
+    The names of its parameters are those of the released code, so that checkpoints of either load
+    into the other.
+
+    Args:
+        config: The architecture.
+        attention: Attention backend, `auto` for the fastest exact one.
+        seed: Seed of the first weights; making a model draws nothing from PyTorch's own generator.
+
+    Raises:
+        ConfigError: No such attention backend, or a group's name cannot name a module.
+    """
+
+    def __init__(self, config: ModelConfig, *, attention: str = "auto", seed: int = 0) -> None:
+        super().__init__()
+        taken = [name for name in config.groups if hasattr(nn.ModuleDict, name)]
+        if taken:
+            raise ConfigError(
+                "a group has a name that PyTorch keeps for itself",
+                where="model.groups",
+                expected="names that are no attribute of torch.nn.ModuleDict",
+                found=", ".join(taken),
+                fix="rename the group",
+            )
+        self.config = config
+        self.encoder = Encoder(config)
+        self.transformer = Transformer(config, attention=attention)
+        self.head = Head(config)
+        if not self.encoder.prev_acs_padding.is_meta:
+            from pipelines.model.initialization import init_weights
+
+            init_weights(self, seed)
+
+    def encode(self, batches: Sequence[GroupBatch]) -> Tensor:
+        """Return the tokens (B, L, D) of all groups' sequences, in the order of `batches`.
+
+        Raises:
+            ConfigError: A group is unknown, a batch's dimensions are not its group's, the lengths
+                differ, or action statistics are missing where the configuration needs them.
+        """
+        self._check(batches)
+        tokens = [self.encoder(batch) for batch in batches]
+        return tokens[0] if len(tokens) == 1 else torch.cat(tokens, dim=0)
+
+    def decode(self, batches: Sequence[GroupBatch], hidden_BLD: Tensor) -> list[Tensor]:
+        """Return per group the actions (B_g, L, A) for the transformer's outputs."""
+        actions = []
+        parts = hidden_BLD.split([batch.batch_size for batch in batches])
+        for batch, hidden in zip(batches, parts, strict=True):
+            action = self.head(batch.group, hidden)
+            if self.config.normalize_actions:
+                # _check has seen that the statistics are there.
+                mean_BA, std_BA = batch.action_mean_BA, batch.action_std_BA
+                action = action * std_BA[:, None] + mean_BA[:, None]  # type: ignore[index]
+            actions.append(action)
+        return actions
+
+    def forward(self, batches: Sequence[GroupBatch]) -> list[Tensor]:
+        """Return per group the predicted actions (B_g, L, A) in the environment's units.
+
+        Encoders and heads run once per group and the transformer once over everything.
+
+        Raises:
+            ConfigError: As :meth:`encode`.
+        """
+        return self.decode(batches, self.transformer(self.encode(batches)))
+
+    def make_cache(
+        self,
+        batch_size: int,
+        context: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> KVCache:
+        """Return an empty cache for streams that advance together.
+
+        Args:
+            batch_size: Streams, over all groups.
+            context: Tokens kept; the training context if None.
+            dtype: Type of stored keys and values; that of the weights if None.
+            device: Where it is stored; where the weights are if None.
+        """
+        weight = self.encoder.prev_acs_padding
+        return self.transformer.make_cache(
+            batch_size,
+            self.config.context if context is None else context,
+            weight.dtype if dtype is None else dtype,
+            weight.device if device is None else torch.device(device),
+        )
+
+    @torch.no_grad()
+    def step(self, batches: Sequence[GroupBatch], cache: KVCache) -> list[Tensor]:
+        """Feed one token to every stream and return per group the actions (B_g, A).
+
+        Args:
+            batches: One step (L = 1) of every stream; groups and streams in the same order at
+                every call.
+            cache: Context of the streams; holds the token afterwards.
+
+        Raises:
+            ConfigError: As :meth:`encode`.
+            UsageError: More than one step, another number of streams than the cache has, or the
+                model is in training mode.
+        """
+        tokens_B1D = self._encode_for(cache, batches, single=True)
+        hidden_B1D = self.transformer.step(tokens_B1D, cache)
+        return [action[:, 0] for action in self.decode(batches, hidden_B1D)]
+
+    @torch.no_grad()
+    def prefill(self, batches: Sequence[GroupBatch], cache: KVCache) -> list[Tensor]:
+        """Feed a prompt to every stream of an empty cache and return the last actions (B_g, A).
+
+        A prompt may be longer than the cache: each token attends to the whole prompt before it and
+        the last `context` tokens are kept.
+
+        Raises:
+            ConfigError: As :meth:`encode`.
+            UsageError: The cache is not empty, or as :meth:`step`.
+        """
+        tokens_BLD = self._encode_for(cache, batches, single=False)
+        hidden_BLD = self.transformer.prefill(tokens_BLD, cache)
+        return [action[:, 0] for action in self.decode(batches, hidden_BLD[:, -1:])]
+
+    def _encode_for(self, cache: KVCache, batches: Sequence[GroupBatch], *, single: bool) -> Tensor:
+        if self.training:
+            raise UsageError(
+                "a model in training mode cannot be run step by step",
+                where="Vintix.step" if single else "Vintix.prefill",
+                expected="evaluation mode",
+                found="training mode",
+                fix="call model.eval() first",
+            )
+        tokens_BLD = self.encode(batches)
+        streams, length = tokens_BLD.shape[:2]
+        if streams != cache.batch_size or (single and length != 1):
+            raise UsageError(
+                "the batch does not fit the cache",
+                where="Vintix.step" if single else "Vintix.prefill",
+                expected=f"{cache.batch_size} streams" + (", 1 step" if single else ""),
+                found=f"{streams} streams, {length} steps",
+                fix="make a cache for this number of streams, or use prefill for prompts",
+            )
+        return tokens_BLD
+
+    def _check(self, batches: Sequence[GroupBatch]) -> None:
+        if not batches:
+            raise ConfigError(
+                "there is nothing to encode", where="batches", expected="at least 1", found=0
+            )
+        for batch in batches:
+            where = f"group {batch.group}"
+            dims = self.config.groups.get(batch.group)
+            if dims is None:
+                raise ConfigError(
+                    "a batch belongs to a group that the model does not have",
+                    where=where,
+                    expected=", ".join(self.config.groups),
+                    found=batch.group,
+                    fix="train a model on a dataset that holds this group",
+                )
+            expected = (dims.observation_dim, dims.action_dim, batches[0].length)
+            found = (
+                batch.observation_BLO.shape[-1],
+                batch.previous_action_BLA.shape[-1],
+                batch.length,
+            )
+            if expected != found:
+                raise ConfigError(
+                    "a batch does not have its group's dimensions or the others' length",
+                    where=where,
+                    expected="observation {}, action {}, steps {}".format(*expected),
+                    found="observation {}, action {}, steps {}".format(*found),
+                )
+            if self.config.normalize_actions and (
+                batch.action_mean_BA is None or batch.action_std_BA is None
+            ):
+                raise ConfigError(
+                    "the model normalises actions and a batch has no action statistics",
+                    where=where,
+                    expected="action_mean_BA and action_std_BA",
+                    found="None",
+                )
+
+
+def action_loss(
+    predictions: Sequence[Tensor], batches: Sequence[GroupBatch]
+) -> tuple[Tensor, list[Tensor]]:
+    """Mean squared error of predicted actions (section 2.3.2).
+
+    Args:
+        predictions: Per group (B_g, L, A), as :meth:`Vintix.forward` returns them.
+        batches: The batches they were made from, with target actions.
+
+    Returns:
+        The mean over steps, action channels and then sequences, a float32 scalar (float64 for
+        float64 predictions), and per group the loss of each sequence (B_g,). The released code
+        sums over sequences instead: its loss is this one times their number.
+
+    Raises:
+        ConfigError: A batch has no target actions.
+    """
+    losses = []
+    for prediction_BLA, batch in zip(predictions, batches, strict=True):
+        if batch.action_BLA is None:
+            raise ConfigError(
+                "a batch has no target actions to compare predictions with",
+                where=f"group {batch.group}",
+                expected="action_BLA",
+                found="None",
+            )
+        if prediction_BLA.dtype != torch.float64:
+            prediction_BLA = prediction_BLA.float()
+        error_BLA = prediction_BLA - batch.action_BLA.to(prediction_BLA.dtype)
+        losses.append(error_BLA.square().mean(dim=(1, 2)))
+    return torch.cat(losses).mean(), losses

@@ -1,0 +1,45 @@
+"""The interface of policies and how they are stored.
+
+Shapes: B copies of an environment, O observation, A action.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySpec:
+    """A policy as data.
+
+    Attributes:
+        kind: Which builder makes it, such as ``mlp`` or ``metaworld_script``.
+        config: JSON configuration of the builder.
+        arrays: Weights by name.
+    """
+
+    kind: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class Policy(ABC):
+    """A deterministic policy over B copies of one task, which may remember within an episode."""
+
+    def reset(self, indices: Sequence[int]) -> None:  # noqa: B027 - most policies are stateless
+        """Forget the episode of some copies; called before the first action of a new one."""
+
+    @abstractmethod
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return actions (B, A), float32, within the action bounds of the task."""
+
+
+PolicyBuilder = Callable[[PolicySpec, "NDArray[np.float32]", "NDArray[np.float32]"], Policy]
+"""Makes a policy from its spec and the lower and upper action bounds (A,)."""

@@ -1,0 +1,57 @@
+"""How stages tell what they do, without knowing who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """One running count towards a known total."""
+
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        """Add to the count; `fields` are shown beside it (``loss=0.12``)."""
+
+
+class Reporter(Protocol):
+    """Receives messages and progress from a stage."""
+
+    def info(self, message: str) -> None:
+        """Tell something worth knowing."""
+
+    def warn(self, message: str) -> None:
+        """Tell something that the user should act on."""
+
+    def progress(self, label: str, total: float, unit: str = "") -> _ProgressContext:
+        """Open a progress display: ``with reporter.progress("hopper", 1000, "steps") as p``."""
+
+
+class _ProgressContext(Protocol):
+    def __enter__(self) -> Progress: ...
+
+    def __exit__(self, *exc: object) -> bool | None: ...
+
+
+class _Silent:
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        """Ignore."""
+
+
+class NullReporter:
+    """A reporter that says nothing and keeps the warnings for whoever asks."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def info(self, message: str) -> None:
+        """Ignore."""
+
+    def warn(self, message: str) -> None:
+        """Remember the warning."""
+        self.warnings.append(message)
+
+    @contextmanager
+    def progress(self, label: str, total: float, unit: str = "") -> Iterator[Progress]:
+        """Return a count that nobody sees."""
+        yield _Silent()

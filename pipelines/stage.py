@@ -1,0 +1,49 @@
+"""What every stage returns: the artifact it made, or the plan of what it would make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.artifact import Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """The outcome of a stage.
+
+    Attributes:
+        artifact: The published artifact.
+        up_to_date: Whether it had been there already.
+        report: What ``--json`` prints for the stage; JSON.
+        failed: Message by task for tasks that failed while the others were kept.
+    """
+
+    artifact: Artifact
+    up_to_date: bool
+    report: dict[str, Any]
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What ``--dry-run`` prints.
+
+    Attributes:
+        rows: One mapping a line of the table, all with the same keys.
+        totals: The last line.
+        notes: Sentences under the table.
+    """
+
+    rows: list[dict[str, Any]]
+    totals: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def default_name(domains: Sequence[str], tasks: Sequence[str]) -> str:
+    """Name an artifact after what was selected: its domains, or a few tasks, or ``all``."""
+    if tasks:
+        return "-".join(sorted(tasks)[:3]) + ("" if len(tasks) <= 3 else f"-and-{len(tasks) - 3}")
+    return "-".join(sorted(domains)) if domains else "all"

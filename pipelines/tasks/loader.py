@@ -1,0 +1,145 @@
+"""Reads the catalogue's YAML files into task specifications.
+
+A file holds one domain: ``domain``, ``groups`` (dims by group), ``defaults`` (fields of every task,
+with ``{name}``, ``{stem}`` and the like filled in), ``tasks`` (what is particular to each) and, for
+MuJoCo, ``variations`` (changes applied to every task).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib import resources
+from typing import Any
+
+from pipelines.errors import ConfigError
+from pipelines.tasks.spec import Schedule, ScoreReference, TaskSpec
+
+# The order of the catalogue.
+FILES = ("mujoco.yaml", "metaworld.yaml", "industrial_benchmark.yaml", "bidexhands.yaml")
+
+_SECTIONS = {"domain", "groups", "defaults", "tasks", "variations"}
+
+
+def load_builtin() -> tuple[TaskSpec, ...]:
+    """Read the project's own files; tasks in file order, each file's variations after its tasks."""
+    folder = resources.files("pipelines.tasks") / "data"
+    return tuple(
+        spec
+        for file in FILES
+        for spec in parse_domain((folder / file).read_text(encoding="utf-8"), file)
+    )
+
+
+def parse_domain(text: str, source: str) -> tuple[TaskSpec, ...]:
+    """Parse one domain file.
+
+    Args:
+        text: The YAML.
+        source: Where it came from, for messages.
+
+    Returns:
+        The tasks in file order, then their variations.
+
+    Raises:
+        ConfigError: Not YAML, an unknown section or field, or a value out of range.
+    """
+    document = _parse_yaml(text, source)
+    _check_keys(document, _SECTIONS, source)
+    domain = document["domain"]
+    groups = document["groups"]
+    defaults = document.get("defaults", {})
+    tasks = []
+    for name, own in document["tasks"].items():
+        entry = {**defaults, **(own or {})}
+        entry["aliases"] = [*defaults.get("aliases", ()), *(own or {}).get("aliases", ())]
+        tasks.append(_task(name, domain, entry, groups, source))
+    return (*tasks, *_variations(tasks, document.get("variations"), source))
+
+
+def _task(
+    name: str, domain: str, entry: dict[str, Any], groups: Mapping[str, Any], source: str
+) -> TaskSpec:
+    stem = str(entry.pop("stem", name))
+    simulator = entry.pop("simulator", {})
+    # Release keys are the lower-cased class names, the paper's tables capitalise each word.
+    names = {"name": name, "title": name.title(), "stem": stem, "lower": stem.lower()}
+    names |= {key: str(value) for key, value in simulator.items()}
+    group = entry.pop("group").format(**names)
+    if group not in groups:
+        raise ConfigError(
+            "A task names a group that the file does not define.",
+            where=f"{source}, task {name}",
+            expected=", ".join(groups),
+            found=group,
+        )
+    try:
+        return TaskSpec(
+            name=name,
+            domain=domain,
+            group=group,
+            env_id=entry.pop("env_id").format(**names),
+            aliases=tuple(dict.fromkeys(a.format(**names) for a in entry.pop("aliases"))),
+            schedule=Schedule(**entry.pop("schedule", {})),
+            scores={key: ScoreReference(**s) for key, s in entry.pop("scores", {}).items()},
+            simulator=simulator,
+            **groups[group],
+            **entry,
+        )
+    except (TypeError, KeyError) as error:
+        raise ConfigError(
+            f"A catalogue entry does not fit a task: {error}.", where=f"{source}, task {name}"
+        ) from error
+
+
+def _variations(
+    bases: list[TaskSpec], section: Mapping[str, Any] | None, source: str
+) -> Iterator[TaskSpec]:
+    if not section:
+        return
+    _check_keys(section, {"split", "changes", "inert"}, f"{source}, variations")
+    inert = dict(section.get("inert", {}))
+    for base in bases:
+        for suffix, change in section["changes"].items():
+            name = f"{base.name}-{suffix}"
+            yield replace(
+                base,
+                name=name,
+                aliases=(f"{base.domain}/{name}",),
+                split=section["split"],
+                variation_of=base.name,
+                variation=change,
+                inert_reason=inert.pop(name, None),
+            )
+    if inert:
+        raise ConfigError(
+            "Inert variations are listed that do not exist.",
+            where=f"{source}, variations",
+            found=", ".join(inert),
+        )
+
+
+def _parse_yaml(text: str, source: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        # The C parser is ten times faster; PyYAML is also shipped without it.
+        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ConfigError("The task file is not valid YAML.", where=source, found=error) from error
+    if not isinstance(document, dict) or not {"domain", "groups", "tasks"} <= document.keys():
+        raise ConfigError(
+            "The task file lacks its sections.", where=source, expected="domain, groups, tasks"
+        )
+    return document
+
+
+def _check_keys(found: Mapping[str, Any], known: set[str], where: str) -> None:
+    unknown = sorted(set(found) - known)
+    if unknown:
+        raise ConfigError(
+            "The task file has unknown sections.",
+            where=where,
+            expected=", ".join(sorted(known)),
+            found=", ".join(unknown),
+        )

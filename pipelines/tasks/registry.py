@@ -1,0 +1,268 @@
+"""Finds tasks by name, domain, group and split."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pipelines.errors import ConfigError, UsageError
+from pipelines.tasks.spec import SPLITS, TaskSpec
+
+# Row order of the paper's Table 1; other domains follow in catalogue order.
+_TABLE_1_ORDER = ("bidexhands", "industrial-benchmark", "metaworld", "mujoco")
+
+
+class Group(NamedTuple):
+    """The tasks that share an encoder and a head.
+
+    Attributes:
+        observation_dim: Length of the observation vector.
+        action_dim: Length of the action vector.
+        tasks: Their names, in catalogue order.
+    """
+
+    observation_dim: int
+    action_dim: int
+    tasks: tuple[str, ...]
+
+
+class PlanRow(NamedTuple):
+    """One row of the paper's Table 1.
+
+    Attributes:
+        domain: The domain, ``overall`` in the last row.
+        tasks: Number of tasks.
+        episodes: Expected number of episodes: steps over mean episode length, summed over tasks.
+        timesteps: Number of recorded steps.
+        sample_weight: Share of the steps of all rows, in [0, 1].
+    """
+
+    domain: str
+    tasks: int
+    episodes: int
+    timesteps: int
+    sample_weight: float
+
+
+class Catalogue:
+    """An immutable, ordered set of tasks and their variations.
+
+    Args:
+        specs: Tasks and variations in any order of mixing; the order within each is kept.
+
+    Raises:
+        ConfigError: A name or alias is used twice, a variation lacks its base, or two tasks of
+            one group differ in their dimensions.
+    """
+
+    def __init__(self, specs: Iterable[TaskSpec]) -> None:
+        specs = tuple(specs)
+        self.tasks = tuple(spec for spec in specs if spec.variation_of is None)
+        self.variations = tuple(spec for spec in specs if spec.variation_of is not None)
+        self._index: dict[str, TaskSpec] = {}
+        for spec in specs:
+            for name in (spec.name, *spec.aliases):
+                holder = self._index.setdefault(_fold(name), spec)
+                if holder is not spec:
+                    raise ConfigError(
+                        f"Two tasks answer to the name {name!r}.",
+                        where=f"{_describe(holder)} and {_describe(spec)}",
+                        expected="names and aliases that differ by more than case",
+                        fix="rename one of them in the domain that declares it",
+                    )
+        self._check_variations()
+        self._check_groups()
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains that have tasks, in catalogue order."""
+        return tuple(dict.fromkeys(spec.domain for spec in self._all))
+
+    @property
+    def _all(self) -> tuple[TaskSpec, ...]:
+        return (*self.tasks, *self.variations)
+
+    def get(self, name: str) -> TaskSpec:
+        """Return the task or variation of a name or alias; case and ``_`` for ``-`` do not matter.
+
+        Raises:
+            UsageError: No task answers to it; the message names the nearest ones.
+        """
+        spec = self._index.get(_fold(name))
+        if spec is None:
+            close = difflib.get_close_matches(_fold(name), self._index, n=6, cutoff=0.6)
+            nearest = list(dict.fromkeys(self._index[key].name for key in close))[:3]
+            raise UsageError(
+                f"Unknown task {name!r}."
+                + (f" Did you mean {' or '.join(nearest)}?" if nearest else ""),
+                expected="a task name or alias",
+                found=name,
+                fix="vintix tasks",
+            )
+        return spec
+
+    def select(
+        self,
+        *,
+        tasks: Sequence[str] = (),
+        domains: Sequence[str] = (),
+        groups: Sequence[str] = (),
+        splits: Sequence[str] = (),
+        variations: bool = False,
+    ) -> tuple[TaskSpec, ...]:
+        """Return the tasks that pass every filter, in catalogue order, each once.
+
+        Args:
+            tasks: Names or aliases. A variation named here is taken whatever `variations` says.
+            domains: Domain names; case, ``-`` and ``_`` do not matter.
+            groups: Group names, likewise.
+            splits: ``train``, ``validation``.
+            variations: Whether variations belong to the choice; with `tasks`, those of the named
+                tasks.
+
+        Returns:
+            The choice; an empty filter passes everything, and filters that contradict each other
+            give an empty tuple.
+
+        Raises:
+            UsageError: A task, domain, group or split is not known.
+        """
+        named = {self.get(name).name for name in tasks}
+        chosen_domains = _resolve("domain", domains, self.domains)
+        known_groups = tuple(dict.fromkeys(spec.group for spec in self._all))
+        chosen_groups = _resolve("group", groups, known_groups)
+        chosen_splits = _resolve("split", splits, SPLITS)
+
+        def passes(spec: TaskSpec) -> bool:
+            if spec.name not in named:
+                if spec.variation_of is not None and not variations:
+                    return False
+                if named and spec.variation_of not in named:
+                    return False
+            return (
+                (not chosen_domains or spec.domain in chosen_domains)
+                and (not chosen_groups or spec.group in chosen_groups)
+                and (not chosen_splits or spec.split in chosen_splits)
+            )
+
+        return tuple(spec for spec in self._all if passes(spec))
+
+    def groups(self, *, splits: Sequence[str] = ()) -> dict[str, Group]:
+        """Return the groups of the tasks, without variations, in catalogue order.
+
+        Args:
+            splits: Only groups that have a task in these, and only those tasks; all where empty.
+        """
+        members: dict[str, list[TaskSpec]] = {}
+        for spec in self.select(splits=splits):
+            members.setdefault(spec.group, []).append(spec)
+        return {
+            group: Group(
+                specs[0].observation_dim, specs[0].action_dim, tuple(spec.name for spec in specs)
+            )
+            for group, specs in members.items()
+        }
+
+    def extended(self, specs: Iterable[TaskSpec]) -> Catalogue:
+        """Return a catalogue that also holds these tasks, after its own.
+
+        A task that is already here, equal in every field, is not added twice.
+
+        Raises:
+            ConfigError: A name or alias is taken by another task, or a group has other dims.
+        """
+        held = {spec.name: spec for spec in self._all}
+        return Catalogue((*self._all, *(s for s in specs if held.get(s.name) != s)))
+
+    def plan_table(self, specs: Iterable[TaskSpec] | None = None) -> tuple[PlanRow, ...]:
+        """Return the paper's Table 1, computed: a row per domain, then ``overall``.
+
+        Args:
+            specs: The tasks to count; the training split where not given.
+        """
+        chosen = tuple(self.select(splits=("train",)) if specs is None else specs)
+        total = sum(spec.timesteps for spec in chosen)
+        present = tuple(dict.fromkeys(spec.domain for spec in chosen))
+        order = [domain for domain in _TABLE_1_ORDER if domain in present]
+        order += [domain for domain in present if domain not in _TABLE_1_ORDER]
+        parts = [
+            (domain, tuple(spec for spec in chosen if spec.domain == domain)) for domain in order
+        ]
+        return tuple(_plan_row(name, part, total) for name, part in [*parts, ("overall", chosen)])
+
+    def _check_variations(self) -> None:
+        names = {spec.name for spec in self.tasks}
+        for spec in self.variations:
+            if spec.variation_of not in names:
+                raise ConfigError(
+                    f"The base task {spec.variation_of!r} of a variation does not exist.",
+                    where=_describe(spec),
+                )
+
+    def _check_groups(self) -> None:
+        first: dict[str, TaskSpec] = {}
+        for spec in self._all:
+            other = first.setdefault(spec.group, spec)
+            dims, other_dims = (
+                (spec.observation_dim, spec.action_dim),
+                (other.observation_dim, other.action_dim),
+            )
+            if dims != other_dims:
+                raise ConfigError(
+                    f"Tasks of group {spec.group!r} differ in (observation, action) dimensions.",
+                    where=f"{_describe(other)} and {_describe(spec)}",
+                    expected=other_dims,
+                    found=dims,
+                    fix="give the task a group of its own",
+                )
+
+
+@functools.cache
+def catalogue() -> Catalogue:
+    """Return the project's own catalogue: the paper's 102 tasks and their 44 variations."""
+    from pipelines.tasks.loader import load_builtin
+
+    return Catalogue(load_builtin())
+
+
+def _plan_row(name: str, specs: Sequence[TaskSpec], total: int) -> PlanRow:
+    timesteps = sum(spec.timesteps for spec in specs)
+    return PlanRow(
+        domain=name,
+        tasks=len(specs),
+        episodes=round(sum(spec.episodes for spec in specs)),
+        timesteps=timesteps,
+        sample_weight=timesteps / total if total else 0.0,
+    )
+
+
+def _resolve(kind: str, wanted: Sequence[str], known: Sequence[str]) -> set[str]:
+    found = set()
+    for value in wanted:
+        # An exact name first: two plugins may be called "a-b" and "ab".
+        matches = [name for name in known if name == value] or [
+            name for name in known if _squash(name) == _squash(value)
+        ]
+        if not matches:
+            raise UsageError(
+                f"Unknown {kind} {value!r}.",
+                expected=", ".join(known),
+                found=value,
+                fix="vintix tasks",
+            )
+        found.update(matches)
+    return found
+
+
+def _fold(name: str) -> str:
+    return name.casefold().replace("_", "-")
+
+
+def _squash(name: str) -> str:
+    return _fold(name).replace("-", "")
+
+
+def _describe(spec: TaskSpec) -> str:
+    return f"task {spec.name!r} of domain {spec.domain!r}"

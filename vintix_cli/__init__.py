@@ -1,0 +1,1 @@
+"""The `vintix` command: parses, calls a pipeline, renders. No logic."""
