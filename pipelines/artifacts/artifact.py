@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifacts.files import hash_file
+from pipelines.artifacts import files
 from pipelines.artifacts.schema import DATA, MANIFEST, Manifest, Parent, parse_manifest
 from pipelines.errors import ArtifactCorruptError, ArtifactMissingError
 
@@ -16,30 +16,27 @@ if TYPE_CHECKING:
 
 
 class Artifact:
-    """One published version.
+    """One published version; may be sent to worker processes.
 
     Args:
         path: Its directory, ``<workspace>/<kind>/<name>/v<N>``.
 
     Raises:
-        ArtifactMissingError: There is no manifest.
+        ArtifactMissingError: Nothing is published there.
         ArtifactCorruptError: The manifest is damaged.
         ArtifactSchemaError: A newer release wrote it.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            data = (path / MANIFEST).read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ArtifactMissingError(
-                "no published artifact here",
-                where=path,
-                expected=f"a directory with {MANIFEST}",
-                fix="vintix artifacts ls",
-            ) from error
-        self.manifest: Manifest = parse_manifest(data, where=path / MANIFEST)
+        # Absolute, so that a worker with another working directory finds it.
+        self.path = path.absolute()
+        self.manifest: Manifest = parse_manifest(
+            _read_manifest(self.path), where=self.path / MANIFEST
+        )
         self._checked: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "root"}
 
     @property
     def kind(self) -> str:
@@ -72,12 +69,18 @@ class Artifact:
 
     @cached_property
     def root(self) -> zarr.Group:
-        """The Zarr hierarchy, read only and verified on first touch of each file."""
+        """The Zarr hierarchy, read only; holds what the manifest lists, checked on first touch."""
         import zarr
 
         from pipelines.artifacts.zarr_stores import VerifiedStore
 
-        store = VerifiedStore(self.path / DATA, self._verify_key)
+        below = f"{DATA}/"
+        sizes = {
+            path.removeprefix(below): entry.size
+            for path, entry in self.manifest.files.items()
+            if path.startswith(below)
+        }
+        store = VerifiedStore(self._read_key, sizes, where=self.path / DATA)
         return zarr.open_group(store=store, mode="r", zarr_format=3)
 
     def group(self, path: str) -> zarr.Group:
@@ -118,21 +121,51 @@ class Artifact:
         self.check_file(relative)
         return self.path / relative
 
+    def read_file(self, relative: str) -> bytes:
+        """Read one file of the manifest, checking the bytes it returns on the first touch.
+
+        Raises:
+            ArtifactCorruptError: Not listed, missing or different bytes.
+        """
+        if relative not in self.manifest.files:
+            raise self._corrupt(relative, "a file listed in the manifest", "none")
+        try:
+            data = (self.path / relative).read_bytes()
+        except OSError as error:
+            raise self._unreadable(relative, error) from error
+        if relative not in self._checked:
+            self._compare(relative, files.hash_bytes(data))
+        return data
+
     def check_file(self, relative: str) -> None:
-        """Compare one file with its manifest entry, once per process.
+        """Compare one file with its manifest entry, unless this object has done so before.
 
         Raises:
             ArtifactCorruptError: Missing or different bytes.
         """
         if relative in self._checked:
             return
-        entry = self.manifest.files[relative]
         try:
-            record = hash_file(self.path / relative)
+            record = files.hash_file(self.path / relative)
         except OSError as error:
-            raise self._corrupt(
-                relative, f"{entry.size:,} bytes", error.strerror or str(error)
-            ) from error
+            raise self._unreadable(relative, error) from error
+        self._compare(relative, record)
+
+    def has_all_files(self) -> bool:
+        """Tell whether every listed file is there with its size; reads no file."""
+        try:
+            return all(
+                (self.path / relative).stat().st_size == entry.size
+                for relative, entry in self.manifest.files.items()
+            )
+        except OSError:
+            return False
+
+    def _read_key(self, key: str) -> bytes:
+        return self.read_file(f"{DATA}/{key}")
+
+    def _compare(self, relative: str, record: files.FileRecord) -> None:
+        entry = self.manifest.files[relative]
         if (record.size, record.sha256) != (entry.size, entry.sha256):
             raise self._corrupt(
                 relative,
@@ -141,12 +174,9 @@ class Artifact:
             )
         self._checked.add(relative)
 
-    def _verify_key(self, key: str) -> bool:
-        relative = f"{DATA}/{key}"
-        if relative not in self.manifest.files:
-            return False
-        self.check_file(relative)
-        return True
+    def _unreadable(self, relative: str, error: OSError) -> ArtifactCorruptError:
+        size = self.manifest.files[relative].size
+        return self._corrupt(relative, f"{size:,} bytes", error.strerror or str(error))
 
     def _corrupt(self, relative: str, expected: str, found: str) -> ArtifactCorruptError:
         return ArtifactCorruptError(
@@ -156,3 +186,25 @@ class Artifact:
             found=found,
             fix=f"vintix artifacts verify {self.kind}/{self.reference}",
         )
+
+
+def _read_manifest(path: Path) -> bytes:
+    try:
+        # Staged and half-removed versions are hidden: a reader sees published ones or nothing.
+        if path.name.startswith("."):
+            raise FileNotFoundError(path)
+        return (path / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactMissingError(
+            "no published artifact here",
+            where=path,
+            expected=f"a directory with {MANIFEST}",
+            fix="vintix artifacts ls",
+        ) from error
+    except OSError as error:
+        raise ArtifactCorruptError(
+            "the manifest cannot be read",
+            where=path / MANIFEST,
+            found=error.strerror or str(error),
+            fix="restore the file from a copy, or delete the directory and run the stage again",
+        ) from error

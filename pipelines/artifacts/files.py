@@ -1,17 +1,20 @@
 """Durable file writing: the only place of the project that writes files of an artifact.
 
 A file is written beside its target, flushed to the disk, and renamed over it; a reader sees the
-old file, the new one or none, never a part. Everything goes through `write_file`, so that tests
-can make any single write fail.
+old file, the new one or none, never a part. Every refusal of the file system becomes a
+`StorageError` here, so that no stage has to think of it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,10 @@ from pipelines.errors import StorageError
 
 TEMPORARY_SUFFIX = ".partial"
 _HASH_BLOCK_BYTES = 1 << 20
+_HASH_THREADS = 4
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +45,68 @@ def write_file(path: Path, data: bytes | memoryview) -> FileRecord:
         StorageError: The file system refused (no space, I/O error, no permission); the target is
             as it was.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    temporary = _write_temporary(path, data)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise storage_error(error, path, needed=len(data)) from error
-    return FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        _discard(temporary)
+        raise storage_error(error, path) from error
+    return hash_bytes(data)
+
+
+def write_new_file(path: Path, data: bytes | memoryview) -> bool:
+    """Write a file durably unless it is there; of several processes, exactly one writes it.
+
+    Returns:
+        Whether this call wrote it.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    if path.exists():
+        return False
+    temporary = _write_temporary(path, data)
+    try:
+        _move_if_free(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        _discard(temporary)
+    return True
 
 
 def write_json(path: Path, value: object) -> FileRecord:
-    """Write canonical JSON (sorted keys, two spaces, final newline) durably."""
+    """Write canonical JSON durably; see `canonical_json`."""
     return write_file(path, canonical_json(value))
 
 
 def canonical_json(value: object) -> bytes:
-    """Return the one byte string that stands for a JSON value; NaN and infinity are refused."""
+    """Return the one byte string that stands for a JSON value.
+
+    Sorted keys, one space a level, UTF-8, a final newline. Digests of published artifacts rest
+    on this form: it never changes.
+
+    Raises:
+        ValueError: The value holds NaN, infinity or text that is not Unicode.
+    """
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory with its parents, durably; an existing one is fine.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    sync_directories([each.parent for each in missing])
 
 
 def sync_directories(directories: Iterable[Path]) -> None:
@@ -79,17 +126,32 @@ def sync_directories(directories: Iterable[Path]) -> None:
             raise storage_error(error, directory) from error
 
 
-def publish_directory(source: Path, target: Path) -> None:
-    """Rename a complete directory to its final name and make the rename durable.
+def rename_directory(source: Path, target: Path) -> None:
+    """Rename a directory to a free name and make the rename durable.
 
     Raises:
-        StorageError: The file system refused; the source is as it was.
+        StorageError: The target exists, or the file system refused; the source is as it was.
     """
     try:
+        # A rename would silently replace an empty directory.
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "the target exists", str(target))
         source.rename(target)
     except OSError as error:
         raise storage_error(error, target) from error
     sync_directories([target.parent, source.parent])
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file; a missing one is fine.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 def remove_tree(path: Path) -> None:
@@ -106,8 +168,58 @@ def remove_tree(path: Path) -> None:
         raise storage_error(error, path) from error
 
 
+def keep_only(directory: Path, keep: Iterable[str]) -> None:
+    """Delete every file of a tree that is not named, and the directories that become empty.
+
+    Args:
+        directory: Root of the tree; stays.
+        keep: Paths relative to it, with slashes.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    kept = set(keep)
+    try:
+        for path in sorted(directory.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            elif path.relative_to(directory).as_posix() not in kept:
+                path.unlink()
+    except OSError as error:
+        raise storage_error(error, directory) from error
+
+
+def list_files(directory: Path) -> list[str]:
+    """Return the paths, relative and with slashes, of all files of a tree, sorted."""
+    return sorted(
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    )
+
+
+def tree_bytes(path: Path) -> int:
+    """Return the bytes of all files of a tree, or of one file; what vanishes meanwhile is 0."""
+    total = 0
+    for each in [path] if path.is_file() else path.rglob("*"):
+        with contextlib.suppress(OSError):
+            if not each.is_dir():
+                total += each.lstat().st_size
+    return total
+
+
+def hash_bytes(data: bytes | memoryview) -> FileRecord:
+    """Return size and SHA-256 of bytes in memory."""
+    return FileRecord(size=memoryview(data).nbytes, sha256=hashlib.sha256(data).hexdigest())
+
+
 def hash_file(path: Path) -> FileRecord:
-    """Read a file and return its size and SHA-256."""
+    """Read a file and return its size and SHA-256.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK_BYTES):
@@ -116,17 +228,75 @@ def hash_file(path: Path) -> FileRecord:
     return FileRecord(size=size, sha256=digest.hexdigest())
 
 
+def hash_files(paths: Iterable[Path]) -> Iterable[FileRecord | OSError]:
+    """Hash many files on a few threads; yields in order, an error in place of its record."""
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        yield from pool.map(_hash_or_error, paths)
+
+
 def storage_error(error: OSError, path: Path, needed: int | None = None) -> StorageError:
-    """Return the error to raise for a refused write, with the room there is."""
-    free = None
-    for directory in (path, *path.parents):
-        if directory.exists():
-            free = shutil.disk_usage(directory).free
-            break
+    """Return the error to raise for a refused write, with the room there is and what to do."""
+    if error.errno in _NO_ROOM:
+        advice = "make room (vintix artifacts gc)"
+    elif error.errno in _NOT_ALLOWED:
+        advice = "allow writing there or choose another --workspace"
+    else:
+        advice = "check the disk and the file system"
+    room = _free_bytes(path)
     return StorageError(
         f"cannot write: {error.strerror or error}",
         where=path,
         expected=None if needed is None else f"room for {needed:,} bytes",
-        found=None if free is None else f"{free:,} bytes free on this file system",
-        fix="make room (vintix artifacts gc), then run the same command again: staged work is kept",
+        found=None if room is None else f"{room:,} bytes free on this file system",
+        fix=f"{advice}, then run the same command again: staged work is kept",
     )
+
+
+def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
+    # The process's number keeps a worker that outlived its killed parent from writing into the
+    # temporary file of the run that took over.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            left = memoryview(data).cast("B")
+            while left.nbytes:
+                left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _discard(temporary)
+        raise storage_error(error, path, needed=memoryview(data).nbytes) from error
+    return temporary
+
+
+def _move_if_free(temporary: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        # Some network and removable file systems have no hard links, and nothing else as exact.
+        if error.errno not in _NO_HARD_LINKS or path.exists():
+            raise
+        temporary.replace(path)
+
+
+def _discard(temporary: Path) -> None:
+    # On a full or failing disk this may fail too; the next run and `gc` know the suffix.
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def _hash_or_error(path: Path) -> FileRecord | OSError:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        return error
+
+
+def _free_bytes(path: Path) -> int | None:
+    for directory in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(directory).free
+    return None

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipelines.artifacts.files import canonical_json
 from pipelines.errors import ArtifactCorruptError, ArtifactSchemaError
@@ -51,6 +51,11 @@ class Parent(BaseModel):
     version: int
     digest: str
 
+    @property
+    def reference(self) -> str:
+        """``kind/name@vN``."""
+        return f"{self.kind}/{self.name}@v{self.version}"
+
 
 class Manifest(BaseModel):
     """The content of ``manifest.json``; written last, so its presence means complete.
@@ -85,6 +90,24 @@ class Manifest(BaseModel):
     created_at: str
     digest: str
     checksum: str
+
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for path in files:
+            check_relative(path)
+        return files
+
+
+def check_relative(path: str) -> str:
+    """Return a path if it stays inside of the directory it is relative to.
+
+    Raises:
+        ValueError: It is absolute, climbs with ``..``, or has empty parts.
+    """
+    if "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError(f"not a path inside of an artifact: {path!r}")
+    return path
 
 
 def config_digest(kind: str, config: Mapping[str, Any], parents: list[Parent]) -> str:
@@ -129,23 +152,19 @@ def parse_manifest(
         ArtifactCorruptError: The bytes are not what was written.
         ArtifactSchemaError: A newer release wrote it, or its kind is unknown.
     """
-    corrupt = ArtifactCorruptError(
-        "the manifest is damaged",
-        where=where,
-        expected="the bytes that were written when the artifact was published",
-        fix="restore the file from a copy, or make the artifact again with the stage's command",
-    )
     try:
         raw = json.loads(data)
-    except ValueError as error:
-        raise corrupt from error
-    if not isinstance(raw, dict) or canonical_json(raw) != data:
-        raise corrupt
+        # NaN, a lone surrogate and the like pass the parser and have no canonical form.
+        intact = isinstance(raw, dict) and canonical_json(raw) == data
+    except (ValueError, RecursionError) as error:
+        raise _damaged(where, "no JSON") from error
+    if not intact:
+        raise _damaged(where, "other JSON")
     checksum = raw.pop("checksum", None)
     if checksum != _sha256(raw):
-        raise corrupt
+        raise _damaged(where, "a checksum that does not fit")
     kind, version = raw.get("kind"), raw.get("schema_version")
-    if kind not in SCHEMA_VERSIONS or not isinstance(version, int):
+    if not isinstance(kind, str) or kind not in SCHEMA_VERSIONS or not isinstance(version, int):
         raise ArtifactSchemaError(
             "not an artifact of this toolkit",
             where=where,
@@ -172,7 +191,19 @@ def parse_manifest(
     try:
         return Manifest(**raw, checksum=checksum)
     except ValidationError as error:
-        raise corrupt from error
+        first = error.errors()[0]
+        found = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        raise _damaged(where, found) from error
+
+
+def _damaged(where: object, found: str) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        "the manifest is damaged",
+        where=where,
+        expected="the bytes that were written when the artifact was published",
+        found=found,
+        fix="restore the file from a copy, or delete the version and run its stage again",
+    )
 
 
 def _sha256(value: object) -> str:

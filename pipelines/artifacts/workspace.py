@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.references import (
+    NAME,
+    VERSION,
+    Reference,
+    check_kind,
+    check_name,
+    parse_reference,
+)
 from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS
 from pipelines.errors import ArtifactMissingError, UsageError
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_VERSION = re.compile(r"v([1-9][0-9]*)")
 STAGE_OF_KIND = {
     "demonstrators": "demonstrators",
     "histories": "distill",
@@ -44,25 +49,40 @@ class Workspace:
 
     def versions(self, kind: str, name: str) -> list[int]:
         """Return the published version numbers of a name, ascending."""
-        check_name(name)
-        directory = self.root / kind / name
+        return [
+            version
+            for version in self.taken_versions(kind, name)
+            if (self.path(kind, name, version) / MANIFEST).is_file()
+        ]
+
+    def taken_versions(self, kind: str, name: str) -> list[int]:
+        """Return the numbers of all version directories, also without a manifest, ascending."""
+        directory = self.root / kind / check_name(name)
         if not directory.is_dir():
             return []
         return sorted(
             int(match[1])
             for child in directory.iterdir()
-            if (match := _VERSION.fullmatch(child.name)) and (child / MANIFEST).is_file()
+            if (match := VERSION.fullmatch(child.name))
         )
+
+    def next_version(self, kind: str, name: str) -> int:
+        """Return the number of the next version to publish."""
+        return max(self.taken_versions(kind, name), default=0) + 1
 
     def names(self, kind: str) -> list[str]:
         """Return the names under a kind that have at least one published version."""
-        directory = self.root / kind
+        return [name for name in self.all_names(kind) if self.versions(kind, name)]
+
+    def all_names(self, kind: str) -> list[str]:
+        """Return the names under a kind, also those with nothing but staged work."""
+        directory = self.root / check_kind(kind)
         if not directory.is_dir():
             return []
         return sorted(
             child.name
             for child in directory.iterdir()
-            if _NAME.fullmatch(child.name) and self.versions(kind, child.name)
+            if NAME.fullmatch(child.name) and child.is_dir()
         )
 
     def artifacts(self, kind: str | None = None, name: str | None = None) -> Iterator[Artifact]:
@@ -85,46 +105,76 @@ class Workspace:
 
         Args:
             kind: The kind that is needed.
-            reference: ``name`` (its newest version), ``name@v3``, or the path of a version;
-                None for the newest published artifact of the kind.
+            reference: ``name`` (its newest version), ``name@v3``, either with ``kind/`` before
+                it, or the path of a version; None for the newest published artifact of the kind.
 
         Raises:
             ArtifactMissingError: Nothing published answers to it.
-            UsageError: The reference is malformed, or the path holds another kind.
+            ArtifactCorruptError: Its manifest is damaged.
+            UsageError: The reference is malformed, or means another kind.
         """
         check_kind(kind)
         if reference is None:
             return self._newest(kind)
-        if "/" in reference or Path(reference).is_dir():
-            artifact = Artifact(Path(reference))
-            if artifact.kind != kind:
-                raise UsageError(
-                    "wrong kind of artifact", where=reference, expected=kind, found=artifact.kind
-                )
-            return artifact
-        name, _, tail = reference.partition("@")
-        versions = self.versions(kind, name)
-        if not tail:
-            if versions:
-                return Artifact(self.path(kind, name, versions[-1]))
-            raise self._missing(kind, reference)
-        match = _VERSION.fullmatch(tail)
-        if match is None:
+        parsed = parse_reference(reference)
+        if parsed.path is None and parsed.kind in (None, kind):
+            found = self._choose(kind, parsed, self.versions(kind, parsed.name))
+            if found is None:
+                raise self._missing(kind, reference)
+            return Artifact(found)
+        artifact = Artifact(parsed.path) if parsed.path else None
+        found_kind = artifact.kind if artifact else parsed.kind
+        if artifact is None or found_kind != kind:
             raise UsageError(
-                "malformed artifact reference",
-                where=reference,
-                expected="name, name@v3 or a path",
-                fix="vintix artifacts ls",
+                "wrong kind of artifact", where=reference, expected=kind, found=found_kind
             )
-        if int(match[1]) not in versions:
-            raise self._missing(kind, reference)
-        return Artifact(self.path(kind, name, int(match[1])))
+        return artifact
+
+    def locate(self, reference: str) -> Path:
+        """Return the directory that a reference of any kind means, damaged or not.
+
+        Args:
+            reference: ``kind/name``, ``kind/name@v3``, the path of a version, or ``name`` or
+                ``name@v3`` where only one kind has the name.
+
+        Raises:
+            ArtifactMissingError: Nothing answers to it.
+            UsageError: The reference is malformed, or several kinds have the name.
+        """
+        parsed = parse_reference(reference)
+        if parsed.path is not None:
+            found = parsed.path.absolute() if parsed.path.is_dir() else None
+        else:
+            kinds = [
+                kind
+                for kind in ([parsed.kind] if parsed.kind else SCHEMA_VERSIONS)
+                if self.taken_versions(kind, parsed.name)
+            ]
+            if len(kinds) > 1:
+                raise UsageError(
+                    "several kinds of artifact have this name",
+                    where=reference,
+                    expected=" or ".join(f"{kind}/{reference}" for kind in kinds),
+                )
+            taken = self.taken_versions(kinds[0], parsed.name) if kinds else []
+            found = self._choose(kinds[0], parsed, taken) if kinds else None
+        if found is None:
+            raise ArtifactMissingError(
+                f"no artifact {reference!r}", where=self.root, fix="vintix artifacts ls"
+            )
+        return found
 
     def stage(self, kind: str, name: str, **details: Any) -> Staging:
         """Open the staging area of a name for writing; see `Staging`."""
         from pipelines.artifacts.staging import Staging
 
         return Staging(self, check_kind(kind), check_name(name), **details)
+
+    def _choose(self, kind: str, reference: Reference, versions: list[int]) -> Path | None:
+        wanted = reference.version or (versions[-1] if versions else None)
+        if wanted is None or wanted not in versions:
+            return None
+        return self.path(kind, reference.name, wanted)
 
     def _newest(self, kind: str) -> Artifact:
         newest: Artifact | None = None
@@ -149,31 +199,3 @@ class Workspace:
             found=", ".join(known[-8:]) if known else f"no {kind} at all",
             fix=f"vintix {STAGE_OF_KIND[kind]}, or point --workspace to where it is",
         )
-
-
-def check_kind(kind: str) -> str:
-    """Return the kind.
-
-    Raises:
-        UsageError: It is none of the five.
-    """
-    if kind not in SCHEMA_VERSIONS:
-        raise UsageError(
-            "unknown kind of artifact", expected=", ".join(SCHEMA_VERSIONS), found=kind
-        )
-    return kind
-
-
-def check_name(name: str) -> str:
-    """Return the name.
-
-    Raises:
-        UsageError: It could not be a directory's name on every file system.
-    """
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            "malformed artifact name",
-            expected="letters, digits, '.', '_' and '-', not starting with a sign",
-            found=repr(name),
-        )
-    return name

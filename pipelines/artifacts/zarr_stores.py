@@ -2,49 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 
-from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore
 
-from pipelines.artifacts.files import FileRecord, write_file
+from pipelines.artifacts import files
 
 
 class DurableStore(LocalStore):
     """Writes every value durably and remembers size and hash of what it wrote.
 
+    Args:
+        root: The ``data.zarr`` directory.
+        kept: Returns the keys that must survive when Zarr clears a directory to create an array
+            in it: the chunks that other units wrote there before.
+
     Attributes:
-        written: Record of each value by its key.
+        written: Record of each value by its key. Metadata of parent groups that Zarr adds by
+            itself is not in it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, kept: Callable[[], Collection[str]] = tuple) -> None:
         super().__init__(root)
-        self.written: dict[str, FileRecord] = {}
+        self.written: dict[str, files.FileRecord] = {}
+        self._kept = kept
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write one value: temporary file, fsync, rename."""
-        self.written[key] = write_file(Path(self.root) / key, value.to_bytes())
+        self.set_sync(key, value)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Write one value: temporary file, fsync, rename."""
+        self.written[key] = files.write_file(Path(self.root) / key, value.to_bytes())
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        """Write a value unless its key is taken."""
-        if not (Path(self.root) / key).exists():
-            await self.set(key, value)
+        """Write a value unless its key is taken, by this process or another."""
+        files.write_new_file(Path(self.root) / key, value.to_bytes())
+
+    async def delete(self, key: str) -> None:
+        """Delete one value."""
+        self.delete_sync(key)
+
+    def delete_sync(self, key: str) -> None:
+        """Delete one value."""
+        self.written.pop(key, None)
+        files.remove_file(Path(self.root) / key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Delete what is below a prefix, except for what others wrote."""
+        directory = Path(self.root) / prefix
+        if not directory.is_dir():
+            return
+        below = f"{prefix}/" if prefix else ""
+        kept = {key.removeprefix(below) for key in self._kept() if key.startswith(below)}
+        files.keep_only(directory, kept)
+        for key in [key for key in self.written if key.startswith(below)]:
+            del self.written[key]
 
 
-class VerifiedStore(LocalStore):
-    """Reads a published hierarchy; each file's hash is checked before its first use.
+class VerifiedStore(Store):
+    """Reads a published hierarchy, and only what its manifest lists.
+
+    It implements the abstract store rather than changing Zarr's local one, so that no method
+    which a later Zarr adds can read a file around the check.
 
     Args:
-        root: The ``data.zarr`` directory.
-        verify: Called with a key before its bytes are used; raises where they are not the bytes
-            that were published. A key that the manifest does not know counts as absent.
+        read: Returns the checked bytes of a key; raises where they are not those that were
+            published.
+        sizes: Bytes of each key that the manifest lists.
+        where: The directory, for messages.
     """
 
-    def __init__(self, root: Path, verify: Callable[[str], bool]) -> None:
-        super().__init__(root, read_only=True)
-        self._verify = verify
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+
+    def __init__(self, read: Callable[[str], bytes], sizes: Mapping[str, int], where: Path) -> None:
+        super().__init__(read_only=True)
+        self._read = read
+        self._sizes = sizes
+        self._where = where
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VerifiedStore) and self._where == other._where
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return str(self._where)
+
+    def with_read_only(self, read_only: bool = False) -> VerifiedStore:
+        """Return the store itself; there is no writable form.
+
+        Raises:
+            ValueError: A writable store is asked for.
+        """
+        if not read_only:
+            raise ValueError("a published artifact is read only")
+        return self
 
     async def get(
         self,
@@ -53,10 +119,67 @@ class VerifiedStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Return a value's bytes, or None where the manifest lists no such file."""
-        if not self._verify(key):
+        if key not in self._sizes:
             return None
-        return await super().get(key, prototype, byte_range)
+        data = await asyncio.to_thread(self._read, key)
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(_part(data, byte_range))
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return parts of several values."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     async def exists(self, key: str) -> bool:
         """Tell whether the manifest lists the key."""
-        return self._verify(key)
+        return key in self._sizes
+
+    async def getsize(self, key: str) -> int:
+        """Return the bytes of a value."""
+        if key not in self._sizes:
+            raise FileNotFoundError(key)
+        return self._sizes[key]
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Refuse."""
+        self._check_writable()
+
+    async def delete(self, key: str) -> None:
+        """Refuse."""
+        self._check_writable()
+
+    async def list(self) -> AsyncIterator[str]:
+        """Yield every listed key."""
+        for key in self._sizes:
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the listed keys below a prefix."""
+        for key in self._sizes:
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names directly below a prefix."""
+        for name in self._children.get(prefix.rstrip("/"), ()):
+            yield name
+
+    @cached_property
+    def _children(self) -> dict[str, dict[str, None]]:
+        children: dict[str, dict[str, None]] = {}
+        for key in self._sizes:
+            while key:
+                parent, _, name = key.rpartition("/")
+                children.setdefault(parent, {})[name] = None
+                key = parent
+        return children
+
+
+def _part(data: bytes, byte_range: ByteRequest | None) -> bytes:
+    if isinstance(byte_range, RangeByteRequest):
+        return data[byte_range.start : byte_range.end]
+    if isinstance(byte_range, OffsetByteRequest):
+        return data[byte_range.offset :]
+    if isinstance(byte_range, SuffixByteRequest):
+        return data[max(0, len(data) - byte_range.suffix) :]
+    return data

@@ -10,7 +10,7 @@ Shapes: B copies of an environment, O observation, A action.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +33,17 @@ class OptionSpec:
         name: Its name.
         default: Its value where none is given.
         help: One line.
-        choices: The allowed values; None for a free number.
+        choices: The allowed values; None for a free one.
+        parse: Brings a free value to the one form that artifacts record, so that two ways to write
+            it are one configuration; a ValueError with what is expected rejects it. None for a
+            number.
     """
 
     name: str
     default: str | float | None
     help: str
     choices: tuple[str, ...] | None = None
+    parse: Callable[[Any], str | float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,16 @@ class Domain(ABC):
     Attributes:
         name: As in ``--domain``.
         packages: Distributions whose versions are recorded with every artifact of the domain.
+        vectorized: Whether a batch costs much less than its copies one by one, so that the
+            trajectories of a task are best collected together.
+        steps_per_second: Steps of all copies that one core makes in a second, roughly, with a
+            demonstrator; only plans are made from it.
     """
 
     name: str
     packages: tuple[str, ...] = ()
+    vectorized: bool = False
+    steps_per_second: float = 2_000.0
 
     @abstractmethod
     def tasks(self) -> Sequence[TaskSpec]:

@@ -22,7 +22,8 @@ from pipelines.model.alibi import BiasTables, alibi_slopes, causal_bias
 
 __all__ = ["BACKENDS", "AttentionBackend", "alibi_slopes", "attend", "resolve_backend"]
 
-#: Query rows per SDPA call of `blocked`.
+#: Query rows per SDPA call of `blocked`: on the CPU the fastest, or within 5 % of it, of 64 to
+#: 1024 at L = 256 to 4096, and at L = 512 a sixth faster than one call with the whole mask.
 BLOCK_ROWS = 256
 
 

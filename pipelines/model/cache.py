@@ -15,6 +15,7 @@ Shapes: N layers, B streams, H heads, C context, K head dim, L tokens of a promp
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -98,6 +99,23 @@ class KVCache:
         """Forget everything: every stream starts with an empty context."""
         self.position = 0
 
+    def keep(self, streams: Sequence[int]) -> None:
+        """Drop all but some streams; those keep their context and stand in the given order.
+
+        Raises:
+            UsageError: Nothing would be left.
+        """
+        if not len(streams):
+            raise UsageError(
+                "a cache cannot lose all its streams",
+                where="keep",
+                expected="at least 1 stream",
+                found=0,
+            )
+        rows = torch.as_tensor(streams, dtype=torch.int64, device=self._keys.device)
+        self._keys = self._keys.index_select(1, rows)
+        self._values = self._values.index_select(1, rows)
+
     def attend(self, layer: int, q_BH1K: Tensor, k_BH1K: Tensor, v_BH1K: Tensor) -> Tensor:
         """Store one token of a layer and attend to all that is stored, the token included.
 
@@ -117,8 +135,8 @@ class KVCache:
         # kernels split the work over blocks of queries.
         query_BH1K = q_BH1K.to(keys_BHCK.dtype) * self._scale
         scores_BH1C = query_BH1K @ keys_BHCK[:, :, :used].transpose(-1, -2)
-        scores_BH1C += self._bias_H1S[:, :, first : first + used]
-        return (scores_BH1C.softmax(-1) @ values_BHCK[:, :, :used]).to(q_BH1K.dtype)
+        weights_BH1C = (scores_BH1C + self._bias_H1S[:, :, first : first + used]).softmax(-1)
+        return (weights_BH1C @ values_BHCK[:, :, :used]).to(q_BH1K.dtype)
 
     def store(self, layer: int, k_BHLK: Tensor, v_BHLK: Tensor) -> None:
         """Store the last `context` tokens of a prompt in an empty cache."""

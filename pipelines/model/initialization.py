@@ -9,14 +9,17 @@ same first weights everywhere else, and nothing outside the model moves its numb
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from pipelines.model.blocks import GptNeoxMLP, LlamaMLP, SelfAttention
 from pipelines.model.encoders import Encoder
-from pipelines.model.vintix import Vintix
 from pipelines.rng import derive_seed
+
+if TYPE_CHECKING:
+    from pipelines.model.vintix import Vintix
 
 
 @torch.no_grad()

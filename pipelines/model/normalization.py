@@ -21,7 +21,7 @@ from pipelines.errors import ConfigError
 #: Added to standard deviations before dividing: keeps constant channels finite.
 STD_EPSILON = 1e-6
 
-Array = TypeVar("Array", npt.NDArray[np.float32], Tensor)
+Array = TypeVar("Array", npt.NDArray[np.floating], Tensor)
 Vector = npt.NDArray[np.float32]
 
 

@@ -16,6 +16,7 @@ from pipelines.model.cache import KVCache
 from pipelines.model.config import ModelConfig
 from pipelines.model.encoders import Encoder
 from pipelines.model.heads import Head
+from pipelines.model.initialization import init_weights
 from pipelines.model.transformer import Transformer
 
 
@@ -36,7 +37,8 @@ class Vintix(nn.Module):
 
     def __init__(self, config: ModelConfig, *, attention: str = "auto", seed: int = 0) -> None:
         super().__init__()
-        taken = [name for name in config.groups if hasattr(nn.ModuleDict, name)]
+        modules = nn.ModuleDict()
+        taken = [name for name in config.groups if hasattr(modules, name)]
         if taken:
             raise ConfigError(
                 "a group has a name that PyTorch keeps for itself",
@@ -50,8 +52,6 @@ class Vintix(nn.Module):
         self.transformer = Transformer(config, attention=attention)
         self.head = Head(config)
         if not self.encoder.prev_acs_padding.is_meta:
-            from pipelines.model.initialization import init_weights
-
             init_weights(self, seed)
 
     def encode(self, batches: Sequence[GroupBatch]) -> Tensor:

@@ -1,0 +1,144 @@
+"""What is in a workspace, as plain rows: published versions, damaged ones, and staged work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines.artifacts import files
+from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.lock import NameLock
+from pipelines.artifacts.references import check_kind, check_name
+from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS
+from pipelines.artifacts.staging import PROGRESS, STAGING_PREFIX
+from pipelines.artifacts.workspace import Workspace
+from pipelines.errors import ArtifactError
+
+
+def list_artifacts(
+    workspace: Workspace, kind: str | None = None, name: str | None = None
+) -> list[dict[str, Any]]:
+    """List the published versions, by kind, name and version.
+
+    Returns:
+        JSON objects with ``kind``, ``name``, ``version``, ``path``, ``digest``, ``created`` (ISO
+        8601, UTC), ``size_bytes``, ``parents`` (references, ``kind/name@vN``) and ``damaged``:
+        null, or what is wrong with the manifest; then digest and created are null, and parents
+        empty.
+    """
+    return [
+        _published_row(workspace, each_kind, each_name, version)
+        for each_kind, each_name in _names(workspace, kind, name)
+        for version in workspace.taken_versions(each_kind, each_name)
+    ]
+
+
+def list_staged(
+    workspace: Workspace, kind: str | None = None, name: str | None = None
+) -> list[dict[str, Any]]:
+    """List the staged, unpublished work.
+
+    Returns:
+        JSON objects with ``kind``, ``name``, ``path``, ``units_done`` (durable units), ``complete``
+        (only the publishing rename is missing), ``size_bytes``, ``modified`` (ISO 8601, UTC) and
+        ``held_by``: null, or the process that works under the name.
+    """
+    rows = []
+    for each_kind, each_name in _names(workspace, kind, name):
+        base = workspace.root / each_kind / each_name
+        staged = staging_directories(base)
+        holder = NameLock(base).holder() if staged else None
+        for directory in staged:
+            rows.append(
+                {
+                    "kind": each_kind,
+                    "name": each_name,
+                    "path": str(directory),
+                    "units_done": len(list((directory / PROGRESS).glob("*.json"))),
+                    "complete": (directory / MANIFEST).is_file(),
+                    "size_bytes": files.tree_bytes(directory),
+                    "modified": _iso(last_modified(directory)),
+                    "held_by": holder,
+                }
+            )
+    return rows
+
+
+def show_artifact(path: Path) -> dict[str, Any]:
+    """Return everything about one artifact: its path, reference, size, and its manifest.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
+    artifact = Artifact(path)
+    manifest = artifact.manifest
+    return {
+        "reference": f"{artifact.kind}/{artifact.reference}",
+        "path": str(artifact.path),
+        "size_bytes": _size(artifact),
+        "parents": [parent.reference for parent in manifest.parents],
+        "manifest": manifest.model_dump(mode="json"),
+    }
+
+
+def staging_directories(base: Path) -> list[Path]:
+    """Return the staging directories of a name, sorted."""
+    return sorted(path for path in base.glob(f"{STAGING_PREFIX}*") if path.is_dir())
+
+
+def last_modified(path: Path) -> datetime:
+    """Return when anything in a tree, or a file, was last written."""
+    newest = 0.0
+    for each in (path, *path.rglob("*")):
+        try:
+            newest = max(newest, each.lstat().st_mtime)
+        except OSError:
+            continue
+    return datetime.fromtimestamp(newest, UTC)
+
+
+def _names(workspace: Workspace, kind: str | None, name: str | None) -> Iterator[tuple[str, str]]:
+    for each_kind in [check_kind(kind)] if kind else list(SCHEMA_VERSIONS):
+        for each_name in [check_name(name)] if name else workspace.all_names(each_kind):
+            yield each_kind, each_name
+
+
+def _published_row(workspace: Workspace, kind: str, name: str, version: int) -> dict[str, Any]:
+    path = workspace.path(kind, name, version)
+    row: dict[str, Any] = {
+        "kind": kind,
+        "name": name,
+        "version": version,
+        "path": str(path),
+    }
+    try:
+        artifact = Artifact(path)
+    except ArtifactError as error:
+        damage = error.message if error.found is None else f"{error.message}: {error.found}"
+        return {
+            **row,
+            "digest": None,
+            "created": None,
+            "size_bytes": files.tree_bytes(path),
+            "parents": [],
+            "damaged": damage,
+        }
+    return {
+        **row,
+        "digest": artifact.digest,
+        "created": artifact.manifest.created_at,
+        "size_bytes": _size(artifact),
+        "parents": [parent.reference for parent in artifact.manifest.parents],
+        "damaged": None,
+    }
+
+
+def _size(artifact: Artifact) -> int:
+    manifest_bytes = (artifact.path / MANIFEST).stat().st_size
+    return manifest_bytes + sum(entry.size for entry in artifact.manifest.files.values())
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

@@ -1,0 +1,127 @@
+"""What is published of staged work: the list of its files, checked to be whole."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.artifacts import files
+from pipelines.artifacts.schema import DATA, FileEntry
+from pipelines.artifacts.unit import LOG, SCRATCH, group_key, group_metadata, parent_groups
+from pipelines.errors import ArtifactCorruptError
+
+_CHUNK = re.compile(r"(.+)/c((?:/\d+)*)")
+
+
+def assemble(directory: Path, records: Mapping[str, dict[str, Any]]) -> dict[str, FileEntry]:
+    """List the files to publish, and write the metadata of groups that no unit owns.
+
+    Args:
+        directory: The staging directory.
+        records: Record by durable unit.
+
+    Raises:
+        ArtifactCorruptError: A file of a durable unit is gone, two units wrote one file, or an
+            array lacks chunks.
+        StorageError: The file system refused.
+    """
+    listed: dict[str, FileEntry] = {}
+    owner: dict[str, str] = {}
+    for unit, record in records.items():
+        for path, written in record["files"].items():
+            if path.startswith(f"{SCRATCH}/"):
+                continue
+            entry = FileEntry(size=written["size"], sha256=written["sha256"])
+            if listed.setdefault(path, entry) != entry:
+                raise _incomplete(
+                    directory / path, "one unit a file", f"units {owner[path]} and {unit}"
+                )
+            owner[path] = unit
+    _check_sizes(directory, listed)
+    listed |= _complete_groups(directory, listed)
+    for array, expected, found in incomplete_arrays(directory, listed):
+        raise _incomplete(directory / array, f"{expected} chunks", f"{found} chunks")
+    return listed | _logs(directory)
+
+
+def incomplete_arrays(directory: Path, listed: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Find the arrays that have not exactly the chunk files their shape asks for.
+
+    Readers would take a chunk that was never written for zeros.
+
+    Args:
+        directory: What the paths are relative to.
+        listed: Paths of the files, among them the ``zarr.json`` of the arrays to look at.
+
+    Returns:
+        Array, expected and found number of chunks, for each array with a difference.
+    """
+    paths = list(listed)
+    chunks = Counter(match[1] for path in paths if (match := _CHUNK.fullmatch(path)))
+    wrong = []
+    for path in sorted(paths):
+        if path.startswith(f"{DATA}/") and path.endswith("/zarr.json"):
+            metadata = json.loads((directory / path).read_bytes())
+            if metadata.get("node_type") == "array":
+                array = path.removesuffix("/zarr.json")
+                expected = _chunk_count(metadata)
+                if chunks[array] != expected:
+                    wrong.append((array, expected, chunks[array]))
+    return wrong
+
+
+def _chunk_count(metadata: Mapping[str, Any]) -> int:
+    chunk_shape = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    pairs = zip(metadata["shape"], chunk_shape, strict=True)
+    return math.prod(-(-rows // chunk_rows) for rows, chunk_rows in pairs)
+
+
+def _check_sizes(directory: Path, listed: Mapping[str, FileEntry]) -> None:
+    for path, entry in listed.items():
+        try:
+            size = (directory / path).stat().st_size
+        except OSError as error:
+            found = error.strerror or str(error)
+            raise _incomplete(directory / path, f"{entry.size:,} bytes", found) from error
+        if size != entry.size:
+            raise _incomplete(directory / path, f"{entry.size:,} bytes", f"{size:,} bytes")
+
+
+def _complete_groups(directory: Path, listed: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
+    groups = {""}
+    for path in listed:
+        if path.startswith(f"{DATA}/") and path.endswith("/zarr.json"):
+            groups |= set(parent_groups(path.removeprefix(f"{DATA}/").removesuffix("/zarr.json")))
+    entries = {}
+    for group in sorted(groups):
+        path = f"{DATA}/{group_key(group)}"
+        if path not in listed:
+            record = files.write_file(directory / path, group_metadata({}))
+            entries[path] = FileEntry(size=record.size, sha256=record.sha256)
+    return entries
+
+
+def _logs(directory: Path) -> dict[str, FileEntry]:
+    root = directory / LOG
+    names = [] if not root.is_dir() else files.list_files(root)
+    entries = {}
+    for name in names:
+        if not name.endswith(files.TEMPORARY_SUFFIX):
+            record = files.hash_file(root / name)
+            entries[f"{LOG}/{name}"] = FileEntry(size=record.size, sha256=record.sha256, log=True)
+    return entries
+
+
+def _incomplete(path: Path, expected: str, found: str) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        "the staged work is not whole and was not published",
+        where=path,
+        expected=expected,
+        found=found,
+        fix="run the same command again: units that lost files are made anew",
+    )

@@ -1,0 +1,83 @@
+"""References to artifacts: ``name``, ``name@v3``, ``kind/name@v3`` or a path."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.artifacts.schema import SCHEMA_VERSIONS
+from pipelines.errors import UsageError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A parsed reference.
+
+    Attributes:
+        text: As it was given.
+        kind: Its kind, where the reference says so.
+        name: The artifact's name; empty for a path.
+        version: None for the newest.
+        path: The directory, if the reference is a path.
+    """
+
+    text: str
+    kind: str | None = None
+    name: str = ""
+    version: int | None = None
+    path: Path | None = None
+
+
+def parse_reference(text: str) -> Reference:
+    """Read a reference; what has a slash and is not ``kind/name`` is a path.
+
+    Raises:
+        UsageError: It is malformed.
+    """
+    kind, slash, rest = text.partition("/")
+    if slash and (kind not in SCHEMA_VERSIONS or "/" in rest):
+        return Reference(text, path=Path(text).expanduser())
+    name, at, tail = (rest if slash else text).partition("@")
+    match = VERSION.fullmatch(tail)
+    if (at and match is None) or not NAME.fullmatch(name):
+        raise UsageError(
+            "malformed artifact reference",
+            where=text,
+            expected="name, name@v3, kind/name@v3 or a path",
+            fix="vintix artifacts ls",
+        )
+    return Reference(
+        text, kind=kind if slash else None, name=name, version=int(match[1]) if match else None
+    )
+
+
+def check_kind(kind: str) -> str:
+    """Return the kind.
+
+    Raises:
+        UsageError: It is none of the five.
+    """
+    if kind not in SCHEMA_VERSIONS:
+        raise UsageError(
+            "unknown kind of artifact", expected=", ".join(SCHEMA_VERSIONS), found=kind
+        )
+    return kind
+
+
+def check_name(name: str) -> str:
+    """Return the name.
+
+    Raises:
+        UsageError: It could not be a directory's name on every file system.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            "malformed artifact name",
+            expected="letters, digits, '.', '_' and '-', not starting with a sign",
+            found=repr(name),
+        )
+    return name

@@ -1,0 +1,170 @@
+"""Durable units: the pieces of staged work that are kept whole or made again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from pipelines.artifacts import files
+from pipelines.artifacts.schema import DATA, check_relative
+
+if TYPE_CHECKING:
+    import zarr
+
+    from pipelines.artifacts.zarr_stores import DurableStore
+
+PROGRESS = "progress"
+SCRATCH = "scratch"
+LOG = "log"
+
+
+class Unit:
+    """A piece of work that is durable as a whole or redone as a whole.
+
+    Used as a context manager; entering takes back the record of an earlier attempt, leaving
+    without an exception writes the new one. Worker processes make their own `Unit` from the
+    staging directory: one process writes one unit.
+
+    Args:
+        directory: The staging directory.
+        name: The unit's name, such as ``hopper/00003/00000``.
+
+    Attributes:
+        data: Small JSON that is kept with the record and given back by `Staging.data`.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory = directory
+        self.name = name
+        self.data: dict[str, Any] = {}
+        self._stores: dict[str, DurableStore] = {}
+
+    def group(self, path: str, attributes: Mapping[str, Any] | None = None) -> zarr.Group:
+        """Open or create a group of the artifact's hierarchy.
+
+        One unit alone gives attributes to a group, and owns its metadata; a group that is opened
+        without attributes belongs to no unit.
+        """
+        return self._open(DATA, path, attributes)
+
+    def scratch(self, path: str) -> zarr.Group:
+        """Open or create a group that later units read and that is not published."""
+        return self._open(SCRATCH, path, None)
+
+    def write_log(self, name: str, data: bytes) -> None:
+        """Write ``log/<name>``: timings and the like, published but not part of the digest.
+
+        Logs belong to no unit: a later unit may write the same one again.
+        """
+        files.write_file(self.directory / LOG / check_relative(name), data)
+
+    def __enter__(self) -> Self:
+        files.remove_file(record_path(self.directory, self.name))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._commit()
+
+    def _open(self, tree: str, path: str, attributes: Mapping[str, Any] | None) -> zarr.Group:
+        import zarr
+
+        if path:
+            check_relative(path)
+        store = self._store(tree)
+        for parent in parent_groups(path):
+            files.write_new_file(self.directory / tree / group_key(parent), group_metadata({}))
+        if attributes is None:
+            files.write_new_file(self.directory / tree / group_key(path), group_metadata({}))
+        else:
+            # Over whatever an unfinished attempt or an opening without attributes left.
+            store.written[group_key(path)] = files.write_file(
+                self.directory / tree / group_key(path), group_metadata(attributes)
+            )
+        return zarr.open_group(store, path=path, mode="r+", zarr_format=3)
+
+    def _store(self, tree: str) -> DurableStore:
+        from pipelines.artifacts.zarr_stores import DurableStore
+
+        if tree not in self._stores:
+
+            def kept() -> set[str]:
+                owned = files_of_others(self.directory, self.name)
+                return {path.partition("/")[2] for path in owned if path.startswith(f"{tree}/")}
+
+            self._stores[tree] = DurableStore(self.directory / tree, kept)
+        return self._stores[tree]
+
+    def _commit(self) -> None:
+        written = {
+            f"{tree}/{key}": {"size": record.size, "sha256": record.sha256}
+            for tree, store in self._stores.items()
+            for key, record in store.written.items()
+        }
+        files.sync_directories(
+            parent
+            for path in written
+            for parent in (self.directory / path).parents
+            if parent.is_relative_to(self.directory)
+        )
+        record = {"unit": self.name, "files": written, "data": self.data}
+        path = record_path(self.directory, self.name)
+        files.write_json(path, record)
+        files.sync_directories([path.parent, self.directory])
+
+
+def record_path(directory: Path, unit: str) -> Path:
+    """Return where a unit's record is: its name, escaped, so that no two units share a file."""
+    return directory / PROGRESS / (quote(unit, safe="") + ".json")
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read a unit's record; None where there is none that can be read."""
+    try:
+        record = json.loads(path.read_bytes())
+        return {"unit": record["unit"], "files": dict(record["files"]), "data": record["data"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_records(directory: Path) -> dict[str, dict[str, Any]]:
+    """Read the records of all units of a staging directory by unit."""
+    records = (read_record(path) for path in sorted((directory / PROGRESS).glob("*.json")))
+    return {record["unit"]: record for record in records if record is not None}
+
+
+def files_of_others(directory: Path, unit: str) -> set[str]:
+    """Return the files that durable units other than this one wrote."""
+    return {
+        path
+        for name, record in read_records(directory).items()
+        if name != unit
+        for path in record["files"]
+    }
+
+
+def group_metadata(attributes: Mapping[str, Any]) -> bytes:
+    """Return the ``zarr.json`` of a group."""
+    return files.canonical_json(
+        {"attributes": dict(attributes), "node_type": "group", "zarr_format": 3}
+    )
+
+
+def group_key(path: str) -> str:
+    """Return the key of a group's metadata; the root group is the empty path."""
+    return f"{path}/zarr.json" if path else "zarr.json"
+
+
+def parent_groups(path: str) -> list[str]:
+    """Return the groups above a path, the root group first; none above the root itself."""
+    parts = path.split("/") if path else []
+    return ["/".join(parts[:depth]) for depth in range(len(parts))]

@@ -1,0 +1,180 @@
+"""Verifying an artifact: every file against the manifest, and on request every number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.artifacts import files
+from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.publish import incomplete_arrays
+from pipelines.artifacts.schema import DATA, MANIFEST, FileEntry
+from pipelines.errors import ArtifactCorruptError, ArtifactError, ArtifactMissingError
+from pipelines.reporter import NullReporter, Reporter
+
+if TYPE_CHECKING:
+    import numpy as np
+    import zarr
+
+_EPISODE_START = "episode_start"
+_EPISODE_LENGTH = "episode_length"
+# Any of these gives the number of steps that the episodes of a group index into.
+_STEP_ARRAYS = ("reward", "observation", "action")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        path: The file, or the array inside of ``data.zarr``, relative to the artifact.
+        expected: What the manifest or the layout asks for.
+        found: What is there.
+    """
+
+    path: str
+    expected: str
+    found: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the problem as a JSON object."""
+        return asdict(self)
+
+
+def verify(
+    artifact: Artifact | Path, *, deep: bool = False, reporter: Reporter | None = None
+) -> list[Problem]:
+    """Compare an artifact with its manifest.
+
+    Args:
+        artifact: The artifact, or the directory of one that may be too damaged to open.
+        deep: Also decode every array, look for NaN and infinity, for chunks that the manifest
+            does not have, and check that episodes lie inside of their rows, in order.
+        reporter: Shows progress in bytes.
+
+    Returns:
+        Each missing, altered or unlisted file, and with `deep` each array that is wrong.
+
+    Raises:
+        ArtifactMissingError: There is no such directory.
+    """
+    reporter = reporter or NullReporter()
+    path = artifact.path if isinstance(artifact, Artifact) else artifact.absolute()
+    if not path.is_dir():
+        raise ArtifactMissingError("no artifact here", where=path, fix="vintix artifacts ls")
+    try:
+        # Read again: an open artifact knows its manifest as it was.
+        artifact = Artifact(path)
+    except ArtifactError as error:
+        return [Problem(MANIFEST, error.expected or "a manifest", error.found or error.message)]
+    problems = [*_check_files(artifact, reporter), *_unlisted(artifact)]
+    if deep:
+        problems += _check_arrays(artifact, {problem.path for problem in problems}, reporter)
+    return problems
+
+
+def _check_files(artifact: Artifact, reporter: Reporter) -> Iterator[Problem]:
+    entries = artifact.manifest.files
+    total = sum(entry.size for entry in entries.values())
+    with reporter.progress(f"verify {artifact.kind}/{artifact.reference}", total, "B") as progress:
+        found = files.hash_files(artifact.path / relative for relative in entries)
+        for (relative, entry), record in zip(entries.items(), found, strict=True):
+            progress.advance(entry.size)
+            if isinstance(record, OSError):
+                yield Problem(relative, _describe(entry), record.strerror or str(record))
+            elif (record.size, record.sha256) != (entry.size, entry.sha256):
+                yield Problem(relative, _describe(entry), _describe(record))
+
+
+def _unlisted(artifact: Artifact) -> Iterator[Problem]:
+    for relative in files.list_files(artifact.path):
+        if relative != MANIFEST and relative not in artifact.manifest.files:
+            yield Problem(relative, "nothing", "a file that the manifest does not list")
+
+
+def _describe(record: FileEntry | files.FileRecord) -> str:
+    return f"{record.size:,} bytes with SHA-256 {record.sha256[:16]}..."
+
+
+def _check_arrays(artifact: Artifact, damaged: set[str], reporter: Reporter) -> Iterator[Problem]:
+    import zarr
+
+    nodes = {path for path in artifact.manifest.files if path.endswith("/zarr.json")}
+    metadata = sorted(path for path in nodes - damaged if path.startswith(f"{DATA}/"))
+    readable = artifact.manifest.files.keys() - (nodes & damaged)
+    for array, chunks, found_chunks in incomplete_arrays(artifact.path, readable):
+        yield Problem(array, f"{chunks} chunks", f"{found_chunks} chunks in the manifest")
+    with reporter.progress("decode arrays", len(metadata), "nodes") as progress:
+        for path in metadata:
+            progress.advance(1)
+            node_path = path.removeprefix(f"{DATA}/").removesuffix("zarr.json").rstrip("/")
+            try:
+                node = artifact.root if not node_path else artifact.root[node_path]
+                if isinstance(node, zarr.Array):
+                    yield from _scan(node, f"{DATA}/{node_path}")
+                else:
+                    yield from _check_episodes(node, f"{DATA}/{node_path}".rstrip("/"))
+            except ArtifactCorruptError as error:
+                named = str(Path(error.where or path).relative_to(artifact.path))
+                if named not in damaged:
+                    yield Problem(named, error.expected or "", error.found or error.message)
+            except Exception as error:
+                # Whatever Zarr and its codecs raise at bytes that they cannot decode.
+                yield Problem(path, "what Zarr can decode", f"{type(error).__name__}: {error}")
+
+
+def _scan(array: zarr.Array[Any], path: str) -> Iterator[Problem]:
+    import numpy as np
+
+    checked = np.issubdtype(array.dtype, np.inexact)
+    bad = 0
+    for block in _blocks(array):
+        if checked:
+            bad += int(block.size - np.count_nonzero(np.isfinite(block)))
+    if bad:
+        yield Problem(path, "finite numbers", f"{bad:,} NaN or infinite of {array.size:,}")
+
+
+def _blocks(array: zarr.Array[Any]) -> Iterator[np.ndarray[Any, Any]]:
+    import numpy as np
+
+    if not array.shape:
+        yield np.asarray(array[...])
+        return
+    rows = array.chunks[0]
+    for start in range(0, array.shape[0], rows):
+        yield np.asarray(array[start : start + rows])
+
+
+def _check_episodes(group: zarr.Group, path: str) -> Iterator[Problem]:
+    import numpy as np
+    import zarr
+
+    starts_array = group.get(_EPISODE_START)
+    steps = next((node for name in _STEP_ARRAYS if (node := group.get(name)) is not None), None)
+    if not isinstance(starts_array, zarr.Array) or not isinstance(steps, zarr.Array):
+        return
+    starts, rows = np.asarray(starts_array[...]), steps.shape[0]
+    where = f"{path}/{_EPISODE_START}"
+    if starts.ndim != 1 or (starts.size and int(starts[0]) < 0):
+        yield Problem(where, "one row number an episode", f"shape {starts.shape}, {starts[:1]}")
+        return
+    descents = np.flatnonzero(np.diff(starts) <= 0)
+    if descents.size:
+        yield Problem(where, "ascending rows", f"episode {int(descents[0]) + 1} starts too early")
+    if starts.size and int(starts.max()) >= rows:
+        yield Problem(where, f"rows below {rows:,}", f"row {int(starts.max()):,}")
+    lengths_array = group.get(_EPISODE_LENGTH)
+    if isinstance(lengths_array, zarr.Array) and not descents.size:
+        ends = starts + np.asarray(lengths_array[...])
+        limits = np.append(starts[1:], rows)
+        wrong = np.flatnonzero(ends > limits)
+        if wrong.size:
+            episode = int(wrong[0])
+            yield Problem(
+                f"{path}/{_EPISODE_LENGTH}",
+                f"episode {episode} to end by row {int(limits[episode]):,}",
+                f"row {int(ends[episode]):,}",
+            )

@@ -1,0 +1,171 @@
+"""One configuration from four layers: command line over environment over file over default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pipelines.errors import ConfigError, UsageError, VintixError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+STAGES = ("demonstrators", "distill", "pack", "train", "rollout")
+"""The five stages; a run file has one section for each it sets something of."""
+
+_COMMAND_LINE, _ENVIRONMENT, _FILE = "command line", "environment", "file"
+
+
+def read_run_file(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a run file: a YAML mapping from stage to settings.
+
+    Raises:
+        ConfigError: The file is missing, is no YAML, or names an unknown stage.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            "cannot read the configuration file", where=path, found=error.strerror
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            "the configuration file is not valid YAML", where=path, found=str(error)
+        ) from error
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ConfigError(
+            "the configuration file is not a mapping",
+            where=path,
+            expected="sections named " + ", ".join(STAGES),
+            found=type(content).__name__,
+        )
+    for section, settings in content.items():
+        if section not in STAGES or not isinstance(settings, dict):
+            raise ConfigError(
+                "unknown or malformed section in the configuration file",
+                where=f"{path}: {section}",
+                expected="a mapping under one of " + ", ".join(STAGES),
+                found=repr(settings)[:60],
+            )
+    return content
+
+
+def resolve_config(
+    stage: str,
+    model: type[ConfigT],
+    *,
+    command_line: Mapping[str, Any],
+    assignments: Sequence[str] = (),
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> ConfigT:
+    """Build the configuration of a stage.
+
+    Args:
+        stage: One of `STAGES`.
+        model: Its configuration class.
+        command_line: Options that were given; None values count as not given.
+        assignments: ``--set`` texts, ``train.lr=3e-4`` or ``lr=3e-4``; values are YAML.
+        file: ``--config``.
+        environment: ``VINTIX_<STAGE>_<FIELD>`` variables are read from it; default os.environ.
+
+    Raises:
+        UsageError: A value from the command line is unknown or out of range.
+        ConfigError: A value from the file or the environment is.
+    """
+    from pydantic import ValidationError
+
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    layers = (
+        (_FILE, read_run_file(file).get(stage, {}) if file else {}),
+        (_ENVIRONMENT, _from_environment(stage, model, environment)),
+        (_COMMAND_LINE, _from_assignments(stage, assignments)),
+        (_COMMAND_LINE, {key: value for key, value in command_line.items() if value is not None}),
+    )
+    for source, layer in layers:
+        values |= layer
+        sources |= dict.fromkeys(layer, source)
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise _describe(stage, model, error, sources, file) from error
+
+
+def _from_environment(
+    stage: str, model: type[BaseModel], environment: Mapping[str, str] | None
+) -> dict[str, Any]:
+    environment = os.environ if environment is None else environment
+    found = {}
+    for field in model.model_fields:
+        variable = f"VINTIX_{stage.upper()}_{field.upper()}"
+        if variable in environment:
+            found[field] = _parse_value(environment[variable], variable)
+    return found
+
+
+def _from_assignments(stage: str, assignments: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        section, dot, field = key.strip().rpartition(".")
+        if not equals or not field or (dot and section not in STAGES):
+            raise UsageError(
+                "malformed --set",
+                where=text,
+                expected=f"{stage}.FIELD=VALUE",
+                fix=f"vintix {stage} --help",
+            )
+        if not dot or section == stage:
+            found[field] = _parse_value(value, text)
+    return found
+
+
+def _parse_value(text: str, where: str) -> Any:
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError("cannot read the value", where=where, found=text) from error
+    if isinstance(value, str):
+        # YAML 1.1 reads 3e-4 as text; everybody who types it means a number.
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _describe(
+    stage: str,
+    model: type[BaseModel],
+    error: Any,
+    sources: Mapping[str, str],
+    file: Path | None,
+) -> VintixError:
+    first = error.errors()[0]
+    field = str(first["loc"][0]) if first["loc"] else ""
+    source = sources.get(field, _COMMAND_LINE)
+    where = {
+        _FILE: f"{file}: {stage}.{field}",
+        _ENVIRONMENT: f"VINTIX_{stage.upper()}_{field.upper()}",
+    }.get(source, f"{stage}.{field}")
+    message, expected = first["msg"].removeprefix("Value error, "), None
+    if first["type"] == "extra_forbidden":
+        message, expected = "unknown setting", ", ".join(model.model_fields)
+    kind = UsageError if source == _COMMAND_LINE else ConfigError
+    return kind(
+        f"{stage}: {message}",
+        where=where,
+        expected=expected,
+        found=repr(first.get("input"))[:80],
+        fix=f"vintix {stage} --help",
+    )

@@ -1,0 +1,1 @@
+"""Training datasets: reading windows of packed rows."""

@@ -1,0 +1,85 @@
+"""Demonstrators that need no training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.policies.base import PolicySpec
+
+if TYPE_CHECKING:
+    from pipelines.domains.base import Domain, Options
+    from pipelines.tasks.spec import TaskSpec
+
+# Diagonal state costs (positions, velocities) by environment; angles weigh most because they end
+# the episode. Control costs 0.1.
+_PENDULUM_COSTS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "InvertedPendulum-v5": ("identity", (1, 10, 0.1, 0.1)),
+    "InvertedDoublePendulum-v5": ("double_pendulum", (1, 50, 50, 0.1, 0.1, 0.1)),
+}
+_CONTROL_COST = 0.1
+_REACHER = "Reacher-v5"
+
+
+def has_builtin(task: TaskSpec, domain: Domain) -> bool:
+    """Tell whether `builtin_policy` gives a policy, without making an environment."""
+    if domain.demonstrator(task) is not None:
+        return True
+    if domain.name == "mujoco":
+        return task.env_id in _PENDULUM_COSTS or task.env_id == _REACHER
+    return domain.name == "metaworld" and _script_of(task) is not None
+
+
+def builtin_policy(task: TaskSpec, domain: Domain, options: Options) -> PolicySpec | None:
+    """Return the demonstrator of a task that needs no training, or None.
+
+    The domain's own comes first; then linear-quadratic regulators for both pendulums (linearised
+    on the task's own physics), inverse kinematics for Reacher, and Meta-World's stock scripts.
+
+    Args:
+        task: The task, or a variation of one.
+        domain: Its domain.
+        options: Values of all options of the domain.
+    """
+    own = domain.demonstrator(task)
+    if own is not None:
+        return own
+    if domain.name == "mujoco" and task.env_id in _PENDULUM_COSTS:
+        return _regulator(task, domain, options)
+    if domain.name == "mujoco" and task.env_id == _REACHER:
+        from pipelines.policies.reacher import ReacherConfig
+
+        return PolicySpec(kind="reacher", config=ReacherConfig().model_dump())
+    if domain.name == "metaworld":
+        return _script_of(task)
+    return None
+
+
+def _regulator(task: TaskSpec, domain: Domain, options: Options) -> PolicySpec:
+    from pipelines.demonstrators.lqr import lqr_gain
+
+    features, costs = _PENDULUM_COSTS[task.env_id]
+    env = domain.make_env(task, options)
+    try:
+        # Values set at run time, such as a variation's gravity, are in the model after a reset.
+        env.reset(seed=0)
+        simulator = env.unwrapped
+        gain_AS = lqr_gain(
+            simulator.model, simulator.init_qpos, simulator.frame_skip, costs, _CONTROL_COST
+        )
+    finally:
+        env.close()
+    return PolicySpec(
+        kind="state_feedback",
+        config={"features": features},
+        # The solver's last digits depend on the linear algebra library; a demonstrator's do not.
+        arrays={"gain": gain_AS.round(9)},
+    )
+
+
+def _script_of(task: TaskSpec) -> PolicySpec | None:
+    from pipelines.policies.metaworld_script import mean_goals
+
+    goal = mean_goals().get(task.env_id)
+    if goal is None:
+        return None
+    return PolicySpec(kind="metaworld_script", config={"script": task.env_id, "goal": list(goal)})

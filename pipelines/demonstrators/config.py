@@ -1,0 +1,95 @@
+"""Configuration of the stage ``demonstrators``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Source = Literal["builtin", "train", "import"]
+Algorithm = Literal["ppo", "sac", "td3", "tqc", "trpo", "ars"]
+Activation = Literal["tanh", "relu"]
+
+
+class TrainSettings(BaseModel):
+    """How ``--source train`` trains, with Stable-Baselines3 and sb3-contrib.
+
+    Attributes:
+        algorithm: Which learner.
+        total_steps: Environment steps to train for.
+        segment_steps: Steps between two checkpoints. Each segment starts from its checkpoint with
+            fresh episodes and its own random streams, so that a resumed run equals an
+            uninterrupted one; None for a twentieth of the total, at least 2000.
+        evaluation_episodes: Episodes that the policy is measured on after each segment; the best
+            one is kept.
+        normalize_observations: Normalise observations by running statistics, which become part
+            of the policy.
+        normalize_rewards: Divide rewards by the running spread of the discounted return while
+            training.
+        environment_options: Options of the domain that hold in training only, such as a delta
+            reward.
+        hyperparameters: Arguments of the learner's constructor by their names there, numbers and
+            texts; also ``net_arch``, ``activation_fn`` (tanh, relu) and ``log_std_init`` of its
+            policy, ``policy`` (MlpPolicy, LinearPolicy) and ``action_noise`` (a standard
+            deviation). Everything else is the library's default. Schedules are constant.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    algorithm: Algorithm = "ppo"
+    total_steps: int = Field(default=100_000, ge=1)
+    segment_steps: int | None = Field(default=None, ge=1)
+    evaluation_episodes: int = Field(default=5, ge=1)
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    environment_options: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class DemonstratorsConfig(BaseModel):
+    """What `pipelines.demonstrators.stage.run` does.
+
+    Attributes:
+        name: Name of the artifact; None to derive it from the selection.
+        seed: Base seed of training and measuring.
+        tasks: Names or aliases of tasks.
+        domains: Names of domains, for all of their tasks that the source can serve.
+        source: ``builtin`` (controllers without training), ``train``, or ``import`` (a
+            Stable-Baselines3 zip).
+        episodes: Episodes for each of the random and the expert return.
+        options: Options of the environments, as in ``--option``.
+        workers: Processes over the tasks, 0 for one on each core; does not change the result.
+        train: How to train.
+        import_path: The zip of ``--source import``.
+        normalization_path: Observation statistics of an imported policy, .npz or .json.
+        activation: Activation of an imported network where its file does not tell.
+        evaluate: Reference of a demonstrators artifact whose policies are measured again, in
+            place of a source.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = None
+    seed: int = Field(default=0, ge=0)
+    tasks: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    source: Source = "builtin"
+    episodes: int = Field(default=20, ge=20)
+    options: dict[str, Any] = Field(default_factory=dict)
+    workers: int = Field(default=0, ge=0)
+    train: TrainSettings = TrainSettings()
+    import_path: Path | None = None
+    normalization_path: Path | None = None
+    activation: Activation | None = None
+    evaluate: str | None = None
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.evaluate is None and (self.source == "import") != (self.import_path is not None):
+            raise ValueError("source 'import' and import_path (the zip) belong together")
+        if self.normalization_path is not None and self.import_path is None:
+            raise ValueError("normalization_path belongs to source 'import'")
+        if self.source == "train" and self.evaluate is None and not (self.tasks or self.domains):
+            raise ValueError("source 'train' needs a choice: --task or --domain")
+        return self

@@ -1,0 +1,313 @@
+"""A Stable-Baselines3 learner whose whole state can be written down without a pickle.
+
+What a learner is between two segments of training: the tensors of its networks and optimizers,
+counters, running statistics, and, off-policy, the transitions in its replay buffer. Everything
+else (environment, random generators, rollout storage) begins anew with every segment, also in a
+run that is never interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.demonstrators.sb3_weights import Normalization, find_actor, policy_spec
+from pipelines.errors import ConfigError, MissingDependencyError, VintixError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from pipelines.demonstrators.config import TrainSettings
+    from pipelines.policies.base import PolicySpec
+    from pipelines.tasks.spec import TaskSpec
+
+_OFF_POLICY = ("sac", "td3", "tqc")
+_CLASSES = {
+    "ppo": ("stable_baselines3", "PPO"),
+    "sac": ("stable_baselines3", "SAC"),
+    "td3": ("stable_baselines3", "TD3"),
+    "tqc": ("sb3_contrib", "TQC"),
+    "trpo": ("sb3_contrib", "TRPO"),
+    "ars": ("sb3_contrib", "ARS"),
+}
+_OF_POLICY = ("net_arch", "activation_fn", "log_std_init")
+# What this module sets, and what it could not write down.
+_TAKEN = (
+    "env",
+    "seed",
+    "device",
+    "verbose",
+    "tensorboard_log",
+    "policy_kwargs",
+    "optimize_memory_usage",
+    "replay_buffer_class",
+    "replay_buffer_kwargs",
+    "rollout_buffer_class",
+    "rollout_buffer_kwargs",
+    "_init_setup_model",
+)
+_BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+
+
+class Learner:
+    """A learner for one segment of training.
+
+    Args:
+        settings: What and how to train.
+        task: The task.
+        make_env: Makes the training environment.
+        seed: Seeds the networks, the environment and all generators of the segment.
+
+    Raises:
+        ConfigError: A hyperparameter is unknown or not valid.
+        MissingDependencyError: The library is not there.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        task: TaskSpec,
+        make_env: Callable[[], gymnasium.Env[Any, Any]],
+        seed: int,
+    ) -> None:
+        try:
+            from stable_baselines3.common.logger import Logger
+            from stable_baselines3.common.monitor import Monitor
+            from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+        except ImportError as error:
+            raise MissingDependencyError(
+                "The training library is not there.",
+                expected="stable-baselines3 and sb3-contrib",
+                found=error,
+                fix="pip install stable-baselines3 sb3-contrib",
+            ) from error
+        self.settings, self.task = settings, task
+        env: Any = DummyVecEnv([lambda: Monitor(make_env())])
+        self._statistics: Any = None
+        if settings.normalize_observations or settings.normalize_rewards:
+            env = self._statistics = VecNormalize(
+                env,
+                norm_obs=settings.normalize_observations,
+                norm_reward=settings.normalize_rewards,
+                gamma=float(settings.hyperparameters.get("gamma", 0.99)),
+            )
+        self.model = _make_model(settings, env, seed)
+        # Without one, the library makes a directory for its logs with every call of learn.
+        self.model.set_logger(Logger(folder=None, output_formats=[]))
+        # The constructor has used up some of the seed's numbers.
+        self.model.set_random_seed(seed)
+
+    @property
+    def steps(self) -> int:
+        """Environment steps trained so far, over all segments."""
+        return int(self.model.num_timesteps)
+
+    def learn(self, until: int, advance: Callable[[float], None] | None = None) -> None:
+        """Train until at least this many steps; learners finish the rollout they are in."""
+        from stable_baselines3.common.callbacks import BaseCallback
+
+        told = self.steps
+
+        class Tell(BaseCallback):
+            def _on_step(self) -> bool:
+                nonlocal told
+                if advance is not None and self.num_timesteps > told:
+                    advance(self.num_timesteps - told)
+                    told = self.num_timesteps
+                return True
+
+        try:
+            self.model.learn(
+                until - self.steps, callback=Tell(), log_interval=None, reset_num_timesteps=False
+            )
+        except ValueError as error:
+            raise VintixError(
+                f"task {self.task.name}: the training broke down",
+                where=f"{self.settings.algorithm}, after {self.steps:,} steps",
+                found=str(error).splitlines()[0],
+                fix="a smaller learning rate, or --normalize-observations",
+            ) from error
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.model.get_env().close()
+
+    def dump(self) -> bytes:
+        """Return the state without the replay buffer: tensors and plain numbers alone."""
+        import torch
+        from stable_baselines3.common.save_util import recursive_getattr
+
+        names, variables = self.model._get_torch_save_params()
+        state: dict[str, Any] = {
+            "modules": {name: recursive_getattr(self.model, name).state_dict() for name in names},
+            "variables": {
+                name: recursive_getattr(self.model, name).detach().clone()
+                for name in variables or ()
+            },
+            "counters": {name: int(getattr(self.model, name, 0)) for name in _COUNTERS},
+            "statistics": self._dump_statistics(),
+        }
+        file = io.BytesIO()
+        torch.save(state, file)
+        return file.getvalue()
+
+    def load(self, dumped: bytes) -> None:
+        """Take over what `dump` returned."""
+        import torch
+        from stable_baselines3.common.save_util import recursive_getattr
+
+        state = torch.load(io.BytesIO(dumped), weights_only=True)
+        self.model.set_parameters(state["modules"], exact_match=True, device="cpu")
+        for name, value in state["variables"].items():
+            recursive_getattr(self.model, name).data.copy_(value)
+        for name, value in state["counters"].items():
+            setattr(self.model, name, value)
+        if self.settings.algorithm == "ars":
+            parameters = self.model.policy.parameters()
+            self.model.weights = torch.nn.utils.parameters_to_vector(parameters).detach()
+        self._load_statistics(state["statistics"])
+
+    def dump_transitions(self, since: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the transitions that the replay buffer took in since a step; empty on-policy."""
+        if self.settings.algorithm not in _OFF_POLICY:
+            return {}
+        buffer = self.model.replay_buffer
+        count = min(self.steps - since, buffer.buffer_size)
+        rows = np.arange(buffer.pos - count, buffer.pos) % buffer.buffer_size
+        return {name: getattr(buffer, name)[rows] for name in _BUFFER}
+
+    def load_transitions(self, transitions: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Append what `dump_transitions` returned to the replay buffer."""
+        if not transitions:
+            return
+        buffer = self.model.replay_buffer
+        count = len(transitions["rewards"])
+        rows = np.arange(buffer.pos, buffer.pos + count) % buffer.buffer_size
+        for name in _BUFFER:
+            getattr(buffer, name)[rows] = transitions[name]
+        buffer.full = bool(buffer.full or buffer.pos + count >= buffer.buffer_size)
+        buffer.pos = int((buffer.pos + count) % buffer.buffer_size)
+
+    def policy(self) -> PolicySpec:
+        """Return the deterministic policy as it is now.
+
+        Raises:
+            VintixError: It does not act as the learner does.
+        """
+        state = {name: t.detach().numpy() for name, t in self.model.policy.state_dict().items()}
+        spec = policy_spec(
+            find_actor(state),
+            activation=_activation(self.model.policy),
+            squash=bool(self.model.policy.squash_output),
+            normalization=self._normalization(),
+            observation_dim=self.task.observation_dim,
+            action_dim=self.task.action_dim,
+        )
+        self._check(spec)
+        return spec
+
+    def _check(self, spec: PolicySpec) -> None:
+        from pipelines.policies.registry import build_policy
+
+        low_A, high_A = self.model.action_space.low, self.model.action_space.high
+        unit_BO = np.random.default_rng(0).standard_normal((64, self.task.observation_dim))
+        normalization = self._normalization()
+        if normalization is not None:
+            unit_BO = normalization.mean_O + normalization.std_O * unit_BO
+        observation_BO = unit_BO.astype(np.float32)
+        seen_BO = observation_BO
+        if self._statistics is not None:
+            seen_BO = self._statistics.normalize_obs(observation_BO)
+        expected_BA = self.model.predict(seen_BO, deterministic=True)[0]
+        found_BA = build_policy(spec, low_A, high_A).act(observation_BO)
+        difference = float(np.abs((expected_BA - found_BA) / (high_A - low_A)).max())
+        if not difference <= 1e-5:
+            raise VintixError(
+                f"task {self.task.name}: the extracted policy does not act as the learner does",
+                expected="actions that agree to 1e-5 of the action range",
+                found=difference,
+            )
+
+    def _normalization(self) -> Normalization | None:
+        if not self.settings.normalize_observations:
+            return None
+        running = self._statistics.obs_rms
+        std_O = np.sqrt(running.var + self._statistics.epsilon)
+        return Normalization(running.mean.copy(), std_O, float(self._statistics.clip_obs))
+
+    def _dump_statistics(self) -> dict[str, Any]:
+        import torch
+
+        if self._statistics is None:
+            return {}
+        dumped = {}
+        for name in ("obs_rms", "ret_rms"):
+            running = getattr(self._statistics, name, None)
+            if running is not None:
+                dumped[name] = {
+                    "mean": torch.as_tensor(np.asarray(running.mean)).clone(),
+                    "var": torch.as_tensor(np.asarray(running.var)).clone(),
+                    "count": float(running.count),
+                }
+        return dumped
+
+    def _load_statistics(self, dumped: Mapping[str, Any]) -> None:
+        for name, values in dumped.items():
+            running = getattr(self._statistics, name)
+            running.mean, running.var = values["mean"].numpy(), values["var"].numpy()
+            running.count = values["count"]
+
+
+def _make_model(settings: TrainSettings, env: Any, seed: int) -> Any:
+    import importlib
+
+    if taken := sorted(set(settings.hyperparameters) & set(_TAKEN)):
+        raise ConfigError(
+            "These hyperparameters cannot be set.",
+            where="demonstrators.train.hyperparameters",
+            expected=f"none of {', '.join(_TAKEN)}",
+            found=", ".join(taken),
+        )
+    module, name = _CLASSES[settings.algorithm]
+    given = dict(settings.hyperparameters)
+    policy = given.pop("policy", "LinearPolicy" if settings.algorithm == "ars" else "MlpPolicy")
+    policy_kwargs = {key: given.pop(key) for key in _OF_POLICY if key in given}
+    try:
+        if "activation_fn" in policy_kwargs:
+            policy_kwargs["activation_fn"] = _activation_class(policy_kwargs["activation_fn"])
+        if "action_noise" in given:
+            from stable_baselines3.common.noise import NormalActionNoise
+
+            width = len(env.action_space.low)
+            spread = float(given["action_noise"])
+            given["action_noise"] = NormalActionNoise(np.zeros(width), np.full(width, spread))
+        learner = getattr(importlib.import_module(module), name)
+        return learner(
+            policy, env, seed=seed, device="cpu", verbose=0, policy_kwargs=policy_kwargs, **given
+        )
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(
+            f"The hyperparameters do not fit the learner {name}.",
+            where="demonstrators.train.hyperparameters",
+            expected=f"arguments of {module}.{name}",
+            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+        ) from error
+
+
+def _activation_class(name: object) -> Any:
+    import torch
+
+    classes = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+    if name not in classes:
+        raise ValueError(f"activation_fn is tanh or relu, not {name!r}")
+    return classes[str(name)]
+
+
+def _activation(policy: Any) -> Any:
+    import torch
+
+    return "tanh" if policy.activation_fn is torch.nn.Tanh else "relu"

@@ -1,0 +1,179 @@
+"""Turns the weights of a Stable-Baselines3 policy into a policy of ours.
+
+The names of the tensors tell the architecture (stable_baselines3.common.policies,
+stable_baselines3.sac.policies, stable_baselines3.td3.policies, sb3_contrib.ars.policies):
+
+============  ==========================================================  =================
+family        tensors of the actor, in order                              action
+============  ==========================================================  =================
+on-policy     mlp_extractor.policy_net.<i>, action_net                    clipped
+(PPO, TRPO,
+A2C)
+SAC, TQC      actor.latent_pi.<i>, actor.mu                               tanh, stretched
+TD3, DDPG     actor.mu.<i>                                                tanh, stretched
+ARS           action_net.<i> (action_net of old linear policies)          see `policy_spec`
+============  ==========================================================  =================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.errors import ConfigError
+from pipelines.policies.base import PolicySpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipelines.demonstrators.config import Activation
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """How observations were normalised in training: ``clip((x - mean) / std, -clip, clip)``.
+
+    Attributes:
+        mean_O: float64.
+        std_O: float64, > 0; the square root of variance plus epsilon.
+        clip: Bound, or None.
+    """
+
+    mean_O: NDArray[np.float64]
+    std_O: NDArray[np.float64]
+    clip: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """The actor of a policy.
+
+    Attributes:
+        family: ``on-policy``, ``sac``, ``td3`` or ``ars``.
+        weights: One (inputs, outputs) a layer, float32.
+        biases: One (outputs,) a layer, or None for a layer without.
+    """
+
+    family: str
+    weights: list[NDArray[np.float32]]
+    biases: list[NDArray[np.float32] | None]
+
+
+def find_actor(state: Mapping[str, NDArray[Any]]) -> Actor:
+    """Find the layers of the actor among the tensors of a policy.
+
+    Args:
+        state: Tensors by name, as in ``policy.state_dict()``.
+
+    Raises:
+        ConfigError: It is no feed-forward policy over a vector observation that we know.
+    """
+    if any("features_extractor" in name or "mlp_extractor.shared_net" in name for name in state):
+        raise _unknown(state, "feature extractors and shared layers")
+    if any("lstm" in name for name in state):
+        raise _unknown(state, "recurrent layers")
+    if "actor.latent_pi.0.weight" in state or "actor.mu.weight" in state:
+        if "actor.mu.weight" not in state:
+            raise _unknown(state, "state-dependent exploration (use_sde)")
+        return _actor("sac", state, [*_sequence(state, "actor.latent_pi"), "actor.mu"])
+    if any(name.startswith("actor.mu.") for name in state):
+        return _actor("td3", state, _sequence(state, "actor.mu"))
+    if "action_net.weight" in state and "value_net.weight" in state:
+        layers = [*_sequence(state, "mlp_extractor.policy_net"), "action_net"]
+        return _actor("on-policy", state, layers)
+    layers = ["action_net"] if "action_net.weight" in state else _sequence(state, "action_net")
+    if layers:
+        return _actor("ars", state, layers)
+    raise _unknown(state, "no actor that is known here")
+
+
+def policy_spec(
+    actor: Actor,
+    *,
+    activation: Activation | None,
+    squash: bool | None,
+    normalization: Normalization | None,
+    observation_dim: int,
+    action_dim: int,
+) -> PolicySpec:
+    """Make the policy of an actor.
+
+    Args:
+        actor: Its layers.
+        activation: Between layers; None for the family's default (tanh on-policy, else relu).
+        squash: Whether actions are squashed by tanh and stretched to the bounds; None for the
+            family's default: SAC and TD3 do, on-policy does not, ARS does with hidden layers and
+            does not without (sb3_contrib's MlpPolicy and LinearPolicy).
+        normalization: Of observations, or None.
+        observation_dim: Of the task.
+        action_dim: Of the task.
+
+    Raises:
+        ConfigError: The dimensions are not the task's.
+    """
+    found = (len(actor.weights[0]), actor.weights[-1].shape[1])
+    if found != (observation_dim, action_dim):
+        raise ConfigError(
+            "The policy was made for another task.",
+            expected=f"{observation_dim} observation and {action_dim} action dimensions",
+            found=f"{found[0]} and {found[1]}",
+            fix="import it for its own task; MuJoCo tasks here have Gymnasium's v5 observations",
+        )
+    if normalization is not None and len(normalization.mean_O) != observation_dim:
+        raise ConfigError(
+            "The observation statistics were made for another task.",
+            expected=f"{observation_dim} dimensions",
+            found=len(normalization.mean_O),
+        )
+    if squash is None:
+        squash = actor.family in ("sac", "td3") or (
+            actor.family == "ars" and len(actor.weights) > 1
+        )
+    config: dict[str, Any] = {
+        "output": "tanh_squash" if squash else "clip",
+        "normalize": normalization is not None,
+        "observation_clip": None if normalization is None else normalization.clip,
+    }
+    arrays: dict[str, NDArray[Any]] = {}
+    if normalization is not None:
+        arrays["observation_mean"] = normalization.mean_O
+        arrays["observation_std"] = normalization.std_O
+    if len(actor.weights) == 1 and actor.biases[0] is None:
+        arrays["matrix"] = np.ascontiguousarray(actor.weights[0].T)
+        return PolicySpec(kind="linear", config=config, arrays=arrays)
+    config["layers"] = len(actor.weights)
+    config["activation"] = activation or ("tanh" if actor.family == "on-policy" else "relu")
+    for index, (weight, bias) in enumerate(zip(actor.weights, actor.biases, strict=True)):
+        arrays[f"weight_{index}"] = weight
+        arrays[f"bias_{index}"] = np.zeros(weight.shape[1], np.float32) if bias is None else bias
+    return PolicySpec(kind="mlp", config=config, arrays=arrays)
+
+
+def _actor(family: str, state: Mapping[str, NDArray[Any]], layers: list[str]) -> Actor:
+    weights, biases = [], []
+    for layer in layers:
+        weight, bias = state.get(f"{layer}.weight"), state.get(f"{layer}.bias")
+        if weight is None or weight.ndim != 2 or (bias is not None and bias.ndim != 1):
+            raise _unknown(state, f"{layer} is no linear layer")
+        weights.append(np.ascontiguousarray(weight.T, dtype=np.float32))
+        biases.append(None if bias is None else bias.astype(np.float32))
+    return Actor(family, weights, biases)
+
+
+def _sequence(state: Mapping[str, NDArray[Any]], prefix: str) -> list[str]:
+    """Return the layers of an ``nn.Sequential`` that have weights, in their order."""
+    pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
+    numbers = sorted(int(match[1]) for name in state if (match := pattern.fullmatch(name)))
+    return [f"{prefix}.{number}" for number in numbers]
+
+
+def _unknown(state: Mapping[str, NDArray[Any]], what: str) -> ConfigError:
+    return ConfigError(
+        f"This policy cannot be taken over: {what}.",
+        expected="a feed-forward policy of PPO, A2C, TRPO, SAC, TQC, TD3, DDPG or ARS",
+        found=", ".join(sorted(state)[:8]) + (" ..." if len(state) > 8 else ""),
+    )

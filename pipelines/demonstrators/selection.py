@@ -1,0 +1,222 @@
+"""Which tasks a run is about, and what it will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipelines.demonstrators.builtin import has_builtin
+from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
+from pipelines.errors import ConfigError, UsageError
+from pipelines.stage import Plan, default_name
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.artifact import Artifact
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.demonstrators.config import DemonstratorsConfig
+    from pipelines.domains.base import Domain
+    from pipelines.tasks.spec import TaskSpec
+
+# Environment steps a second of training on one core (facts of our own measurements, a 256-wide
+# network on a MuJoCo body); ARS takes no gradients and runs at the environment's own rate.
+_TRAINING_STEPS_PER_SECOND = {
+    "ppo": 900.0,
+    "trpo": 900.0,
+    "sac": 40.0,
+    "td3": 60.0,
+    "tqc": 30.0,
+}
+_BYTES_OF_A_TASK = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a run is about.
+
+    Attributes:
+        name: The artifact's name.
+        tasks: The tasks, by name.
+        options: Values of all options of each domain that takes part, by domain.
+        skipped: Tasks of a chosen domain that the source has nothing for.
+        measured: The artifact whose policies are measured again, or None.
+    """
+
+    name: str
+    tasks: tuple[TaskSpec, ...]
+    options: Mapping[str, dict[str, Any]]
+    skipped: tuple[str, ...]
+    measured: Artifact | None
+
+    def options_of(self, task: TaskSpec) -> dict[str, Any]:
+        """Return the options of a task's environments."""
+        return self.options[task.domain]
+
+
+def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
+    """Resolve what a configuration chooses.
+
+    Raises:
+        UsageError: A task, domain or option is unknown, or the source has nothing for a task.
+        ArtifactMissingError: The artifact to be measured again is not there.
+        MissingDependencyError: A domain is not there.
+    """
+    from pipelines.domains.registry import full_catalogue, load_domains
+
+    catalogue = full_catalogue()
+    measured = workspace.find("demonstrators", config.evaluate) if config.evaluate else None
+    named = bool(config.tasks or config.domains)
+    chosen = list(catalogue.select(tasks=config.tasks, domains=config.domains))
+    explicit = {catalogue.get(name).name for name in config.tasks}
+    missing = sorted(explicit - {task.name for task in chosen})
+    if missing:
+        raise UsageError(
+            "The chosen tasks are not in the chosen domains.",
+            expected=f"tasks of {', '.join(config.domains)}",
+            found=", ".join(missing),
+        )
+    if not named:
+        # A domain that does not work is no reason to refuse the others.
+        chosen = [task for task in chosen if task.domain in load_domains()]
+    served = [task for task in chosen if _serves(config, task, measured)]
+    left_out = [task for task in chosen if task not in served]
+    refused = [task.name for task in left_out if task.name in explicit]
+    if refused or not served:
+        raise _refusal(config, refused or [task.name for task in left_out], measured)
+    if config.source == "import" and measured is None and len(served) != 1:
+        raise UsageError(
+            "An imported policy is for one task.",
+            expected="one --task",
+            found=", ".join(task.name for task in served),
+        )
+    served.sort(key=lambda task: task.name)
+    name = config.name or default_name(
+        config.domains, [catalogue.get(t).name for t in config.tasks]
+    )
+    return Selection(
+        name=name,
+        tasks=tuple(served),
+        options=_options(config, served, measured),
+        skipped=tuple(task.name for task in left_out) if named else (),
+        measured=measured,
+    )
+
+
+def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
+    """Return what a run would do; steps and time are upper bounds, of full-length episodes.
+
+    Raises:
+        UsageError, ArtifactMissingError, MissingDependencyError: As `select`.
+    """
+    from pipelines.parallel import available_cores
+
+    selection = select(config, workspace)
+    rows: list[dict[str, Any]] = []
+    for task in selection.tasks:
+        steps = 2 * config.episodes * task.horizon
+        rate = _domain(task).steps_per_second
+        seconds = steps / rate
+        if config.source == "train" and selection.measured is None:
+            trained = config.train.total_steps
+            steps += trained
+            seconds += trained / _TRAINING_STEPS_PER_SECOND.get(config.train.algorithm, rate)
+        rows.append(
+            {
+                "task": task.name,
+                "domain": task.domain,
+                "source": "evaluate" if selection.measured else config.source,
+                "episodes": 2 * config.episodes,
+                "steps": steps,
+                "bytes": _BYTES_OF_A_TASK,
+                "seconds": round(seconds, 1),
+            }
+        )
+    workers = min(config.workers or available_cores(), len(rows))
+    total = sum(row["seconds"] for row in rows)
+    notes = ["steps and time assume full-length episodes; time is an estimate from step rates"]
+    if selection.skipped:
+        notes.append(skipped_note(config, selection.skipped))
+    return Plan(
+        rows=rows,
+        totals={
+            "task": f"{len(rows)} tasks",
+            "domain": "",
+            "source": "",
+            "episodes": sum(row["episodes"] for row in rows),
+            "steps": sum(row["steps"] for row in rows),
+            "bytes": sum(row["bytes"] for row in rows),
+            "seconds": round(max(total / workers, *(row["seconds"] for row in rows)), 1),
+        },
+        notes=notes,
+    )
+
+
+def skipped_note(config: DemonstratorsConfig, skipped: tuple[str, ...]) -> str:
+    """Say which tasks are left out and how to get them."""
+    what = "in the artifact" if config.evaluate else "built in"
+    return (
+        f"no demonstrator {what} for {len(skipped)} of the chosen tasks: {', '.join(skipped)} "
+        f"(vintix demonstrators --source train --task {skipped[0]})"
+    )
+
+
+def _serves(config: DemonstratorsConfig, task: TaskSpec, measured: Artifact | None) -> bool:
+    if measured is not None:
+        return task.name in demonstrator_tasks(measured)
+    return config.source != "builtin" or has_builtin(task, _domain(task))
+
+
+def _refusal(
+    config: DemonstratorsConfig, names: list[str], measured: Artifact | None
+) -> UsageError:
+    where = f"artifact {measured.reference}" if measured else f"source {config.source}"
+    listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return UsageError(
+        "There is no demonstrator "
+        + ("in the artifact" if measured else "built in")
+        + " for these tasks.",
+        where=where,
+        expected="tasks with one",
+        found=listed or "no tasks at all",
+        fix=f"vintix demonstrators --source train --task {names[0]}" if names else "vintix tasks",
+    )
+
+
+def _options(
+    config: DemonstratorsConfig, tasks: list[TaskSpec], measured: Artifact | None
+) -> dict[str, dict[str, Any]]:
+    """Give each domain those of the given options that it knows; each must be known to one."""
+    from pipelines.domains.registry import resolve_options
+
+    domains = {task.domain: _domain(task) for task in tasks}
+    known = {name: {option.name for option in domain.options()} for name, domain in domains.items()}
+    given = dict(config.options)
+    unknown = sorted(set(given) - set().union(*known.values()))
+    if unknown:
+        # The domain's own message lists what it has.
+        resolve_options(next(iter(domains.values())), {unknown[0]: given[unknown[0]]})
+    resolved = {}
+    for name, domain in domains.items():
+        base: dict[str, Any] = {}
+        if measured is not None:
+            recorded = [
+                load_demonstrator(measured, task.name).options
+                for task in tasks
+                if task.domain == name
+            ]
+            if any(each != recorded[0] for each in recorded):
+                raise ConfigError(
+                    "The artifact's tasks were measured under different options.",
+                    where=measured.reference,
+                    fix="measure them again one --task at a time",
+                )
+            base = recorded[0]
+        mine = {key: value for key, value in given.items() if key in known[name]}
+        resolved[name] = resolve_options(domain, {**base, **mine})
+    return resolved
+
+
+def _domain(task: TaskSpec) -> Domain:
+    from pipelines.domains.registry import domain_of
+
+    return domain_of(task)

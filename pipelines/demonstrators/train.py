@@ -1,0 +1,191 @@
+"""Trains a demonstrator in segments, each durable, and keeps the best policy on the way."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.artifacts import files
+from pipelines.demonstrators.learner import Learner
+from pipelines.policies.base import PolicySpec
+from pipelines.policies.storage import policy_attributes
+from pipelines.rng import derive_seed
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from pipelines.demonstrators.config import TrainSettings
+    from pipelines.demonstrators.evaluate import Evaluator
+    from pipelines.domains.base import Domain
+    from pipelines.parallel import Advance
+    from pipelines.tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained policy.
+
+    Attributes:
+        policy: The best one.
+        steps: Environment steps of training when it was measured.
+        curve: Steps and mean evaluation return after each segment.
+        seconds: Wall time of each segment that this process trained, for logs.
+    """
+
+    policy: PolicySpec
+    steps: int
+    curve: list[tuple[int, float]]
+    seconds: list[float]
+
+
+def segment_length(settings: TrainSettings) -> int:
+    """Return the steps between two checkpoints."""
+    return settings.segment_steps or max(2000, -(-settings.total_steps // 20))
+
+
+def train_policy(
+    settings: TrainSettings,
+    evaluator: Evaluator,
+    training_options: dict[str, Any],
+    directory: Path,
+    advance: Advance | None = None,
+) -> Trained:
+    """Train a policy for the task of an evaluator, or go on where an earlier run stopped.
+
+    Args:
+        settings: What and how to train.
+        evaluator: Measures the policy after each segment; names task, domain and seed.
+        training_options: Values of all options of the domain in the training environment.
+        directory: Where checkpoints are, of this run and of the interrupted one.
+        advance: Told of every training step.
+
+    Raises:
+        ConfigError: A hyperparameter is not valid.
+        VintixError: The training broke down.
+    """
+    task, domain, seed = evaluator.task, evaluator.domain, evaluator.seed
+    checkpoint = _Checkpoint(directory)
+    curve: list[tuple[int, float]] = [(int(s), float(r)) for s, r in checkpoint.state["curve"]]
+    seconds: list[float] = []
+    transitions: list[dict[str, np.ndarray[Any, Any]]] = checkpoint.transitions(len(curve))
+    if advance is not None and curve:
+        advance(curve[-1][0])
+    while not curve or curve[-1][0] < settings.total_steps:
+        started = time.monotonic()
+        segment = len(curve)
+        done = curve[-1][0] if curve else 0
+        with _one_thread():
+            learner = Learner(
+                settings,
+                task,
+                lambda: _make_env(task, domain, training_options),
+                derive_seed(seed, "demonstrators", task.name, "train", segment),
+            )
+            try:
+                if segment:
+                    learner.load(checkpoint.learner(segment))
+                    for each in transitions:
+                        learner.load_transitions(each)
+                until = min(done + segment_length(settings), settings.total_steps)
+                learner.learn(until, advance)
+                fresh = learner.dump_transitions(done)
+                if fresh:
+                    transitions.append(fresh)
+                policy = learner.policy()
+                dumped, steps = learner.dump(), learner.steps
+            finally:
+                learner.close()
+            measured = evaluator.policy(policy, settings.evaluation_episodes, "train-evaluation")
+        mean = float(measured.returns_E.mean())
+        best = not curve or mean > max(value for _, value in curve)
+        curve.append((steps, mean))
+        checkpoint.write(segment + 1, dumped, fresh, curve, policy if best else None)
+        seconds.append(time.monotonic() - started)
+    best_index = int(np.argmax([value for _, value in curve]))
+    return Trained(checkpoint.best(), curve[best_index][0], curve, seconds)
+
+
+def _make_env(task: TaskSpec, domain: Domain, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    from pipelines.domains.gym import Float32Observation
+
+    env = domain.make_env(task, options)
+    return env if env.observation_space.dtype == np.float32 else Float32Observation(env)
+
+
+class _Checkpoint:
+    """Files of one training; ``state.json`` is replaced last and names what is valid."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        path = directory / "state.json"
+        self.state: dict[str, Any] = {"curve": [], "best": None}
+        if path.is_file():
+            self.state = json.loads(path.read_bytes())
+
+    def learner(self, segments: int) -> bytes:
+        return (self._directory / f"learner-{segments:05d}.pt").read_bytes()
+
+    def transitions(self, segments: int) -> list[dict[str, np.ndarray[Any, Any]]]:
+        found = []
+        for segment in range(1, segments + 1):
+            path = self._directory / f"transitions-{segment:05d}.npz"
+            if path.is_file():
+                with np.load(path, allow_pickle=False) as file:
+                    found.append({name: file[name] for name in file.files})
+        return found
+
+    def best(self) -> PolicySpec:
+        stored = self.state["best"]
+        with np.load(self._directory / stored["file"], allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return PolicySpec(stored["kind"], stored["config"], arrays)
+
+    def write(
+        self,
+        segments: int,
+        learner: bytes,
+        transitions: dict[str, np.ndarray[Any, Any]],
+        curve: list[tuple[int, float]],
+        best: PolicySpec | None,
+    ) -> None:
+        files.write_file(self._directory / f"learner-{segments:05d}.pt", learner)
+        if transitions:
+            path = self._directory / f"transitions-{segments:05d}.npz"
+            files.write_file(path, _npz(transitions))
+        state = {**self.state, "curve": curve}
+        if best is not None:
+            name = f"best-{segments:05d}.npz"
+            files.write_file(self._directory / name, _npz(dict(best.arrays)))
+            state["best"] = {**policy_attributes(best), "file": name}
+        files.write_json(self._directory / "state.json", state)
+        files.sync_directories([self._directory])
+        self.state = state
+        (self._directory / f"learner-{segments - 1:05d}.pt").unlink(missing_ok=True)
+
+
+def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
+    file = io.BytesIO()
+    # Keyword arguments of NumPy's own would clash with an array called "file".
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: more would change the sums, and workers have one as well."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

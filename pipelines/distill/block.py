@@ -1,0 +1,136 @@
+"""A block of trajectories: what is collected together, and where a collection stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipelines.histories.layout import balanced_rows, row_bytes, shard_unit
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.staging import Staging
+    from pipelines.tasks.spec import Schedule, TaskSpec
+
+SHARD_BYTES = 64 << 20
+"""Most bytes of one shard over all trajectories of a block, before compression."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Trajectories of one task that are stepped together, as one batch.
+
+    Which trajectories form a block follows from the configuration alone, never from scheduling:
+    a batched matrix product may round differently in another batch size.
+
+    Attributes:
+        task: The task.
+        trajectories: Their numbers.
+        steps: Steps of each trajectory, T.
+        shard_rows: Steps of a shard; the last one may be shorter.
+        schedule: Decay of the noise.
+        options: Values of all options of the domain.
+        seed: Base seed of the run.
+    """
+
+    task: TaskSpec
+    trajectories: tuple[int, ...]
+    steps: int
+    shard_rows: int
+    schedule: Schedule
+    options: Mapping[str, Any]
+    seed: int
+
+    @property
+    def shards(self) -> int:
+        """Number of shards of each trajectory."""
+        return -(-self.steps // self.shard_rows)
+
+    @property
+    def total_steps(self) -> int:
+        """Environment steps over all trajectories."""
+        return self.steps * len(self.trajectories)
+
+    def shard_range(self, shard: int) -> tuple[int, int]:
+        """Return the first step of a shard and the one after its last."""
+        return shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.steps)
+
+    def units(self) -> list[str]:
+        """Return the units of all shards."""
+        return [
+            shard_unit(self.task.name, trajectory, shard)
+            for trajectory in self.trajectories
+            for shard in range(self.shards)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeMark:
+    """Which episode of a trajectory is in progress.
+
+    Attributes:
+        episode: Its number within the trajectory.
+        start: Its first step.
+    """
+
+    episode: int = 0
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the collection of a block goes on.
+
+    Attributes:
+        shard: First shard that some trajectory lacks.
+        durable: Number of durable shards of each trajectory; those beyond `shard` are simulated
+            again, for the sake of their neighbours, and not written again.
+        marks: Episode in progress in each trajectory when `shard` begins.
+    """
+
+    shard: int
+    durable: tuple[int, ...]
+    marks: tuple[EpisodeMark, ...]
+
+    @classmethod
+    def start(cls, block: Block) -> Position:
+        """Return the beginning."""
+        count = len(block.trajectories)
+        return cls(0, (0,) * count, (EpisodeMark(),) * count)
+
+
+def find_position(staging: Staging, block: Block) -> Position:
+    """Return where a block goes on after what is staged, and drop shards behind a gap.
+
+    Shards are written in order, so a gap means that the disk lost one: what follows it would be
+    swept away when the first shard of the trajectory makes its arrays anew.
+    """
+    durable = []
+    for trajectory in block.trajectories:
+        units = [shard_unit(block.task.name, trajectory, shard) for shard in range(block.shards)]
+        count = next((n for n, unit in enumerate(units) if not staging.done(unit)), len(units))
+        for unit in units[count:]:
+            if staging.done(unit):
+                staging.drop(unit)
+        durable.append(count)
+    shard = min(durable)
+    marks = tuple(
+        EpisodeMark(**staging.data(shard_unit(block.task.name, trajectory, shard - 1))["next"])
+        if shard
+        else EpisodeMark()
+        for trajectory in block.trajectories
+    )
+    return Position(shard, tuple(durable), marks)
+
+
+def shard_rows(task: TaskSpec, steps: int, size: int, most: int) -> int:
+    """Return the steps of a shard for a block of `size` trajectories.
+
+    Args:
+        task: The task, for its dimensions.
+        steps: Steps of a trajectory.
+        size: Trajectories of the block.
+        most: Most steps allowed by the configuration.
+    """
+    by_bytes = SHARD_BYTES // (row_bytes(task.observation_dim, task.action_dim) * size)
+    return balanced_rows(steps, max(1, min(most, by_bytes)))

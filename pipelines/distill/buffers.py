@@ -1,0 +1,186 @@
+"""Shards in memory, and the thread that makes them durable while the simulation goes on.
+
+Shapes: R rows of a shard, B trajectories of the block, O observation, A action, E episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from pipelines.artifacts.arrays import create_rows, open_rows, write_array
+from pipelines.artifacts.staging import Unit
+from pipelines.histories.layout import (
+    EPISODE_FIELDS,
+    ROW_FIELDS,
+    row_layout,
+    shard_unit,
+    trajectory_path,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipelines.distill.block import Block, EpisodeMark
+
+
+@dataclass(slots=True)
+class Episodes:
+    """Episodes of one trajectory that ended within a shard, one list entry each."""
+
+    start: list[int] = field(default_factory=list)
+    length: list[int] = field(default_factory=list)
+    total: list[float] = field(default_factory=list)
+    final_observation: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, start: int, stop: int, total: float, final_O: NDArray[np.float32]) -> None:
+        """Add the episode of steps `start` to `stop` - 1."""
+        self.start.append(start)
+        self.length.append(stop - start)
+        self.total.append(total)
+        self.final_observation.append(final_O)
+
+    def as_arrays(self, observation_dim: int) -> dict[str, NDArray[Any]]:
+        """Return the per-episode arrays of a history."""
+        final_EO = np.array(self.final_observation, dtype=np.float32)
+        return {
+            "episode_start": np.array(self.start, dtype=np.int64),
+            "episode_length": np.array(self.length, dtype=np.int32),
+            "episode_return": np.array(self.total, dtype=np.float64),
+            "episode_final_observation": final_EO.reshape(-1, observation_dim),
+        }
+
+
+class ShardBuffer:
+    """One shard of a block; time comes first, so that a step fills one contiguous row.
+
+    Attributes:
+        rows: Array (R, B, ...) of each per-step field.
+        episodes: What ended within the shard, by trajectory.
+        marks: Episode in progress after the shard, by trajectory.
+        shard: Its number.
+    """
+
+    def __init__(self, block: Block) -> None:
+        size = len(block.trajectories)
+        layout = row_layout(block.task.observation_dim, block.task.action_dim)
+        self.rows: dict[str, NDArray[Any]] = {
+            name: np.zeros((block.shard_rows, size, *shape), dtype)
+            for name, (shape, dtype) in layout.items()
+        }
+        self.begin(0, size)
+
+    def begin(self, shard: int, size: int) -> None:
+        """Make ready for a shard; rows of the last use are overwritten as they are filled."""
+        self.shard = shard
+        self.episodes = [Episodes() for _ in range(size)]
+        self.marks: tuple[EpisodeMark, ...] = ()
+
+
+class ShardWriter:
+    """Writes shards in order in a thread of its own, at most one behind the simulation.
+
+    Compression, hashing and fsync give the interpreter lock back, so they run beside the
+    simulator; two buffers take turns and bound the memory.
+
+    Args:
+        block: The block.
+        directory: The staging directory.
+        durable: Number of durable shards of each trajectory; they are not written again.
+    """
+
+    def __init__(self, block: Block, directory: Path, durable: tuple[int, ...]) -> None:
+        self._block, self._directory, self._durable = block, directory, durable
+        self._buffers = [ShardBuffer(block), ShardBuffer(block)]
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shard-writer")
+        self._pending: Future[None] | None = None
+
+    def begin(self, shard: int) -> ShardBuffer:
+        """Return the buffer of the next shard."""
+        buffer = self._buffers[shard % 2]
+        buffer.begin(shard, len(self._block.trajectories))
+        return buffer
+
+    def submit(self, buffer: ShardBuffer) -> None:
+        """Hand a full buffer over, once the one before is durable.
+
+        Raises:
+            StorageError: The shard before could not be written.
+        """
+        self.wait()
+        self._pending = self._thread.submit(self._write, buffer)
+
+    def wait(self) -> None:
+        """Wait until everything handed over is durable.
+
+        Raises:
+            StorageError: It could not be written.
+        """
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown(wait=True)
+        if error is None:
+            self.wait()
+
+    def _write(self, buffer: ShardBuffer) -> None:
+        for index, trajectory in enumerate(self._block.trajectories):
+            if buffer.shard >= self._durable[index]:
+                self._write_shard(buffer, index, trajectory)
+
+    def _write_shard(self, buffer: ShardBuffer, index: int, trajectory: int) -> None:
+        block, shard = self._block, buffer.shard
+        begin, end = block.shard_range(shard)
+        with Unit(self._directory, shard_unit(block.task.name, trajectory, shard)) as unit:
+            path = trajectory_path(block.task.name, trajectory)
+            # The first shard owns the group: attributes, even none, make it write the metadata.
+            group = unit.group(path, {} if shard == 0 else None)
+            for name in ROW_FIELDS:
+                rows = buffer.rows[name]
+                if shard == 0:
+                    shape = (block.steps, *rows.shape[2:])
+                    array = create_rows(group, name, shape, rows.dtype, chunk_rows=block.shard_rows)
+                else:
+                    array = open_rows(group, name)
+                array[begin:end] = rows[: end - begin, index]
+            unit.data["next"] = asdict(buffer.marks[index])
+            episodes = buffer.episodes[index].as_arrays(block.task.observation_dim)
+            if shard < block.shards - 1:
+                scratch = unit.scratch(f"{path}/{shard:05d}")
+                for name, values in episodes.items():
+                    write_array(scratch, name, values)
+            else:
+                for name, values in self._assemble(unit, path, episodes).items():
+                    write_array(group, name, values)
+
+    def _assemble(
+        self, unit: Unit, path: str, last: dict[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
+        """Join the episodes of all shards; those of the last one are still in memory."""
+        earlier = [unit.scratch(f"{path}/{shard:05d}") for shard in range(self._block.shards - 1)]
+        return {
+            name: np.concatenate(
+                [*(np.asarray(group[name][...]) for group in earlier), last[name]]  # type: ignore[index]
+            )
+            for name in EPISODE_FIELDS
+        }
+
+
+Progress = Callable[[int], None]
+"""Called with the number of environment steps since the last call."""

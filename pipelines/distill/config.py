@@ -1,0 +1,74 @@
+"""Configuration of noise distillation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipelines.errors import UsageError
+from pipelines.tasks.spec import Schedule
+
+SHARD_ROWS = 65_536
+"""Most steps of a shard: a few seconds of a fast simulator, a minute of a slow one."""
+
+
+class DistillConfig(BaseModel):
+    """What ``vintix distill`` collects.
+
+    Attributes:
+        name: Name of the artifact; None for one made from the selection.
+        seed: Base seed of noise and episodes.
+        tasks: Names or aliases; with `domains`, only those tasks of these domains.
+        domains: Names of domains. Neither: all tasks of the demonstrators artifact.
+        demonstrators: Reference of the demonstrators artifact; None for the newest that fits.
+        schedule: Decay of the noise for all tasks, also as text (``p=0.7,f=0.1``); None for each
+            task's own.
+        trajectories: Trajectories of each task; None for the catalogue's number.
+        steps: Steps of each trajectory; None for the catalogue's length times `scale`.
+        scale: Factor on the catalogue's trajectory lengths; at least one full episode is kept.
+        options: Environment options by name; those not given are the demonstrators' own.
+        shard_rows: Most steps of a shard, the unit that a resumed run does not repeat.
+        workers: Processes, 0 for one on each core; no part of the artifact.
+        strict: Whether an environment that differs from the demonstrators' is an error instead of
+            a warning; no part of the artifact.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str | None = None
+    seed: int = Field(0, ge=0)
+    tasks: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    demonstrators: str | None = None
+    schedule: Schedule | None = None
+    trajectories: int | None = Field(None, ge=1, le=100_000)
+    steps: int | None = Field(None, ge=1)
+    scale: float = Field(1.0, gt=0, allow_inf_nan=False)
+    options: dict[str, Any] = Field(default_factory=dict)
+    shard_rows: int = Field(SHARD_ROWS, ge=1)
+    workers: int = Field(0, ge=0)
+    strict: bool = False
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _read_schedule(cls, value: Any) -> Any:
+        from pipelines.distill.schedule import parse_schedule
+
+        if isinstance(value, dict):
+            value = ",".join(f"{name}={number}" for name, number in value.items())
+        if isinstance(value, str):
+            try:
+                return parse_schedule(value)
+            except UsageError as error:
+                # As a ValueError it is told with the file, variable or option it came from.
+                raise ValueError(
+                    f"{error.message}: expected {error.expected}, found {error.found}"
+                ) from error
+        return value
+
+    @model_validator(mode="after")
+    def _one_length(self) -> DistillConfig:
+        if self.steps is not None and self.scale != 1.0:
+            raise ValueError("steps and scale both set the length: give one of them")
+        return self

@@ -1,0 +1,275 @@
+"""What a distillation is going to do: tasks, demonstrators, blocks, bytes and time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipelines.distill.block import Block, shard_rows
+from pipelines.errors import ArtifactMissingError, UsageError
+from pipelines.histories.layout import row_bytes
+from pipelines.parallel import available_cores
+from pipelines.stage import Plan, default_name
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.artifact import Artifact
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.demonstrators.reader import Demonstrator
+    from pipelines.distill.config import DistillConfig
+    from pipelines.domains.base import Domain
+    from pipelines.tasks.registry import Catalogue
+    from pipelines.tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """One task of a distillation.
+
+    Attributes:
+        task: The task.
+        blocks: Its blocks.
+        demonstrator: Its demonstrator, measured.
+        steps_per_second: Environment steps that one worker is expected to make in a second.
+    """
+
+    task: TaskSpec
+    blocks: tuple[Block, ...]
+    demonstrator: Demonstrator
+    steps_per_second: float
+
+    @property
+    def trajectories(self) -> int:
+        """Number of trajectories."""
+        return sum(len(block.trajectories) for block in self.blocks)
+
+    @property
+    def total_steps(self) -> int:
+        """Environment steps over all trajectories."""
+        return sum(block.total_steps for block in self.blocks)
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all steps before compression."""
+        return self.total_steps * row_bytes(self.task.observation_dim, self.task.action_dim)
+
+    @property
+    def seconds(self) -> float:
+        """Expected time on one worker."""
+        return self.total_steps / self.steps_per_second
+
+    def as_config(self) -> dict[str, Any]:
+        """Return what decides the result, for the artifact's configuration."""
+        block = self.blocks[0]
+        return {
+            "trajectories": self.trajectories,
+            "steps": block.steps,
+            "schedule": {"p": block.schedule.p, "f": block.schedule.f},
+            "options": dict(block.options),
+            "shard_rows": block.shard_rows,
+            "block": len(block.trajectories),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Distillation:
+    """A resolved configuration.
+
+    Attributes:
+        name: Name of the artifact to be made.
+        seed: Base seed.
+        demonstrators: Where the policies come from.
+        tasks: The tasks.
+        notes: What the user should know about the choice.
+    """
+
+    name: str
+    seed: int
+    demonstrators: Artifact
+    tasks: tuple[TaskPlan, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def as_config(self) -> dict[str, Any]:
+        """Return the artifact's configuration."""
+        tasks = {each.task.name: each.as_config() for each in self.tasks}
+        return {"seed": self.seed, "tasks": tasks}
+
+
+def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
+    """Resolve a configuration against the demonstrators there are.
+
+    Raises:
+        UsageError: A task, domain or option is unknown.
+        ArtifactMissingError: Tasks have no demonstrator.
+    """
+    from pipelines.domains.registry import domain_of, full_catalogue
+
+    catalogue = full_catalogue()
+    artifact, names, notes = _choose(config, workspace, catalogue)
+    specs = [catalogue.get(name) for name in names]
+    domains = {spec.domain: domain_of(spec) for spec in specs}
+    _check_options(config.options, domains)
+    plans = tuple(_plan_task(config, spec, domains[spec.domain], artifact) for spec in specs)
+    chosen = [catalogue.get(name).name for name in config.tasks]
+    chosen_domains = sorted({spec.domain for spec in specs}) if config.domains else []
+    name = config.name or default_name(chosen_domains, chosen)
+    return Distillation(name, config.seed, artifact, plans, tuple(notes))
+
+
+def plan(config: DistillConfig, workspace: Workspace) -> Plan:
+    """Return what ``--dry-run`` prints.
+
+    Raises:
+        UsageError: A task, domain or option is unknown.
+        ArtifactMissingError: Tasks have no demonstrator.
+    """
+    distillation = resolve(config, workspace)
+    workers = config.workers or available_cores()
+    rows = [
+        {
+            "task": each.task.name,
+            "domain": each.task.domain,
+            "trajectories": each.trajectories,
+            "steps": each.total_steps,
+            "schedule": "p={p:g},f={f:g}".format(**each.as_config()["schedule"]),
+            "jobs": len(each.blocks),
+            "bytes": each.data_bytes,
+            "seconds": round(each.seconds, 1),
+        }
+        for each in distillation.tasks
+    ]
+    longest = max(each.seconds / len(each.blocks) for each in distillation.tasks)
+    total = sum(each.seconds for each in distillation.tasks)
+    totals = {
+        "task": f"{len(rows)} tasks",
+        "domain": "",
+        "trajectories": sum(each.trajectories for each in distillation.tasks),
+        "steps": sum(each.total_steps for each in distillation.tasks),
+        "schedule": "",
+        "jobs": sum(len(each.blocks) for each in distillation.tasks),
+        "bytes": sum(each.data_bytes for each in distillation.tasks),
+        "seconds": round(max(longest, total / workers), 1),
+    }
+    notes = [
+        f"demonstrators: {distillation.demonstrators.reference}",
+        f"time: each task on one core; the total on {workers}; from declared step rates",
+        "bytes: before compression",
+        *distillation.notes,
+    ]
+    return Plan(rows, totals, notes)
+
+
+def _choose(
+    config: DistillConfig, workspace: Workspace, catalogue: Catalogue
+) -> tuple[Artifact, list[str], list[str]]:
+    """Return the demonstrators artifact, the tasks to distill, and notes on what is left out."""
+    from pipelines.demonstrators.reader import demonstrator_tasks
+
+    if not config.tasks and not config.domains:
+        artifact = workspace.find("demonstrators", config.demonstrators)
+        return artifact, _in_order(catalogue, demonstrator_tasks(artifact)), []
+    wanted = [spec.name for spec in catalogue.select(tasks=config.tasks, domains=config.domains)]
+    if not wanted:
+        raise UsageError(
+            "the selection is empty: none of these tasks is of these domains",
+            found=", ".join((*config.tasks, *config.domains)),
+            fix="vintix tasks",
+        )
+    if config.demonstrators is not None:
+        candidates = [workspace.find("demonstrators", config.demonstrators)]
+    else:
+        candidates = sorted(
+            workspace.artifacts("demonstrators"),
+            key=lambda artifact: artifact.manifest.created_at,
+            reverse=True,
+        )
+    held = [(artifact, set(demonstrator_tasks(artifact))) for artifact in candidates]
+    for artifact, names in held:
+        if names.issuperset(wanted):
+            return artifact, wanted, []
+    if not config.tasks:
+        # A whole domain was asked for: what there is of it is what can be distilled.
+        domains = {catalogue.get(name).domain for name in wanted}
+        for artifact, names in held:
+            found = [name for name in wanted if name in names]
+            if {catalogue.get(name).domain for name in found} == domains:
+                missing = len(wanted) - len(found)
+                note = (
+                    f"{missing} of {len(wanted)} tasks have no demonstrator in "
+                    f"{artifact.reference} and are left out"
+                )
+                return artifact, found, [note]
+    best = max((names for _, names in held), key=lambda names: _count(wanted, names), default=set())
+    missing_names = [name for name in wanted if name not in best]
+    raise ArtifactMissingError(
+        f"{len(missing_names)} of the selected tasks have no demonstrator"
+        if len(missing_names) > 1
+        else f"task {missing_names[0]} has no demonstrator",
+        where=config.demonstrators or workspace.root,
+        expected="one demonstrators artifact with " + _shortened(wanted),
+        found="none with " + _shortened(missing_names),
+        fix=_fix(config, wanted),
+    )
+
+
+def _fix(config: DistillConfig, wanted: Sequence[str]) -> str:
+    if config.domains and not config.tasks:
+        return "vintix demonstrators " + " ".join(f"--domain {name}" for name in config.domains)
+    return "vintix demonstrators " + " ".join(f"--task {name}" for name in wanted)
+
+
+def _plan_task(
+    config: DistillConfig, task: TaskSpec, domain: Domain, artifact: Artifact
+) -> TaskPlan:
+    from pipelines.demonstrators.reader import load_demonstrator
+    from pipelines.domains.registry import resolve_options
+
+    known = {option.name for option in domain.options()}
+    given = {name: value for name, value in config.options.items() if name in known}
+    demonstrator = load_demonstrator(artifact, task.name)
+    options = resolve_options(domain, {**demonstrator.options, **given})
+    trajectories = config.trajectories or task.trajectories
+    steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
+    size = trajectories if domain.vectorized else 1
+    rows = shard_rows(task, steps, size, config.shard_rows)
+    schedule = config.schedule or task.schedule
+    blocks = tuple(
+        Block(
+            task=task,
+            trajectories=tuple(range(first, min(first + size, trajectories))),
+            steps=steps,
+            shard_rows=rows,
+            schedule=schedule,
+            options=options,
+            seed=config.seed,
+        )
+        for first in range(0, trajectories, size)
+    )
+    return TaskPlan(task, blocks, demonstrator, domain.steps_per_second)
+
+
+def _check_options(options: Mapping[str, Any], domains: Mapping[str, Domain]) -> None:
+    known = {option.name: name for name, domain in domains.items() for option in domain.options()}
+    for name in options:
+        if name not in known:
+            raise UsageError(
+                f"none of the selected domains has an option {name!r}",
+                where=", ".join(domains),
+                expected=", ".join(known) or "no option at all",
+                found=name,
+            )
+
+
+def _in_order(catalogue: Catalogue, names: Sequence[str]) -> list[str]:
+    held = set(names)
+    ordered = [spec.name for spec in (*catalogue.tasks, *catalogue.variations)]
+    # An unknown name comes last and is told by the catalogue.
+    return [name for name in ordered if name in held] + sorted(held - set(ordered))
+
+
+def _count(wanted: Sequence[str], held: set[str]) -> int:
+    return sum(name in held for name in wanted)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

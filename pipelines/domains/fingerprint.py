@@ -1,0 +1,160 @@
+"""What identifies an environment across machines: dims, versions, and a short reference rollout.
+
+Simulators are not identical to the bit between processors, so the rollout is kept as numbers and
+compared within a tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.tasks.spec import TaskSpec
+
+STEPS = 8
+"""Steps of the reference rollout; it stops earlier where the episode does."""
+
+DIGITS = 9
+"""Significant digits kept of each number; more than a float32 observation has."""
+
+TOLERANCE = 1e-4
+"""Allowed difference of two numbers, relative to the larger one and absolute.
+
+In eight steps rounding grows to well below this, contacts included, while a gravity that is off by
+a tenth, or a viscosity of 0.05, moves every body that it acts on at all by 2e-4 or more.
+"""
+
+
+def fingerprint(task: TaskSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the fingerprint of a task on this machine.
+
+    Args:
+        task: The task.
+        options: Resolved options of its domain.
+
+    Returns:
+        A JSON object: ``env_id``, ``observation_dim``, ``action_dim``, ``options``, ``packages``
+        (versions of what the domain names) and ``rollout``, with ``observations`` (first one
+        included) and ``rewards`` of up to 8 steps of random actions, which task and step alone
+        decide.
+
+    Raises:
+        MissingDependencyError: The simulator is not there.
+    """
+    from pipelines.artifacts.provenance import package_versions
+    from pipelines.domains.registry import domain_of
+    from pipelines.rng import derive_seed, stream
+
+    domain = domain_of(task)
+    seed = derive_seed(0, "fingerprint", task.name)
+    batch = domain.make_batch(task, 1, options, [seed])
+    try:
+        observations = [batch.reset([0], [seed])[0]]
+        rewards: list[float] = []
+        for step in range(STEPS):
+            uniform_A = stream(0, "fingerprint", task.name, step).random(
+                len(batch.action_low_A), dtype="float32"
+            )
+            span_A = batch.action_high_A - batch.action_low_A
+            done = batch.step((batch.action_low_A + uniform_A * span_A)[None])
+            observations.append(done.observation_BO[0])
+            rewards.append(float(done.reward_B[0]))
+            if done.terminated_B[0] or done.truncated_B[0]:
+                break
+        return {
+            "env_id": task.env_id,
+            "observation_dim": batch.observation_dim,
+            "action_dim": len(batch.action_low_A),
+            "options": dict(options),
+            "packages": {
+                name: version
+                for name, version in package_versions(domain.packages).items()
+                if name in domain.packages
+            },
+            "rollout": {
+                "observations": [[_rounded(x) for x in row] for row in observations],
+                "rewards": [_rounded(reward) for reward in rewards],
+            },
+        }
+    finally:
+        batch.close()
+
+
+def compare_fingerprints(
+    recorded: Mapping[str, Any], now: Mapping[str, Any], tolerance: float = TOLERANCE
+) -> list[str]:
+    """Tell in words how two fingerprints of a task differ.
+
+    Args:
+        recorded: The artifact's.
+        now: This machine's.
+        tolerance: Allowed difference of two numbers of the rollout, relative to the larger one and
+            absolute.
+
+    Returns:
+        One sentence a difference; empty where the environments agree.
+    """
+    differences = [
+        f"{label} is {now.get(key)!r} here, {recorded.get(key)!r} in the artifact"
+        for key, label in (
+            ("env_id", "environment id"),
+            ("observation_dim", "observation dimension"),
+            ("action_dim", "action dimension"),
+        )
+        if recorded.get(key) != now.get(key)
+    ]
+    for field, label in (("options", "option"), ("packages", "version of")):
+        old, new = recorded.get(field, {}), now.get(field, {})
+        differences += [
+            f"{label} {name} is {new.get(name, 'missing')} here, "
+            f"{old.get(name, 'missing')} in the artifact"
+            for name in sorted({*old, *new})
+            if old.get(name) != new.get(name)
+        ]
+    differences += _compare_rollouts(recorded.get("rollout", {}), now.get("rollout", {}), tolerance)
+    return differences
+
+
+def _compare_rollouts(
+    recorded: Mapping[str, Any], now: Mapping[str, Any], tolerance: float
+) -> Iterator[str]:
+    for field in ("observations", "rewards"):
+        old, new = recorded.get(field, []), now.get(field, [])
+        if len(old) != len(new):
+            yield f"the reference rollout has {len(new)} {field} here, {len(old)} in the artifact"
+            continue
+        worst = None
+        for step, (a, b) in enumerate(zip(old, new, strict=True)):
+            found = _largest_excess(_row(a), _row(b), tolerance)
+            if found is not None and (worst is None or found[0] > worst[0]):
+                worst = (*found, step)
+        if worst is not None:
+            _, index, a, b, step = worst
+            entry = f", entry {index}" if field == "observations" else ""
+            yield (
+                f"{field} of the reference rollout differ by more than {tolerance:g}, most at "
+                f"step {step}{entry}: {b:.9g} here, {a:.9g} in the artifact"
+            )
+
+
+def _largest_excess(
+    old: list[float], new: list[float], tolerance: float
+) -> tuple[float, int, float, float] | None:
+    if len(old) != len(new):
+        return float("inf"), min(len(old), len(new)), float(len(old)), float(len(new))
+    worst = None
+    for index, (a, b) in enumerate(zip(old, new, strict=True)):
+        excess = abs(a - b) / (1.0 + max(abs(a), abs(b)))
+        # Written so that a number against not-a-number counts as a difference.
+        if not excess <= tolerance and (worst is None or excess > worst[0]):
+            worst = (excess, index, a, b)
+    return worst
+
+
+def _row(value: Any) -> list[float]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _rounded(value: Any) -> float:
+    return float(f"{float(value):.{DIGITS}g}")

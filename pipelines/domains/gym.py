@@ -1,0 +1,75 @@
+"""Every task as a plain Gymnasium environment: ``gymnasium.make("vintix/hopper", gravity=1.1)``.
+
+Gymnasium 1.0 gave up plugins, so that ids have to be registered by an import, as for any other
+package. ``import pipelines.domains.gym`` does it, and so does the id itself when it names the
+module: ``gymnasium.make("pipelines.domains.gym:vintix/hopper")``. This module is there for nothing
+else; registering reads the catalogue and imports no simulator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
+from pipelines.tasks.spec import TaskSpec
+
+NAMESPACE = "vintix"
+
+
+def register() -> None:
+    """Register ``vintix/<task>`` for all tasks and variations; again is of no consequence.
+
+    Keyword arguments of `gymnasium.make` are the options of the task's domain. Time limits are
+    inside the environments, so no wrapper of Gymnasium ends an episode a second time.
+    """
+    known = full_catalogue()
+    for task in (*known.tasks, *known.variations):
+        env_id = environment_id(task)
+        if env_id not in gymnasium.registry:
+            gymnasium.register(env_id, entry_point=f"{__name__}:make", kwargs={"task": task.name})
+
+
+def environment_id(task: TaskSpec) -> str:
+    """Return the id that a task is registered under."""
+    return f"{NAMESPACE}/{task.name}"
+
+
+def make(task: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    """Make a task's environment as the stages run it: seeds, limits, float32 observations.
+
+    Args:
+        task: A task's name or alias.
+        **options: Options of its domain.
+
+    Raises:
+        UsageError: The task, an option or its value is not known.
+        MissingDependencyError: The simulator is not there.
+    """
+    spec = full_catalogue().get(task)
+    domain = domain_of(spec)
+    env = domain.make_env(spec, resolve_options(domain, options))
+    return env if env.observation_space.dtype == np.float32 else Float32Observation(env)
+
+
+class Float32Observation(
+    gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs
+):
+    """Observations in the precision in which the stages record them and the model reads them."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self)
+        gymnasium.ObservationWrapper.__init__(self, env)
+        space: Any = env.observation_space
+        self.observation_space = gymnasium.spaces.Box(
+            space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32
+        )
+
+    def observation(self, observation: Any) -> Any:
+        """Return the observation as float32."""
+        return observation.astype(np.float32)
+
+
+register()

@@ -1,0 +1,130 @@
+"""The Industrial Benchmark (Hein et al. 2017): 21 setpoints of one industrial control problem.
+
+Paper: Appendix A.2.3, Table 10. Observations are setpoint, velocity, gain, shift, fatigue and
+consumption; actions change velocity, gain and shift. What can go wrong and why is in the modules:
+`dynamics` (the equations), `noise` (the randomness), `environment`, `reference`, `policy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
+from pipelines.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from pipelines.policies.base import PolicyBuilder, PolicySpec
+    from pipelines.tasks.spec import TaskSpec
+
+BACKENDS = ("vectorized", "reference")
+REWARDS = ("classic", "delta")
+SETPOINTS_FILE = Path(__file__).with_name("setpoints.yaml")
+
+
+class IndustrialBenchmark(Domain):
+    """The domain plugin."""
+
+    name = "industrial-benchmark"
+    packages = ("numpy", "industrial-benchmark-python")
+
+    def tasks(self) -> Sequence[TaskSpec]:
+        """Return the 21 setpoints, 0 to 100 in steps of 5."""
+        from pipelines.tasks.registry import catalogue
+
+        return catalogue().select(domains=[self.name])
+
+    def options(self) -> Sequence[OptionSpec]:
+        """Return the backend and the kind of reward."""
+        return (
+            OptionSpec(
+                name="backend",
+                default=BACKENDS[0],
+                help="Our vectorised dynamics, or those of industrial-benchmark-python.",
+                choices=BACKENDS,
+            ),
+            OptionSpec(
+                name="reward",
+                default=REWARDS[0],
+                help="-(3 fatigue + consumption) / 100, or its change since the last step.",
+                choices=REWARDS,
+            ),
+        )
+
+    def make_batch(
+        self, task: TaskSpec, size: int, options: Options, stream_seeds: Sequence[int]
+    ) -> BatchEnvironment:
+        """Make copies of a task; nothing is fixed over a trajectory, so no stream seed is used.
+
+        Raises:
+            ConfigError: The task has no setpoint in [0, 100].
+            UsageError: An option has a value that it does not allow.
+            MissingDependencyError: The package of the reference backend is not installed.
+        """
+        setpoints = [_setpoint(task)] * size
+        chosen = {spec.name: options.get(spec.name, spec.default) for spec in self.options()}
+        for spec in self.options():
+            if spec.choices is not None and chosen[spec.name] not in spec.choices:
+                raise UsageError(
+                    f"Unknown value of the option {spec.name!r}.",
+                    where=f"domain {self.name!r}",
+                    expected=" or ".join(spec.choices),
+                    found=repr(chosen[spec.name]),
+                )
+        delta_reward = chosen["reward"] == "delta"
+        if chosen["backend"] == "reference":
+            from pipelines.domains.industrial_benchmark.reference import ReferenceBatch
+
+            return ReferenceBatch(setpoints, delta_reward=delta_reward)
+        from pipelines.domains.industrial_benchmark.environment import IndustrialBenchmarkBatch
+
+        return IndustrialBenchmarkBatch(setpoints, delta_reward=delta_reward)
+
+    def make_env(self, task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
+        """Make one task as a plain Gymnasium environment: a batch of one.
+
+        Raises:
+            ConfigError: The task has no setpoint in [0, 100].
+            UsageError: An option has a value that it does not allow.
+            MissingDependencyError: The package of the reference backend is not installed.
+        """
+        from pipelines.domains.industrial_benchmark.environment import IndustrialBenchmarkEnv
+
+        return IndustrialBenchmarkEnv(self.make_batch(task, 1, options, [0]))
+
+    def policies(self) -> Mapping[str, PolicyBuilder]:
+        """Return the setpoint controller."""
+        from pipelines.domains.industrial_benchmark import policy
+
+        return {policy.KIND: policy.build_setpoint_policy}
+
+    def demonstrator(self, task: TaskSpec) -> PolicySpec | None:
+        """Return the setpoint controller with the targets of ``setpoints.yaml``.
+
+        None where the file has no row for the task's setpoint.
+        """
+        import yaml
+
+        from pipelines.domains.industrial_benchmark import policy
+        from pipelines.policies.base import PolicySpec
+
+        rows = yaml.safe_load(SETPOINTS_FILE.read_text(encoding="utf-8"))["setpoints"]
+        row = rows.get(_setpoint(task))
+        if row is None:
+            return None
+        return PolicySpec(policy.KIND, {name: float(row[name]) for name in policy.TARGETS})
+
+
+def _setpoint(task: TaskSpec) -> float:
+    value = task.simulator.get("setpoint")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        raise ConfigError(
+            "The task has no valid setpoint.",
+            where=f"task {task.name!r}, simulator.setpoint",
+            expected="a number from 0 to 100",
+            found=repr(value),
+        )
+    return value

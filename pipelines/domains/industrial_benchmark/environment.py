@@ -1,0 +1,173 @@
+"""The Industrial Benchmark as a batch for the stages, and as a plain Gymnasium environment.
+
+An episode has 250 steps (paper, Appendix A.2.3) and is truncated there; nothing terminates it.
+Before its first observation the benchmark makes one step without action, so that an episode
+consumes 251 rows of noise, all drawn at its reset from its seed.
+
+Shapes: B copies, K rows of noise, O = 6 observations, A = 3 actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.domains.base import BatchEnvironment, StepBatch
+from pipelines.domains.industrial_benchmark import noise
+from pipelines.domains.industrial_benchmark.dynamics import (
+    ACTION_DIM,
+    OBSERVATION_DIM,
+    Dynamics,
+    State,
+)
+
+HORIZON = 250
+
+# Fatigue is at most 30000 / 100, amplified by at most 1; consumption carries normal noise.
+_OBSERVATION_LOW = np.array([0, 0, 0, 0, 0, -np.inf], dtype=np.float32)
+_OBSERVATION_HIGH = np.array([100, 100, 100, 100, 300, np.inf], dtype=np.float32)
+
+
+class IndustrialBenchmarkBatch(BatchEnvironment):
+    """B copies, each with its own setpoint, stepped by `Dynamics`.
+
+    A copy's noise waits in a ring of 250 rows that all copies share, written at the copy's reset
+    from the row of the next step on. A step therefore reads one row whatever the ages of the
+    copies are.
+
+    Args:
+        setpoint_B: Setpoint of each copy, in [0, 100].
+        delta_reward: Whether the reward is the change of the classic reward since the last step
+            (at the first step, since the reset) in place of the classic reward.
+    """
+
+    observation_dim = OBSERVATION_DIM
+
+    def __init__(self, setpoint_B: Sequence[float], *, delta_reward: bool = False) -> None:
+        self.size = len(setpoint_B)
+        self.action_low_A = np.full(ACTION_DIM, -1, dtype=np.float32)
+        self.action_high_A = np.full(ACTION_DIM, 1, dtype=np.float32)
+        self._setpoint_B = np.array(setpoint_B, dtype=np.float64)
+        self._dynamics = Dynamics(self._setpoint_B)
+        self._state = self._dynamics.initial_state()
+        self._noise_TKB = np.zeros((HORIZON, noise.ROWS, self.size))
+        self._end_tick_B = np.zeros(self.size, dtype=np.int64)
+        self._first_end = 0
+        self._delta_reward = delta_reward
+        self._last_reward_B = np.zeros(self.size)
+
+    def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """Begin an episode in some copies; see `BatchEnvironment.reset`."""
+        where = np.asarray(indices, dtype=np.intp)
+        if not len(where):
+            return np.empty((0, OBSERVATION_DIM), dtype=np.float32)
+        episodes_TKN = noise.episodes(seeds, HORIZON + 1)
+        dynamics = Dynamics(self._setpoint_B[where])
+        state = dynamics.initial_state()
+        dynamics.step(state, np.zeros((len(where), ACTION_DIM)), episodes_TKN[0])
+
+        now = self._state.tick
+        self._state.assign(where, state)
+        self._store_noise(where, now % HORIZON, episodes_TKN[1:])
+        self._end_tick_B[where] = now + HORIZON
+        self._first_end = int(self._end_tick_B.min())
+        self._last_reward_B[where] = dynamics.reward(state)
+        return state.observation()
+
+    def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
+        """Advance all copies by one step; see `BatchEnvironment.step`.
+
+        Raises:
+            gymnasium.error.ResetNeeded: A copy's episode has ended, or never begun.
+        """
+        state = self._state
+        if state.tick >= self._first_end:
+            raise _reset_needed(np.flatnonzero(self._end_tick_B <= state.tick))
+        self._dynamics.step(state, action_BA, self._noise_TKB[state.tick % HORIZON])
+        reward_B = self._dynamics.reward(state)
+        if self._delta_reward:
+            reward_B, self._last_reward_B = reward_B - self._last_reward_B, reward_B
+        truncated_B = np.zeros(self.size, dtype=bool)
+        if state.tick == self._first_end:
+            np.equal(self._end_tick_B, state.tick, out=truncated_B)
+        return StepBatch(
+            observation_BO=state.observation(),
+            reward_B=reward_B,
+            terminated_B=np.zeros(self.size, dtype=bool),
+            truncated_B=truncated_B,
+            success_B=None,
+        )
+
+    @property
+    def state(self) -> State:
+        """The full state of all copies, hidden variables included; valid until the next step."""
+        return self._state
+
+    def _store_noise(
+        self, where: NDArray[np.intp], start: int, noise_TKN: NDArray[np.float64]
+    ) -> None:
+        # A slice is written several times faster than an index array, and most resets are of
+        # the whole batch.
+        whole = len(where) == self.size and bool((where == np.arange(self.size)).all())
+        copies = slice(None) if whole else where
+        self._noise_TKB[start:, :, copies] = noise_TKN[: HORIZON - start]
+        self._noise_TKB[:start, :, copies] = noise_TKN[HORIZON - start :]
+
+
+class IndustrialBenchmarkEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """A batch of one as a Gymnasium environment.
+
+    ``reset(seed=s)`` begins the episode that the batch begins for seed s; a reset without seed
+    takes the episode's seed from ``np_random``.
+
+    Args:
+        batch: One copy, by any backend.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own attribute
+
+    def __init__(self, batch: BatchEnvironment) -> None:
+        self._batch = batch
+        self.observation_space = gymnasium.spaces.Box(_OBSERVATION_LOW, _OBSERVATION_HIGH)
+        self.action_space = gymnasium.spaces.Box(batch.action_low_A, batch.action_high_A)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin an episode; `options` are not used."""
+        super().reset(seed=seed)
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        return self._batch.reset([0], [seed])[0], {}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Advance by one step.
+
+        Raises:
+            gymnasium.error.ResetNeeded: The episode has ended, or never begun.
+        """
+        after = self._batch.step(np.asarray(action, dtype=np.float32)[None])
+        return (
+            after.observation_BO[0],
+            float(after.reward_B[0]),
+            bool(after.terminated_B[0]),
+            bool(after.truncated_B[0]),
+            {},
+        )
+
+    def close(self) -> None:
+        """Give back what the batch holds."""
+        self._batch.close()
+
+
+def _reset_needed(copies: NDArray[np.intp]) -> gymnasium.error.ResetNeeded:
+    return gymnasium.error.ResetNeeded(
+        f"Industrial Benchmark: the episode of copies {copies.tolist()} has ended or never begun; "
+        "reset them before the next step."
+    )

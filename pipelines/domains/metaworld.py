@@ -1,0 +1,91 @@
+"""The 50 Meta-World tasks (v3) under the protocol of JAT and the paper; see `sawyer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
+from pipelines.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from pipelines.tasks.spec import TaskSpec
+
+
+class MetaWorld(Domain):
+    """Meta-World's 50 manipulation tasks: 100 steps, v2 reward, a fresh and hidden goal."""
+
+    name = "metaworld"
+    packages = ("gymnasium", "metaworld", "mujoco")
+
+    def tasks(self) -> Sequence[TaskSpec]:
+        """Return the 50 tasks."""
+        from pipelines.tasks.registry import catalogue
+
+        return catalogue().select(domains=[self.name])
+
+    def options(self) -> Sequence[OptionSpec]:
+        """Return ``goal`` and ``goal_reset``."""
+        return (
+            OptionSpec(
+                "goal",
+                "hidden",
+                "whether the last three observation entries show the goal or are zeros",
+                choices=("hidden", "visible"),
+            ),
+            OptionSpec(
+                "goal_reset",
+                "episode",
+                "whether goal and objects are drawn anew for each episode, or once a trajectory",
+                choices=("episode", "trajectory"),
+            ),
+        )
+
+    def make_env(self, task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
+        """Make a task.
+
+        With ``goal_reset=trajectory`` the goal is drawn at each seeded reset and kept by the
+        unseeded ones that follow.
+
+        Raises:
+            MissingDependencyError: Meta-World or MuJoCo is not installed.
+        """
+        try:
+            from pipelines.domains.sawyer import protocol_class
+
+            task_class = protocol_class(task.env_id)
+        except ImportError as error:
+            raise MissingDependencyError(
+                "The Meta-World simulator is not available.",
+                where=f"task {task.name}",
+                expected="the packages metaworld 3.1.1 and mujoco 3.3.0",
+                found=error,
+                fix="pip install metaworld==3.1.1",
+            ) from error
+        env = task_class(reward_function_version="v2")
+        env.configure(
+            horizon=task.horizon,
+            goal_visible=options.get("goal") == "visible",
+            goal_fixed=options.get("goal_reset") == "trajectory",
+        )
+        made: gymnasium.Env[Any, Any] = env
+        return made
+
+    def make_batch(
+        self, task: TaskSpec, size: int, options: Options, stream_seeds: Sequence[int]
+    ) -> BatchEnvironment:
+        """Make copies of a task.
+
+        With ``goal_reset=trajectory`` the goal of a copy is drawn from its stream seed, and its
+        episodes, whatever their seeds, are about the same goal and objects.
+        """
+        from pipelines.domains.loop import LoopBatch
+
+        envs = [self.make_env(task, options) for _ in range(size)]
+        if options.get("goal_reset") == "trajectory":
+            for env, seed in zip(envs, stream_seeds, strict=True):
+                made: Any = env
+                made.fix_goal(seed)
+        return LoopBatch(envs)

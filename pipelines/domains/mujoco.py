@@ -1,0 +1,197 @@
+"""The 11 MuJoCo tasks of Gymnasium (v5), with gravity and viscosity that can be changed.
+
+Both are set in the compiled model at run time. A rollout is then the same to the last bit as one of
+a model with the value written in its XML, and a reset does not undo it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines.domains.base import Domain, Options, OptionSpec
+from pipelines.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from pipelines.tasks.spec import TaskSpec
+
+DEFAULT = "default"
+"""Value of an option that leaves the task as it is."""
+
+
+def parse_gravity(value: Any) -> str:
+    """Bring a gravity to its recorded form, a factor on the task's default vector.
+
+    Args:
+        value: A factor >= 0, as a number or as text with or without a trailing ``x`` (``1.1``,
+            ``"1.1x"``), or ``default``.
+
+    Returns:
+        ``"1.1x"``, or ``"default"``.
+
+    Raises:
+        ValueError: It is no such factor; says what is expected.
+    """
+    expected = "a factor >= 0 on the default gravity, such as 1.1 or 1.1x, or default"
+    if _is_default(value):
+        return DEFAULT
+    number, _ = _split(value, expected)
+    return _factor(number)
+
+
+def parse_viscosity(value: Any) -> str | float:
+    """Bring a viscosity of the surrounding medium to its recorded form.
+
+    Args:
+        value: The viscosity in kg / (m s), >= 0; with a trailing ``x`` a factor on the task's
+            default (which is 0 for all tasks but Swimmer, whose is 0.1); or ``default``.
+
+    Returns:
+        The value as a number, a factor as ``"2x"``, or ``"default"``.
+
+    Raises:
+        ValueError: It is neither; says what is expected.
+    """
+    expected = "a viscosity >= 0 such as 0.05, a factor on the default such as 2x, or default"
+    if _is_default(value):
+        return DEFAULT
+    number, is_factor = _split(value, expected)
+    return _factor(number) if is_factor else number
+
+
+_PARSERS = {"gravity": parse_gravity, "viscosity": parse_viscosity}
+
+
+class MuJoCo(Domain):
+    """Gymnasium's 11 MuJoCo bodies and the paper's 44 variations of them (Appendix A.2.1)."""
+
+    name = "mujoco"
+    packages = ("gymnasium", "mujoco")
+
+    def tasks(self) -> Sequence[TaskSpec]:
+        """Return the 11 tasks."""
+        from pipelines.tasks.registry import catalogue
+
+        return catalogue().select(domains=[self.name])
+
+    def options(self) -> Sequence[OptionSpec]:
+        """Return ``gravity`` and ``viscosity``."""
+        return (
+            OptionSpec(
+                "gravity",
+                DEFAULT,
+                "a factor on the task's gravity, such as 1.1 or 1.1x",
+                parse=parse_gravity,
+            ),
+            OptionSpec(
+                "viscosity",
+                DEFAULT,
+                "the viscosity of the medium, such as 0.05; with a trailing x a factor",
+                parse=parse_viscosity,
+            ),
+        )
+
+    def make_env(self, task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
+        """Make a task; an option that is not ``default`` wins over what a variation changes.
+
+        Raises:
+            MissingDependencyError: Gymnasium or MuJoCo is not installed.
+            UsageError: An option has a value that is not allowed.
+        """
+        changes = physics(task, options)
+        try:
+            import gymnasium
+            from gymnasium.error import DependencyNotInstalled
+            from gymnasium.wrappers import TimeLimit
+        except ImportError as error:
+            raise _missing(task, error) from error
+        try:
+            made = gymnasium.make(task.env_id, disable_env_checker=True)
+        except DependencyNotInstalled as error:
+            raise _missing(task, error) from error
+        # The checks that Gymnasium wraps around it cost a few per cent of the steps per second.
+        env: Any = made.unwrapped
+        _apply(env.model.opt, changes)
+        return TimeLimit(env, task.horizon)
+
+
+def physics(task: TaskSpec, options: Options) -> dict[str, str | float]:
+    """Return what differs from the model's own physics, in recorded form.
+
+    Args:
+        task: A task or a variation.
+        options: Options of the domain; those left out are ``default``.
+
+    Returns:
+        Values of ``gravity`` and ``viscosity``, without those that stay as they are.
+
+    Raises:
+        UsageError: A value is not allowed.
+    """
+    changes: dict[str, str | float] = {}
+    for source in (task.variation or {}, options):
+        for name, value in source.items():
+            parsed = _parse(task, name, value)
+            if parsed != DEFAULT:
+                changes[name] = parsed
+    return changes
+
+
+def _parse(task: TaskSpec, name: str, value: Any) -> str | float:
+    if name not in _PARSERS:
+        raise UsageError(
+            f"MuJoCo tasks have no option {name!r}.",
+            where=f"task {task.name}",
+            expected=" or ".join(_PARSERS),
+            found=name,
+        )
+    try:
+        return _PARSERS[name](value)
+    except ValueError as error:
+        raise UsageError(
+            f"The {name} of a MuJoCo task cannot be {value!r}.",
+            where=f"task {task.name}",
+            expected=error,
+            found=value,
+        ) from error
+
+
+def _apply(opt: Any, changes: Mapping[str, str | float]) -> None:
+    for name, value in changes.items():
+        if isinstance(value, str):
+            setattr(opt, name, getattr(opt, name) * float(value.removesuffix("x")))
+        else:
+            setattr(opt, name, value)
+
+
+def _missing(task: TaskSpec, error: Exception) -> MissingDependencyError:
+    return MissingDependencyError(
+        "The MuJoCo simulator is not available.",
+        where=f"task {task.name}",
+        expected="the packages gymnasium and mujoco",
+        found=error,
+        fix="pip install gymnasium mujoco==3.3.0",
+    )
+
+
+def _is_default(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().casefold() == DEFAULT
+
+
+def _split(value: Any, expected: str) -> tuple[float, bool]:
+    text = str(value).strip().casefold()
+    try:
+        number = float(text.removesuffix("x"))
+    except ValueError:
+        raise ValueError(expected) from None
+    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
+        raise ValueError(expected)
+    # Minus zero is zero, and is not to make a configuration of its own.
+    return number + 0.0, text.endswith("x")
+
+
+def _factor(number: float) -> str:
+    return f"{int(number) if number.is_integer() else number}x"

@@ -1,0 +1,211 @@
+"""Finds the domains that are installed, and what may be set on their environments."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from importlib import metadata
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from pipelines.domains.base import Domain, OptionSpec
+from pipelines.domains.fingerprint import compare_fingerprints, fingerprint
+from pipelines.errors import MissingDependencyError, UsageError, VintixError
+from pipelines.tasks.registry import Catalogue, catalogue
+from pipelines.tasks.spec import TaskSpec
+
+__all__ = [
+    "GROUP",
+    "broken_domains",
+    "compare_fingerprints",
+    "domain_of",
+    "find_domain",
+    "fingerprint",
+    "full_catalogue",
+    "load_domains",
+    "resolve_options",
+]
+
+GROUP = "vintix.domains"
+"""The entry-point group."""
+
+_OWN_DISTRIBUTION = "vintix"
+
+
+class _Found(NamedTuple):
+    domains: Mapping[str, Domain]
+    broken: Mapping[str, MissingDependencyError]
+    catalogue: Catalogue
+
+
+def load_domains() -> Mapping[str, Domain]:
+    """Return the domains that work, by name.
+
+    Plugins are imported at the first call in a process. One that fails to import, or is no
+    `Domain`, or whose tasks clash with those of others, is left out; `broken_domains` tells why.
+    """
+    return _discover().domains
+
+
+def broken_domains() -> Mapping[str, MissingDependencyError]:
+    """Return, by entry-point name, why the other installed domains do not work."""
+    return _discover().broken
+
+
+def full_catalogue() -> Catalogue:
+    """Return the paper's tasks and variations, followed by those of installed plugins."""
+    return _discover().catalogue
+
+
+def find_domain(name: str) -> Domain:
+    """Return the domain of a name; case, ``-`` and ``_`` do not matter.
+
+    Raises:
+        UsageError: No installed distribution declares it.
+        MissingDependencyError: One does, but it does not work.
+    """
+    found = _discover()
+    wanted = _squash(name)
+    for key, domain in found.domains.items():
+        if _squash(key) == wanted:
+            return domain
+    for key, error in found.broken.items():
+        if _squash(key) == wanted:
+            raise error
+    raise UsageError(
+        f"Unknown domain {name!r}.",
+        expected=", ".join(found.domains),
+        found=name,
+        fix=f"choose one of these, or install the package that provides it (entry point {GROUP})",
+    )
+
+
+def domain_of(task: TaskSpec) -> Domain:
+    """Return the domain that makes a task's environments.
+
+    Raises:
+        UsageError: It is not installed.
+        MissingDependencyError: It is installed but does not work.
+    """
+    return find_domain(task.domain)
+
+
+def resolve_options(domain: Domain, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of all options of a domain, in the one form that artifacts record.
+
+    Args:
+        domain: The domain.
+        given: Some of its options, as typed or as numbers; None stands for the default.
+
+    Returns:
+        A JSON object with every option of the domain, in its order.
+
+    Raises:
+        UsageError: An option is not known or its value is not allowed.
+    """
+    specs = {spec.name: spec for spec in domain.options()}
+    for name in given:
+        if name not in specs:
+            raise UsageError(
+                f"Unknown option {name!r} of domain {domain.name}.",
+                where=f"option {name}={given[name]}",
+                expected="; ".join(f"{spec.name}: {spec.help}" for spec in specs.values())
+                or "no options at all",
+                found=name,
+            )
+    return {name: _value(domain, spec, given.get(name)) for name, spec in specs.items()}
+
+
+def _value(domain: Domain, spec: OptionSpec, value: Any) -> Any:
+    if value is None or value == spec.default:
+        return spec.default
+    if spec.choices is not None:
+        matches = [choice for choice in spec.choices if choice == str(value).strip().lower()]
+        if matches:
+            return matches[0]
+        expected = " or ".join(spec.choices)
+    else:
+        try:
+            return (spec.parse or _number)(value)
+        except (ValueError, TypeError) as error:
+            expected = str(error) if spec.parse else "a finite number"
+    raise UsageError(
+        f"Option {spec.name} of domain {domain.name} cannot be {value!r}.",
+        where=f"option {spec.name}={value}",
+        expected=expected,
+        found=value,
+    )
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+@functools.cache
+def _discover() -> _Found:
+    domains: dict[str, Domain] = {}
+    broken: dict[str, MissingDependencyError] = {}
+    tasks = catalogue()
+    # The project's own first: a plugin cannot take a name of the paper's from it.
+    entries = sorted(
+        metadata.entry_points(group=GROUP),
+        key=lambda entry: (_distribution(entry) != _OWN_DISTRIBUTION, entry.name),
+    )
+    for entry in entries:
+        try:
+            if entry.name in domains:
+                if domains[entry.name].__class__.__module__ == entry.module:
+                    continue  # one distribution, listed twice on the path
+                raise ValueError(f"the name {entry.name!r} is taken by another distribution")
+            domain = _load(entry)
+            tasks = tasks.extended(_tasks(domain))
+        # A plugin can fail in any way; whatever it raises must not take the others down.
+        except Exception as error:
+            broken.setdefault(entry.name, _describe(entry, error))
+        else:
+            domains[entry.name] = domain
+    return _Found(MappingProxyType(domains), MappingProxyType(broken), tasks)
+
+
+def _load(entry: metadata.EntryPoint) -> Domain:
+    loaded = entry.load()
+    if not (isinstance(loaded, type) and issubclass(loaded, Domain)):
+        raise TypeError(f"{entry.value} is no subclass of pipelines.domains.base.Domain")
+    domain = loaded()
+    if domain.name != entry.name:
+        raise ValueError(f"the domain calls itself {domain.name!r}, its entry point {entry.name!r}")
+    return domain
+
+
+def _tasks(domain: Domain) -> list[TaskSpec]:
+    tasks = list(domain.tasks())
+    for task in tasks:
+        if task.domain != domain.name:
+            raise ValueError(f"its task {task.name!r} says that it belongs to {task.domain!r}")
+    return tasks
+
+
+def _describe(entry: metadata.EntryPoint, error: Exception) -> MissingDependencyError:
+    distribution = _distribution(entry)
+    reason = error.message if isinstance(error, VintixError) else str(error)
+    described = MissingDependencyError(
+        f"The domain {entry.name!r} cannot be used.",
+        where=f"entry point {entry.name} = {entry.value} of the distribution {distribution}",
+        expected="an importable class derived from pipelines.domains.base.Domain",
+        found=f"{type(error).__name__}: {reason}",
+        fix=f"pip install --upgrade {distribution}, or uninstall it, or choose another --domain",
+    )
+    described.__cause__ = error
+    return described
+
+
+def _distribution(entry: metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "(unknown)"
+
+
+def _squash(name: str) -> str:
+    return name.casefold().replace("_", "").replace("-", "")

@@ -1,0 +1,1 @@
+"""Learning histories: how they are laid out and read."""

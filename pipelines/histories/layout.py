@@ -1,0 +1,77 @@
+"""How the rows of a learning history are laid out in an artifact.
+
+<task>                    attributes: task, schedule, options, scores, steps, trajectories, ...
+<task>/<trajectory>/
+    observation           float32 (T, O)
+    action                float32 (T, A), as executed
+    reward                float32 (T,), unscaled
+    terminated, truncated bool (T,)
+    noise                 float32 (T,), epsilon
+    demonstrator_action   float32 (T, A)
+    episode_start         int64 (E,)
+    episode_length        int32 (E,)
+    episode_return        float64 (E,)
+    episode_final_observation  float32 (E, O)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+ROW_FIELDS = (
+    "observation",
+    "action",
+    "reward",
+    "terminated",
+    "truncated",
+    "noise",
+    "demonstrator_action",
+)
+EPISODE_FIELDS = (
+    "episode_start",
+    "episode_length",
+    "episode_return",
+    "episode_final_observation",
+)
+
+
+def row_layout(observation_dim: int, action_dim: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Return the shape of one row and the NumPy dtype name of every per-step array."""
+    return {
+        "observation": ((observation_dim,), "float32"),
+        "action": ((action_dim,), "float32"),
+        "reward": ((), "float32"),
+        "terminated": ((), "bool"),
+        "truncated": ((), "bool"),
+        "noise": ((), "float32"),
+        "demonstrator_action": ((action_dim,), "float32"),
+    }
+
+
+def row_bytes(observation_dim: int, action_dim: int) -> int:
+    """Return the bytes of one step over all per-step arrays, before compression."""
+    return 4 * (observation_dim + 2 * action_dim + 2) + 2
+
+
+def trajectory_path(task: str, trajectory: int) -> str:
+    """Return the group of a trajectory, such as ``hopper/00003``."""
+    return f"{task}/{trajectory:05d}"
+
+
+def shard_unit(task: str, trajectory: int, shard: int) -> str:
+    """Return the unit of a shard, such as ``hopper/00003/00000``."""
+    return f"{trajectory_path(task, trajectory)}/{shard:05d}"
+
+
+def balanced_rows(total: int, most: int) -> int:
+    """Return the chunk length that cuts rows into as few chunks as allowed, all nearly equal.
+
+    Zarr stores the last chunk at full length, so 100,000 rows in chunks of 65,536 would store
+    31 % of padding; in chunks of 50,000 they store none.
+
+    Args:
+        total: Number of rows, >= 1.
+        most: Longest chunk allowed, >= 1.
+    """
+    chunks = -(-total // most)
+    return -(-total // chunks)

@@ -1,0 +1,186 @@
+"""Reads learning histories, block by block, every byte verified."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines.artifacts.schema import DATA
+from pipelines.errors import UsageError
+from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS, trajectory_path
+
+if TYPE_CHECKING:
+    import numpy as np
+    import zarr
+    from numpy.typing import NDArray
+
+    from pipelines.artifacts.artifact import Artifact
+
+_TASK_GROUP = re.compile(rf"{re.escape(DATA)}/([^/]+)/zarr\.json")
+
+
+class HistoryReader:
+    """The learning histories of an artifact.
+
+    Args:
+        artifact: A published artifact of kind ``histories``.
+
+    Raises:
+        UsageError: The artifact is of another kind.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        if artifact.kind != "histories":
+            raise UsageError(
+                "wrong kind of artifact",
+                where=artifact.path,
+                expected="histories",
+                found=artifact.kind,
+            )
+        self.artifact = artifact
+        found = (_TASK_GROUP.fullmatch(path) for path in artifact.manifest.files)
+        self._tasks = sorted(match[1] for match in found if match)
+        self._attributes: dict[str, dict[str, Any]] = {}
+
+    def tasks(self) -> list[str]:
+        """Return the names of the tasks, sorted."""
+        return list(self._tasks)
+
+    def task(self, name: str) -> dict[str, Any]:
+        """Return a task's attributes: task, schedule, options, scores, steps, trajectories.
+
+        Raises:
+            UsageError: The artifact has no such task.
+            ArtifactCorruptError: The metadata is damaged.
+        """
+        if name not in self._attributes:
+            self._attributes[name] = self._read_attributes(name)
+        return self._attributes[name]
+
+    def trajectories(self, name: str) -> list[int]:
+        """Return the numbers of a task's trajectories."""
+        return list(range(self.task(name)["trajectories"]))
+
+    def rows(self, name: str, trajectory: int) -> int:
+        """Return the number of steps of a trajectory."""
+        return int(self._array(name, trajectory, "reward").shape[0])
+
+    def blocks(
+        self,
+        name: str,
+        trajectory: int,
+        fields: Sequence[str] = ROW_FIELDS,
+        rows: int | None = None,
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield consecutive blocks of rows, holding no more than a chunk and a block in memory.
+
+        Args:
+            name: The task.
+            trajectory: Its number.
+            fields: Which per-step arrays, names of `pipelines.histories.layout.ROW_FIELDS`.
+            rows: Rows of a block (the last may be shorter); None for the chunks as stored.
+
+        Yields:
+            Arrays of `rows` rows by field.
+
+        Raises:
+            ArtifactCorruptError: Bytes differ from the manifest's.
+            ValueError: `rows` is below 1.
+        """
+        if rows is not None and rows < 1:
+            raise ValueError(f"a block needs at least one row, not {rows}")
+        arrays = {field: self._array(name, trajectory, field) for field in fields}
+        if not arrays:
+            return
+        first = next(iter(arrays.values()))
+        total, stored = first.shape[0], first.chunks[0]
+        block = _Block(arrays, total, rows or stored)
+        # Each stored chunk is decoded once, whatever the length of the blocks.
+        for start in range(0, total, stored):
+            chunk = {field: array[start : start + stored] for field, array in arrays.items()}
+            yield from block.take(chunk)
+
+    def episodes(self, name: str, trajectory: int) -> dict[str, NDArray[Any]]:
+        """Return the per-episode arrays of a trajectory.
+
+        Returns:
+            ``episode_start`` int64 (E,), ``episode_length`` int32, ``episode_return`` float64,
+            ``episode_final_observation`` float32 (E, O), and ``complete`` bool: False for a last
+            episode that the trajectory's end cut off.
+        """
+        import numpy as np
+
+        path = trajectory_path(name, trajectory)
+        found = {field: self.artifact.read(f"{path}/{field}") for field in EPISODE_FIELDS}
+        complete = np.ones(len(found["episode_start"]), dtype=bool)
+        if len(complete):
+            complete[-1] = self.task(name)["last_episode_complete"][trajectory]
+        return {**found, "complete": complete}
+
+    def _read_attributes(self, name: str) -> dict[str, Any]:
+        if name not in self._tasks:
+            raise UsageError(
+                f"no history of task {name!r} in histories {self.artifact.reference}",
+                where=self.artifact.path,
+                expected=", ".join(self._tasks),
+                found=name,
+                fix=f"vintix distill --task {name}",
+            )
+        return dict(self.artifact.group(name).attrs)
+
+    def _array(self, name: str, trajectory: int, field: str) -> zarr.Array[Any]:
+        known = self.task(name)["trajectories"]
+        if not 0 <= trajectory < known:
+            raise UsageError(
+                f"task {name!r} has no such trajectory",
+                where=self.artifact.path,
+                expected=f"0 to {known - 1}",
+                found=trajectory,
+            )
+        import zarr
+
+        found = self.artifact.group(trajectory_path(name, trajectory)).get(field)
+        if not isinstance(found, zarr.Array):
+            raise UsageError(
+                f"a history has no per-step array {field!r}",
+                where=self.artifact.path,
+                expected=", ".join(ROW_FIELDS),
+                found=field,
+            )
+        return found
+
+
+class _Block:
+    """Gathers rows of stored chunks into blocks of another length."""
+
+    def __init__(self, arrays: dict[str, zarr.Array[Any]], total: int, rows: int) -> None:
+        self._arrays, self._left, self._rows = arrays, total, rows
+        self._buffers: dict[str, np.ndarray[Any, Any]] = {}
+        self._filled = 0
+
+    def take(self, chunk: dict[str, Any]) -> Iterator[dict[str, NDArray[Any]]]:
+        import numpy as np
+
+        offset, available = 0, len(next(iter(chunk.values())))
+        while offset < available:
+            wanted = min(self._rows, self._left)
+            if self._filled == 0 and available - offset >= wanted:
+                block = {field: rows[offset : offset + wanted] for field, rows in chunk.items()}
+                offset, self._left = offset + wanted, self._left - wanted
+                yield block
+                continue
+            if self._filled == 0:
+                self._buffers = {
+                    field: np.empty((wanted, *array.shape[1:]), array.dtype)
+                    for field, array in self._arrays.items()
+                }
+            count = min(wanted - self._filled, available - offset)
+            for field, rows in chunk.items():
+                self._buffers[field][self._filled : self._filled + count] = rows[
+                    offset : offset + count
+                ]
+            self._filled, offset = self._filled + count, offset + count
+            if self._filled == wanted:
+                self._filled, self._left = 0, self._left - wanted
+                yield self._buffers

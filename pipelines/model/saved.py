@@ -1,0 +1,201 @@
+"""Models in artifacts of kind `checkpoints`: weights as Zarr arrays, the rest as JSON.
+
+Layout: group ``model`` with attributes ``config`` (the architecture), ``step`` (optimizer steps),
+``method`` (``ad``, ``ed`` or ``ad-no-reward``) and ``tasks``; one float32 array a parameter under
+``model/weights``, named as in the released checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pipelines.errors import ArtifactCorruptError, UsageError
+from pipelines.model.config import ModelConfig
+from pipelines.model.normalization import TaskStatistics
+from pipelines.model.vintix import Vintix
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.artifact import Artifact
+    from pipelines.artifacts.staging import Unit
+
+_VECTORS = ("observation_mean", "observation_std", "action_mean", "action_std")
+
+
+@dataclass(frozen=True)
+class SavedTask:
+    """What a model keeps of a task of its dataset.
+
+    Attributes:
+        name: Canonical name.
+        group: Its group: which encoders and head it goes through.
+        statistics: Normalisation of its observations and actions, and its reward scale. Always
+            use these at inference, never ones computed anew.
+        trained: Whether the model was trained on it; tasks of the dataset's validation split are
+            kept for their statistics.
+        task: The specification, as the catalogue's JSON.
+        options: Options of the domain under which its data was collected.
+        scores: Score references by name.
+    """
+
+    name: str
+    group: str
+    statistics: TaskStatistics
+    trained: bool = True
+    task: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the attributes of the task; `from_json` gives back equal bits."""
+        vectors = {name: getattr(self.statistics, name).tolist() for name in _VECTORS}
+        return {
+            "task": dict(self.task),
+            "group": self.group,
+            "trained": self.trained,
+            "reward_scale": self.statistics.reward_scale,
+            "options": dict(self.options),
+            "scores": dict(self.scores),
+            **vectors,
+        }
+
+    @classmethod
+    def from_json(cls, name: str, attributes: Mapping[str, Any]) -> SavedTask:
+        """Read what `as_json` gave.
+
+        Raises:
+            KeyError: A field is missing.
+            ConfigError: The statistics are not usable.
+        """
+        return cls(
+            name=name,
+            group=attributes["group"],
+            statistics=TaskStatistics(
+                **{vector: np.array(attributes[vector], np.float32) for vector in _VECTORS},
+                reward_scale=attributes["reward_scale"],
+            ),
+            trained=attributes["trained"],
+            task=attributes["task"],
+            options=attributes["options"],
+            scores=attributes["scores"],
+        )
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model read from an artifact.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        config: Its architecture.
+        tasks: The tasks of its dataset that it has a group for, by name.
+        step: Optimizer steps it was trained for.
+        method: How it was trained.
+    """
+
+    model: Vintix
+    config: ModelConfig
+    tasks: dict[str, SavedTask]
+    step: int
+    method: str
+
+    @property
+    def masks_rewards(self) -> bool:
+        """Whether the model was trained with rewards of 0 and has to be run with them."""
+        return self.method == "ad-no-reward"
+
+    def task(self, name: str) -> SavedTask:
+        """Return a task by its name.
+
+        Raises:
+            UsageError: The model does not know it.
+        """
+        if name not in self.tasks:
+            raise UsageError(
+                "the model does not know this task",
+                where=name,
+                expected=", ".join(sorted(self.tasks)),
+                found=name,
+                fix="choose one of these tasks, or train on a dataset that holds it",
+            )
+        return self.tasks[name]
+
+
+def save_model(
+    unit: Unit, model: Vintix, *, step: int, method: str, tasks: Mapping[str, SavedTask]
+) -> None:
+    """Write a model into a unit of a checkpoints artifact.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    from pipelines.artifacts.arrays import write_array
+
+    attributes = {
+        "config": model.config.model_dump(mode="json"),
+        "step": step,
+        "method": method,
+        "tasks": {name: task.as_json() for name, task in sorted(tasks.items())},
+    }
+    unit.group("model", attributes)
+    weights = unit.group("model/weights")
+    for name, parameter in model.named_parameters():
+        # Uncompressed: the bits of trained weights do not shrink.
+        write_array(weights, name, parameter.detach().float().cpu().numpy(), mapped=True)
+
+
+def load_model(
+    artifact: Artifact, *, device: torch.device | str = "cpu", attention: str = "auto"
+) -> SavedModel:
+    """Read a model from a checkpoints artifact.
+
+    Args:
+        artifact: An artifact of kind ``checkpoints``.
+        device: Where the weights go.
+        attention: Attention backend.
+
+    Raises:
+        ArtifactCorruptError: A file is damaged, or the weights are not those of the architecture.
+        ConfigError: No such attention backend.
+    """
+    attributes: dict[str, Any] = dict(artifact.group("model").attrs)
+    try:
+        config = ModelConfig.model_validate(attributes["config"])
+        tasks = {name: SavedTask.from_json(name, one) for name, one in attributes["tasks"].items()}
+        step, method = int(attributes["step"]), str(attributes["method"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _corrupt(artifact, "model", "config, step, method, tasks", repr(error)) from error
+    with torch.device("meta"):
+        model = Vintix(config, attention=attention)
+    state = {
+        name: torch.from_numpy(_weight(artifact, name, tuple(parameter.shape)))
+        for name, parameter in model.named_parameters()
+    }
+    model.load_state_dict(state, strict=True, assign=True)
+    model.to(device).eval()
+    return SavedModel(model=model, config=config, tasks=tasks, step=step, method=method)
+
+
+def _weight(artifact: Artifact, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    path = f"model/weights/{name}"
+    values = artifact.read(path)
+    if values.shape != shape or values.dtype != np.float32:
+        raise _corrupt(
+            artifact, path, f"float32 of shape {shape}", f"{values.dtype} of shape {values.shape}"
+        )
+    # Zarr may hand out memory that must not be written to.
+    return np.array(values)
+
+
+def _corrupt(artifact: Artifact, path: str, expected: str, found: str) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        f"the model of {artifact.reference} cannot be read",
+        where=artifact.path / "data.zarr" / path,
+        expected=expected,
+        found=found,
+        fix=f"vintix artifacts verify {artifact.kind}/{artifact.reference}",
+    )

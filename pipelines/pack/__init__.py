@@ -1,0 +1,1 @@
+"""Packing: from learning histories to one training dataset."""

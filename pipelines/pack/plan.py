@@ -1,0 +1,268 @@
+"""What packing is going to join: tasks, where they come from, how they are weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipelines.datasets.layout import CARD, row_bytes
+from pipelines.errors import ConfigError, UsageError
+from pipelines.histories.layout import balanced_rows
+from pipelines.histories.reader import HistoryReader
+from pipelines.pack.config import CHUNK_BYTES
+from pipelines.stage import Plan, default_name
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.artifact import Artifact
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.pack.config import PackConfig
+
+_BYTES_PER_SECOND = 100e6
+"""Decode, reduce, hash and write; measured on one core."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedTask:
+    """One task to be packed.
+
+    Attributes:
+        reader: The histories it comes from.
+        attributes: What they say about it.
+        chunk_rows: Rows of a chunk file.
+        weights: ``by_window`` and ``by_task``: share of the training samples; 0 for a task that
+            training leaves out.
+    """
+
+    reader: HistoryReader
+    attributes: dict[str, Any]
+    chunk_rows: int
+    weights: dict[str, float]
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """The task as JSON."""
+        found: dict[str, Any] = self.attributes["task"]
+        return found
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return str(self.task["name"])
+
+    @property
+    def trajectories(self) -> int:
+        """Number of trajectories."""
+        return int(self.attributes["trajectories"])
+
+    @property
+    def total_steps(self) -> int:
+        """Steps over all trajectories."""
+        return int(self.attributes["steps"]) * self.trajectories
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the packed rows."""
+        return self.total_steps * row_bytes(self.task["observation_dim"], self.task["action_dim"])
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A resolved configuration.
+
+    Attributes:
+        name: Name of the artifact to be made.
+        histories: The artifacts that tasks are taken from.
+        tasks: The tasks, by name.
+        config: The artifact's configuration.
+    """
+
+    name: str
+    histories: tuple[Artifact, ...]
+    tasks: tuple[PackedTask, ...]
+    config: dict[str, Any]
+
+
+def resolve(config: PackConfig, workspace: Workspace) -> Packing:
+    """Resolve a configuration against the histories there are.
+
+    Raises:
+        ArtifactMissingError: A reference means nothing.
+        ConfigError: Two histories hold the same task, or tasks of one group differ in dims.
+        UsageError: A task or domain is not in the histories.
+    """
+    references: tuple[str | None, ...] = config.histories or (None,)
+    readers = [HistoryReader(workspace.find("histories", each)) for each in references]
+    found = _selected(config, readers)
+    origin: dict[str, HistoryReader] = {}
+    for reader, attributes in found:
+        name = attributes["task"]["name"]
+        if name in origin:
+            raise ConfigError(
+                f"two histories hold the task {name}",
+                where=f"{origin[name].artifact.reference} and {reader.artifact.reference}",
+                expected="every task in one of them",
+                fix="leave one of them out, or choose tasks with --task",
+            )
+        origin[name] = reader
+    found.sort(key=lambda pair: pair[1]["task"]["name"])
+    _check_groups([attributes["task"] for _, attributes in found])
+    weights = _weights([attributes for _, attributes in found], config.allow_validation)
+    tasks = tuple(
+        PackedTask(reader, attributes, _chunk_rows(config, attributes), weights[index])
+        for index, (reader, attributes) in enumerate(found)
+    )
+    used = [reader for reader in readers if any(task.reader is reader for task in tasks)]
+    histories = tuple(reader.artifact for reader in used)
+    return Packing(
+        name=config.name or _default_name(config, tasks, histories),
+        histories=histories,
+        tasks=tasks,
+        config={
+            "tasks": {task.name: {"chunk_rows": task.chunk_rows} for task in tasks},
+            "allow_validation": config.allow_validation,
+        },
+    )
+
+
+def plan(config: PackConfig, workspace: Workspace) -> Plan:
+    """Return what ``--dry-run`` prints; raises what `resolve` raises."""
+    packing = resolve(config, workspace)
+    rows = [
+        {
+            "task": task.name,
+            "domain": task.task["domain"],
+            "split": task.task["split"],
+            "trajectories": task.trajectories,
+            "steps": task.total_steps,
+            "weight_by_window": round(task.weights["by_window"], 4),
+            "bytes": task.data_bytes,
+            "seconds": round(task.data_bytes / _BYTES_PER_SECOND, 1),
+        }
+        for task in packing.tasks
+    ]
+    size = sum(task.data_bytes for task in packing.tasks)
+    totals = {
+        "task": f"{len(rows)} tasks",
+        "domain": "",
+        "split": "",
+        "trajectories": sum(task.trajectories for task in packing.tasks),
+        "steps": sum(task.total_steps for task in packing.tasks),
+        "weight_by_window": round(sum(task.weights["by_window"] for task in packing.tasks), 4),
+        "bytes": size,
+        "seconds": round(size / _BYTES_PER_SECOND, 1),
+    }
+    return Plan(rows, totals, ["histories: " + ", ".join(a.reference for a in packing.histories)])
+
+
+def paper_plan() -> Plan:
+    """Return the paper's Table 1, computed from the catalogue without any data."""
+    from pipelines.tasks.registry import catalogue
+
+    rows = [row._asdict() for row in catalogue().plan_table()]
+    return Plan(
+        rows[:-1],
+        rows[-1],
+        [
+            "Table 1 of the paper; episodes are steps over the mean episode lengths of its "
+            "Appendix G",
+        ],
+    )
+
+
+def _selected(
+    config: PackConfig, readers: Sequence[HistoryReader]
+) -> list[tuple[HistoryReader, dict[str, Any]]]:
+    found = [(reader, reader.task(name)) for reader in readers for name in reader.tasks()]
+    references = ", ".join(reader.artifact.reference for reader in readers)
+    wanted_tasks = {_fold(name) for name in config.tasks}
+    wanted_domains = {_fold(name) for name in config.domains}
+    for kind, wanted, known in (
+        ("task", config.tasks, {name for _, each in found for name in _names(each["task"])}),
+        ("domain", config.domains, {_fold(each["task"]["domain"]) for _, each in found}),
+    ):
+        for name in wanted:
+            if _fold(name) not in known:
+                raise UsageError(
+                    f"no {kind} {name!r} in the histories",
+                    where=references,
+                    found=name,
+                    fix=f"vintix distill --{kind} {name}",
+                )
+    chosen = [
+        (reader, each)
+        for reader, each in found
+        if (not wanted_tasks or wanted_tasks & _names(each["task"]))
+        and (not wanted_domains or _fold(each["task"]["domain"]) in wanted_domains)
+    ]
+    if not chosen:
+        raise UsageError(
+            "the selection is empty: none of these tasks is of these domains",
+            where=references,
+            found=", ".join((*config.tasks, *config.domains)),
+        )
+    return chosen
+
+
+def _names(task: dict[str, Any]) -> set[str]:
+    return {_fold(name) for name in (task["name"], *task["aliases"])}
+
+
+def _fold(name: str) -> str:
+    return name.casefold().replace("_", "-")
+
+
+def _check_groups(tasks: Sequence[dict[str, Any]]) -> None:
+    first: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        if task["name"] == CARD:
+            raise ConfigError("a task cannot be packed under this name", found=task["name"])
+        other = first.setdefault(task["group"], task)
+        dims, expected = ((each["observation_dim"], each["action_dim"]) for each in (task, other))
+        if dims != expected:
+            raise ConfigError(
+                f"tasks of group {task['group']!r} differ in (observation, action) dimensions",
+                where=f"{other['name']} and {task['name']}",
+                expected=expected,
+                found=dims,
+                fix="pack them into datasets of their own, or collect one of them again",
+            )
+
+
+def _weights(
+    attributes: Sequence[dict[str, Any]], allow_validation: bool
+) -> list[dict[str, float]]:
+    """Return how often each task is drawn: by window (as the authors' release), or by task.
+
+    Windows start at a fixed stride over the kept episodes, so their number follows the steps
+    over the episode sparsity, whatever the stride.
+    """
+    drawn = [each["task"]["split"] == "train" or allow_validation for each in attributes]
+    kept = [
+        each["steps"] * each["trajectories"] / each["task"]["episode_sparsity"] if draw else 0.0
+        for each, draw in zip(attributes, drawn, strict=True)
+    ]
+    total, count = sum(kept), sum(drawn)
+    return [
+        {
+            "by_window": steps / total if draw else 0.0,
+            "by_task": 1 / count if draw else 0.0,
+        }
+        for steps, draw in zip(kept, drawn, strict=True)
+    ]
+
+
+def _chunk_rows(config: PackConfig, attributes: dict[str, Any]) -> int:
+    """Return the rows of a chunk; the widest array, the observations, sets the bound."""
+    by_bytes = CHUNK_BYTES // (4 * attributes["task"]["observation_dim"])
+    return balanced_rows(attributes["steps"], max(1, min(config.chunk_rows, by_bytes)))
+
+
+def _default_name(
+    config: PackConfig, tasks: Sequence[PackedTask], histories: Sequence[Artifact]
+) -> str:
+    if config.tasks:
+        return default_name([], [task.name for task in tasks])
+    if config.domains:
+        return default_name(sorted({task.task["domain"] for task in tasks}), [])
+    return default_name([], sorted({artifact.manifest.name for artifact in histories}))

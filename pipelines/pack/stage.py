@@ -1,0 +1,226 @@
+"""``vintix pack``: joins the histories of many tasks into one training dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.artifacts.arrays import create_rows, write_array
+from pipelines.datasets.layout import CARD, row_layout
+from pipelines.histories.layout import trajectory_path
+from pipelines.pack.card import CardEntry, card
+from pipelines.pack.plan import PackedTask, Packing, paper_plan, plan, resolve
+from pipelines.pack.statistics import Moments
+from pipelines.stage import StageResult
+from pipelines.watched import WatchedReporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipelines.artifacts.artifact import Artifact
+    from pipelines.artifacts.staging import Staging
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.pack.config import PackConfig
+    from pipelines.reporter import Progress, Reporter
+
+__all__ = ["paper_plan", "plan", "run"]
+
+_SOURCE_FIELDS = ("observation", "action", "reward", "noise")
+_REDUCED_ROWS = 8_192
+"""Rows reduced at a time: a float64 copy of them stays small."""
+
+
+def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageResult:
+    """Pack histories, or go on where an earlier run stopped.
+
+    Memory does not grow with the data: one chunk of each array is held at a time.
+
+    Args:
+        config: What to join.
+        workspace: Where the histories are and the dataset goes.
+        reporter: Told of progress.
+
+    Returns:
+        The published dataset and its card.
+
+    Raises:
+        ArtifactMissingError: A reference means nothing.
+        ArtifactCorruptError: A history does not have the bytes its manifest promises.
+        ConfigError: Two histories hold the same task, or tasks of one group differ in dims.
+        UsageError: A task or domain is not in the histories.
+        InterruptedRunError: A signal stopped the run; whole trajectories are staged.
+        StorageError, LockedError: The workspace cannot be written.
+    """
+    from pipelines.signals import StopSignal
+
+    packing = resolve(config, workspace)
+    for artifact in packing.histories:
+        reporter.info(f"histories: {artifact.reference}")
+    with (
+        StopSignal() as stop,
+        workspace.stage(
+            "datasets", packing.name, config=packing.config, parents=packing.histories
+        ) as staging,
+    ):
+        if staging.published is not None:
+            return _result(staging.published, True)
+        _pack_trajectories(packing, staging, WatchedReporter(reporter, stop))
+        for task in packing.tasks:
+            if not staging.done(task.name):
+                _write_task(task, staging)
+        table = card(_entry(task, staging) for task in packing.tasks)
+        if not staging.done(CARD):
+            with staging.unit(CARD) as unit:
+                unit.group(CARD, table)
+        artifact = staging.publish(
+            summary={"card": table, "tasks": [_summary(task, staging) for task in packing.tasks]},
+            fingerprints=_fingerprints(packing),
+        )
+    return _result(artifact, False)
+
+
+def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
+    parents = [f"{each.name}@v{each.version}" for each in artifact.manifest.parents]
+    return StageResult(artifact, up_to_date, {**artifact.manifest.summary, "histories": parents})
+
+
+def _pack_trajectories(packing: Packing, staging: Staging, reporter: Reporter) -> None:
+    waiting = [
+        (task, trajectory)
+        for task in packing.tasks
+        for trajectory in range(task.trajectories)
+        if not staging.done(trajectory_path(task.name, trajectory))
+    ]
+    total = sum(task.attributes["steps"] for task, _ in waiting)
+    with reporter.progress("pack", total, "steps") as progress:
+        for task, trajectory in waiting:
+            _pack_trajectory(task, trajectory, staging, progress)
+
+
+def _pack_trajectory(
+    task: PackedTask, trajectory: int, staging: Staging, progress: Progress
+) -> None:
+    path = trajectory_path(task.name, trajectory)
+    episodes = task.reader.episodes(task.name, trajectory)
+    starts_E = episodes["episode_start"]
+    total = task.reader.rows(task.name, trajectory)
+    observation_dim, action_dim = task.task["observation_dim"], task.task["action_dim"]
+    moments = {
+        "observation": Moments.empty(observation_dim),
+        "action": Moments.empty(action_dim),
+    }
+    with staging.unit(path) as unit:
+        group = unit.group(path, {})
+        arrays = {
+            name: create_rows(
+                group, name, (total, *shape), dtype, chunk_rows=task.chunk_rows, mapped=True
+            )
+            for name, (shape, dtype) in row_layout(observation_dim, action_dim).items()
+        }
+        begin = 0
+        for block in task.reader.blocks(task.name, trajectory, _SOURCE_FIELDS, task.chunk_rows):
+            end = begin + len(block["reward"])
+            for name in _SOURCE_FIELDS:
+                arrays[name][begin:end] = block[name]
+            arrays["episode_step"][begin:end] = _episode_steps(starts_E, begin, end)
+            for name, so_far in moments.items():
+                moments[name] = _reduce(so_far, block[name])
+            progress.advance(end - begin)
+            begin = end
+        write_array(group, "episode_start", starts_E)
+        write_array(group, "episode_return", episodes["episode_return"])
+        unit.data["moments"] = {name: each.as_json() for name, each in moments.items()}
+        unit.data["episodes"] = len(starts_E)
+
+
+def _reduce(so_far: Moments, rows_NC: NDArray[np.float32]) -> Moments:
+    for first in range(0, len(rows_NC), _REDUCED_ROWS):
+        so_far = so_far.merge(Moments.of(rows_NC[first : first + _REDUCED_ROWS]))
+    return so_far
+
+
+def _episode_steps(starts_E: NDArray[np.int64], begin: int, end: int) -> NDArray[np.int32]:
+    """Return the number of each step within its episode, for steps `begin` to `end` - 1."""
+    steps = np.arange(begin, end)
+    return (steps - starts_E[np.searchsorted(starts_E, steps, side="right") - 1]).astype(np.int32)
+
+
+def _write_task(task: PackedTask, staging: Staging) -> None:
+    units = [
+        staging.data(trajectory_path(task.name, trajectory))
+        for trajectory in range(task.trajectories)
+    ]
+    joined = {
+        name: _join([Moments.from_json(each["moments"][name]) for each in units])
+        for name in ("observation", "action")
+    }
+    source = task.attributes
+    with staging.unit(task.name) as unit:
+        group = unit.group(
+            task.name,
+            {
+                "task": task.task,
+                "group": task.task["group"],
+                "reward_scale": task.task["reward_scale"],
+                "split": task.task["split"],
+                "episode_sparsity": task.task["episode_sparsity"],
+                "schedule": source["schedule"],
+                "options": source["options"],
+                "scores": source["scores"],
+                "trajectories": task.trajectories,
+                "rows": [source["steps"]] * task.trajectories,
+                "episodes": [each["episodes"] for each in units],
+                "chunk_rows": task.chunk_rows,
+                "weights": task.weights,
+                "standard_deviation_divisor": "N - 1",
+            },
+        )
+        for name, moments in joined.items():
+            write_array(group, f"{name}_mean", moments.mean_C)
+            write_array(group, f"{name}_std", moments.standard_deviation())
+
+
+def _join(parts: list[Moments]) -> Moments:
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = joined.merge(part)
+    return joined
+
+
+def _episodes(task: PackedTask, staging: Staging) -> int:
+    return sum(
+        int(staging.data(trajectory_path(task.name, trajectory))["episodes"])
+        for trajectory in range(task.trajectories)
+    )
+
+
+def _entry(task: PackedTask, staging: Staging) -> CardEntry:
+    return CardEntry(
+        domain=task.task["domain"],
+        split=task.task["split"],
+        episodes=_episodes(task, staging),
+        timesteps=task.total_steps,
+    )
+
+
+def _summary(task: PackedTask, staging: Staging) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "domain": task.task["domain"],
+        "group": task.task["group"],
+        "split": task.task["split"],
+        "trajectories": task.trajectories,
+        "episodes": _episodes(task, staging),
+        "steps": task.total_steps,
+        "weights": task.weights,
+    }
+
+
+def _fingerprints(packing: Packing) -> dict[str, Any]:
+    """Return the environments' fingerprints, as the histories recorded them."""
+    return {
+        task.name: task.reader.artifact.manifest.fingerprints[task.name]
+        for task in packing.tasks
+        if task.name in task.reader.artifact.manifest.fingerprints
+    }

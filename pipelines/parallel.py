@@ -1,0 +1,284 @@
+"""Runs jobs in spawned worker processes, with results in job order and progress on the way.
+
+Workers are spawned, not forked; each computes with one thread, so that results do not depend on
+how many there are; and none outlives the process that started it, however that ends.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_connections
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from pipelines.errors import InterruptedRunError, VintixError
+from pipelines.signals import StopSignal
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
+
+    from pipelines.reporter import Progress, Reporter
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+_REPORT_SECONDS = 0.2
+_progress_queue: SimpleQueue[float] | None = None
+
+
+class Advance(Protocol):
+    """Tells that some more of a job is done; called as often as convenient."""
+
+    def __call__(self, amount: float = 1) -> None:
+        """Add to the common count."""
+
+
+class WorkerError(VintixError):
+    """An unexpected exception of a job, as text: not every exception survives being sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Result]):
+    """What became of one job.
+
+    Attributes:
+        value: What the function returned; None where it raised.
+        error: What it raised: a `VintixError` as it was, anything else as a `WorkerError`.
+        trace: Traceback of the error, for ``--debug``; empty where there is none.
+    """
+
+    value: Result | None = None
+    error: VintixError | None = None
+    trace: str = ""
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_parallel(
+    function: Callable[[Job, Advance], Result],
+    jobs: Sequence[Job],
+    workers: int,
+    reporter: Reporter,
+    *,
+    label: str,
+    total: float,
+    unit: str = "",
+    on_done: Callable[[int, Outcome[Result]], None] | None = None,
+) -> list[Outcome[Result]]:
+    """Call a function on every job.
+
+    A job that raises does not stop the others. On SIGINT, SIGTERM or SIGUSR1, and on an exception
+    out of `on_done`, the workers end at once; what jobs have made durable by then is for the
+    caller to find again.
+
+    Args:
+        function: A function of a module, called with a job and an `Advance`.
+        jobs: Its arguments; picklable like its results.
+        workers: Processes to use, 0 for one on each core. With one worker, or one job, everything
+            runs in this process.
+        reporter: Shows the progress.
+        label: What the progress is labelled.
+        total: The sum of what the jobs will have advanced by.
+        unit: What is counted.
+        on_done: Called in this process with a job's index and outcome as soon as it is known.
+
+    Returns:
+        An outcome for each job, in their order.
+
+    Raises:
+        InterruptedRunError: One of the signals came.
+    """
+    workers = min(workers or available_cores(), len(jobs))
+    with reporter.progress(label, total, unit) as progress, StopSignal() as stop:
+        if workers <= 1:
+            return _run_here(function, jobs, progress, stop, on_done)
+        return _run_spawned(function, jobs, workers, progress, stop, on_done)
+
+
+def _run_here(
+    function: Callable[[Job, Advance], Result],
+    jobs: Sequence[Job],
+    progress: Progress,
+    stop: StopSignal,
+    on_done: Callable[[int, Outcome[Result]], None] | None,
+) -> list[Outcome[Result]]:
+    def advance(amount: float = 1) -> None:
+        _check(stop)
+        progress.advance(amount)
+
+    outcomes = []
+    for index, job in enumerate(jobs):
+        _check(stop)
+        outcomes.append(_attempt(function, job, advance))
+        if on_done is not None:
+            on_done(index, outcomes[-1])
+    _check(stop)
+    return outcomes
+
+
+def _run_spawned(
+    function: Callable[[Job, Advance], Result],
+    jobs: Sequence[Job],
+    workers: int,
+    progress: Progress,
+    stop: StopSignal,
+    on_done: Callable[[int, Outcome[Result]], None] | None,
+) -> list[Outcome[Result]]:
+    context = multiprocessing.get_context("spawn")
+    queue: SimpleQueue[float] = context.SimpleQueue()
+    stop_reader, stop_writer = context.Pipe(duplex=False)
+    outcomes: dict[int, Outcome[Result]] = {}
+    executor = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(queue, stop_reader)
+    )
+    finished = False
+    try:
+        with _single_threaded_children():
+            futures = {
+                executor.submit(_run_job, function, job): index for index, job in enumerate(jobs)
+            }
+        pending: set[Future[Outcome[Result]]] = set(futures)
+        while pending:
+            done, pending = wait(pending, _REPORT_SECONDS, FIRST_COMPLETED)
+            _check(stop)
+            _drain(queue, progress)
+            for future in sorted(done, key=futures.__getitem__):
+                index = futures[future]
+                outcomes[index] = _outcome_of(future)
+                if on_done is not None:
+                    on_done(index, outcomes[index])
+        finished = True
+    finally:
+        # Closing the pipe is what ends the workers that are still busy.
+        if not finished:
+            stop_writer.close()
+        executor.shutdown(wait=True, cancel_futures=True)
+        _drain(queue, progress)
+        stop_writer.close()
+        stop_reader.close()
+        queue.close()
+    return [outcomes[index] for index in range(len(jobs))]
+
+
+def _check(stop: StopSignal) -> None:
+    stop.raise_if_requested(
+        "interrupted; what is done is kept", fix="run the same command again: it goes on from there"
+    )
+
+
+def _attempt(
+    function: Callable[[Job, Advance], Result], job: Job, advance: Advance
+) -> Outcome[Result]:
+    try:
+        return Outcome(value=function(job, advance))
+    except InterruptedRunError:
+        raise
+    except VintixError as error:
+        return Outcome(error=error, trace=traceback.format_exc())
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        return Outcome(error=WorkerError(message), trace=traceback.format_exc())
+
+
+def _run_job(function: Callable[[Job, Advance], Result], job: Job) -> Outcome[Result]:
+    advance = _ThrottledAdvance()
+    try:
+        return _attempt(function, job, advance)
+    finally:
+        advance.flush()
+
+
+def _outcome_of(future: Future[Outcome[Result]]) -> Outcome[Result]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Outcome(
+            error=WorkerError(
+                "a worker process ended before its job was done",
+                expected="a worker that finishes",
+                found="killed, out of memory, or crashed in a simulator",
+                fix="run the same command again, with fewer --workers if memory is short",
+            )
+        )
+    except Exception as error:
+        return Outcome(error=WorkerError(f"{type(error).__name__}: {error}"))
+
+
+class _ThrottledAdvance:
+    """Adds up what a job reports and sends it on a few times a second."""
+
+    def __init__(self) -> None:
+        self._waiting = 0.0
+        self._sent_at = time.monotonic()
+
+    def __call__(self, amount: float = 1) -> None:
+        self._waiting += amount
+        if time.monotonic() - self._sent_at >= _REPORT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._waiting and _progress_queue is not None:
+            _progress_queue.put(self._waiting)
+        self._waiting = 0.0
+        self._sent_at = time.monotonic()
+
+
+def _drain(queue: SimpleQueue[float], progress: Progress) -> None:
+    while not queue.empty():
+        progress.advance(queue.get())
+
+
+@contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Let processes that are started meanwhile compute with one thread.
+
+    Numerical libraries read these variables when they are loaded, which in a spawned process may
+    be before any code of ours runs.
+    """
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _start_worker(queue: SimpleQueue[float], stop: Connection) -> None:
+    global _progress_queue  # noqa: PLW0603 - the worker's own, set once before its first job
+    _progress_queue = queue
+    # An interrupt from the keyboard reaches the whole group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, args=(stop,), daemon=True).start()
+
+
+def _exit_with_parent(stop: Connection) -> None:
+    parent = multiprocessing.parent_process()
+    watched: list[Any] = [stop] if parent is None else [stop, parent.sentinel]
+    wait_for_connections(watched)
+    os._exit(1)

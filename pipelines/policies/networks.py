@@ -1,0 +1,198 @@
+"""Feed-forward policies: ``mlp`` (any number of hidden layers) and ``linear``.
+
+Legend: B copies, O observation, A action, H hidden units.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.errors import ConfigError
+from pipelines.policies.base import Policy
+from pipelines.policies.rowwise import RowwiseLinear
+from pipelines.policies.validation import check_arrays, parse_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from pipelines.policies.base import PolicySpec
+
+Output = Literal["tanh_squash", "clip"]
+
+
+class LinearConfig(BaseModel):
+    """Configuration of the kind ``linear``.
+
+    Attributes:
+        output: How the network's output becomes an action: ``clip`` to the bounds, or
+            ``tanh_squash``: tanh, then stretched from [-1, 1] to the bounds.
+        normalize: Whether observations are normalised by the arrays ``observation_mean`` and
+            ``observation_std`` first.
+        observation_clip: Bound of the normalised observation; None for none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Output = "clip"
+    normalize: bool = False
+    observation_clip: float | None = Field(default=None, gt=0)
+
+
+class MLPConfig(LinearConfig):
+    """Configuration of the kind ``mlp``.
+
+    Attributes:
+        layers: Number of weight matrices, hidden layers plus one.
+        activation: Non-linearity after every layer but the last.
+    """
+
+    layers: int = Field(ge=1, le=64)
+    activation: Literal["tanh", "relu"] = "tanh"
+
+
+class NetworkPolicy(Policy):
+    """A feed-forward network, computed in float32.
+
+    Args:
+        layers: Its layers, first to last.
+        config: How observations go in and actions come out.
+        activation: Applied between layers.
+        normalization: Mean and standard deviation (O,) of observations, or None.
+        action_low_A: Lower bounds.
+        action_high_A: Upper bounds.
+    """
+
+    def __init__(
+        self,
+        layers: list[RowwiseLinear],
+        config: LinearConfig,
+        activation: Callable[[NDArray[Any]], NDArray[Any]],
+        normalization: tuple[NDArray[Any], NDArray[Any]] | None,
+        action_low_A: NDArray[np.float32],
+        action_high_A: NDArray[np.float32],
+    ) -> None:
+        self._layers = layers
+        self._config = config
+        self._activation = activation
+        self._normalization = normalization
+        self._low_A = np.asarray(action_low_A, dtype=np.float32)
+        self._high_A = np.asarray(action_high_A, dtype=np.float32)
+
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return actions (B, A)."""
+        hidden_BH: NDArray[Any] = observation_BO
+        if self._normalization is not None:
+            mean_O, std_O = self._normalization
+            hidden_BH = (hidden_BH - mean_O) / std_O
+            if self._config.observation_clip is not None:
+                bound = self._config.observation_clip
+                hidden_BH = np.clip(hidden_BH, -bound, bound)
+        for index, layer in enumerate(self._layers):
+            hidden_BH = layer(self._activation(hidden_BH) if index else hidden_BH)
+        if self._config.output == "tanh_squash":
+            half_A = np.float32(0.5) * (self._high_A - self._low_A)
+            hidden_BH = self._low_A + half_A * (np.tanh(hidden_BH) + np.float32(1))
+        return np.clip(hidden_BH, self._low_A, self._high_A).astype(np.float32, copy=False)
+
+
+def build_mlp(
+    spec: PolicySpec, action_low_A: NDArray[np.float32], action_high_A: NDArray[np.float32]
+) -> Policy:
+    """Build the kind ``mlp``: arrays ``weight_<i>`` (inputs, outputs) and ``bias_<i>`` (outputs,).
+
+    Raises:
+        ConfigError: The configuration or the arrays do not fit each other or the task.
+    """
+    config = parse_config(MLPConfig, spec)
+    names = [f"{part}_{index}" for index in range(config.layers) for part in ("weight", "bias")]
+    arrays = check_arrays(spec, names + _normalization_names(config))
+    weights = [arrays[f"weight_{index}"] for index in range(config.layers)]
+    biases = [arrays[f"bias_{index}"] for index in range(config.layers)]
+    _check_chain(spec, weights, biases, len(action_low_A))
+    return NetworkPolicy(
+        [
+            RowwiseLinear(weight.astype(np.float32), bias.astype(np.float32))
+            for weight, bias in zip(weights, biases, strict=True)
+        ],
+        config,
+        np.tanh if config.activation == "tanh" else _relu,
+        _normalization(spec, config, arrays, len(weights[0])),
+        action_low_A,
+        action_high_A,
+    )
+
+
+def build_linear(
+    spec: PolicySpec, action_low_A: NDArray[np.float32], action_high_A: NDArray[np.float32]
+) -> Policy:
+    """Build the kind ``linear``: array ``matrix`` (A, O), applied to (normalised) observations.
+
+    Raises:
+        ConfigError: The configuration or the arrays do not fit each other or the task.
+    """
+    config = parse_config(LinearConfig, spec)
+    arrays = check_arrays(spec, ["matrix", *_normalization_names(config)])
+    matrix_AO = arrays["matrix"]
+    _check_chain(spec, [matrix_AO.T], None, len(action_low_A))
+    return NetworkPolicy(
+        [RowwiseLinear(matrix_AO.T.astype(np.float32))],
+        config,
+        np.tanh,
+        _normalization(spec, config, arrays, matrix_AO.shape[1]),
+        action_low_A,
+        action_high_A,
+    )
+
+
+def _relu(x: NDArray[Any]) -> NDArray[Any]:
+    return np.maximum(x, np.float32(0))
+
+
+def _normalization_names(config: LinearConfig) -> list[str]:
+    return ["observation_mean", "observation_std"] if config.normalize else []
+
+
+def _normalization(
+    spec: PolicySpec, config: LinearConfig, arrays: Mapping[str, NDArray[Any]], width: int
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    if not config.normalize:
+        return None
+    mean_O, std_O = (
+        arrays[name].astype(np.float64) for name in ("observation_mean", "observation_std")
+    )
+    if mean_O.shape != (width,) or std_O.shape != (width,) or not (std_O > 0).all():
+        raise ConfigError(
+            f"Policy of kind {spec.kind!r}: the observation normalisation does not fit.",
+            expected=f"observation_mean and observation_std > 0 of shape ({width},)",
+            found=f"shapes {mean_O.shape} and {std_O.shape}, smallest std {std_O.min(initial=1)}",
+        )
+    return mean_O, std_O
+
+
+def _check_chain(
+    spec: PolicySpec,
+    weights: list[NDArray[Any]],
+    biases: list[NDArray[Any]] | None,
+    action_dim: int,
+) -> None:
+    shapes = [weight.shape for weight in weights]
+    fits = all(len(shape) == 2 for shape in shapes) and all(
+        before[1] == after[0] for before, after in itertools.pairwise(shapes)
+    )
+    fits = fits and shapes[-1][1] == action_dim
+    if biases is not None:
+        fits = fits and all(
+            bias.shape == shape[1:] for bias, shape in zip(biases, shapes, strict=True)
+        )
+    if not fits:
+        raise ConfigError(
+            f"Policy of kind {spec.kind!r}: the weights do not fit each other or the task.",
+            expected=f"a chain of (inputs, outputs) that ends in {action_dim} actions",
+            found=" -> ".join(str(shape) for shape in shapes),
+        )

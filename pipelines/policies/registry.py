@@ -1,0 +1,62 @@
+"""Makes policies from their specs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pipelines.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipelines.policies.base import Policy, PolicyBuilder, PolicySpec
+
+KINDS: dict[str, tuple[str, str]] = {
+    "mlp": ("pipelines.policies.networks", "build_mlp"),
+    "linear": ("pipelines.policies.networks", "build_linear"),
+    "state_feedback": ("pipelines.policies.feedback", "build_state_feedback"),
+    "reacher": ("pipelines.policies.reacher", "build_reacher"),
+    "metaworld_script": ("pipelines.policies.metaworld_script", "build_metaworld_script"),
+}
+"""Module and function of each kind's builder."""
+
+
+def build_policy(
+    spec: PolicySpec,
+    action_low_A: NDArray[np.float32],
+    action_high_A: NDArray[np.float32],
+    domain_policies: Mapping[str, PolicyBuilder] | None = None,
+) -> Policy:
+    """Make a policy.
+
+    Args:
+        spec: The policy as data.
+        action_low_A: Lower action bounds (A,) of the task.
+        action_high_A: Upper action bounds (A,).
+        domain_policies: The kinds that the task's domain adds (`Domain.policies`).
+
+    Raises:
+        ConfigError: The kind is unknown, or spec and task do not fit.
+    """
+    added = dict(domain_policies or {})
+    if clash := sorted(added.keys() & KINDS.keys()):
+        raise ConfigError(
+            "A domain names a policy kind as one that is already there.",
+            found=", ".join(clash),
+            fix="rename it in the domain's policies()",
+        )
+    if spec.kind in added:
+        return added[spec.kind](spec, action_low_A, action_high_A)
+    if spec.kind not in KINDS:
+        raise ConfigError(
+            f"Unknown kind of policy {spec.kind!r}.",
+            expected=", ".join([*KINDS, *sorted(added)]),
+            found=spec.kind,
+            fix="install the domain plugin that made it, or a newer release of vintix",
+        )
+    module, function = KINDS[spec.kind]
+    builder: PolicyBuilder = getattr(importlib.import_module(module), function)
+    return builder(spec, action_low_A, action_high_A)

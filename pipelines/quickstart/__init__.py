@@ -1,0 +1,1 @@
+"""The five stages in a row, small enough for a laptop."""

@@ -1,0 +1,76 @@
+"""What a rollout is asked to do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Reference = Literal["measured", "paper", "release"]
+
+#: Steps that a stream plays where the number of shots is not given, within the bounds below.
+DEFAULT_STREAM_STEPS = 2000
+DEFAULT_SHOTS_MIN = 8
+DEFAULT_SHOTS_MAX = 20
+
+
+class RolloutConfig(BaseModel):
+    """Options of ``vintix rollout``.
+
+    Attributes:
+        name: Name of the artifact; None for the tasks' or the checkpoint's.
+        seed: Base seed of the episodes.
+        seeds: Independent streams of each task, each with an empty context at its start.
+        shots: Episodes of each stream. None chooses by the task's horizon H (see `default_shots`):
+            20 up to 100 steps, 8 from 250 steps.
+        tasks: Names or aliases of tasks and variations; all that the checkpoint knows if empty.
+        domains: Only tasks of these domains.
+        splits: Only tasks of these splits (``train``, ``validation``).
+        checkpoint: Reference of the checkpoint; the newest one if None.
+        context: Tokens the cache keeps; the model's training context if None.
+        gravity: Factor on the gravity of MuJoCo tasks (paper, Appendix A.2.1).
+        viscosity: Viscosity of the medium of MuJoCo tasks, a value.
+        setpoint: Setpoint of Industrial-Benchmark tasks, in [0, 100].
+        options: Options of the domains' environments that replace those the data was recorded
+            with.
+        reference: Score reference that normalises the returns.
+        max_streams: Most streams that advance as one batch. It fixes which streams share a
+            batch and a unit of resumable work; results depend on it by float rounding alone.
+        threads: CPU threads of the model's arithmetic; 0 for one up to a width of 256 channels and
+            all the process may use beyond. Rounding depends on their number.
+        device: Where the model runs.
+        strict: Make a differing environment fingerprint an error instead of a warning.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = None
+    seed: int = Field(default=0, ge=0)
+    seeds: int = Field(default=3, ge=1)
+    shots: int | None = Field(default=None, ge=1)
+    tasks: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    checkpoint: str | None = None
+    context: int | None = Field(default=None, ge=1)
+    gravity: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    viscosity: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    setpoint: float | None = Field(default=None, ge=0, le=100)
+    options: dict[str, str | float] = Field(default_factory=dict)
+    reference: Reference = "measured"
+    max_streams: int = Field(default=64, ge=1)
+    threads: int = Field(default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    strict: bool = False
+
+
+def default_shots(horizon: int) -> int:
+    """Return the episodes a stream plays by default: 2000 steps of them, at least 8, at most 20.
+
+    Improvement in context goes by steps as much as by episodes: small models converge within a
+    thousand or two, so that short episodes need more shots to show it.
+
+    Args:
+        horizon: Most steps of an episode, >= 1.
+    """
+    return min(DEFAULT_SHOTS_MAX, max(DEFAULT_SHOTS_MIN, DEFAULT_STREAM_STEPS // horizon))

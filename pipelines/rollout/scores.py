@@ -1,0 +1,240 @@
+"""Curves of returns against shots, normalised by one named reference, and their summary numbers.
+
+Shapes: S streams (seeds) of a task, E shots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import ConfigError
+from pipelines.tasks.spec import ScoreReference
+
+if TYPE_CHECKING:
+    import zarr
+
+    from pipelines.artifacts.artifact import Artifact
+
+OpenGroup = Callable[[str], "zarr.Group"]
+"""Opens a group of a hierarchy by its path."""
+
+#: Shots at the end of a curve whose mean counts as where it has arrived.
+LAST = 3
+
+
+@dataclass(frozen=True)
+class TaskCurve:
+    """What the streams of one task reached at each shot.
+
+    Attributes:
+        name: Task or variation.
+        domain: Its domain.
+        group: Its group.
+        variation_of: Base task of a variation.
+        return_SE: float64, episode returns, unscaled.
+        length_SE: int32, episode lengths, steps.
+        success_SE: bool, or None where the domain knows no success.
+        reference: Name of the score reference that `score` is.
+        score: Random and expert return; None where the reference does not have the task.
+    """
+
+    name: str
+    domain: str
+    group: str
+    variation_of: str | None
+    return_SE: NDArray[np.float64]
+    length_SE: NDArray[np.int32]
+    success_SE: NDArray[np.bool_] | None
+    reference: str
+    score: ScoreReference | None
+
+    @property
+    def seeds(self) -> int:
+        """Independent streams."""
+        return int(self.return_SE.shape[0])
+
+    @property
+    def shots(self) -> int:
+        """Episodes of each stream."""
+        return int(self.return_SE.shape[1])
+
+    @property
+    def normalized(self) -> NDArray[np.float64] | None:
+        """Normalised returns, 0 random play and 1 the expert; None without a score."""
+        return None if self.score is None else self.score.normalize(self.return_SE)
+
+
+def by_shot(values_SE: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean over seeds at each shot (E,)."""
+    return np.asarray(values_SE, np.float64).mean(axis=0)
+
+
+def standard_error(values_SE: NDArray[Any]) -> NDArray[np.float64] | None:
+    """Return the standard error of the mean over seeds at each shot (E,), None for one seed."""
+    seeds = len(values_SE)
+    if seeds < 2:
+        return None
+    return np.asarray(values_SE, np.float64).std(axis=0, ddof=1) / np.sqrt(seeds)
+
+
+def last_mean(curve_E: NDArray[np.float64]) -> float:
+    """Return the mean of the last three shots, or of all where there are fewer."""
+    return float(curve_E[-LAST:].mean())
+
+
+def mean_curve(curves: Sequence[TaskCurve]) -> NDArray[np.float64]:
+    """Return the normalised return at each shot, averaged over tasks.
+
+    Every task counts once, by its mean over seeds. The curve ends with the fewest shots of any
+    task: beyond it the mean would be over other tasks than before.
+
+    Returns:
+        (E,), empty where no task has a score.
+    """
+    normalized = [curve.normalized for curve in curves]
+    known = [by_shot(values) for values in normalized if values is not None]
+    if not known:
+        return np.empty(0)
+    shots = min(len(curve_E) for curve_E in known)
+    return np.mean([curve_E[:shots] for curve_E in known], axis=0)
+
+
+def task_report(curve: TaskCurve) -> dict[str, Any]:
+    """Return the JSON object of one task; `normalized_*` are null where it has no score.
+
+    Fields ending in ``_by_shot`` have one number a shot, the mean over seeds.
+    """
+    returns_E = by_shot(curve.return_SE)
+    report: dict[str, Any] = {
+        "name": curve.name,
+        "domain": curve.domain,
+        "group": curve.group,
+        "variation_of": curve.variation_of,
+        "seeds": curve.seeds,
+        "shots": curve.shots,
+        "reference": curve.reference,
+        "random": None if curve.score is None else curve.score.random,
+        "expert": None if curve.score is None else curve.score.expert,
+        **_columns("returns", "return", curve.return_SE),
+        "episode_length_by_shot": by_shot(curve.length_SE).tolist(),
+        "success_by_shot": (
+            None if curve.success_SE is None else by_shot(curve.success_SE).tolist()
+        ),
+    }
+    report["best_shot"] = int(returns_E.argmax()) + 1
+    normalized_SE = curve.normalized
+    if normalized_SE is not None:
+        # A reference may have its expert below random play; the best shot is then the lowest.
+        report["best_shot"] = int(by_shot(normalized_SE).argmax()) + 1
+        return {**report, **_columns("normalized", "normalized", normalized_SE)}
+    empty = dict.fromkeys(_columns("normalized", "normalized", curve.return_SE))
+    return {**report, **empty}
+
+
+def summary(curves: Sequence[TaskCurve]) -> dict[str, Any]:
+    """Return the numbers over all tasks that have a score.
+
+    First, last three and best are taken per task, over its own shots, and then averaged; the
+    standard errors are over tasks.
+    """
+    known = [curve for curve in curves if curve.score is not None]
+    reports = [task_report(curve) for curve in known]
+    result: dict[str, Any] = {
+        "mean_normalized_by_shot": mean_curve(known).tolist(),
+        "tasks_in_mean": len(known),
+    }
+    for field in ("first", "last3", "best"):
+        values = np.array([report[f"normalized_{field}"] for report in reports])
+        result[f"mean_normalized_{field}"] = float(values.mean()) if known else None
+        result[f"mean_normalized_{field}_stderr"] = (
+            float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+        )
+    return result
+
+
+def load_curves(artifact: Artifact, reference: str | None = None) -> list[TaskCurve]:
+    """Read the curves of a rollouts artifact, in the order they were played.
+
+    Args:
+        artifact: Of kind ``rollouts``.
+        reference: Another score reference than the one it was made with.
+
+    Raises:
+        ArtifactCorruptError: A file is damaged.
+        ConfigError: None of its tasks has scores under that reference.
+    """
+    curves = [
+        read_curve(artifact.group, task, reference) for task in artifact.manifest.summary["tasks"]
+    ]
+    if reference is not None and all(curve.score is None for curve in curves):
+        raise ConfigError(
+            f"no task of the rollout has a score reference {reference!r}",
+            where=artifact.reference,
+            expected="measured, paper or release",
+            found=reference,
+            fix="choose another --reference",
+        )
+    return curves
+
+
+def score_of(scores: Mapping[str, Any], reference: str) -> ScoreReference | None:
+    """Return a reference's scores of a task, or None where it has none that can normalise.
+
+    Args:
+        scores: By reference name, objects with ``random`` and ``expert``, numbers or (as a
+            demonstrator's card has them) objects with ``mean``.
+        reference: Which.
+    """
+    entry = scores.get(reference)
+    if entry is None:
+        return None
+    random, expert = _mean(entry["random"]), _mean(entry["expert"])
+    return None if random == expert else ScoreReference(random=random, expert=expert)
+
+
+def _mean(value: Any) -> float:
+    return float(value["mean"] if isinstance(value, Mapping) else value)
+
+
+def _columns(prefix: str, short: str, values_SE: NDArray[Any]) -> dict[str, Any]:
+    curve_E, error_E = by_shot(values_SE), standard_error(values_SE)
+    return {
+        f"{prefix}_by_shot": curve_E.tolist(),
+        f"{prefix}_stderr_by_shot": None if error_E is None else error_E.tolist(),
+        f"{short}_first": float(curve_E[0]),
+        f"{short}_last3": last_mean(curve_E),
+        f"{short}_best": float(curve_E.max()),
+    }
+
+
+def read_curve(open_group: OpenGroup, task: str, reference: str | None = None) -> TaskCurve:
+    """Read one task's curve from a hierarchy of the kind ``rollouts``, published or staged.
+
+    Args:
+        open_group: Opens a group by path.
+        task: Its name.
+        reference: Another score reference than the recorded one.
+    """
+    attributes: dict[str, Any] = dict(open_group(task).attrs)
+    streams = [open_group(f"{task}/{stream:05d}") for stream in range(attributes["streams"])]
+    chosen = reference or attributes["reference"]
+    return TaskCurve(
+        name=task,
+        domain=attributes["task"]["domain"],
+        group=attributes["task"]["group"],
+        variation_of=attributes["task"]["variation_of"],
+        return_SE=_stack(streams, "episode_return"),
+        length_SE=_stack(streams, "episode_length"),
+        success_SE=_stack(streams, "success") if attributes["success"] else None,
+        reference=chosen,
+        score=score_of(attributes["scores"], chosen),
+    )
+
+
+def _stack(streams: Sequence[zarr.Group], name: str) -> NDArray[Any]:
+    return np.stack([np.asarray(stream[name][...]) for stream in streams])  # type: ignore[index]

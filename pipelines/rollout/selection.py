@@ -1,0 +1,296 @@
+"""Which tasks a rollout plays, and where their normalisation comes from.
+
+The checkpoint knows the tasks it was trained on, each with its statistics. A variation that it
+does not know uses those of its base task; other unseen tasks have none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import ConfigError, UsageError
+from pipelines.rollout.config import RolloutConfig, default_shots
+
+if TYPE_CHECKING:
+    from pipelines.model.saved import SavedModel, SavedTask
+    from pipelines.tasks.registry import Catalogue
+    from pipelines.tasks.spec import TaskSpec
+
+MUJOCO = "mujoco"
+INDUSTRIAL = "industrial-benchmark"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One task to play.
+
+    Attributes:
+        spec: The task or variation.
+        known: Name of the checkpoint's task whose statistics it uses.
+        saved: What the checkpoint keeps of that task.
+        options: Options of the domain's environments.
+        shots: Episodes of each stream.
+        scores: Score references by name, JSON.
+    """
+
+    spec: TaskSpec
+    known: str
+    saved: SavedTask
+    options: dict[str, Any]
+    shots: int
+    scores: dict[str, Any]
+
+
+def select_targets(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> list[Target]:
+    """Return the tasks to play, in catalogue order.
+
+    Args:
+        config: What was asked for.
+        model: The loaded checkpoint.
+        catalogue: All tasks that any domain declares.
+
+    Raises:
+        UsageError: Unknown tasks, domains, splits or options; a changed physics that the chosen
+            tasks do not have; or nothing is left to play.
+        ConfigError: The checkpoint has no statistics or no group for a task.
+    """
+    specs = _chosen(config, model, catalogue)
+    for change in _changes(config):
+        specs = change(config, specs, catalogue)
+    if not specs:
+        raise UsageError(
+            "no task is left to play",
+            where="--task, --domain, --split",
+            expected=f"among the checkpoint's tasks: {_listed(model.tasks)}",
+            fix="vintix tasks, or leave the filters out",
+        )
+    known = {spec.name: _known_task(spec, model) for spec in specs}
+    options = _options(config, specs, {name: model.tasks[base] for name, base in known.items()})
+    return [
+        Target(
+            spec=spec,
+            known=known[spec.name],
+            saved=model.tasks[known[spec.name]],
+            options=options[spec.name],
+            shots=config.shots or default_shots(spec.horizon),
+            scores=_scores(spec, model.tasks[known[spec.name]]),
+        )
+        for spec in specs
+    ]
+
+
+def _chosen(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> list[TaskSpec]:
+    if config.tasks:
+        return list(
+            catalogue.select(tasks=config.tasks, domains=config.domains, splits=config.splits)
+        )
+    # Without names: what the checkpoint has statistics for.
+    missing = [name for name in model.tasks if not _declares(catalogue, name)]
+    if missing and not config.domains:
+        raise ConfigError(
+            "the checkpoint knows tasks that no installed domain declares",
+            where=_listed(missing),
+            expected="the domain plugin the checkpoint was trained with",
+            fix="install the plugin, or choose --task or --domain",
+        )
+    specs = catalogue.select(
+        domains=config.domains, splits=config.splits, variations="validation" in config.splits
+    )
+    known = set(model.tasks)
+    if not config.splits:
+        # A dataset may hold further tasks that the model was not trained on.
+        known = {name for name, saved in model.tasks.items() if saved.trained} or known
+    return [spec for spec in specs if {spec.name, spec.variation_of} & known]
+
+
+def _declares(catalogue: Catalogue, name: str) -> bool:
+    try:
+        catalogue.get(name)
+    except UsageError:
+        return False
+    return True
+
+
+def _changes(config: RolloutConfig) -> list[Any]:
+    changes: list[Any] = []
+    if config.gravity is not None or config.viscosity is not None:
+        changes.append(_change_physics)
+    if config.setpoint is not None:
+        changes.append(_change_setpoint)
+    return changes
+
+
+def _change_physics(
+    config: RolloutConfig, specs: Sequence[TaskSpec], catalogue: Catalogue
+) -> list[TaskSpec]:
+    option = "--gravity" if config.gravity is not None else "--viscosity"
+    change: dict[str, float | str] = {}
+    if config.gravity is not None:
+        change["gravity"] = f"{config.gravity:g}x"
+    if config.viscosity is not None:
+        change["viscosity"] = config.viscosity
+    suffix = "-".join(
+        f"{name}-{value:g}"
+        for name, value in (("gravity", config.gravity), ("viscosity", config.viscosity))
+        if value is not None
+    )
+    bases = _of_domain(config, specs, MUJOCO, option)
+    return [_physics_variation(base, change, suffix, catalogue) for base in bases]
+
+
+def _physics_variation(
+    base: TaskSpec, change: Mapping[str, float | str], suffix: str, catalogue: Catalogue
+) -> TaskSpec:
+    if base.variation_of is not None:
+        raise UsageError(
+            f"task {base.name!r} is a variation already",
+            where="--gravity, --viscosity",
+            expected=f"its base task {base.variation_of!r}",
+            found=base.name,
+            fix=f"--task {base.variation_of}",
+        )
+    listed = [spec for spec in catalogue.variations if spec.variation_of == base.name]
+    for spec in listed:
+        if dict(spec.variation or {}) == dict(change):
+            return spec
+    # A body on which every listed gravity does nothing has none that this factor could change.
+    reasons = {
+        spec.inert_reason
+        for spec in listed
+        if set(spec.variation or {}) == set(change) == {"gravity"}
+    }
+    return replace(
+        base,
+        name=f"{base.name}-{suffix}",
+        aliases=(),
+        split="validation",
+        variation_of=base.name,
+        variation=change,
+        inert_reason=reasons.pop() if len(reasons) == 1 else None,
+    )
+
+
+def _change_setpoint(
+    config: RolloutConfig, specs: Sequence[TaskSpec], catalogue: Catalogue
+) -> list[TaskSpec]:
+    setpoint = config.setpoint
+    if setpoint is None:
+        return list(specs)
+    bases = _of_domain(config, specs, INDUSTRIAL, "--setpoint")
+    if not (config.tasks or config.domains):
+        # One environment, so one task: the known one whose statistics are likely to fit best.
+        bases = [min(bases, key=lambda spec: abs(_setpoint(spec) - setpoint))]
+    twin = [
+        spec
+        for spec in catalogue.select(domains=[INDUSTRIAL])
+        if math.isclose(_setpoint(spec), setpoint)
+    ]
+    return [
+        base
+        if math.isclose(_setpoint(base), setpoint)
+        else replace(
+            base,
+            name=f"{base.name}-setpoint-{setpoint:g}",
+            aliases=(),
+            split="validation",
+            # Returns at one setpoint say nothing about those at another.
+            scores=twin[0].scores if twin else {},
+            simulator={**base.simulator, "setpoint": setpoint},
+            variation_of=base.name,
+            variation={"setpoint": setpoint},
+        )
+        for base in bases
+    ]
+
+
+def _setpoint(spec: TaskSpec) -> float:
+    return float(spec.simulator["setpoint"])
+
+
+def _of_domain(
+    config: RolloutConfig, specs: Sequence[TaskSpec], domain: str, option: str
+) -> list[TaskSpec]:
+    fitting = [spec for spec in specs if spec.domain == domain]
+    # Where the user has named tasks or domains, dropping some would not be what was asked for.
+    if not fitting or ((config.tasks or config.domains) and len(fitting) < len(specs)):
+        other = next((spec for spec in specs if spec.domain != domain), None)
+        raise UsageError(
+            f"{option} changes tasks of domain {domain} alone",
+            where=option,
+            expected=f"tasks of domain {domain}",
+            found="none among the tasks" if other is None else f"{other.name} ({other.domain})",
+            fix=f"--domain {domain}, or leave {option} out",
+        )
+    return fitting
+
+
+def _known_task(spec: TaskSpec, model: SavedModel) -> str:
+    for name in (spec.name, spec.variation_of):
+        if name is not None and name in model.tasks:
+            return name
+    groups = model.config.groups
+    if spec.group not in groups:
+        raise ConfigError(
+            f"the checkpoint has no group for task {spec.name!r}",
+            where=f"group {spec.group}: observation {spec.observation_dim}, action "
+            f"{spec.action_dim}",
+            expected="a task of the groups "
+            + ", ".join(
+                f"{name} ({dims.observation_dim}, {dims.action_dim})"
+                for name, dims in groups.items()
+            ),
+            found=spec.group,
+            fix="train a checkpoint on a dataset that holds this group",
+        )
+    same = [name for name, saved in model.tasks.items() if saved.group == spec.group]
+    raise ConfigError(
+        f"the checkpoint has no normalisation statistics for task {spec.name!r}",
+        where=f"group {spec.group}",
+        expected=f"one of its tasks ({_listed(same)}) or a variation of one",
+        found=spec.name,
+        fix="choose one of these tasks, or train a checkpoint on a dataset that holds this one",
+    )
+
+
+def _options(
+    config: RolloutConfig, specs: Sequence[TaskSpec], saved: Mapping[str, SavedTask]
+) -> dict[str, dict[str, Any]]:
+    from pipelines.domains.registry import domain_of, resolve_options
+
+    unused = set(config.options)
+    resolved = {}
+    for spec in specs:
+        domain = domain_of(spec)
+        names = {option.name for option in domain.options()}
+        own = {name: value for name, value in config.options.items() if name in names}
+        unused -= set(own)
+        recorded = {
+            name: value for name, value in saved[spec.name].options.items() if name in names
+        }
+        resolved[spec.name] = dict(resolve_options(domain, {**recorded, **own}))
+    if unused:
+        raise UsageError(
+            f"no domain of the chosen tasks has an option {sorted(unused)[0]!r}",
+            where="--option",
+            found=", ".join(sorted(unused)),
+            fix="vintix doctor lists the domains and their options",
+        )
+    return resolved
+
+
+def _scores(spec: TaskSpec, saved: SavedTask) -> dict[str, Any]:
+    named = {name: score.as_json() for name, score in spec.scores.items()}
+    # What was measured on the base task stands for changed physics, as the paper has it
+    # (Appendix A.2.1), but not for another setpoint.
+    if "setpoint" in (spec.variation or {}):
+        return named
+    return {**named, **dict(saved.scores)}
+
+
+def _listed(names: Iterable[str], most: int = 8) -> str:
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

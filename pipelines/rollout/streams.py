@@ -1,0 +1,238 @@
+"""The streams of one task: their environments, their state and the record of what they do.
+
+Shapes: S streams of the task, B of them still playing, E episodes, T steps, O observation,
+A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import VintixError
+from pipelines.rng import derive_seed
+
+if TYPE_CHECKING:
+    from pipelines.domains.base import BatchEnvironment
+    from pipelines.model.normalization import TaskStatistics
+    from pipelines.tasks.spec import TaskSpec
+
+STAGE = "rollout"
+
+MakeBatch = Callable[["TaskSpec", int, Mapping[str, Any], Sequence[int]], "BatchEnvironment"]
+"""Makes the environments of a task: (task, size, options, stream seeds)."""
+
+
+@dataclass(frozen=True)
+class StreamTask:
+    """What the streams of one task need.
+
+    Attributes:
+        spec: The task or variation.
+        statistics: Normalisation and reward scale, from the checkpoint.
+        options: Options of the domain's environments.
+        shots: Episodes of each stream.
+        streams: Numbers of the streams, which key their seeds.
+    """
+
+    spec: TaskSpec
+    statistics: TaskStatistics
+    options: Mapping[str, Any]
+    shots: int
+    streams: tuple[int, ...]
+
+    @property
+    def bound(self) -> int:
+        """Most steps that one stream can take."""
+        return self.shots * self.spec.horizon
+
+
+@dataclass(frozen=True)
+class StreamRecord:
+    """What one stream did.
+
+    Attributes:
+        reward_T: float32, unscaled.
+        episode_return_E: float64, sum of an episode's rewards.
+        episode_length_E: int32, steps.
+        success_E: Whether the episode succeeded at any of its steps; None where the domain knows
+            no success.
+    """
+
+    reward_T: NDArray[np.float32]
+    episode_return_E: NDArray[np.float64]
+    episode_length_E: NDArray[np.int32]
+    success_E: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Where the streams still playing put what the model sees next.
+
+    Attributes:
+        observation_BO: float32, normalised if the model asks for it.
+        previous_action_BA: float32, as executed.
+        previous_reward_B: float32, scaled.
+        episode_step_B: int64.
+    """
+
+    observation_BO: NDArray[np.float32]
+    previous_action_BA: NDArray[np.float32]
+    previous_reward_B: NDArray[np.float32]
+    episode_step_B: NDArray[np.int64]
+
+
+def episode_seed(seed: int, spec: TaskSpec, stream: int, episode: int) -> int:
+    """Return the seed of an episode; a variation plays the episodes of its base task."""
+    return derive_seed(seed, STAGE, spec.variation_of or spec.name, stream, "episode", episode)
+
+
+def stream_seed(seed: int, spec: TaskSpec, stream: int) -> int:
+    """Return the seed of what an option fixes over all episodes of a stream."""
+    return derive_seed(seed, STAGE, spec.variation_of or spec.name, stream, "stream")
+
+
+class TaskStreams:
+    """The streams of one task, at the first observation of their first episode.
+
+    Args:
+        task: The task and its streams.
+        seed: Base seed.
+        make_batch: Makes the environments.
+        normalize: Whether the model wants normalised observations.
+        mask_rewards: Show the model rewards of 0, as it was trained.
+
+    Attributes:
+        playing: Which streams still play, ascending indices (B,).
+    """
+
+    def __init__(
+        self,
+        task: StreamTask,
+        *,
+        seed: int,
+        make_batch: MakeBatch,
+        normalize: bool,
+        mask_rewards: bool,
+    ) -> None:
+        spec, size = task.spec, len(task.streams)
+        self.task, self._seed = task, seed
+        self._normalize, self._mask_rewards = normalize, mask_rewards
+        seeds = [stream_seed(seed, spec, stream) for stream in task.streams]
+        self._batch = make_batch(spec, size, task.options, seeds)
+        self._low_A, self._high_A = self._batch.action_low_A, self._batch.action_high_A
+        # What a copy is stepped with once its stream is over; within bounds, else without meaning.
+        self._action_SA = np.tile(np.clip(np.float32(0), self._low_A, self._high_A), (size, 1))
+        self._reward_ST = np.zeros((size, task.bound), np.float32)
+        self._return_SE = np.zeros((size, task.shots), np.float64)
+        self._length_SE = np.zeros((size, task.shots), np.int32)
+        self._success_SE: NDArray[np.bool_] | None = None
+        self._steps_S = np.zeros(size, np.int64)
+        self._episode_S = np.zeros(size, np.int64)
+        self._episode_step_S = np.zeros(size, np.int64)
+        self._last_reward_S = np.zeros(size, np.float32)
+        self._observation_SO = np.zeros((size, spec.observation_dim), np.float32)
+        self.playing = np.arange(size)
+        self._reset(self.playing)
+
+    @property
+    def group(self) -> str:
+        """The task's group."""
+        return self.task.spec.group
+
+    @property
+    def steps(self) -> int:
+        """Steps taken so far, over all streams."""
+        return int(self._steps_S.sum())
+
+    def write(self, tokens: Tokens) -> None:
+        """Write what the model sees next into the places of the playing streams."""
+        playing = self.playing
+        observation_BO = self._observation_SO[playing]
+        if self._normalize:
+            observation_BO = self.task.statistics.normalize_observation(observation_BO)
+        tokens.observation_BO[...] = observation_BO
+        tokens.previous_action_BA[...] = self._action_SA[playing]
+        tokens.previous_reward_B[...] = self._last_reward_S[playing]
+        tokens.episode_step_B[...] = self._episode_step_S[playing]
+
+    def step(self, action_BA: NDArray[np.float32]) -> bool:
+        """Play one step of the model's actions; return whether a stream has played its last.
+
+        Raises:
+            VintixError: An action is not a finite number.
+        """
+        playing = self.playing
+        if not np.isfinite(action_BA).all():
+            raise self._not_finite(action_BA)
+        self._action_SA[playing] = np.clip(action_BA, self._low_A, self._high_A)
+        result = self._batch.step(self._action_SA)
+        episode_B, reward_B = self._episode_S[playing], result.reward_B[playing]
+        self._reward_ST[playing, self._steps_S[playing]] = reward_B
+        self._return_SE[playing, episode_B] += reward_B
+        self._length_SE[playing, episode_B] += 1
+        if result.success_B is not None:
+            if self._success_SE is None:
+                self._success_SE = np.zeros(self._return_SE.shape, np.bool_)
+            self._success_SE[playing, episode_B] |= result.success_B[playing]
+        if not self._mask_rewards:
+            self._last_reward_S[playing] = self.task.statistics.scale_reward(reward_B)
+        self._observation_SO[...] = result.observation_BO
+        self._steps_S[playing] += 1
+        self._episode_step_S += 1
+        # A task of a user's own may lack a time limit: its horizon is the longest episode.
+        over_S = result.terminated_B | result.truncated_B
+        over_S |= self._episode_step_S >= self.task.spec.horizon
+        return bool(over_S.any()) and self._end_episodes(over_S)
+
+    def records(self) -> dict[int, StreamRecord]:
+        """Return the record of each stream by its number."""
+        return {
+            stream: StreamRecord(
+                reward_T=self._reward_ST[index, : self._steps_S[index]].copy(),
+                episode_return_E=self._return_SE[index].copy(),
+                episode_length_E=self._length_SE[index].copy(),
+                success_E=None if self._success_SE is None else self._success_SE[index].copy(),
+            )
+            for index, stream in enumerate(self.task.streams)
+        }
+
+    def close(self) -> None:
+        """Give back what the environments hold."""
+        self._batch.close()
+
+    def _end_episodes(self, over_S: NDArray[np.bool_]) -> bool:
+        self._episode_S[over_S] += 1
+        before = len(self.playing)
+        self.playing = self.playing[self._episode_S[self.playing] < self.task.shots]
+        if len(self.playing):
+            # Copies whose stream is over go on beside the others, for a batch is stepped as a
+            # whole; nobody looks at them.
+            self._reset(np.flatnonzero(over_S))
+        return len(self.playing) < before
+
+    def _reset(self, copies: NDArray[np.int64]) -> None:
+        seeds = [
+            episode_seed(
+                self._seed, self.task.spec, self.task.streams[copy], int(self._episode_S[copy])
+            )
+            for copy in copies
+        ]
+        self._observation_SO[copies] = self._batch.reset(copies.tolist(), seeds)
+        self._episode_step_S[copies] = 0
+
+    def _not_finite(self, action_BA: NDArray[np.float32]) -> VintixError:
+        row = int(np.flatnonzero(~np.isfinite(action_BA).all(axis=1))[0])
+        index = self.playing[row]
+        return VintixError(
+            "the model's action is not a finite number",
+            where=f"task {self.task.spec.name}, stream {self.task.streams[index]}, "
+            f"step {self._steps_S[index]}",
+            expected="finite numbers",
+            found=action_BA[row].tolist(),
+            fix="train the checkpoint anew with a lower learning rate",
+        )

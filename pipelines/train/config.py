@@ -1,0 +1,190 @@
+"""Configuration of the stage `train`, with the defaults of each preset filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipelines.model.presets import PRESETS
+
+Method = Literal["ad", "ed", "ad-no-reward"]
+Sampling = Literal["task", "window"]
+Preset = Literal["tiny", "small", "base", "paper"]
+
+#: Defaults by preset. `paper` is Table 2 (Appendix D) with section 2.3.2: learning rate, betas,
+#: 64 sequences and 2 accumulation steps; its weight decay of 0.1 and the absence of clipping are
+#: the released configuration's. The paper names neither a number of updates nor a warm-up: 663 k
+#: updates are 150 epochs of the 566 k windows that the release cuts, 128 to an update, and 1 % of
+#: warm-up is ours. `tiny` was found on two CPU cores, which make 800 updates in minutes; `small`
+#: and `base` lie between and are our choice.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "tiny": {
+            "steps": 800,
+            "batch_size": 8,
+            "gradient_accumulation": 1,
+            "learning_rate": 1e-3,
+            "weight_decay": 0.01,
+            "warmup_fraction": 0.0625,
+            "clip_norm": 1.0,
+            "checkpoint_every": 100,
+        },
+        "small": {
+            "steps": 5_000,
+            "batch_size": 16,
+            "gradient_accumulation": 1,
+            "learning_rate": 6e-4,
+            "weight_decay": 0.01,
+            "warmup_fraction": 0.02,
+            "clip_norm": 1.0,
+            "checkpoint_every": 100,
+        },
+        "base": {
+            "steps": 50_000,
+            "batch_size": 32,
+            "gradient_accumulation": 1,
+            "learning_rate": 3e-4,
+            "weight_decay": 0.1,
+            "warmup_fraction": 0.02,
+            "clip_norm": 1.0,
+            "checkpoint_every": 500,
+        },
+        "paper": {
+            "steps": 663_000,
+            "batch_size": 64,
+            "gradient_accumulation": 2,
+            "learning_rate": 3e-4,
+            "weight_decay": 0.1,
+            "warmup_fraction": 0.01,
+            "clip_norm": 0.0,
+            "checkpoint_every": 1_000,
+        },
+    }
+)
+
+#: Fields that do not change what is trained: neither the artifact's configuration nor its digest
+#: knows them, so that a run may be resumed with other values.
+NOT_CONTENT = ("name", "dataset", "checkpoint_every", "gpus")
+
+
+class TrainConfig(BaseModel):
+    """What to train, on what, and how.
+
+    A field that is not given, or given as None, has the preset's default from `DEFAULTS`; the
+    configuration that results is complete. `lr` is another spelling of `learning_rate`.
+
+    Attributes:
+        name: Name of the checkpoints artifact; None for ``<dataset>-<preset>``, with the method
+            behind it where it is not ``ad``.
+        seed: Seed of the first weights and of the data order.
+        dataset: Reference of a datasets artifact; None for the newest.
+        tasks: Train on these tasks of the dataset only.
+        domains: Train on these domains of the dataset only.
+        preset: Size of the model: tiny, small, base or paper.
+        model: Overrides of the preset's architecture, fields of
+            :class:`~pipelines.model.config.ModelConfig` other than `groups` and `context`.
+        context: Sequence length in steps; at least 2.
+        steps: Optimizer steps (updates).
+        batch_size: Sequences of a micro-step over all processes.
+        gradient_accumulation: Micro-steps of an optimizer step; an update sees `batch_size` times
+            this many sequences and its loss is their mean.
+        learning_rate: Peak of the schedule.
+        betas: Decay rates of Adam's moments (Table 2: 0.9, 0.99).
+        weight_decay: Decoupled weight decay, on the weights of linear layers only.
+        warmup_fraction: Part of the optimizer steps in which the rate rises linearly.
+        final_lr_fraction: Where the cosine ends, as a part of the peak.
+        clip_norm: Largest global gradient norm; 0 for no clipping.
+        sampling: ``task`` draws tasks uniformly, as section 2.3 says; ``window`` draws windows
+            uniformly, as the released code does.
+        method: ``ad`` is Algorithm Distillation; ``ed`` uses the noise-free end of the histories
+            only (Appendix C.1); ``ad-no-reward`` sets rewards to 0 (Appendix C.2).
+        episode_sparsity: Use every k-th episode of tasks whose catalogue entry has k > 1, where
+            enough of the trajectory remains; see `pipelines.train.lanes`.
+        checkpoint_every: Optimizer steps between two durable checkpoints.
+        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
+        gpus: Number of GPUs; None for one where the device is CUDA.
+        precision: ``float32``, ``bfloat16`` (autocast; weights stay float32), or ``auto``:
+            bfloat16 on CUDA, float32 on the CPU, where bfloat16 is slower.
+        attention: Attention backend.
+        threads: CPU threads of the training step; 0 for all the process may use. Sums are split
+            over threads, so runs are bit-identical for equal numbers only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = None
+    seed: int = Field(default=0, ge=0)
+    dataset: str | None = None
+    tasks: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    preset: Preset = "tiny"
+    model: dict[str, Any] = Field(default_factory=dict)
+    context: int = Field(ge=2)
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    gradient_accumulation: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(ge=0, allow_inf_nan=False)
+    warmup_fraction: float = Field(ge=0, lt=1)
+    final_lr_fraction: float = Field(default=0.0, ge=0, le=1)
+    clip_norm: float = Field(ge=0, allow_inf_nan=False)
+    sampling: Sampling = "task"
+    method: Method = "ad"
+    episode_sparsity: bool = True
+    checkpoint_every: int = Field(ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    gpus: int | None = Field(default=None, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    attention: str = "auto"
+    threads: int = Field(default=0, ge=0)
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences of one optimizer step."""
+        return self.batch_size * self.gradient_accumulation
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.sequences_per_step * self.context
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        given = {key: value for key, value in values.items() if value is not None}
+        if "lr" in given and "learning_rate" not in given:
+            given["learning_rate"] = given.pop("lr")
+        # An unknown preset is reported by its own field, not by those it leaves empty.
+        preset = str(given.get("preset"))
+        preset = preset if preset in DEFAULTS else "tiny"
+        return {"context": PRESETS[preset]["context"], **DEFAULTS[preset], **given}
+
+    @field_validator("betas")
+    @classmethod
+    def _check_betas(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("both betas must lie in [0, 1)")
+        return betas
+
+    @field_validator("model")
+    @classmethod
+    def _check_overrides(cls, model: dict[str, Any]) -> dict[str, Any]:
+        for name, reason in (
+            ("groups", "the groups are those of the dataset"),
+            ("context", "the context is set by train.context"),
+        ):
+            if name in model:
+                raise ValueError(f"model.{name} cannot be overridden: {reason}")
+        return model
+
+    @model_validator(mode="after")
+    def _check_device(self) -> Self:
+        if self.device == "cpu" and self.gpus is not None:
+            raise ValueError("gpus cannot be asked for together with device cpu")
+        return self

@@ -1,0 +1,167 @@
+"""Lanes: the rows of a trajectory that windows are cut from.
+
+A lane is a trajectory, or its noise-free end (expert distillation), or every k-th episode of it
+(episode sparsity), seen as one gapless sequence of rows. Thinning makes a history k times shorter,
+so that a context holds k times more of its improvement. The release keeps episodes 0, k, 2k and
+never sees the others; here each of the k phases is a lane, so that every episode is used.
+
+Thinning is left out for a task with a trajectory of which a phase would keep fewer than
+`THINNED_WINDOWS` windows: histories that were collected shorter than the paper's are not thinned
+to nothing.
+
+Shapes: E episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.errors import ConfigError
+from pipelines.train.config import Method
+from pipelines.train.data import DataTask, Rows, TrainingData
+
+#: Windows that every phase of a thinned trajectory must hold, end to end.
+THINNED_WINDOWS = 2
+
+_NOISE_BLOCK_ROWS = 1 << 16
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """Rows of one trajectory as one sequence.
+
+    Attributes:
+        task: Name of the task.
+        trajectory: Number of the trajectory.
+        first: The trajectory's first row that belongs to the lane, if the lane is gapless.
+        rows: Rows of the lane.
+        phase: Which of the `every` phases of the episodes.
+        every: Every which episode is kept; 1 for a gapless lane.
+        segment_row_E: First row of each kept episode in the trajectory.
+        segment_end_E: Row of the lane after each kept episode (cumulative lengths).
+    """
+
+    task: str
+    trajectory: int
+    first: int
+    rows: int
+    phase: int = 0
+    every: int = 1
+    segment_row_E: Integers | None = None
+    segment_end_E: Integers | None = None
+
+    def read(self, data: TrainingData, start: int, length: int) -> Rows:
+        """Return rows [start, start + length) of the lane.
+
+        A thinned lane reads the trajectory's rows from its first to its last row in one piece and
+        picks from them: rows are mapped, so what is skipped costs little.
+        """
+        if self.segment_row_E is None or self.segment_end_E is None:
+            return data.window(self.task, self.trajectory, self.first + start, length)
+        wanted = np.arange(start, start + length)
+        episode = np.searchsorted(self.segment_end_E, wanted, side="right")
+        begin = np.concatenate([[0], self.segment_end_E])[episode]
+        rows = self.segment_row_E[episode] + (wanted - begin)
+        span = data.window(self.task, self.trajectory, int(rows[0]), int(rows[-1] - rows[0]) + 1)
+        return {name: values[rows - rows[0]] for name, values in span.items()}
+
+
+def build_lanes(
+    data: TrainingData,
+    tasks: Sequence[DataTask],
+    *,
+    context: int,
+    method: Method = "ad",
+    episode_sparsity: bool = True,
+) -> dict[str, list[Lane]]:
+    """Return the lanes of each task.
+
+    Args:
+        data: The dataset.
+        tasks: Tasks to train on.
+        context: Sequence length; a window reads one row more, for the previous action and reward
+            of its first token.
+        method: ``ed`` keeps the noise-free end of each trajectory only.
+        episode_sparsity: Thin tasks that have an episode sparsity.
+
+    Raises:
+        ConfigError: A trajectory, or its noise-free end, is shorter than a window.
+    """
+    return {
+        task.name: _task_lanes(data, task, context + 1, method, episode_sparsity) for task in tasks
+    }
+
+
+def _task_lanes(
+    data: TrainingData, task: DataTask, window: int, method: Method, thin: bool
+) -> list[Lane]:
+    lanes = []
+    for trajectory, rows in enumerate(task.rows):
+        first = _noise_free_from(data, task.name, trajectory, rows) if method == "ed" else 0
+        if rows - first < window:
+            raise _too_short(task, trajectory, rows - first, window, method)
+        lanes.append(Lane(task.name, trajectory, first, rows - first))
+    every = task.episode_sparsity
+    if thin and every > 1:
+        thinned = [_thin(data, lane, phase, every) for lane in lanes for phase in range(every)]
+        if all(lane.rows >= THINNED_WINDOWS * window for lane in thinned):
+            return thinned
+    return lanes
+
+
+def _thin(data: TrainingData, lane: Lane, phase: int, every: int) -> Lane:
+    starts = np.asarray(data.episode_starts(lane.task, lane.trajectory), dtype=np.int64)
+    stop = lane.first + lane.rows
+    ends = np.append(starts[1:], stop)
+    kept = ends > lane.first
+    starts, ends = np.maximum(starts[kept], lane.first)[phase::every], ends[kept][phase::every]
+    segment_end_E = np.cumsum(ends - starts)
+    return Lane(
+        lane.task,
+        lane.trajectory,
+        first=lane.first,
+        rows=int(segment_end_E[-1]) if len(segment_end_E) else 0,
+        phase=phase,
+        every=every,
+        segment_row_E=starts,
+        segment_end_E=segment_end_E,
+    )
+
+
+def _noise_free_from(data: TrainingData, task: str, trajectory: int, rows: int) -> int:
+    """Return the row after the last one with noise, reading from the end."""
+    stop = rows
+    while stop > 0:
+        start = max(0, stop - _NOISE_BLOCK_ROWS)
+        noise: npt.NDArray[Any] = data.window(task, trajectory, start, stop - start)["noise"]
+        noisy = np.flatnonzero(noise)
+        if len(noisy):
+            return start + int(noisy[-1]) + 1
+        stop = start
+    return 0
+
+
+def _too_short(
+    task: DataTask, trajectory: int, rows: int, window: int, method: Method
+) -> ConfigError:
+    longest = rows - 1
+    what = "the noise-free end of a trajectory" if method == "ed" else "a trajectory"
+    if longest >= 2:
+        fix = f"vintix train --context {longest}, or distill longer trajectories"
+    else:
+        fix = "distill longer trajectories"
+        if method == "ed":
+            fix += ", with a larger f (--schedule p=1,f=0.2): the part that is free of noise"
+    return ConfigError(
+        f"the context is longer than {what}",
+        where=f"task {task.name}, trajectory {trajectory}",
+        expected=f"at least {window:,} rows: the context and the row before it",
+        found=f"{rows:,} rows",
+        fix=fix,
+    )

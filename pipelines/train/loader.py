@@ -1,0 +1,235 @@
+"""From windows to batches the model takes, ahead of the step that needs them.
+
+A window's rows 0 .. L make L tokens: token t has the observation of row t + 1, the action and
+reward of row t before it, and the action of row t + 1 as its target (the released layout). Row 0
+gives nothing but the first token's previous action and reward, so the first token need not be an
+episode's first step.
+
+Shapes: B sequences of a group, L context, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+import torch
+
+from pipelines.model.batch import GroupBatch
+from pipelines.model.config import ModelConfig
+from pipelines.model.normalization import STD_EPSILON, TaskStatistics
+from pipelines.train.data import DataTask, Rows, TrainingData, domain_of
+from pipelines.train.lanes import Lane
+from pipelines.train.sampler import Window, WindowSampler
+
+Item = TypeVar("Item")
+
+
+def task_statistics(task: DataTask) -> TaskStatistics:
+    """Return the statistics of a dataset's task in the model's form.
+
+    Raises:
+        ConfigError: They are not finite numbers or do not fit together.
+    """
+    given = {name: values.astype(np.float32) for name, values in task.statistics.items()}
+    return TaskStatistics(**given, reward_scale=task.reward_scale)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Sequences of one forward pass.
+
+    Attributes:
+        batches: One batch a group.
+        domains: Domain of each sequence, in the order of the batches and their rows.
+    """
+
+    batches: list[GroupBatch]
+    domains: list[str]
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """Return the same with tensors on a device."""
+        return MicroBatch(
+            [batch.to(device, non_blocking=True) for batch in self.batches], self.domains
+        )
+
+
+class BatchLoader:
+    """Reads the windows of a step and stacks them by group.
+
+    Args:
+        data: The dataset.
+        tasks: Tasks that are trained on.
+        lanes: Lanes of each task.
+        sampler: Says which windows.
+        config: The model's configuration: context, and what is normalised.
+        accumulation: Micro-batches of a step.
+        mask_rewards: Set all rewards to 0 (Appendix C.2).
+        pin: Put batches into page-locked memory, for copies to a GPU.
+        rank: This process.
+        world: Number of processes.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        tasks: Sequence[DataTask],
+        lanes: Mapping[str, Sequence[Lane]],
+        sampler: WindowSampler,
+        config: ModelConfig,
+        *,
+        accumulation: int = 1,
+        mask_rewards: bool = False,
+        pin: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._data = data
+        self._tasks = {task.name: task for task in tasks}
+        self._statistics = {task.name: task_statistics(task) for task in tasks}
+        self._lanes = lanes
+        self._sampler = sampler
+        self._config = config
+        self._accumulation = accumulation
+        self._mask_rewards = mask_rewards
+        self._pin = pin
+        self._rank, self._world = rank, world
+
+    def step(self, step: int) -> list[MicroBatch]:
+        """Return the micro-batches of an optimizer step."""
+        windows = self._sampler.batch(step, self._rank, self._world)
+        size = -(-len(windows) // self._accumulation)
+        return [
+            self.assemble(windows[start : start + size]) for start in range(0, len(windows), size)
+        ]
+
+    def assemble(self, windows: Sequence[Window]) -> MicroBatch:
+        """Read windows and stack those of one group, groups in the model's order."""
+        members: dict[str, list[Window]] = {}
+        for window in windows:
+            members.setdefault(self._tasks[window.task].group, []).append(window)
+        groups = [group for group in self._config.groups if group in members]
+        batches = [self._group_batch(group, members[group]) for group in groups]
+        domains = [
+            domain_of(self._tasks[window.task]) for group in groups for window in members[group]
+        ]
+        return MicroBatch(batches, domains)
+
+    def _group_batch(self, group: str, windows: Sequence[Window]) -> GroupBatch:
+        dims, length = self._config.groups[group], self._config.context
+        size = len(windows)
+        # Memory from PyTorch, filled through NumPy: its alignment is always the same, and with it
+        # the order in which vectorised sums run.
+        observation_BLO = self._empty(size, length, dims.observation_dim)
+        previous_BLA = self._empty(size, length, dims.action_dim)
+        action_BLA = self._empty(size, length, dims.action_dim)
+        reward_BL = self._empty(size, length)
+        step_BL = self._empty(size, length, dtype=torch.int64)
+        for place, window in enumerate(windows):
+            rows = self._read(window)
+            statistics = self._statistics[window.task]
+            observation_LO = observation_BLO[place].numpy()
+            if self._config.normalize_observations:
+                np.subtract(
+                    rows["observation"][1:], statistics.observation_mean, out=observation_LO
+                )
+                observation_LO /= statistics.observation_std + STD_EPSILON
+            else:
+                observation_LO[...] = rows["observation"][1:]
+            previous_BLA[place].numpy()[...] = rows["action"][:-1]
+            action_BLA[place].numpy()[...] = rows["action"][1:]
+            if self._mask_rewards:
+                reward_BL[place].zero_()
+            else:
+                np.multiply(
+                    rows["reward"][:-1],
+                    np.float32(statistics.reward_scale),
+                    out=reward_BL[place].numpy(),
+                )
+            step_BL[place].numpy()[...] = rows["episode_step"][1:]
+        means = stds = None
+        if self._config.normalize_actions:
+            each = [self._statistics[window.task] for window in windows]
+            means = torch.from_numpy(np.stack([one.action_mean for one in each]))
+            stds = torch.from_numpy(np.stack([one.action_std for one in each]))
+        return GroupBatch(
+            group=group,
+            observation_BLO=observation_BLO,
+            previous_action_BLA=previous_BLA,
+            previous_reward_BL=reward_BL,
+            episode_step_BL=step_BL,
+            action_BLA=action_BLA,
+            action_mean_BA=means,
+            action_std_BA=stds,
+        )
+
+    def _read(self, window: Window) -> Rows:
+        lane = self._lanes[window.task][window.lane]
+        return lane.read(self._data, window.start, self._config.context + 1)
+
+    def _empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, pin_memory=self._pin)
+
+
+class Prefetcher(Generic[Item]):
+    """Runs a function of 0, 1, 2 ... in a thread, a few calls ahead, and hands out the results.
+
+    The order is fixed, so results do not depend on how fast the thread is. Reading maps files and
+    copies arrays, which leaves the interpreter lock to the training step for most of the time.
+
+    Args:
+        function: What to call with each number.
+        start: First number.
+        stop: One past the last.
+        depth: Results kept ready.
+    """
+
+    def __init__(
+        self, function: Callable[[int], Item], start: int, stop: int, *, depth: int = 3
+    ) -> None:
+        self._function = function
+        self._numbers = range(start, stop)
+        self._ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.set()
+        while self._thread.is_alive():
+            # Room in the queue lets a waiting thread see that it is over.
+            try:
+                self._ready.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def get(self) -> Item:
+        """Return the next result; raises what the function raised."""
+        item, error = self._ready.get()
+        if error is not None:
+            raise error
+        return item  # type: ignore[return-value]
+
+    def _work(self) -> None:
+        for number in self._numbers:
+            if self._closing.is_set():
+                return
+            try:
+                self._ready.put((self._function(number), None))
+            except BaseException as error:
+                self._ready.put((None, error))
+                return

@@ -1,0 +1,109 @@
+"""The run's log: one JSON object a line and optimizer step.
+
+`metrics.jsonl` grows while the run goes on, for whoever wants to follow it, and is published with
+the artifact. It is the only place for timings: the content of an artifact has none. A line holds
+`step` (from 1), `loss`, `domains` (loss by domain), `learning_rate`, `gradient_norm`, `tokens`
+(since the first step), `tokens_per_second` and `seconds` (over all runs that made the steps).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from io import BufferedWriter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipelines.artifacts.files import storage_error, write_file
+
+NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """The growing file.
+
+    Args:
+        path: Where; made if it is not there.
+        steps: Keep the lines of this many steps: those the checkpoint has behind it. What an
+            interrupted run wrote beyond them is dropped, since the steps are made again.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+
+    def __init__(self, path: Path, *, steps: int) -> None:
+        self.path = path
+        kept = [row for row in read_metrics(path) if row["step"] <= steps]
+        self.last: dict[str, Any] | None = kept[-1] if kept else None
+        write_file(path, b"".join(_line(row) for row in kept))
+        self._file: BufferedWriter
+        try:
+            self._file = path.open("ab")
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append one line.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        try:
+            self._file.write(_line(row))
+            self._file.flush()
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+        self.last = row
+
+    def sync(self) -> None:
+        """Make all lines durable.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._file.close()
+        except OSError as problem:
+            if error is None:
+                raise storage_error(problem, self.path) from problem
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the complete lines of a metrics file; none if there is no file.
+
+    A line that a crash cut short ends what is read.
+    """
+    rows: list[dict[str, Any]] = []
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return rows
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            break
+        rows.append(row)
+    return rows
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(row, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,136 @@
+"""What a run would be: parameters, tokens, and how long it may take on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipelines.model.config import GroupDims, ModelConfig
+from pipelines.stage import Plan
+from pipelines.train.config import TrainConfig
+from pipelines.train.device import Hardware, resolve_hardware, torch_threads
+
+if TYPE_CHECKING:
+    import torch
+
+#: Part of a large matrix product's speed that a training step reaches. Two cores trained `tiny` at
+#: about a third of theirs, and H100s are run at 30 to 50 %.
+_EFFICIENCY = 1 / 3
+_PROBE_SECONDS = 0.2
+_PROBE_SIZE = {"cpu": 768, "cuda": 4096}
+
+
+def make_plan(
+    config: TrainConfig, model: ModelConfig, hardware: Hardware, notes: Sequence[str] = ()
+) -> Plan:
+    """Return the plan of a run: one row a part of the model, tokens and time in the totals.
+
+    The time is the arithmetic of a training step divided by a third of the speed of a matrix
+    product, measured here and now: a guess within a factor of about two.
+    """
+    parts = parameters_by_part(model)
+    rate = _EFFICIENCY * _matmul_flops(hardware)
+    tokens = config.steps * config.tokens_per_step
+    seconds = tokens * flops_per_token(model) / rate
+    return Plan(
+        rows=[{"part": part, "parameters": count} for part, count in parts.items()],
+        totals={
+            "part": "total",
+            "parameters": sum(parts.values()),
+            "steps": config.steps,
+            "tokens": tokens,
+            "estimated_seconds": float(f"{seconds:.2g}"),
+        },
+        notes=[
+            *notes,
+            f"{config.sequences_per_step} sequences of {config.context:,} tokens a step, "
+            f"{len(model.groups)} groups",
+            f"{hardware.device}, {hardware.precision}, {hardware.threads} threads",
+        ],
+    )
+
+
+def plan_from_catalogue(config: TrainConfig) -> Plan:
+    """Return the plan of a run on the catalogue's training tasks, where there is no dataset.
+
+    Raises:
+        UsageError: The catalogue has no selected task or domain.
+        MissingDependencyError: The device is not there.
+    """
+    from pipelines.domains.registry import full_catalogue
+    from pipelines.model.presets import preset
+
+    tasks = full_catalogue().select(
+        tasks=config.tasks, domains=config.domains, splits=["train"]
+    )
+    groups, groups_v4 = {}, {}
+    for task in sorted(tasks, key=lambda task: (task.group, task.name)):
+        dims = GroupDims(observation_dim=task.observation_dim, action_dim=task.action_dim)
+        groups[task.group] = dims
+        groups_v4[task.group] = dims.model_copy(
+            update={"observation_dim": task.observation_dim_v4 or task.observation_dim}
+        )
+    overrides = {**config.model, "context": config.context}
+    model = preset(config.preset, groups, **overrides)
+    notes = ["no dataset in this workspace: the groups are those of the catalogue's training tasks"]
+    if groups_v4 != groups:
+        count = sum(parameters_by_part(preset(config.preset, groups_v4, **overrides)).values())
+        notes.append(
+            f"{count:,} parameters with the observation dims of Gymnasium v4's MuJoCo tasks; "
+            "the count the paper publishes is made with those, the catalogue has v5's"
+        )
+    hardware = resolve_hardware(config.device, config.gpus, config.precision, config.threads)
+    return make_plan(config, model, hardware, notes)
+
+
+def parameters_by_part(config: ModelConfig) -> dict[str, int]:
+    """Return the number of parameters of encoders, transformer and heads; allocates none."""
+    import torch
+
+    from pipelines.model.vintix import Vintix
+
+    with torch.device("meta"):
+        model = Vintix(config)
+    return {
+        part: sum(one.numel() for one in module.parameters())
+        for part, module in (
+            ("encoders", model.encoder),
+            ("transformer", model.transformer),
+            ("heads", model.head),
+        )
+    }
+
+
+def flops_per_token(config: ModelConfig) -> float:
+    """Return the operations of a training step per token, forward and backward.
+
+    Six per parameter that the token meets (one group's encoder and head), and 6 x layers x context
+    x width for causal attention.
+    """
+    parts = parameters_by_part(config)
+    groups = len(config.groups)
+    met = parts["transformer"] + (parts["encoders"] + parts["heads"]) / groups
+    return 6.0 * met + 6.0 * config.layers * config.context * config.width
+
+
+def _matmul_flops(hardware: Hardware) -> float:
+    """Return the operations per second of a matrix product, from a probe of a fifth of a second."""
+    import torch
+
+    size = _PROBE_SIZE[hardware.device]
+    dtype = torch.bfloat16 if hardware.precision == "bfloat16" else torch.float32
+    with torch_threads(hardware.threads):
+        left = torch.ones(size, size, device=hardware.torch_device, dtype=dtype)
+        result = left @ left
+        _wait_for(result)
+        begin, products = time.perf_counter(), 0
+        while time.perf_counter() - begin < _PROBE_SECONDS:
+            result = left @ left
+            _wait_for(result)
+            products += 1
+        return products * 2.0 * size**3 / (time.perf_counter() - begin)
+
+
+def _wait_for(values: torch.Tensor) -> None:
+    values[0, 0].item()

@@ -1,0 +1,190 @@
+"""What the tests of the store share: a tiny stage, faults of the file system, and killing.
+
+`kill_at_random` serves every test that kills a command.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.artifacts.arrays import create_rows, open_rows, write_array
+from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.staging import Staging
+from pipelines.artifacts.workspace import Workspace
+
+ROWS, CHUNK_ROWS = 12, 4
+SHARDS = ROWS // CHUNK_ROWS
+CONFIG = {"rows": ROWS, "seed": 3}
+UNITS = [f"toy/00000/{shard:05d}" for shard in range(SHARDS)] + ["toy"]
+
+
+def write_unit(staging: Staging, name: str, salt: int = 0) -> None:
+    """Write one unit the way the stages do: rows by shard, then the task's attributes."""
+    values = np.arange(ROWS * 2, dtype=np.float32).reshape(ROWS, 2) + salt
+    with staging.unit(name) as unit:
+        if name == "toy":
+            unit.group("toy", {"steps": ROWS, "salt": salt})
+            done = [staging.scratch(f"toy/{shard:05d}") for shard in range(SHARDS)]
+            returns = np.array([np.asarray(group["sum"])[0] for group in done])
+            write_array(unit.group("toy/00000"), "episode_return", returns)
+            unit.write_log("timing.jsonl", f"{time.time()}\n".encode())
+            return
+        shard = int(name[-5:])
+        group = unit.group("toy/00000")
+        if shard == 0:
+            create_rows(group, "observation", (ROWS, 2), np.float32, chunk_rows=CHUNK_ROWS)
+            create_rows(group, "reward", (ROWS,), np.float32, chunk_rows=CHUNK_ROWS, mapped=True)
+        rows = slice(shard * CHUNK_ROWS, (shard + 1) * CHUNK_ROWS)
+        open_rows(group, "observation")[rows] = values[rows]
+        open_rows(group, "reward")[rows] = values[rows, 0]
+        write_array(unit.scratch(f"toy/{shard:05d}"), "sum", values[rows, 0].sum()[None])
+        unit.data["rows"] = CHUNK_ROWS
+
+
+def run_tiny(
+    root: Path,
+    name: str = "tiny",
+    config: Mapping[str, Any] = CONFIG,
+    on_unit: Callable[[str], None] = lambda name: None,
+    parents: Sequence[Artifact] = (),
+) -> Artifact:
+    """Run a whole tiny stage, resuming what is there; `on_unit` hears of each unit it makes."""
+    with Workspace(root).stage(
+        "histories", name, config=config, parents=parents, seeds={"seed": 3}
+    ) as staging:
+        if staging.published is not None:
+            return staging.published
+        for unit in UNITS:
+            if not staging.done(unit):
+                on_unit(unit)
+                write_unit(staging, unit, salt=config["seed"])
+        return staging.publish(summary={"rows": ROWS}, fingerprints={"toy": {"dims": [2, 1]}})
+
+
+def check_tiny(artifact: Artifact, salt: int = 3) -> None:
+    """Check that what is read is what `run_tiny` computes."""
+    expected = np.arange(ROWS * 2, dtype=np.float32).reshape(ROWS, 2) + salt
+    np.testing.assert_array_equal(artifact.read("toy/00000/observation"), expected)
+    np.testing.assert_array_equal(artifact.read("toy/00000/reward"), expected[:, 0])
+    assert dict(artifact.group("toy").attrs) == {"steps": ROWS, "salt": salt}
+
+
+class Crash(BaseException):
+    """Stands for SIGKILL: no handler of an `Exception` sees it."""
+
+
+@dataclass
+class FileSystem:
+    """Counts the changes made below a directory, and refuses them from or at one of them.
+
+    Attributes:
+        root: Changes elsewhere are not counted.
+        error: Makes what is raised.
+        refuses: Given the number, the function's name and the path of a change.
+        log: Function's name and path of every change that was tried.
+    """
+
+    root: Path
+    error: Callable[[], BaseException] = Crash
+    refuses: Callable[[int, str, str], bool] = lambda number, name, path: False
+    log: list[tuple[str, str]] = field(default_factory=list)
+
+    _CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "link")
+
+    @contextmanager
+    def installed(self) -> Iterator[FileSystem]:
+        """Put the counting functions in the place of those of `os`."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in self._CHANGES:
+                patch.setattr(os, name, self._counting(name, getattr(os, name)))
+            yield self
+
+    def _counting(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(target: Any, *args: Any, **kwargs: Any) -> Any:
+            writes = name != "open" or (args and args[0] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR))
+            # The new name of a link is its second argument.
+            path = _path_of(args[0] if name in ("link", "replace", "rename") else target, kwargs)
+            if writes and Path(path).is_relative_to(self.root):
+                self.log.append((name, path))
+                if self.refuses(len(self.log), name, path):
+                    raise self.error()
+            return real(target, *args, **kwargs)
+
+        return call
+
+
+def _path_of(target: Any, kwargs: Mapping[str, Any]) -> str:
+    if isinstance(target, int):
+        return os.readlink(f"/proc/self/fd/{target}")
+    directory = kwargs.get("dir_fd")
+    if directory is not None:
+        return f"{os.readlink(f'/proc/self/fd/{directory}')}/{os.fspath(target)}"
+    return str(Path(os.fspath(target)).absolute())
+
+
+@dataclass(frozen=True)
+class Killed:
+    """The outcome of `kill_at_random`.
+
+    Attributes:
+        killed: Whether the command was still running; otherwise it had finished before.
+        after: Seconds from its start to the kill.
+        returncode: -9 where it was killed.
+        stderr: What it had said.
+    """
+
+    killed: bool
+    after: float
+    returncode: int
+    stderr: str
+
+
+def kill_at_random(
+    command: Sequence[str | Path],
+    *,
+    seed: int,
+    seconds: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    earliest: float = 0.0,
+) -> Killed:
+    """Run a command in a process group of its own and SIGKILL the whole group at some moment.
+
+    Args:
+        command: What to run.
+        seed: Chooses the moment.
+        seconds: How long an undisturbed run takes, as measured by the caller.
+        env: Variables to add to the environment.
+        cwd: Working directory.
+        earliest: Fraction of `seconds` that is never killed in, such as that of the imports.
+    """
+    moment = random.Random(seed).uniform(earliest, 1.0) * seconds
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+    )
+    try:
+        _, stderr = process.communicate(timeout=moment)
+        return Killed(False, moment, process.returncode, stderr)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        _, stderr = process.communicate()
+        return Killed(process.returncode < 0, moment, process.returncode, stderr)

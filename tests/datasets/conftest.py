@@ -1,0 +1,1 @@
+from distill.conftest import toy_domain, workspace  # noqa: F401

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+
+from distill.toy import make_demonstrators, toy_installed
+from pipelines.artifacts.workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def toy_domain(tmp_path_factory):
+    with toy_installed(tmp_path_factory.mktemp("site")):
+        yield
+
+
+@pytest.fixture
+def workspace(tmp_path, toy_domain):
+    """A workspace with demonstrators of the three toy tasks."""
+    found = Workspace(tmp_path / "work")
+    make_demonstrators(found)
+    return found

@@ -1,0 +1,337 @@
+"""Algorithm 1: histories equal a naive loop, whatever the shards and wherever it was resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pipelines.artifacts.staging import Unit
+from pipelines.artifacts.workspace import Workspace
+from pipelines.distill.block import Block, Position, find_position, shard_rows
+from pipelines.distill.collect import ReplayError, collect_block
+from pipelines.distill.schedule import epsilons
+from pipelines.domains.loop import LoopBatch
+from pipelines.errors import ConfigError, VintixError
+from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS, trajectory_path
+from pipelines.rng import derive_seed, stream
+from pipelines.tasks.spec import Schedule
+
+pytestmark = pytest.mark.usefixtures("toy_domain")
+
+STEPS = 150
+
+
+def make_block(trajectories=(0, 1, 2), rows=17, steps=STEPS, schedule=None):
+    from vintix_toy import Toy
+
+    return Block(
+        task=Toy().tasks()[0],
+        trajectories=tuple(trajectories),
+        steps=steps,
+        shard_rows=rows,
+        schedule=schedule or Schedule(p=1.5, f=0.2),
+        options={"radius": 1.2},
+        seed=5,
+    )
+
+
+def parts(block, environment=None):
+    from vintix_toy import ToyEnv, ToyPolicy
+
+    environment = environment or LoopBatch([ToyEnv() for _ in block.trajectories])
+    return environment, ToyPolicy()
+
+
+def staged(tmp_path, name="x"):
+    return Workspace(tmp_path / name).stage("histories", "h", config={"x": 1})
+
+
+def naive(block, trajectory):
+    """Algorithm 1 as the paper writes it: one environment, one step at a time, lists."""
+    from vintix_toy import HIGH, LOW, ToyEnv, ToyPolicy
+
+    key = ("distill", block.task.name, trajectory)
+    epsilon_T = epsilons(block.steps, block.schedule.p, block.schedule.f).astype(np.float32)
+    env, policy = ToyEnv(), ToyPolicy()
+    rows = {name: [] for name in ROW_FIELDS}
+    episodes = {name: [] for name in EPISODE_FIELDS}
+    episode, start, total = 0, 0, 0.0
+    observation, _ = env.reset(seed=derive_seed(block.seed, *key, "episode", episode))
+    policy.reset([0])
+    for t in range(block.steps):
+        if t % block.shard_rows == 0:
+            rng = stream(block.seed, *key, "noise", t // block.shard_rows)
+            length = min(block.shard_rows, block.steps - t)
+            noise = rng.random((length, 2), dtype=np.float32) * (HIGH - LOW) + LOW
+        expert = policy.act(observation[None])[0]
+        share = epsilon_T[t]
+        action = (1 - share) * expert + share * noise[t % block.shard_rows]
+        action = np.clip(action, LOW, HIGH)
+        for name, value in zip(
+            ("observation", "action", "noise", "demonstrator_action"),
+            (observation, action.copy(), share, expert),
+            strict=True,
+        ):
+            rows[name].append(value)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        rows["reward"].append(np.float32(reward))
+        rows["terminated"].append(terminated)
+        rows["truncated"].append(truncated)
+        total += reward
+        if terminated or truncated or t == block.steps - 1:
+            for name, value in zip(
+                EPISODE_FIELDS, (start, t + 1 - start, total, observation), strict=True
+            ):
+                episodes[name].append(value)
+            episode, start, total = episode + 1, t + 1, 0.0
+            observation, _ = env.reset(seed=derive_seed(block.seed, *key, "episode", episode))
+            policy.reset([0])
+    return {name: np.array(values) for name, values in {**rows, **episodes}.items()}
+
+
+def read(staging, block, trajectory):
+    group = staging.group(trajectory_path(block.task.name, trajectory))
+    return {name: np.asarray(group[name][...]) for name in (*ROW_FIELDS, *EPISODE_FIELDS)}
+
+
+def assert_equal(found, expected):
+    for name, values in expected.items():
+        assert found[name].shape == values.shape, name
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 50, STEPS, 4000])
+def test_history_equals_a_naive_loop(tmp_path, rows):
+    """Bit for bit, with episodes across shards, both endings, and a last episode cut off."""
+    block = make_block(rows=min(rows, STEPS))
+    with staged(tmp_path) as staging:
+        collect_block(block, *parts(block), staging.directory)
+        for trajectory in block.trajectories:
+            found, expected = read(staging, block, trajectory), naive(block, trajectory)
+            assert_equal(found, expected)
+            assert found["action"].dtype == found["observation"].dtype == np.float32
+            assert found["episode_return"].dtype == np.float64
+
+
+def test_the_toy_exercises_every_case():
+    """Guards the test above: its trajectories do hold all that it claims to compare."""
+    found = [naive(make_block(), trajectory) for trajectory in range(3)]
+    assert any(each["terminated"].any() for each in found)
+    assert any(each["truncated"].any() for each in found)
+    assert any(not (each["terminated"][-1] or each["truncated"][-1]) for each in found)
+    assert len(set(np.concatenate([each["episode_length"] for each in found]).tolist())) > 4
+
+
+def test_block_equals_single(tmp_path):
+    """A trajectory does not depend on its neighbours in the block."""
+    for trajectory in range(3):
+        single = make_block([trajectory])
+        with staged(tmp_path, f"single{trajectory}") as staging:
+            collect_block(single, *parts(single), staging.directory)
+            alone = read(staging, single, trajectory)
+        assert_equal(alone, naive(make_block(), trajectory))
+    block = make_block()
+    with staged(tmp_path, "block") as staging:
+        collect_block(block, *parts(block), staging.directory)
+        assert_equal(read(staging, block, 2), alone)
+
+
+@pytest.mark.parametrize("failing", range(27))
+def test_resumed_after_a_failure_at_any_unit(tmp_path, monkeypatch, failing):
+    """Wherever it fails, the resumed block has the bytes of an uninterrupted one."""
+    block = make_block(rows=17)  # 9 shards of 3 trajectories
+    with staged(tmp_path) as staging:
+        reference = {k: naive(block, k) for k in block.trajectories}
+        commits = 0
+        original = Unit._commit
+
+        def commit(unit):
+            nonlocal commits
+            commits += 1
+            if commits == failing + 1:
+                raise OSError("disk on fire")
+            original(unit)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Unit, "_commit", commit)
+            with pytest.raises(OSError, match="on fire"):
+                collect_block(block, *parts(block), staging.directory)
+    with staged(tmp_path) as staging:
+        position = find_position(staging, block)
+        assert position.shard == failing // 3
+        collect_block(block, *parts(block), staging.directory, position=position)
+        for trajectory in block.trajectories:
+            assert_equal(read(staging, block, trajectory), reference[trajectory])
+        assert find_position(staging, block).shard == block.shards
+
+
+def test_resumed_files_have_equal_bytes(tmp_path):
+    """Not just equal arrays: every published file of a block resumed three times is the same."""
+    block = make_block(rows=31)
+    with staged(tmp_path, "whole") as staging:
+        collect_block(block, *parts(block), staging.directory)
+        whole = staging.publish(summary={})
+
+    class Stop(Exception):
+        pass
+
+    done, finished = 0, False
+    while not finished:
+        seen = 0
+
+        def progress(steps, limit=done + 140):
+            nonlocal seen
+            seen += steps
+            if seen > limit:
+                raise Stop
+
+        with staged(tmp_path, "parts") as staging, contextlib.suppress(Stop):
+            position = find_position(staging, block)
+            collect_block(
+                block, *parts(block), staging.directory, position=position, progress=progress
+            )
+            finished = True
+            pieces = staging.publish(summary={})
+        done += 1
+    assert done > 1
+    assert pieces.digest == whole.digest
+
+
+def test_a_gap_drops_what_follows_it(tmp_path):
+    """A shard lost by the disk takes later ones of its trajectory along, and all come back."""
+    block = make_block(rows=50)
+    with staged(tmp_path) as staging:
+        collect_block(block, *parts(block), staging.directory)
+        staging.units()
+        staging.drop("toy-a/00001/00000")
+        position = find_position(staging, block)
+        assert position.durable == (3, 0, 3)
+        assert position.shard == 0
+        assert not staging.done("toy-a/00001/00002")
+        collect_block(block, *parts(block), staging.directory, position=position)
+        for trajectory in block.trajectories:
+            assert_equal(read(staging, block, trajectory), naive(block, trajectory))
+
+
+def test_an_environment_that_does_not_repeat_itself_is_noticed(tmp_path):
+    """Resuming an episode in another environment must not continue it as if nothing had been."""
+    from vintix_toy import ToyEnv
+
+    block = make_block([0], rows=17)
+    with staged(tmp_path) as staging:
+        collect_block(block, *parts(block), staging.directory)
+        staging.units()
+        for shard in range(4, block.shards):
+            staging.drop(f"toy-a/00000/{shard:05d}")
+        position = find_position(staging, block)
+        assert position.marks[0].start < 4 * 17, "the test needs an episode across the boundary"
+        environment = LoopBatch([ToyEnv(drift=0.01)])
+        with pytest.raises(ReplayError):
+            collect_block(
+                block, *parts(block, environment), staging.directory, position=position
+            )
+
+
+@pytest.mark.parametrize("p", [0.3, 1.0, 4.0])
+def test_actions_stay_in_the_box(tmp_path, p):
+    """The mix is inside the bounds, and is what Algorithm 1 says up to float32."""
+    block = make_block(rows=64, schedule=Schedule(p=p, f=0.1))
+    with staged(tmp_path) as staging:
+        collect_block(block, *parts(block), staging.directory)
+        for trajectory in block.trajectories:
+            found = read(staging, block, trajectory)
+            low, high = parts(block)[0].action_low_A, parts(block)[0].action_high_A
+            assert (found["action"] >= low).all()
+            assert (found["action"] <= high).all()
+            free = found["noise"] == 0
+            assert free.sum() >= STEPS * 0.1 - 1
+            np.testing.assert_array_equal(
+                found["action"][free], found["demonstrator_action"][free]
+            )
+            # What is left after taking the demonstrator's share away is noise of the box.
+            noise = found["noise"][:, None]
+            rest = found["action"] - (1 - noise) * found["demonstrator_action"]
+            assert (rest >= noise * low - 1e-6).all()
+            assert (rest <= noise * high + 1e-6).all()
+
+
+def test_an_episode_that_ends_with_the_trajectory_is_complete(tmp_path):
+    """No empty episode follows when the last step ends one."""
+    full = naive(make_block([0]), 0)
+    steps = int(full["episode_start"][3])
+    block = make_block([0], rows=17, steps=steps, schedule=Schedule(p=1000.0, f=0.0))
+    with staged(tmp_path) as staging:
+        collect_block(block, *parts(block), staging.directory)
+        assert_equal(read(staging, block, 0), naive(block, 0))
+        found = read(staging, block, 0)
+        assert found["episode_length"].sum() == steps
+        assert (found["episode_length"] > 0).all()
+
+
+def test_noise_is_keyed_by_shard_not_by_history(tmp_path):
+    """Another seed changes everything, the same seed nothing."""
+    block = make_block([0], rows=40)
+    actions = []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        each = dataclasses.replace(block, seed=seed)
+        with staged(tmp_path, name) as staging:
+            collect_block(each, *parts(each), staging.directory)
+            actions.append(read(staging, each, 0)["action"])
+    np.testing.assert_array_equal(actions[0], actions[1])
+    assert (actions[0] != actions[2]).any(axis=1)[: STEPS // 2].all()
+
+
+def test_not_a_number_is_an_error_that_says_where(tmp_path):
+    from vintix_toy import ToyEnv
+
+    class Broken(ToyEnv):
+        def step(self, action):
+            observation, reward, *rest = super().step(action)
+            return observation, np.nan if self.steps == 3 else reward, *rest
+
+    block = make_block([0])
+    with (
+        staged(tmp_path) as staging,
+        pytest.raises(VintixError, match="reward is not finite") as found,
+    ):
+        collect_block(block, *parts(block, LoopBatch([Broken()])), staging.directory)
+    assert "step 2" in found.value.where
+
+
+def test_a_box_without_bounds_is_refused(tmp_path):
+    block = make_block([0])
+    environment, policy = parts(block)
+    environment.action_high_A = np.array([1.0, np.inf], np.float32)
+    with staged(tmp_path) as staging, pytest.raises(ConfigError, match="bounded"):
+        collect_block(block, environment, policy, staging.directory)
+
+
+def test_wrong_dims_are_refused(tmp_path):
+    block = make_block([0, 1])
+    environment, policy = parts(make_block([0]))
+    with staged(tmp_path) as staging, pytest.raises(ConfigError, match="does not fit"):
+        collect_block(block, environment, policy, staging.directory)
+
+
+def test_nothing_to_do(tmp_path):
+    block = make_block([0])
+    position = Position(block.shards, (block.shards,), ())
+    with staged(tmp_path) as staging:
+        collect_block(block, *parts(block), staging.directory, position=position)
+        assert staging.units() == []
+
+
+def test_shards_are_bounded_in_bytes():
+    """64 MiB over the block whatever the width, and no padding for round lengths."""
+    narrow, wide = make_block().task, None
+    wide = dataclasses.replace(narrow, observation_dim=428, action_dim=52)
+    assert shard_rows(narrow, 100_000, 1, 65_536) == 50_000
+    assert shard_rows(narrow, 2_000, 1, 65_536) == 2_000
+    assert shard_rows(narrow, 100_000, 1, 4_000) == 4_000
+    for size in (1, 15):
+        rows = shard_rows(wide, 1_000_000, size, 65_536)
+        assert rows * size * (4 * (428 + 104 + 2) + 2) <= 64 << 20
+        assert rows * size * (4 * (428 + 104 + 2) + 2) > 60 << 20

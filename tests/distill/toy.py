@@ -1,0 +1,81 @@
+"""Makes workspaces with the toy domain of `vintix_toy.py`."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipelines.artifacts.arrays import write_array
+from pipelines.artifacts.workspace import Workspace
+
+CARD = {
+    "random": {"mean": -30.0, "std": 5.0, "episodes": 20, "length": 20.0},
+    "expert": {"mean": -5.0, "std": 1.0, "episodes": 20, "length": 23.0},
+}
+
+
+@contextmanager
+def toy_installed(directory: Path):
+    """Install the plugin in a directory that this process and its workers import from."""
+    from pipelines.domains import registry
+
+    shutil.copy(Path(__file__).with_name("vintix_toy.py"), directory)
+    info = directory / "vintix_toy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vintix-toy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[vintix.domains]\ntoy = vintix_toy:Toy\ntoy-blocks = vintix_toy:ToyBlocks\n"
+    )
+    sys.path.insert(0, str(directory))
+    importlib.invalidate_caches()
+    registry._discover.cache_clear()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(directory))
+        sys.modules.pop("vintix_toy", None)
+        importlib.invalidate_caches()
+        registry._discover.cache_clear()
+
+
+def make_demonstrators(
+    workspace: Workspace,
+    tasks=("toy-a", "toy-b", "toy-c"),
+    name="toys",
+    options=None,
+    fingerprints=None,
+):
+    """Publish a demonstrators artifact of the toy tasks."""
+    from pipelines.domains.registry import domain_of, fingerprint, full_catalogue, resolve_options
+    from pipelines.policies.storage import policy_attributes, save_policy
+
+    found = {}
+    with workspace.stage(
+        "demonstrators", name, config={"tasks": list(tasks), "options": options}
+    ) as staging:
+        for task in tasks:
+            spec = full_catalogue().get(task)
+            domain = domain_of(spec)
+            resolved = resolve_options(domain, options or {})
+            policy = domain.demonstrator(spec)
+            found[task] = fingerprint(spec, resolved)
+            with staging.unit(task) as unit:
+                unit.group(
+                    task,
+                    {
+                        "task": spec.as_json(),
+                        "policy": policy_attributes(policy),
+                        "source": {"kind": "builtin"},
+                        "options": resolved,
+                        "card": CARD,
+                    },
+                )
+                save_policy(unit.group(f"{task}/policy", {}), policy)
+                evaluation = unit.group(f"{task}/evaluation", {})
+                import numpy as np
+
+                write_array(evaluation, "expert_return", np.zeros(20))
+        return staging.publish(summary={}, fingerprints=fingerprints or found)

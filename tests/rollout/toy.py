@@ -1,0 +1,216 @@
+"""A domain of tiny tasks that remembers what it was asked to do, and a tiny checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.artifacts.workspace import Workspace
+from pipelines.domains import registry
+from pipelines.domains.base import BatchEnvironment, Domain, OptionSpec, StepBatch
+from pipelines.model.config import GroupDims
+from pipelines.model.normalization import TaskStatistics
+from pipelines.model.presets import preset
+from pipelines.model.saved import SavedTask, save_model
+from pipelines.model.vintix import Vintix
+from pipelines.rollout.streams import StreamTask
+from pipelines.tasks.registry import catalogue
+from pipelines.tasks.spec import ScoreReference, TaskSpec
+
+PAPER = {"paper": ScoreReference(random=-2.0, expert=6.0)}
+
+EVEN = TaskSpec(
+    name="toy-even", domain="toy", group="toy", observation_dim=3, action_dim=2, horizon=5,
+    reward_scale=0.5, scores=PAPER,
+)
+UNEVEN = replace(EVEN, name="toy-uneven", horizon=9, reward_scale=0.1)
+WIDE = TaskSpec(
+    name="toy-wide", domain="toy", group="toy-wide", observation_dim=4, action_dim=1, horizon=4
+)
+UNSEEN = replace(EVEN, name="toy-unseen", split="validation")
+FOREIGN = replace(WIDE, name="toy-foreign", group="toy-foreign")
+TASKS = (EVEN, UNEVEN, WIDE, UNSEEN, FOREIGN)
+
+
+@dataclass
+class Seen:
+    """What one copy was given and what it gave back."""
+
+    resets: list[int] = field(default_factory=list)
+    observations: list[np.ndarray] = field(default_factory=list)
+    actions: list[np.ndarray] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    episode_steps: list[int] = field(default_factory=list)
+
+
+class ToyBatch(BatchEnvironment):
+    """Copies with a state that drifts with the action; `toy-uneven` ends episodes early."""
+
+    def __init__(self, task: TaskSpec, size: int, stream_seeds: Sequence[int]) -> None:
+        self.task, self.size = task, size
+        self.stream_seeds = list(stream_seeds)
+        self.observation_dim = task.observation_dim
+        self.action_low_A = np.full(task.action_dim, -0.25, np.float32)
+        self.action_high_A = np.full(task.action_dim, 0.2, np.float32)
+        self.state_SO = np.zeros((size, task.observation_dim), np.float32)
+        self.step_S = np.zeros(size, np.int64)
+        self.length_S = np.full(size, task.horizon)
+        self.alive_S = np.zeros(size, np.bool_)
+        self.seen = [Seen() for _ in range(size)]
+        self.closed = False
+
+    def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
+        for index, seed in zip(indices, seeds, strict=True):
+            generator = np.random.default_rng(seed)
+            self.state_SO[index] = generator.normal(size=self.observation_dim)
+            if self.task.name == "toy-uneven":
+                self.length_S[index] = generator.integers(2, self.task.horizon + 1)
+            self.step_S[index] = 0
+            self.alive_S[index] = True
+            self.seen[index].resets.append(seed)
+        return self.state_SO[list(indices)].copy()
+
+    def step(self, action_BA: np.ndarray) -> StepBatch:
+        if not self.alive_S.all():
+            raise AssertionError("a copy was stepped after its episode had ended")
+        if (action_BA < self.action_low_A).any() or (action_BA > self.action_high_A).any():
+            raise AssertionError("an action was out of bounds")
+        reward_B = np.zeros(self.size)
+        for index, action_A in enumerate(action_BA):
+            seen = self.seen[index]
+            seen.observations.append(self.state_SO[index].copy())
+            seen.actions.append(action_A.copy())
+            seen.episode_steps.append(int(self.step_S[index]))
+            self.state_SO[index] = 0.5 * self.state_SO[index] + action_A.sum()
+            reward_B[index] = 1.0 + action_A.sum() + 0.1 * self.state_SO[index, 0]
+            seen.rewards.append(reward_B[index])
+            self.step_S[index] += 1
+        over_S = self.step_S >= self.length_S
+        self.alive_S &= ~over_S
+        early_S = self.length_S < self.task.horizon
+        return StepBatch(
+            self.state_SO.copy(),
+            reward_B,
+            over_S & early_S,
+            over_S & ~early_S,
+            over_S & (reward_B > 0.9) if self.task.name == "toy-even" else None,
+        )
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Toy(Domain):
+    name = "toy"
+
+    def __init__(self) -> None:
+        self.batches: list[ToyBatch] = []
+        self.fail_at: str | None = None
+
+    def tasks(self) -> Sequence[TaskSpec]:
+        return TASKS
+
+    def options(self) -> Sequence[OptionSpec]:
+        return (OptionSpec("goal", "hidden", "where the goal is", choices=("hidden", "visible")),)
+
+    def make_env(self, task: TaskSpec, options: Mapping[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def make_batch(
+        self, task: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
+    ) -> ToyBatch:
+        if task.name == self.fail_at:
+            raise RuntimeError("pulled the plug")
+        batch = ToyBatch(task, size, stream_seeds)
+        self.batches.append(batch)
+        return batch
+
+    def played(self, task: str) -> list[ToyBatch]:
+        """Return the batches of a task that were rolled out, not those of its fingerprint."""
+        return [batch for batch in self.batches if batch.task.name == task and batch.size > 1]
+
+
+def install(monkeypatch: Any, *specs: TaskSpec) -> Toy:
+    """Make the toy domain one of the installed ones, next to the real domains."""
+    toy = Toy()
+    found = registry._discover()
+    monkeypatch.setattr(
+        registry,
+        "_discover",
+        lambda: found._replace(
+            domains={**found.domains, "toy": toy},
+            catalogue=catalogue().extended((*TASKS, *specs)),
+        ),
+    )
+    return toy
+
+
+def tiny_model(context: int = 64, **overrides: Any) -> Vintix:
+    """Return a small model of the toy groups whose actions differ from step to step."""
+    groups = {
+        "toy": GroupDims(observation_dim=3, action_dim=2),
+        "toy-wide": GroupDims(observation_dim=4, action_dim=1),
+        "mujoco-reacher": GroupDims(observation_dim=10, action_dim=2),
+    }
+    config = preset(
+        "tiny", groups, layers=2, heads=2, width=16, feed_forward=32, action_embedding=7,
+        observation_embedding=7, context=context, **overrides,
+    )
+    model = Vintix(config, seed=3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # Fresh weights give nearly constant actions, which would hide mistakes.
+            if name.startswith("transformer") and parameter.ndim == 2:
+                parameter.mul_(2.0)
+            if name.startswith("head"):
+                parameter.mul_(2.0 if parameter.ndim == 2 else 0.0)
+    return model.eval()
+
+
+def statistics(spec: TaskSpec) -> TaskStatistics:
+    generator = np.random.default_rng(len(spec.name))
+    return TaskStatistics(
+        observation_mean=generator.normal(size=spec.observation_dim),
+        observation_std=generator.uniform(0.5, 2, size=spec.observation_dim),
+        action_mean=generator.normal(0, 0.1, size=spec.action_dim),
+        action_std=generator.uniform(0.1, 0.5, size=spec.action_dim),
+        reward_scale=spec.reward_scale,
+    )
+
+
+def stream_task(spec: TaskSpec, shots: int, streams: Sequence[int]) -> StreamTask:
+    return StreamTask(spec, statistics(spec), {"goal": "hidden"}, shots, tuple(streams))
+
+
+def saved_task(spec: TaskSpec, *, measured: bool = True, trained: bool = True) -> SavedTask:
+    scores = {name: score.as_json() for name, score in spec.scores.items()}
+    if measured:
+        scores["measured"] = {"random": 1.0, "expert": 5.0}
+    return SavedTask(
+        name=spec.name,
+        group=spec.group,
+        statistics=statistics(spec),
+        trained=trained,
+        task=spec.as_json(),
+        options={"goal": "hidden"} if spec.domain == "toy" else {},
+        scores=scores,
+    )
+
+
+def write_checkpoint(
+    root: Any, tasks: Sequence[SavedTask], *, name: str = "model", method: str = "ad",
+    fingerprints: Mapping[str, Any] | None = None,
+) -> Workspace:
+    """Publish a checkpoint of `tiny_model` in a new workspace."""
+    workspace = Workspace(root)
+    with workspace.stage("checkpoints", name, config={"method": method}) as staging:
+        with staging.unit("model") as unit:
+            save_model(
+                unit, tiny_model(), step=7, method=method, tasks={one.name: one for one in tasks}
+            )
+        staging.publish(summary={}, fingerprints=fingerprints)
+    return workspace

@@ -1,0 +1,170 @@
+"""Batches hold the right rows in the right places, in the same order at any speed."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+
+from pipelines.model.batch import TaskSequence, group_sequences
+from pipelines.train.data import group_dims, select_tasks
+from pipelines.train.lanes import build_lanes
+from pipelines.train.loader import BatchLoader, Prefetcher, task_statistics
+from pipelines.train.sampler import Window, WindowSampler
+from pipelines.train.stage import model_config
+
+from .support import TASKS, MemoryData, ToyTask, small_config
+
+
+def make_loader(tasks=TASKS, *, accumulation=1, mask_rewards=False, rank=0, world=1, **changes):
+    data = MemoryData(tasks)
+    config = small_config(**changes)
+    chosen = select_tasks(data)
+    lanes = build_lanes(data, chosen, context=config.context)
+    sampler = WindowSampler(
+        lanes, context=config.context, batch_size=8, seed=config.seed, sampling="task"
+    )
+    loader = BatchLoader(
+        data,
+        chosen,
+        lanes,
+        sampler,
+        model_config(config, chosen),
+        accumulation=accumulation,
+        mask_rewards=mask_rewards,
+        rank=rank,
+        world=world,
+    )
+    return data, loader, sampler
+
+
+def test_tokens_carry_the_row_before_them():
+    """Token t: observation and target of row start + 1 + t, action and reward of the row before."""
+    data, loader, _ = make_loader()
+    start = 37  # not an episode's first step
+    batch = loader.assemble([Window("toy-b", 1, start, 1)]).batches[0]
+    rows = data.window("toy-b", 1, start, 33)
+    statistics = task_statistics(data.tasks["toy-b"])
+    expected = statistics.normalize_observation(rows["observation"][1:])
+    assert torch.equal(batch.observation_BLO[0], torch.from_numpy(expected))
+    assert torch.equal(batch.previous_action_BLA[0], torch.from_numpy(rows["action"][:-1]))
+    assert torch.equal(batch.action_BLA[0], torch.from_numpy(rows["action"][1:]))
+    assert torch.equal(batch.previous_reward_BL[0], 2.0 * torch.from_numpy(rows["reward"][:-1]))
+    assert batch.episode_step_BL[0].tolist() == rows["episode_step"][1:].tolist()
+    assert batch.episode_step_BL[0, 0] == (start + 1) % 20
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_batches_equal_those_of_group_sequences(normalize):
+    """The fast assembly and the model's own, sequence by sequence, give the same bits."""
+    model = {
+        **small_config().model,
+        "normalize_actions": normalize,
+        "normalize_observations": normalize,
+    }
+    data, loader, sampler = make_loader(model=model)
+    windows = sampler.batch(3)
+    sequences = []
+    for window in windows:
+        rows = data.window(window.task, window.trajectory, window.start, 33)
+        tensor = {name: torch.from_numpy(values.copy()) for name, values in rows.items()}
+        task = data.tasks[window.task]
+        sequences.append(
+            TaskSequence(
+                group=task.group,
+                statistics=task_statistics(task),
+                observation_LO=tensor["observation"][1:],
+                previous_action_LA=tensor["action"][:-1],
+                previous_reward_L=tensor["reward"][:-1],
+                episode_step_L=tensor["episode_step"][1:].long(),
+                action_LA=tensor["action"][1:],
+            )
+        )
+    chosen = select_tasks(data)
+    config = model_config(small_config(model=model), chosen)
+    expected, places = group_sequences(config, sequences)
+    by_group = {batch.group: batch for batch in expected}
+    micro = loader.assemble(windows)
+    for batch in micro.batches:
+        for name, value in vars(batch).items():
+            other = getattr(by_group[batch.group], name)
+            assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
+    domain_of_group = {"alpha": "toys", "beta": "gyms"}
+    assert micro.domains == [
+        domain_of_group[batch.group] for batch in micro.batches for _ in range(batch.batch_size)
+    ]
+    assert sum(len(each) for each in places) == len(micro.domains)
+
+
+def test_masked_rewards_are_zero_and_nothing_else_changes():
+    _, plain, _ = make_loader()
+    _, masked, _ = make_loader(mask_rewards=True)
+    for one, other in zip(plain.step(0)[0].batches, masked.step(0)[0].batches, strict=True):
+        assert one.previous_reward_BL.any() and not other.previous_reward_BL.any()
+        assert torch.equal(one.observation_BLO, other.observation_BLO)
+        assert torch.equal(one.action_BLA, other.action_BLA)
+
+
+def test_accumulation_and_ranks_split_the_same_sequences():
+    """Two micro-batches, or two ranks, hold what one batch holds."""
+
+    def actions(loaders):
+        return sorted(
+            float(row.sum())
+            for loader in loaders
+            for micro in loader.step(5)
+            for batch in micro.batches
+            for row in batch.action_BLA
+        )
+
+    whole = actions([make_loader()[1]])
+    assert len(whole) == 8
+    assert actions([make_loader(accumulation=2)[1]]) == whole
+    assert actions([make_loader(rank=rank, world=2)[1] for rank in range(2)]) == whole
+
+
+def test_groups_come_in_the_models_order_and_absent_ones_are_left_out():
+    _, loader, _ = make_loader()
+    windows = [Window("gym-c", 0, 3, 0), Window("toy-a", 0, 5, 0), Window("toy-b", 0, 5, 0)]
+    assert [batch.group for batch in loader.assemble(windows).batches] == ["alpha", "beta"]
+    assert [batch.group for batch in loader.assemble(windows[:1]).batches] == ["beta"]
+
+
+def test_tasks_of_one_group_share_its_dimensions():
+    data = MemoryData([ToyTask(), ToyTask(name="odd", observation_dim=4)])
+    with pytest.raises(Exception, match="different dimensions"):
+        group_dims(list(data.tasks.values()))
+
+
+def test_prefetching_keeps_the_order_whatever_the_speed():
+    def slow(number):
+        time.sleep(0.002 * (number % 3))
+        return number
+
+    with Prefetcher(slow, 5, 25, depth=2) as ahead:
+        assert [ahead.get() for _ in range(20)] == list(range(5, 25))
+
+
+def test_prefetching_runs_ahead_but_not_far():
+    made = []
+    with Prefetcher(lambda number: made.append(number) or number, 0, 100, depth=2) as ahead:
+        ahead.get()
+        time.sleep(0.1)
+        assert 2 <= len(made) <= 4
+
+
+def test_an_error_of_the_reader_reaches_the_step():
+    def broken(number):
+        raise OSError("unreadable")
+
+    with Prefetcher(broken, 0, 3) as ahead, pytest.raises(OSError, match="unreadable"):
+        ahead.get()
+
+
+def test_leaving_early_ends_the_thread():
+    before = threading.active_count()
+    with Prefetcher(lambda number: number, 0, 10**9, depth=2) as ahead:
+        ahead.get()
+    assert threading.active_count() == before

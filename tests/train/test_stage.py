@@ -1,0 +1,382 @@
+"""The stage end to end on a small artifact: it learns, resumes exactly, and publishes what it says.
+
+Losses are compared bit for bit: they come from the log, whose numbers round-trip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.artifacts.workspace import Workspace
+from pipelines.errors import (
+    ArtifactMissingError,
+    ConfigError,
+    InterruptedRunError,
+    UsageError,
+    VintixError,
+)
+from pipelines.model.normalization import TaskStatistics
+from pipelines.model.saved import load_model
+from pipelines.reporter import NullReporter
+from pipelines.signals import StopSignal
+from pipelines.train.config import TrainConfig
+from pipelines.train.metrics import read_metrics
+from pipelines.train.optimizer import learning_rate
+from pipelines.train.stage import plan, run
+
+from .support import TASKS, MemoryData, ToyTask, small_config, statistics_of, write_dataset
+
+FLAT = ("loss", "domains", "learning_rate", "gradient_norm", "tokens", "step")
+
+
+class StopAfter(StopSignal):
+    """Behaves as if SIGTERM came during the n-th step."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self._left = steps
+
+    @property
+    def requested(self):
+        self._left -= 1
+        if self._left <= 0:
+            self.number = int(signal.SIGTERM)
+        return self.number is not None
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    workspace = Workspace(tmp_path / "artifacts")
+    write_dataset(workspace)
+    return workspace
+
+
+def train(workspace, config, stop=None):
+    return run(config, workspace, NullReporter(), stop=stop)
+
+
+def metrics(artifact):
+    return read_metrics(artifact.file("log/metrics.jsonl"))
+
+
+def content(rows):
+    return [{name: row[name] for name in FLAT} for row in rows]
+
+
+def test_a_tiny_dataset_is_overfitted(workspace):
+    """The next action is a function of the observation, so the loss can go to (almost) nothing."""
+    config = small_config(steps=300, batch_size=8, learning_rate=3e-3, checkpoint_every=1000)
+    result = train(workspace, config)
+    rows = metrics(result.artifact)
+    variance = np.mean([float((statistics_of(t)["action_std"] ** 2).mean()) for t in TASKS])
+    assert rows[0]["loss"] > 0.3 * variance
+    assert result.report["loss"] < 0.02 * variance
+    assert set(result.report["domains"]) == {"toys", "gyms"}
+
+
+def test_interrupted_twice_equals_uninterrupted(workspace, tmp_path):
+    """Stop after 5 steps, resume to 9, stop, resume: same losses, same digest, bit for bit."""
+    config = small_config(steps=14, checkpoint_every=4, clip_norm=0.5, gradient_accumulation=2)
+    for steps in (5, 4):
+        with pytest.raises(InterruptedRunError) as caught:
+            train(workspace, config, StopAfter(steps))
+        assert caught.value.exit_code == 143
+    resumed = train(workspace, config)
+    other = Workspace(tmp_path / "other")
+    write_dataset(other)
+    whole = train(other, config)
+    assert content(metrics(resumed.artifact)) == content(metrics(whole.artifact))
+    assert resumed.artifact.digest == whole.artifact.digest
+    assert [row["step"] for row in metrics(resumed.artifact)] == list(range(1, 15))
+
+
+def test_resume_with_another_checkpoint_interval_is_the_same_run(workspace, tmp_path):
+    """What does not change the result may change between two runs of one artifact."""
+    with pytest.raises(InterruptedRunError):
+        train(workspace, small_config(checkpoint_every=3), StopAfter(5))
+    resumed = train(workspace, small_config(checkpoint_every=100))
+    other = Workspace(tmp_path / "other")
+    write_dataset(other)
+    assert resumed.artifact.digest == train(other, small_config()).artifact.digest
+
+
+def test_dropout_resumes_exactly(workspace, tmp_path):
+    """Random numbers inside the model are keyed by the step, and leave the caller's alone."""
+    config = small_config(model={**small_config().model, "residual_dropout": 0.2})
+    torch.manual_seed(5)
+    with pytest.raises(InterruptedRunError):
+        train(workspace, config, StopAfter(6))
+    assert torch.initial_seed() == 5
+    resumed = train(workspace, config)
+    other = Workspace(tmp_path / "other")
+    write_dataset(other)
+    assert resumed.artifact.digest == train(other, config).artifact.digest
+
+
+_PROGRAM = """
+import sys
+from pathlib import Path
+from pipelines.artifacts.workspace import Workspace
+from pipelines.reporter import NullReporter
+from pipelines.train.config import TrainConfig
+from pipelines.train.stage import run
+run(TrainConfig.model_validate_json(sys.argv[2]), Workspace(Path(sys.argv[1])), NullReporter())
+"""
+
+
+def start(workspace, config):
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, str(workspace.root), config.model_dump_json()],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_steps(workspace, process, steps):
+    """Wait until the run that goes on has logged so many steps."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        logs = list(workspace.root.glob("checkpoints/*/.staging-*/log/metrics.jsonl"))
+        if logs and len(read_metrics(logs[0])) >= steps:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {steps} steps: {process.poll()}")
+
+
+def test_killed_twice_equals_uninterrupted(workspace, tmp_path):
+    """kill -9 in the middle, twice; the third run ends with the uninterrupted run's digest."""
+    config = small_config(steps=400, checkpoint_every=7)
+    for steps in (20, 120):
+        process = start(workspace, config)
+        wait_for_steps(workspace, process, steps)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    resumed = train(workspace, config)
+    other = Workspace(tmp_path / "other")
+    write_dataset(other)
+    whole = train(other, config)
+    assert content(metrics(resumed.artifact)) == content(metrics(whole.artifact))
+    assert resumed.artifact.digest == whole.artifact.digest
+
+
+def test_sigterm_checkpoints_and_says_where(workspace):
+    """A real signal: the run ends by itself and the next one goes on from the very step."""
+    config = small_config(steps=3000, checkpoint_every=100_000)
+    process = start(workspace, config)
+    wait_for_steps(workspace, process, 10)
+    process.send_signal(signal.SIGTERM)
+    _, trace = process.communicate(timeout=60)
+    assert "InterruptedRunError" in trace and "run the same command again" in trace
+    staged = next(workspace.root.glob("checkpoints/toys-tiny/.staging-*"))
+    steps = len(read_metrics(staged / "log/metrics.jsonl"))
+    assert (staged / f"progress/checkpoint--{steps:08d}.json").is_file()
+
+
+def test_only_the_last_two_checkpoints_are_kept_and_none_is_published(workspace):
+    with pytest.raises(InterruptedRunError):
+        train(workspace, small_config(steps=40, checkpoint_every=3), StopAfter(14))
+    staged = next(workspace.root.glob("checkpoints/*/.staging-*"))
+    kept = sorted(path.name for path in (staged / "progress").glob("checkpoint--*"))
+    assert kept == ["checkpoint--00000012.json", "checkpoint--00000014.json"]
+    weights = [path for path in (staged / "scratch").rglob("c/*") if path.is_file()]
+    assert {path.relative_to(staged / "scratch/checkpoint").parts[0] for path in weights} == {
+        "00000012",
+        "00000014",
+    }
+    artifact = train(workspace, small_config(steps=40, checkpoint_every=3)).artifact
+    assert not [path for path in artifact.manifest.files if "scratch" in path]
+    assert sorted({path.split("/")[1] for path in artifact.manifest.files}) == [
+        "metrics.jsonl",
+        "model",
+        "optimizer",
+        "zarr.json",
+    ]
+
+
+def test_the_same_command_again_is_up_to_date(workspace):
+    first, second = (train(workspace, small_config()) for _ in range(2))
+    assert not first.up_to_date and second.up_to_date
+    assert second.report == first.report
+    assert train(workspace, small_config(seed=1)).artifact.manifest.version == 2
+
+
+def test_what_is_saved_is_what_was_trained(workspace):
+    """Weights, statistics and metadata come back; the model is ready to predict."""
+    tasks = (*TASKS, ToyTask(name="unseen", split="validation"))
+    write_dataset(workspace, "mixed", tasks)
+    result = train(workspace, small_config(dataset="mixed"))
+    saved = load_model(result.artifact)
+    assert (saved.step, saved.method, saved.masks_rewards) == (12, "ad", False)
+    assert not saved.model.training
+    assert {name: task.trained for name, task in saved.tasks.items()} == {
+        "toy-a": True,
+        "toy-b": True,
+        "gym-c": True,
+        "unseen": False,
+    }
+    for task in tasks:
+        given = {name: one.astype(np.float32) for name, one in statistics_of(task).items()}
+        expected = TaskStatistics(**given, reward_scale=task.reward_scale)
+        kept = saved.task(task.name).statistics
+        for name, values in vars(expected).items():
+            np.testing.assert_array_equal(getattr(kept, name), values)
+    assert saved.task("gym-c").options == {"backend": "toy"}
+    assert saved.task("gym-c").task["horizon"] == 20
+    with pytest.raises(UsageError, match="does not know"):
+        saved.task("nobody")
+    manifest = result.artifact.manifest
+    assert set(manifest.fingerprints) == {"toy-a", "toy-b", "gym-c"}
+    assert "torch" in manifest.packages
+    assert manifest.config["threads"] == 1 and manifest.config["device"] == "cpu"
+    assert result.report["parameters"] == sum(one.numel() for one in saved.model.parameters())
+    moments = result.artifact.read("optimizer/exp_avg")
+    assert moments.shape == (result.report["parameters"],) and moments.any()
+
+
+def test_predictions_of_a_reward_masked_model_do_not_depend_on_rewards(workspace, tmp_path):
+    """Trained on data that differs in nothing but its rewards, it is the same model."""
+    other = Workspace(tmp_path / "other")
+    scaled = tuple(
+        ToyTask(**{**vars(task), "reward_scale": 10.0 * task.reward_scale}) for task in TASKS
+    )
+    write_dataset(other, tasks=scaled)
+
+    def weights(where, method):
+        result = train(where, small_config(method=method))
+        saved = load_model(result.artifact)
+        assert saved.masks_rewards == (method == "ad-no-reward")
+        return torch.cat([one.detach().reshape(-1) for one in saved.model.parameters()])
+
+    assert torch.equal(weights(workspace, "ad-no-reward"), weights(other, "ad-no-reward"))
+    assert not torch.equal(weights(workspace, "ad"), weights(other, "ad"))
+
+
+def test_expert_distillation_trains_on_the_noise_free_end(workspace, monkeypatch):
+    """Every row that is read for a batch has noise 0."""
+    from pipelines.train.lanes import Lane
+
+    seen = []
+    read = Lane.read
+
+    def watch(self, data, start, length):
+        rows = read(self, data, start, length)
+        seen.append(float(np.abs(rows["noise"]).max()))
+        return rows
+
+    monkeypatch.setattr(Lane, "read", watch)
+    train(workspace, small_config(method="ed"))
+    assert len(seen) == 12 * 4 and not any(seen)
+    seen.clear()
+    train(workspace, small_config(method="ad"))
+    assert any(seen)
+
+
+def test_the_log_tells_the_schedule_and_the_rate(workspace):
+    config = small_config(steps=12, warmup_fraction=0.25)
+    rows = metrics(train(workspace, config).artifact)
+    assert [row["learning_rate"] for row in rows] == [
+        learning_rate(step, config) for step in range(12)
+    ]
+    assert [row["tokens"] for row in rows] == [128 * step for step in range(1, 13)]
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds) and all(row["tokens_per_second"] > 0 for row in rows)
+
+
+def test_timings_do_not_touch_the_digest(workspace, tmp_path):
+    other = Workspace(tmp_path / "other")
+    write_dataset(other)
+    one, two = (train(where, small_config()).artifact for where in (workspace, other))
+    assert one.digest == two.digest
+    assert "seconds" not in json.dumps(one.manifest.summary)
+
+
+def test_a_selection_of_tasks_by_alias_or_domain(workspace):
+    result = train(workspace, small_config(tasks=["toy-b-alias"], name="one"))
+    assert result.artifact.config["tasks"] == ["toy-b"]
+    result = train(workspace, small_config(domains=["gyms"], name="one"))
+    assert result.artifact.config["tasks"] == ["gym-c"]
+    with pytest.raises(UsageError, match="does not hold this task"):
+        train(workspace, small_config(tasks=["hopper"]))
+    with pytest.raises(UsageError, match="does not hold this domain"):
+        train(workspace, small_config(domains=["mujoco"]))
+
+
+def test_errors_name_the_task_and_the_fix(workspace):
+    with pytest.raises(ConfigError) as caught:
+        train(workspace, small_config(context=600))
+    assert "task gym-c, trajectory 0" in str(caught.value)
+    assert "--context 599" in str(caught.value)
+    write_dataset(workspace, "held-out", [ToyTask(split="validation")])
+    with pytest.raises(ConfigError, match="no training task"):
+        train(workspace, small_config(dataset="held-out"))
+    with pytest.raises(ConfigError, match="embeddings"):
+        train(workspace, small_config(model={"width": 48}))
+    with pytest.raises(ArtifactMissingError):
+        train(workspace, small_config(dataset="nowhere"))
+
+
+def test_a_diverging_run_says_so_and_publishes_nothing(workspace):
+    config = small_config(learning_rate=1e30, clip_norm=0.0, warmup_fraction=0.0, steps=30)
+    with pytest.raises(VintixError, match="diverged"):
+        train(workspace, config)
+    assert workspace.names("checkpoints") == []
+
+
+def test_threads_are_restored(workspace):
+    before = torch.get_num_threads()
+    train(workspace, small_config(threads=before + 1, steps=2))
+    assert torch.get_num_threads() == before
+
+
+def test_the_plan_counts_what_a_run_has(workspace):
+    """Parameters by part add up to the run's, and nothing is written."""
+    planned = plan(small_config(), workspace)
+    assert workspace.names("checkpoints") == []
+    assert [row["part"] for row in planned.rows] == ["encoders", "transformer", "heads"]
+    result = train(workspace, small_config())
+    assert planned.totals["parameters"] == result.report["parameters"]
+    assert sum(row["parameters"] for row in planned.rows) == result.report["parameters"]
+    assert planned.totals["tokens"] == result.report["tokens"] == 12 * 4 * 32
+    assert planned.totals["estimated_seconds"] > 0
+
+
+def test_the_plan_of_the_paper_needs_no_dataset(tmp_path):
+    """Table 2's parameters with v4's dims; the catalogue's own, v5's, beside them."""
+    pytest.importorskip("pipelines.domains.registry")
+    planned = plan(TrainConfig(preset="paper", device="cpu"), Workspace(tmp_path))
+    assert planned.totals["parameters"] == 332_110_477
+    assert any("332,100,768" in note for note in planned.notes)
+
+
+def test_a_dataset_in_memory_has_the_readers_interface(workspace):
+    """The loader's tests run on a stand-in: it gives the rows that the reader gives."""
+    from pipelines.datasets.reader import DatasetReader
+
+    reader, memory = DatasetReader(workspace.find("datasets")), MemoryData()
+    assert set(reader.tasks) == set(memory.tasks)
+    for name, task in memory.tasks.items():
+        real = reader.tasks[name]
+        for attribute in ("group", "observation_dim", "action_dim", "reward_scale", "rows"):
+            assert getattr(real, attribute) == getattr(task, attribute)
+        for statistic, values in task.statistics.items():
+            np.testing.assert_array_equal(real.statistics[statistic], values)
+        expected, found = (data.window(name, 1, 250, 40) for data in (memory, reader))
+        assert set(expected) == set(found)
+        for field, values in expected.items():
+            np.testing.assert_array_equal(found[field], values)
+        np.testing.assert_array_equal(
+            reader.episode_starts(name, 0), memory.episode_starts(name, 0)
+        )

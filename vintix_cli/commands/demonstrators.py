@@ -1,0 +1,87 @@
+"""``vintix demonstrators``: stage 1, an expert policy a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vintix_cli import options
+from vintix_cli.run import command
+from vintix_cli.stages import run_stage
+
+if TYPE_CHECKING:
+    from pipelines.stage import StageResult
+
+EPILOG = (
+    "Examples:  vintix demonstrators --domain metaworld  ·  "
+    "vintix demonstrators --source train --task swimmer --algorithm ars --total-steps 200000"
+)
+
+
+@command
+def demonstrators(
+    task: options.Tasks = None,
+    domain: options.Domains = None,
+    option: options.EnvironmentOptions = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="builtin (no training), train (Stable-Baselines3) or import."),
+    ] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Episodes to measure each return over.")
+    ] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="With --source train: ppo, sac, td3, tqc, trpo or ars.")
+    ] = None,
+    total_steps: Annotated[
+        int | None, typer.Option(min=1, help="With --source train: environment steps.")
+    ] = None,
+    path: Annotated[
+        Path | None,
+        typer.Option(help="With --source import: a Stable-Baselines3 zip; only weights are read."),
+    ] = None,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    workers: options.Workers = None,
+    workspace: options.Workspace = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Stage 1: get an expert policy a task and measure it against random actions.
+
+    Without a selection: every task that has an expert which needs no training.
+    """
+    run_stage(
+        "demonstrators",
+        {
+            "tasks": task,
+            "domains": domain,
+            "options": options.parse_pairs(option),
+            "source": source,
+            "episodes": episodes,
+            "algorithm": algorithm,
+            "total_steps": total_steps,
+            "path": path,
+            "name": name,
+            "seed": seed,
+            "workers": workers,
+        },
+        workspace=workspace,
+        config=config,
+        assignments=set_,
+        dry_run=dry_run,
+        json=json,
+        quiet=quiet,
+        show=_show,
+    )
+
+
+def _show(result: StageResult) -> None:
+    from vintix_cli.render import print_table
+
+    print_table(result.report["tasks"])

@@ -1,0 +1,89 @@
+"""``vintix distill``: stage 2, learning histories by noise distillation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vintix_cli import options
+from vintix_cli.run import command
+from vintix_cli.stages import run_stage
+
+if TYPE_CHECKING:
+    from pipelines.stage import StageResult
+
+EPILOG = (
+    "Examples:  vintix distill --domain metaworld --schedule p=0.7,f=0.1  ·  "
+    "vintix distill --task hopper --trajectories 2 --steps 20000 --dry-run"
+)
+
+
+@command
+def distill(
+    task: options.Tasks = None,
+    domain: options.Domains = None,
+    option: options.EnvironmentOptions = None,
+    demonstrators: Annotated[
+        str | None,
+        typer.Option(help="Demonstrators artifact; default the newest that has the tasks."),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="Decay of the noise, such as p=0.7,f=0.1; default each task's own."),
+    ] = None,
+    trajectories: Annotated[
+        int | None, typer.Option(min=1, help="Trajectories a task; default the paper's.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps a trajectory; default the paper's.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Multiply the paper's trajectory lengths by this.")
+    ] = None,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    workers: options.Workers = None,
+    workspace: options.Workspace = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    strict: options.Strict = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Stage 2: roll experts out with annealed noise and record the whole history.
+
+    Algorithm 1 and the decay of Appendix A.3 of the paper. Without a selection: every task of the
+    demonstrators artifact.
+    """
+    run_stage(
+        "distill",
+        {
+            "tasks": task,
+            "domains": domain,
+            "options": options.parse_pairs(option),
+            "demonstrators": demonstrators,
+            "schedule": schedule,
+            "trajectories": trajectories,
+            "steps": steps,
+            "scale": scale,
+            "name": name,
+            "seed": seed,
+            "workers": workers,
+            "strict": strict or None,
+        },
+        workspace=workspace,
+        config=config,
+        assignments=set_,
+        dry_run=dry_run,
+        json=json,
+        quiet=quiet,
+        show=_show,
+    )
+
+
+def _show(result: StageResult) -> None:
+    from vintix_cli.render import print_table
+
+    print_table(result.report["tasks"])

@@ -1,0 +1,96 @@
+"""``vintix doctor``: what this machine can run."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from vintix_cli import options
+from vintix_cli.render import print_json, print_table
+from vintix_cli.run import command
+
+EPILOG = "Examples:  vintix doctor  ·  vintix doctor --domain mujoco --json"
+
+
+@command
+def doctor(
+    domain: options.Domains = None,
+    workspace: options.Workspace = None,
+    json: options.Json = False,
+) -> None:
+    """Check the domains' simulators, the devices and the workspace.
+
+    Exit code 5 where a domain that was asked for by --domain cannot run.
+    """
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.errors import MissingDependencyError
+
+    checks = [*_domains(domain), *_devices(), _disk(Workspace.resolve(workspace))]
+    if json:
+        print_json({"checks": checks})
+    else:
+        print_table(checks)
+    failed = [check["what"] for check in checks if not check["ok"]]
+    if domain and failed:
+        raise MissingDependencyError("cannot run here", found=", ".join(failed))
+
+
+def _domains(selected: list[str] | None) -> list[dict[str, Any]]:
+    from pipelines.artifacts.provenance import package_versions
+    from pipelines.domains.registry import full_catalogue, load_domains, resolve_options
+    from pipelines.errors import VintixError
+
+    catalogue = full_catalogue()
+    wanted = {task.domain for task in catalogue.select(domains=selected or ())}
+    checks = []
+    for name, domain in load_domains().items():
+        if name not in wanted:
+            continue
+        versions = package_versions(domain.packages)
+        detail = ", ".join(
+            f"{each} {versions[each]}" for each in domain.packages if each in versions
+        )
+        try:
+            environment = domain.make_env(domain.tasks()[0], resolve_options(domain, {}))
+            environment.reset(seed=0)
+            environment.close()
+            checks.append({"what": name, "ok": True, "detail": detail})
+        except (VintixError, ImportError) as error:
+            detail = str(error).replace("\n  ", "; ")
+            checks.append({"what": name, "ok": False, "detail": detail})
+    return checks
+
+
+def _devices() -> list[dict[str, Any]]:
+    import importlib.util
+
+    import torch
+
+    gpus = torch.cuda.device_count()
+    names = ", ".join(torch.cuda.get_device_name(index) for index in range(gpus))
+    flash = importlib.util.find_spec("flash_attn") is not None
+    return [
+        {
+            "what": "torch",
+            "ok": True,
+            "detail": f"{torch.__version__}, {torch.get_num_threads()} threads",
+        },
+        {"what": "GPUs", "ok": True, "detail": names or "none: training and rollout use the CPU"},
+        {
+            "what": "flash-attn",
+            "ok": True,
+            "detail": "there" if flash else "not installed (extra: flash)",
+        },
+    ]
+
+
+def _disk(workspace: Any) -> dict[str, Any]:
+    directory = workspace.root
+    while not directory.exists():
+        directory = directory.parent
+    free = shutil.disk_usage(directory).free
+    return {
+        "what": "workspace",
+        "ok": True,
+        "detail": f"{workspace.root}, {free / 1e9:,.0f} GB free",
+    }

@@ -1,0 +1,107 @@
+"""``vintix rollout``: many-shot, cold-start, in-context evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vintix_cli import options
+from vintix_cli.run import command
+from vintix_cli.stages import run_stage
+
+if TYPE_CHECKING:
+    from pipelines.stage import StageResult
+
+EPILOG = (
+    "Examples:  vintix rollout --task reach --shots 20  ·  "
+    "vintix rollout --task hopper --gravity 1.1 --plot hopper.png"
+)
+
+
+@command
+def rollout(
+    task: options.Tasks = None,
+    domain: options.Domains = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Checkpoint artifact; default the newest.")
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option(min=1, help="Episodes from an empty context on.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Independent streams a task.")] = None,
+    gravity: Annotated[
+        str | None, typer.Option(help="MuJoCo: factor on gravity, such as 1.1.")
+    ] = None,
+    viscosity: Annotated[
+        str | None, typer.Option(help="MuJoCo: viscosity of the medium, such as 0.05.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Scores to normalise by: measured, paper or release.")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Steps kept in view; default the model's.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write the curves as PNG or SVG, by the file's suffix.")
+    ] = None,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    workspace: options.Workspace = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    strict: options.Strict = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Let a model act from an empty context, with no gradient step, and record every return.
+
+    Without a selection: every task that the checkpoint was trained on.
+    """
+    run_stage(
+        "rollout",
+        {
+            "tasks": task,
+            "domains": domain,
+            "checkpoint": checkpoint,
+            "shots": shots,
+            "seeds": seeds,
+            "gravity": gravity,
+            "viscosity": viscosity,
+            "reference": reference,
+            "context": context,
+            "name": name,
+            "seed": seed,
+            "strict": strict or None,
+        },
+        workspace=workspace,
+        config=config,
+        assignments=set_,
+        dry_run=dry_run,
+        json=json,
+        quiet=quiet,
+        show=show_rollout,
+    )
+    if plot is not None and not dry_run:
+        pass
+
+
+def show_rollout(result: StageResult) -> None:
+    """Print a table with a sparkline a task."""
+    from pipelines.rollout.sparkline import sparkline
+    from vintix_cli.render import print_table
+
+    print_table(
+        [
+            {
+                "task": task["name"],
+                "first_shot": task["normalized_by_shot"][0],
+                "last_three": sum(task["normalized_by_shot"][-3:])
+                / len(task["normalized_by_shot"][-3:]),
+                "return_by_shot": sparkline(task["returns_by_shot"]),
+            }
+            for task in result.report["tasks"]
+        ]
+    )

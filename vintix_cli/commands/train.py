@@ -1,0 +1,82 @@
+"""``vintix train``: stage 3, algorithm distillation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vintix_cli import options
+from vintix_cli.run import command
+from vintix_cli.stages import run_stage
+
+if TYPE_CHECKING:
+    from pipelines.stage import StageResult
+
+EPILOG = (
+    "Examples:  vintix train --preset tiny --steps 800  ·  "
+    "vintix train --preset paper --dry-run --set train.batch_size=64"
+)
+
+
+@command
+def train(
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset artifact; default the newest.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Size of the model: tiny, small, base or paper.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="ad (the paper), ed (expert distillation) or ad-no-reward."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
+    context: Annotated[
+        int | None, typer.Option(min=2, help="Length of a sequence; default the preset's.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate; default the preset's.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of this machine to use.")] = None,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    workspace: options.Workspace = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Stage 3: train a causal transformer to predict the next action of the histories."""
+    run_stage(
+        "train",
+        {
+            "dataset": dataset,
+            "preset": preset,
+            "method": method,
+            "steps": steps,
+            "batch_size": batch_size,
+            "context": context,
+            "learning_rate": learning_rate,
+            "device": device,
+            "gpus": gpus,
+            "name": name,
+            "seed": seed,
+        },
+        workspace=workspace,
+        config=config,
+        assignments=set_,
+        dry_run=dry_run,
+        json=json,
+        quiet=quiet,
+        show=_show,
+    )
+
+
+def _show(result: StageResult) -> None:
+    from vintix_cli.render import print_table
+
+    print_table([result.report["training"]])

@@ -1,0 +1,107 @@
+"""Options that several commands share, spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.errors import UsageError
+
+_RUN, _SELECT, _OUTPUT = "Run", "Selection", "Output"
+
+Workspace = Annotated[
+    Path | None,
+    typer.Option(
+        help="Directory of artifacts; default $VINTIX_WORKSPACE, else ./artifacts.",
+        rich_help_panel=_RUN,
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(help="Name of the artifact; default after the selection.", rich_help_panel=_RUN),
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Base seed of every random stream.", rich_help_panel=_RUN)
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Worker processes; 0 for one a core. Results do not depend on it.",
+        rich_help_panel=_RUN,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Run file (YAML) with a section a stage.", rich_help_panel=_RUN),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="STAGE.FIELD=VALUE",
+        help="Set any setting, such as train.lr=3e-4; may be repeated.",
+        rich_help_panel=_RUN,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel=_RUN)
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Fail where an environment is not the one that was recorded.",
+        rich_help_panel=_RUN,
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task", "-t", help="Task, by name or alias; may be repeated.", rich_help_panel=_SELECT
+    ),
+]
+Domains = Annotated[
+    list[str] | None,
+    typer.Option("--domain", "-d", help="Domain; may be repeated.", rich_help_panel=_SELECT),
+]
+EnvironmentOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        "-o",
+        metavar="NAME=VALUE",
+        help="Option of the environments, such as goal=visible; see vintix tasks NAME.",
+        rich_help_panel=_SELECT,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="One JSON document on stdout and nothing else there.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=_OUTPUT)
+]
+
+
+def parse_pairs(texts: list[str] | None, option: str = "--option") -> dict[str, str] | None:
+    """Read NAME=VALUE texts; None where none were given.
+
+    Raises:
+        UsageError: A text has no equals sign or no name.
+    """
+    if not texts:
+        return None
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"malformed {option}", expected="NAME=VALUE", found=text)
+        pairs[name.strip()] = value.strip()
+    return pairs

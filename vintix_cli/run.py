@@ -1,0 +1,95 @@
+"""Running a command: errors become messages and exit codes, signals become resumable ends."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from pipelines.errors import InterruptedRunError, VintixError
+from vintix_cli.render import print_error, print_json
+
+_UNEXPECTED = 1
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a command so that every way to end has its exit code and its message.
+
+    Expected errors print what is wrong and how to mend it; a traceback is shown only under
+    ``--debug``. Under ``--json`` the error is the one document on stdout.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        as_json = bool(kwargs.get("json"))
+        try:
+            with _signals():
+                function(*args, **kwargs)
+        except VintixError as error:
+            _end(error, error.as_dict(), error.exit_code, str(error), as_json)
+        except KeyboardInterrupt as error:
+            stopped = InterruptedRunError("interrupted; finished work is kept, run it again")
+            _end(error, stopped.as_dict(), stopped.exit_code, str(stopped), as_json)
+        except BrokenPipeError:
+            # The reader went away (| head); there is nobody left to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except (typer.Exit, typer.Abort, SystemExit):
+            raise
+        except Exception as error:
+            text = f"unexpected {type(error).__name__}: {error}"
+            document = {
+                "error": type(error).__name__,
+                "message": str(error),
+                "where": None,
+                "expected": None,
+                "found": None,
+                "fix": "run again with --debug and report what it prints",
+                "exit_code": _UNEXPECTED,
+            }
+            text += "\n  fix: run again with --debug and report what it prints"
+            _end(error, document, _UNEXPECTED, text, as_json)
+
+    return wrapped
+
+
+def debugging() -> bool:
+    """Tell whether ``--debug`` (or ``VINTIX_DEBUG``) asks for tracebacks."""
+    return os.environ.get("VINTIX_DEBUG", "") not in ("", "0")
+
+
+def _end(
+    error: BaseException, document: dict[str, Any], code: int, text: str, as_json: bool
+) -> None:
+    if debugging():
+        traceback.print_exception(error)
+    if as_json:
+        print_json(document)
+    print_error(f"error: {text}")
+    raise typer.Exit(code) from None
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1 unwind the stack, so that locks and workers are given back."""
+
+    def stop(number: int, frame: object) -> None:
+        raise InterruptedRunError(
+            f"stopped by {signal.Signals(number).name}; finished work is kept",
+            signal_number=number,
+            fix="run the same command again to continue",
+        )
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
