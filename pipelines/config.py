@@ -72,7 +72,8 @@ def resolve_config(
         stage: One of `STAGES`.
         model: Its configuration class.
         command_line: Options that were given; None values count as not given.
-        assignments: ``--set`` texts, ``train.lr=3e-4`` or ``lr=3e-4``; values are YAML.
+        assignments: ``--set`` texts such as ``train.lr=3e-4``, further dots reach into nested
+            settings; values are YAML. Those of other stages are left alone.
         file: ``--config``.
         environment: ``VINTIX_<STAGE>_<FIELD>`` variables are read from it; default os.environ.
 
@@ -91,7 +92,7 @@ def resolve_config(
         (_COMMAND_LINE, {key: value for key, value in command_line.items() if value is not None}),
     )
     for source, layer in layers:
-        values |= layer
+        _merge(values, layer)
         sources |= dict.fromkeys(layer, source)
     try:
         return model(**values)
@@ -115,17 +116,29 @@ def _from_assignments(stage: str, assignments: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in assignments:
         key, equals, value = text.partition("=")
-        section, dot, field = key.strip().rpartition(".")
-        if not equals or not field or (dot and section not in STAGES):
+        section, *path = key.strip().split(".")
+        if not equals or section not in STAGES or not path or not all(path):
             raise UsageError(
                 "malformed --set",
                 where=text,
                 expected=f"{stage}.FIELD=VALUE",
                 fix=f"vintix {stage} --help",
             )
-        if not dot or section == stage:
-            found[field] = _parse_value(value, text)
+        if section == stage:
+            nested: Any = _parse_value(value, text)
+            for part in reversed(path):
+                nested = {part: nested}
+            _merge(found, nested)
     return found
+
+
+def _merge(values: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Lay a layer over values; mappings are merged key by key."""
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = dict(value) if isinstance(value, Mapping) else value
 
 
 def _parse_value(text: str, where: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -58,7 +59,8 @@ def _main(
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks.", envvar="VINTIX_DEBUG")
+        bool,
+        typer.Option("--debug", help="Show tracebacks; also after COMMAND.", envvar="VINTIX_DEBUG"),
     ] = False,
 ) -> None:
     """In-context reinforcement learning, end to end.
@@ -71,5 +73,8 @@ def _main(
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; ``--debug`` counts wherever it stands."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if len(arguments) < len(sys.argv) - 1:
+        arguments.insert(0, "--debug")
+    app(args=arguments)

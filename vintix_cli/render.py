@@ -162,6 +162,19 @@ class ConsoleReporter:
         return self._progress
 
 
+class StageReporter(ConsoleReporter):
+    """Says what each stage does also without a terminal; for runs of many minutes."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        super().__init__(quiet)
+        self._say = not quiet
+
+    def info(self, message: str) -> None:
+        """Print a message."""
+        if self._say:
+            self._console.print(message, soft_wrap=True, markup=False)
+
+
 class _Bar:
     def __init__(self, reporter: ConsoleReporter, label: str, total: float, unit: str) -> None:
         self._reporter, self._label, self._total, self._unit = reporter, label, total, unit
@@ -187,3 +200,13 @@ class _Bar:
         if self._task is not None:
             progress, task = self._task
             progress.remove_task(task)
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes for people."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -32,6 +32,7 @@ def run_stage(
     json: bool,
     quiet: bool,
     show: Callable[[StageResult], None],
+    plot: Path | None = None,
 ) -> None:
     """Run one stage for its command.
 
@@ -45,6 +46,7 @@ def run_stage(
         json: Print JSON instead of tables.
         quiet: Show warnings only.
         show: Prints a result's tables.
+        plot: Where a rollout's curves are drawn.
     """
     from pipelines.artifacts.workspace import Workspace
     from pipelines.config import resolve_config
@@ -70,13 +72,19 @@ def run_stage(
             print_table(plan.rows, totals=plan.totals, notes=plan.notes)
         return
     result: StageResult = implementation.run(settings, space, reporter)
+    if plot is not None:
+        from pipelines.rollout.report import plot_artifact
+
+        plot_artifact(result.artifact, plot)
     if json:
         print_json({**result.report, **_identity(result)})
         return
     if not quiet:
         show(result)
     state = "up to date" if result.up_to_date else "wrote"
-    print_text(f"{state}: {result.artifact.kind} {result.artifact.reference}")
+    print_text(f"{state}: {result.artifact.kind}/{result.artifact.reference}")
+    if plot is not None:
+        print_text(f"picture: {plot}")
 
 
 def _identity(result: StageResult) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class FileRecord:
 def write_file(path: Path, data: bytes | memoryview) -> FileRecord:
     """Write a file durably and atomically, and return what was written.
 
-    The directory entry itself is made durable by `sync_directories`, once for many files.
+    Missing directories are made durably. The entry of the file in its directory is made durable
+    by `sync_directories`, once for many files.
 
     Raises:
         StorageError: The file system refused (no space, I/O error, no permission); the target is
@@ -256,8 +257,9 @@ def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
     # The process's number keeps a worker that outlived its killed parent from writing into the
     # temporary file of the run that took over.
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    if not path.parent.is_dir():
+        make_directory(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             left = memoryview(data).cast("B")

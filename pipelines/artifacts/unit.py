@@ -110,16 +110,11 @@ class Unit:
             for tree, store in self._stores.items()
             for key, record in store.written.items()
         }
-        files.sync_directories(
-            parent
-            for path in written
-            for parent in (self.directory / path).parents
-            if parent.is_relative_to(self.directory)
-        )
+        files.sync_directories((self.directory / path).parent for path in written)
         record = {"unit": self.name, "files": written, "data": self.data}
         path = record_path(self.directory, self.name)
         files.write_json(path, record)
-        files.sync_directories([path.parent, self.directory])
+        files.sync_directories([path.parent])
 
 
 def record_path(directory: Path, unit: str) -> Path:

@@ -8,6 +8,8 @@ run that is never interrupted.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -74,17 +76,11 @@ class Learner:
         make_env: Callable[[], gymnasium.Env[Any, Any]],
         seed: int,
     ) -> None:
-        try:
-            from stable_baselines3.common.logger import Logger
-            from stable_baselines3.common.monitor import Monitor
-            from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
-        except ImportError as error:
-            raise MissingDependencyError(
-                "The training library is not there.",
-                expected="stable-baselines3 and sb3-contrib",
-                found=error,
-                fix="pip install stable-baselines3 sb3-contrib",
-            ) from error
+        _import_library()
+        from stable_baselines3.common.logger import Logger
+        from stable_baselines3.common.monitor import Monitor
+        from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
         self.settings, self.task = settings, task
         env: Any = DummyVecEnv([lambda: Monitor(make_env())])
         self._statistics: Any = None
@@ -262,6 +258,21 @@ class Learner:
             running.count = values["count"]
 
 
+def _import_library() -> None:
+    try:
+        # It looks for the old package gym, which greets on stderr with a notice about itself.
+        with contextlib.redirect_stderr(io.StringIO()):
+            import sb3_contrib  # noqa: F401
+            import stable_baselines3  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            "The training library is not there.",
+            expected="stable-baselines3 and sb3-contrib",
+            found=error,
+            fix="pip install stable-baselines3 sb3-contrib",
+        ) from error
+
+
 def _make_model(settings: TrainSettings, env: Any, seed: int) -> Any:
     import importlib
 
@@ -273,7 +284,8 @@ def _make_model(settings: TrainSettings, env: Any, seed: int) -> Any:
             found=", ".join(taken),
         )
     module, name = _CLASSES[settings.algorithm]
-    given = dict(settings.hyperparameters)
+    # The library writes into what it is given.
+    given = copy.deepcopy(settings.hyperparameters)
     policy = given.pop("policy", "LinearPolicy" if settings.algorithm == "ars" else "MlpPolicy")
     policy_kwargs = {key: given.pop(key) for key in _OF_POLICY if key in given}
     try:

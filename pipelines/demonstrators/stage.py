@@ -165,7 +165,7 @@ def _make_one(job: _Job, advance: Advance) -> None:
                 "card": card,
             },
         )
-        save_policy(unit.group(f"{task.name}/policy"), spec)
+        save_policy(unit.group(f"{task.name}/policy", {}), spec)
         _save_evaluation(unit.group(f"{task.name}/evaluation"), random, expert)
         for name, content in logs.items():
             unit.write_log(name, content)

@@ -37,11 +37,13 @@ def environment_id(task: TaskSpec) -> str:
     return f"{NAMESPACE}/{task.name}"
 
 
-def make(task: str, **options: Any) -> gymnasium.Env[Any, Any]:
+def make(task: str, render_mode: str | None = None, **options: Any) -> gymnasium.Env[Any, Any]:
     """Make a task's environment as the stages run it: seeds, limits, float32 observations.
 
     Args:
         task: A task's name or alias.
+        render_mode: Of Gymnasium; a mode that the simulator does not have is left out, since
+            Stable-Baselines3 asks for ``rgb_array`` whatever it makes.
         **options: Options of its domain.
 
     Raises:
@@ -51,6 +53,8 @@ def make(task: str, **options: Any) -> gymnasium.Env[Any, Any]:
     spec = full_catalogue().get(task)
     domain = domain_of(spec)
     env = domain.make_env(spec, resolve_options(domain, options))
+    if render_mode in env.metadata.get("render_modes", ()):
+        env.unwrapped.render_mode = render_mode
     return env if env.observation_space.dtype == np.float32 else Float32Observation(env)
 
 

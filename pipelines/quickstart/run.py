@@ -85,7 +85,7 @@ def run(
         artifacts[stage] = result.artifact
         seconds[stage] = round(time.monotonic() - stage_started, 1)
         report = result.report
-    from pipelines.rollout.stage import plot_artifact
+    from pipelines.rollout.report import plot_artifact
 
     plots = plot_artifact(artifacts["rollout"], workspace.root / "quickstart.png")
     return QuickstartResult(

@@ -7,26 +7,23 @@ block that is not durable. Which streams share a block follows from the configur
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import ConfigError, MissingDependencyError
+from pipelines.errors import MissingDependencyError
+from pipelines.rollout.blocks import Block, make_blocks, play_blocks
+from pipelines.rollout.checks import check_fingerprints, warn_of_input
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.report import plot_artifact, rollout_report
 from pipelines.rollout.selection import Target, select_targets
-from pipelines.rollout.streams import StreamRecord, StreamTask
 from pipelines.stage import Plan, StageResult
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
-    from pipelines.artifacts.staging import Staging, Unit
+    from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
-    from pipelines.domains.base import BatchEnvironment
     from pipelines.model.saved import SavedModel
     from pipelines.reporter import Reporter
-    from pipelines.tasks.spec import TaskSpec
 
 __all__ = ["plan", "plot_artifact", "rollout_report", "run"]
 
@@ -35,8 +32,6 @@ ONE_THREAD_WIDTH = 256
 #: Seconds of one environment step on one core, for `plan` alone (facts of two CPU cores).
 STEP_SECONDS = {"metaworld": 1e-3, "mujoco": 2e-4, "industrial-benchmark": 5e-6}
 OTHER_STEP_SECONDS = 2e-4
-
-Block = list[StreamTask]
 
 
 def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> StageResult:
@@ -66,7 +61,7 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
         reporter.info(f"checkpoint {checkpoint.reference}, the newest")
     model = load_model(checkpoint)
     targets = select_targets(config, model, full_catalogue())
-    _warn(config, model, targets, reporter)
+    warn_of_input(config, model, targets, reporter)
     resolved = _resolved(config, model, targets)
     with workspace.stage(
         "rollouts",
@@ -78,10 +73,10 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
         published = staging.published
         up_to_date = published is not None
         if published is None:
-            fingerprints = _fingerprints(config, workspace, checkpoint, targets, reporter)
+            fingerprints = check_fingerprints(config, workspace, checkpoint, targets, reporter)
             if staging.resumed_units:
                 reporter.info(f"going on after {staging.resumed_units} durable blocks")
-            _play(config, resolved, model, targets, staging, reporter)
+            play_blocks(config, resolved, model, targets, staging, reporter)
             published = _publish(staging, targets, fingerprints)
     return StageResult(published, up_to_date, rollout_report(published))
 
@@ -112,7 +107,7 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
     ]
     resolved = _resolved(config, model, targets)
     model_seconds = sum(
-        _model_seconds(model, resolved, block) for block in _blocks(config, targets)
+        _model_seconds(model, resolved, block) for block in make_blocks(config, targets)
     )
     environment_seconds = sum(
         row["steps"] * STEP_SECONDS.get(row["domain"], OTHER_STEP_SECONDS) for row in rows
@@ -205,194 +200,6 @@ def _name(config: RolloutConfig, checkpoint: Artifact, targets: Sequence[Target]
             *(f"{key}-{value:g}" for key, value in changed.items() if value is not None),
         ]
     )
-
-
-def _warn(
-    config: RolloutConfig, model: SavedModel, targets: Sequence[Target], reporter: Reporter
-) -> None:
-    if config.context is not None and config.context > model.config.context:
-        reporter.warn(
-            f"context {config.context} is longer than the {model.config.context} steps the model "
-            "was trained with: ALiBi allows it, the results are an extrapolation"
-        )
-    for target in targets:
-        if target.spec.inert_reason is not None:
-            reporter.warn(
-                f"{target.spec.name} plays like {target.spec.variation_of}: "
-                f"{target.spec.inert_reason}"
-            )
-    from pipelines.rollout.scores import score_of
-
-    without = [
-        target.spec.name for target in targets if score_of(target.scores, config.reference) is None
-    ]
-    if without:
-        reporter.warn(
-            f"no {config.reference} scores for {', '.join(without[:8])}"
-            + (f" and {len(without) - 8} more" if len(without) > 8 else "")
-            + ": their returns are not normalised and do not count in the mean"
-        )
-
-
-def _fingerprints(
-    config: RolloutConfig,
-    workspace: Workspace,
-    checkpoint: Artifact,
-    targets: Sequence[Target],
-    reporter: Reporter,
-) -> dict[str, Any]:
-    """Fingerprint every task as played, and compare known tasks with what the data recorded."""
-    from pipelines.domains.registry import compare_fingerprints, fingerprint
-
-    recorded = _recorded_fingerprints(checkpoint, workspace)
-    now = {}
-    for target in targets:
-        name = target.spec.name
-        now[name] = fingerprint(target.spec, target.options)
-        if name not in recorded or target.options != dict(target.saved.options):
-            continue
-        differences = compare_fingerprints(recorded[name], now[name])
-        if not differences:
-            continue
-        if config.strict:
-            raise ConfigError(
-                f"the environment of task {name!r} is not the one the checkpoint's data came from",
-                where=f"fingerprint recorded with {checkpoint.reference}",
-                expected="equal fingerprints",
-                found="; ".join(differences),
-                fix="install the simulator versions of the manifest, or leave --strict out",
-            )
-        reporter.warn(
-            f"the environment of {name} differs from the one the checkpoint's data came from: "
-            + "; ".join(differences)
-        )
-    return now
-
-
-def _recorded_fingerprints(artifact: Artifact, workspace: Workspace) -> Mapping[str, Any]:
-    """Return the fingerprints kept with an artifact or, where it has none, with its ancestors."""
-    from pipelines.errors import ArtifactError
-
-    if artifact.manifest.fingerprints:
-        return artifact.manifest.fingerprints
-    found: dict[str, Any] = {}
-    for parent in artifact.manifest.parents:
-        try:
-            ancestor = workspace.find(parent.kind, f"{parent.name}@v{parent.version}")
-        except ArtifactError:
-            # A checkpoint may have been copied here without its data; there is nothing to compare.
-            continue
-        if ancestor.digest == parent.digest:
-            found |= _recorded_fingerprints(ancestor, workspace)
-    return found
-
-
-def _blocks(config: RolloutConfig, targets: Sequence[Target]) -> list[Block]:
-    """Pack tasks in order into blocks; a task is split only where it alone is too large."""
-    blocks: list[Block] = [[]]
-    for target in targets:
-        for start in range(0, config.seeds, config.max_streams):
-            streams = tuple(range(start, min(start + config.max_streams, config.seeds)))
-            held = sum(len(task.streams) for task in blocks[-1])
-            if held + len(streams) > config.max_streams:
-                blocks.append([])
-            blocks[-1].append(
-                StreamTask(
-                    target.spec, target.saved.statistics, target.options, target.shots, streams
-                )
-            )
-    return [block for block in blocks if block]
-
-
-def _play(
-    config: RolloutConfig,
-    resolved: Mapping[str, Any],
-    model: SavedModel,
-    targets: Sequence[Target],
-    staging: Staging,
-    reporter: Reporter,
-) -> None:
-    from pipelines.rollout.engine import roll
-    from pipelines.train.device import torch_threads
-
-    blocks = _blocks(config, targets)
-    vintix = model.model.to(resolved["device"])
-    total = sum(task.bound * len(task.streams) for block in blocks for task in block)
-    has_success: dict[str, bool] = {}
-    with (
-        reporter.progress("rollout", total, "steps") as progress,
-        torch_threads(resolved["threads"]),
-    ):
-        for index, block in enumerate(blocks):
-            name = f"block-{index:05d}"
-            bound = sum(task.bound * len(task.streams) for task in block)
-            if staging.done(name):
-                progress.advance(bound)
-            else:
-                started, steps = time.perf_counter(), 0
-
-                def count(done: int) -> None:
-                    nonlocal steps
-                    steps += done
-                    progress.advance(done)
-
-                with staging.unit(name) as unit:
-                    records = roll(
-                        vintix,
-                        block,
-                        seed=config.seed,
-                        make_batch=_make_batch,
-                        context=resolved["context"],
-                        mask_rewards=model.masks_rewards,
-                        on_steps=count,
-                    )
-                    _write_block(unit, records)
-                    # Wall time is not content: the log is left out of the artifact's digest.
-                    timing = {"seconds": time.perf_counter() - started, "steps": steps}
-                    unit.write_log(f"{name}.json", json.dumps(timing).encode())
-                # Episodes that ended early took fewer steps than were announced.
-                progress.advance(bound - steps)
-            has_success |= staging.data(name)["success"]
-    with staging.unit("tasks") as unit:
-        for target in targets:
-            unit.group(
-                target.spec.name,
-                {
-                    "task": target.spec.as_json(),
-                    "options": target.options,
-                    "statistics": target.known,
-                    "scores": target.scores,
-                    "reference": config.reference,
-                    "streams": config.seeds,
-                    "shots": target.shots,
-                    "success": has_success[target.spec.name],
-                },
-            )
-
-
-def _make_batch(
-    spec: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
-) -> BatchEnvironment:
-    from pipelines.domains.registry import domain_of
-
-    return domain_of(spec).make_batch(spec, size, options, stream_seeds)
-
-
-def _write_block(unit: Unit, records: Mapping[str, Mapping[int, StreamRecord]]) -> None:
-    from pipelines.artifacts.arrays import write_array
-
-    for task, streams in records.items():
-        for stream, record in streams.items():
-            group = unit.group(f"{task}/{stream:05d}", {})
-            write_array(group, "reward", record.reward_T)
-            write_array(group, "episode_return", record.episode_return_E)
-            write_array(group, "episode_length", record.episode_length_E)
-            if record.success_E is not None:
-                write_array(group, "success", record.success_E)
-    unit.data["success"] = {
-        task: all(record.success_E is not None for record in streams.values())
-        for task, streams in records.items()
-    }
 
 
 def _publish(

@@ -61,9 +61,7 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
     from pipelines.domains.registry import full_catalogue
     from pipelines.model.presets import preset
 
-    tasks = full_catalogue().select(
-        tasks=config.tasks, domains=config.domains, splits=["train"]
-    )
+    tasks = full_catalogue().select(tasks=config.tasks, domains=config.domains, splits=["train"])
     groups, groups_v4 = {}, {}
     for task in sorted(tasks, key=lambda task: (task.group, task.name)):
         dims = GroupDims(observation_dim=task.observation_dim, action_dim=task.action_dim)

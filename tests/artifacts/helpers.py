@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,19 +25,30 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.staging import Staging
 from pipelines.artifacts.workspace import Workspace
 
-ROWS, CHUNK_ROWS = 12, 4
-SHARDS = ROWS // CHUNK_ROWS
-CONFIG = {"rows": ROWS, "seed": 3}
-UNITS = [f"toy/00000/{shard:05d}" for shard in range(SHARDS)] + ["toy"]
+CHUNK_ROWS = 4
+CONFIG = {"shards": 3, "seed": 3}
+UNITS = ["toy/00000/00000", "toy/00000/00001", "toy/00000/00002", "toy"]
 
 
-def write_unit(staging: Staging, name: str, salt: int = 0) -> None:
+def rows_of(config: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    """Return the observations, (T, 2) f32, that a run of the tiny stage records."""
+    shape = (config["shards"] * CHUNK_ROWS, 2)
+    return np.arange(shape[0] * 2, dtype=np.float32).reshape(shape) + config["seed"]
+
+
+def units_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the units of a run of the tiny stage in their order."""
+    return [*UNITS[: config["shards"]], "toy"]
+
+
+def write_unit(staging: Staging, name: str) -> None:
     """Write one unit the way the stages do: rows by shard, then the task's attributes."""
-    values = np.arange(ROWS * 2, dtype=np.float32).reshape(ROWS, 2) + salt
+    values = rows_of(staging.config)
     with staging.unit(name) as unit:
         if name == "toy":
-            unit.group("toy", {"steps": ROWS, "salt": salt})
-            done = [staging.scratch(f"toy/{shard:05d}") for shard in range(SHARDS)]
+            unit.group("toy", {"steps": len(values), "seed": staging.config["seed"]})
+            shards = range(staging.config["shards"])
+            done = [staging.scratch(f"toy/{shard:05d}") for shard in shards]
             returns = np.array([np.asarray(group["sum"])[0] for group in done])
             write_array(unit.group("toy/00000"), "episode_return", returns)
             unit.write_log("timing.jsonl", f"{time.time()}\n".encode())
@@ -44,8 +56,9 @@ def write_unit(staging: Staging, name: str, salt: int = 0) -> None:
         shard = int(name[-5:])
         group = unit.group("toy/00000")
         if shard == 0:
-            create_rows(group, "observation", (ROWS, 2), np.float32, chunk_rows=CHUNK_ROWS)
-            create_rows(group, "reward", (ROWS,), np.float32, chunk_rows=CHUNK_ROWS, mapped=True)
+            count = len(values)
+            create_rows(group, "observation", (count, 2), np.float32, chunk_rows=CHUNK_ROWS)
+            create_rows(group, "reward", (count,), np.float32, chunk_rows=CHUNK_ROWS, mapped=True)
         rows = slice(shard * CHUNK_ROWS, (shard + 1) * CHUNK_ROWS)
         open_rows(group, "observation")[rows] = values[rows]
         open_rows(group, "reward")[rows] = values[rows, 0]
@@ -66,19 +79,36 @@ def run_tiny(
     ) as staging:
         if staging.published is not None:
             return staging.published
-        for unit in UNITS:
+        for unit in units_of(config):
             if not staging.done(unit):
                 on_unit(unit)
-                write_unit(staging, unit, salt=config["seed"])
-        return staging.publish(summary={"rows": ROWS}, fingerprints={"toy": {"dims": [2, 1]}})
+                write_unit(staging, unit)
+        return publish_tiny(staging)
 
 
-def check_tiny(artifact: Artifact, salt: int = 3) -> None:
-    """Check that what is read is what `run_tiny` computes."""
-    expected = np.arange(ROWS * 2, dtype=np.float32).reshape(ROWS, 2) + salt
+def publish_tiny(staging: Staging) -> Artifact:
+    """Publish what `write_unit` wrote."""
+    return staging.publish(summary={"units": 4}, fingerprints={"toy": {"dims": [2, 1]}})
+
+
+def check_tiny(artifact: Artifact) -> None:
+    """Check that what is read is what `run_tiny` computes from the artifact's configuration."""
+    expected = rows_of(artifact.config)
     np.testing.assert_array_equal(artifact.read("toy/00000/observation"), expected)
     np.testing.assert_array_equal(artifact.read("toy/00000/reward"), expected[:, 0])
-    assert dict(artifact.group("toy").attrs) == {"steps": ROWS, "salt": salt}
+    assert dict(artifact.group("toy").attrs) == {
+        "steps": len(expected),
+        "seed": artifact.config["seed"],
+    }
+
+
+@contextmanager
+def quick_directory() -> Iterator[Path]:
+    """Make a directory in memory where there is one: hundreds of runs need no real disk."""
+    memory = Path("/dev/shm")
+    parent = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="vintix-test-", dir=parent) as directory:
+        yield Path(directory)
 
 
 class Crash(BaseException):

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("toy_domain")
 STEPS = 150
 
 
-def make_block(trajectories=(0, 1, 2), rows=17, steps=STEPS, schedule=None):
+def make_block(trajectories=(0, 1, 2), rows=40, steps=STEPS, schedule=None):
     from vintix_toy import Toy
 
     return Block(
@@ -103,10 +103,10 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("rows", [1, 7, 50, STEPS, 4000])
-def test_history_equals_a_naive_loop(tmp_path, rows):
+@pytest.mark.parametrize(("rows", "steps"), [(1, 8), (17, STEPS), (50, STEPS), (STEPS, STEPS)])
+def test_history_equals_a_naive_loop(tmp_path, rows, steps):
     """Bit for bit, with episodes across shards, both endings, and a last episode cut off."""
-    block = make_block(rows=min(rows, STEPS))
+    block = make_block(rows=rows, steps=steps)
     with staged(tmp_path) as staging:
         collect_block(block, *parts(block), staging.directory)
         for trajectory in block.trajectories:
@@ -139,10 +139,10 @@ def test_block_equals_single(tmp_path):
         assert_equal(read(staging, block, 2), alone)
 
 
-@pytest.mark.parametrize("failing", range(27))
+@pytest.mark.parametrize("failing", range(8))
 def test_resumed_after_a_failure_at_any_unit(tmp_path, monkeypatch, failing):
     """Wherever it fails, the resumed block has the bytes of an uninterrupted one."""
-    block = make_block(rows=17)  # 9 shards of 3 trajectories
+    block = make_block([0, 1], rows=17, steps=60)  # 4 shards of 2 trajectories
     with staged(tmp_path) as staging:
         reference = {k: naive(block, k) for k in block.trajectories}
         commits = 0
@@ -161,7 +161,7 @@ def test_resumed_after_a_failure_at_any_unit(tmp_path, monkeypatch, failing):
                 collect_block(block, *parts(block), staging.directory)
     with staged(tmp_path) as staging:
         position = find_position(staging, block)
-        assert position.shard == failing // 3
+        assert position.shard == failing // 2
         collect_block(block, *parts(block), staging.directory, position=position)
         for trajectory in block.trajectories:
             assert_equal(read(staging, block, trajectory), reference[trajectory])

@@ -52,7 +52,9 @@ def test_a_seed_decides_every_byte_whatever_ran_before(name: str) -> None:
     play(used, 1, steps=100, actions=1)
     play(used, None, steps=37, actions=2)
     assert play(used, 2) == play(fresh, 2)
-    assert play(used, 3) != play(fresh, 2)
+    # Where only the hidden goal is drawn, ten steps look the same under every seed.
+    used.reset(seed=3)
+    assert not np.array_equal(used._last_rand_vec, fresh._last_rand_vec)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -90,7 +92,8 @@ def test_success_is_reported_and_does_not_end_the_episode() -> None:
 
 def test_actions_are_clipped_to_the_box_in_all_four_dimensions() -> None:
     one, other = make("push"), make("push")
-    one.reset(seed=0), other.reset(seed=0)
+    one.reset(seed=0)
+    other.reset(seed=0)
     for _ in range(5):
         wild = one.step(np.array([3, -2, 0.5, 9], np.float32))
         tame = other.step(np.array([1, -1, 0.5, 1], np.float32))

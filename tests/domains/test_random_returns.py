@@ -25,7 +25,21 @@ class Deviation(NamedTuple):
     reason: str
 
 
-DEVIATIONS: dict[str, Deviation] = {}
+# Ant (ours -30, paper -459.2 +- 824.1), both inverted pendulums (v5 pays no bonus at the step that
+# ends an episode) and pick-out-of-hole (ours 1.5, paper 8.6 +- 50) differ as well, but lie within
+# the paper's wide spread.
+DEVIATIONS = {
+    "humanoid-standup": Deviation(
+        32_658,
+        "12 % below the paper under v4 and v5 alike; the table of JAT, whose protocol the paper "
+        "follows, says 33136",
+    ),
+    "button-press-topdown-wall": Deviation(
+        54.7,
+        "Meta-World v3 pays this much for it; why Table 7, made with v2, says less is not known "
+        "(the task without the wall agrees: 30 against 31.6)",
+    ),
+}
 
 TASKS = [
     task

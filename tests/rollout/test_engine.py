@@ -56,8 +56,8 @@ def test_every_action_is_the_full_models_prediction_of_the_stream_so_far(
             bounded = np.clip(expected, batch.action_low_A, batch.action_high_A)
             np.testing.assert_allclose(found, bounded, atol=1e-5)
             clipped += int((bounded != expected).sum())
-            assert found.std() > 0.05, "constant actions would not tell right from wrong"
-    assert clipped > 0
+            assert found.std() > 0.02, "constant actions would not tell right from wrong"
+    assert normalize_actions or clipped > 0, "no action was clipped: nothing was tested there"
 
 
 def test_a_stream_is_the_same_alone_and_among_others() -> None:

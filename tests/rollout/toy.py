@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +29,14 @@ from pipelines.tasks.spec import ScoreReference, TaskSpec
 PAPER = {"paper": ScoreReference(random=-2.0, expert=6.0)}
 
 EVEN = TaskSpec(
-    name="toy-even", domain="toy", group="toy", observation_dim=3, action_dim=2, horizon=5,
-    reward_scale=0.5, scores=PAPER,
+    name="toy-even",
+    domain="toy",
+    group="toy",
+    observation_dim=3,
+    action_dim=2,
+    horizon=5,
+    reward_scale=0.5,
+    scores=PAPER,
 )
 UNEVEN = replace(EVEN, name="toy-uneven", horizon=9, reward_scale=0.1)
 WIDE = TaskSpec(
@@ -54,8 +65,8 @@ class ToyBatch(BatchEnvironment):
         self.task, self.size = task, size
         self.stream_seeds = list(stream_seeds)
         self.observation_dim = task.observation_dim
-        self.action_low_A = np.full(task.action_dim, -0.25, np.float32)
-        self.action_high_A = np.full(task.action_dim, 0.2, np.float32)
+        self.action_low_A = np.full(task.action_dim, -0.75, np.float32)
+        self.action_high_A = np.full(task.action_dim, 0.6, np.float32)
         self.state_SO = np.zeros((size, task.observation_dim), np.float32)
         self.step_S = np.zeros(size, np.int64)
         self.length_S = np.full(size, task.horizon)
@@ -134,6 +145,9 @@ class Toy(Domain):
         return [batch for batch in self.batches if batch.task.name == task and batch.size > 1]
 
 
+_PUBLISHED = tempfile.TemporaryDirectory()
+
+
 def install(monkeypatch: Any, *specs: TaskSpec) -> Toy:
     """Make the toy domain one of the installed ones, next to the real domains."""
     toy = Toy()
@@ -157,8 +171,16 @@ def tiny_model(context: int = 64, **overrides: Any) -> Vintix:
         "mujoco-reacher": GroupDims(observation_dim=10, action_dim=2),
     }
     config = preset(
-        "tiny", groups, layers=2, heads=2, width=16, feed_forward=32, action_embedding=7,
-        observation_embedding=7, context=context, **overrides,
+        "tiny",
+        groups,
+        layers=2,
+        heads=2,
+        width=16,
+        feed_forward=32,
+        action_embedding=7,
+        observation_embedding=7,
+        context=context,
+        **overrides,
     )
     model = Vintix(config, seed=3)
     with torch.no_grad():
@@ -202,15 +224,28 @@ def saved_task(spec: TaskSpec, *, measured: bool = True, trained: bool = True) -
 
 
 def write_checkpoint(
-    root: Any, tasks: Sequence[SavedTask], *, name: str = "model", method: str = "ad",
+    root: Any,
+    tasks: Sequence[SavedTask],
+    *,
+    name: str = "model",
+    method: str = "ad",
     fingerprints: Mapping[str, Any] | None = None,
 ) -> Workspace:
     """Publish a checkpoint of `tiny_model` in a new workspace."""
-    workspace = Workspace(root)
-    with workspace.stage("checkpoints", name, config={"method": method}) as staging:
-        with staging.unit("model") as unit:
-            save_model(
-                unit, tiny_model(), step=7, method=method, tasks={one.name: one for one in tasks}
-            )
-        staging.publish(summary={}, fingerprints=fingerprints)
-    return workspace
+    # Hundreds of files, each made durable: written once a session and copied from then on.
+    config = {"method": method, "tasks": {one.name: one.as_json() for one in tasks}}
+    key = json.dumps([name, config, fingerprints], sort_keys=True)
+    source = Workspace(Path(_PUBLISHED.name) / hashlib.sha256(key.encode()).hexdigest())
+    if not source.root.exists():
+        with source.stage("checkpoints", name, config=config) as staging:
+            with staging.unit("model") as unit:
+                save_model(
+                    unit,
+                    tiny_model(),
+                    step=7,
+                    method=method,
+                    tasks={one.name: one for one in tasks},
+                )
+            staging.publish(summary={}, fingerprints=fingerprints)
+    shutil.copytree(source.root, root, dirs_exist_ok=True)
+    return Workspace(root)

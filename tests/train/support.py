@@ -144,7 +144,7 @@ class MemoryData:
 
     def window(self, task: str, trajectory: int, start: int, length: int) -> dict[str, np.ndarray]:
         rows = self._rows[task, trajectory]
-        assert 0 <= start and start + length <= len(rows["reward"])
+        assert start >= 0 and start + length <= len(rows["reward"])
         return {name: values[start : start + length] for name, values in rows.items()}
 
     def episode_starts(self, task: str, trajectory: int) -> np.ndarray:

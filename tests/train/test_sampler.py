@@ -46,7 +46,7 @@ def test_pure_and_in_bounds(rows, seed, step, sampling):
     for window in windows:
         length = rows[window.task][window.lane]
         assert window.trajectory == window.lane
-        assert 0 <= window.start and window.start + 8 + 1 <= length
+        assert window.start >= 0 and window.start + 8 + 1 <= length
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,11 +55,28 @@ class StopAfter(StopSignal):
         return self.number is not None
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """The dataset, written once."""
+    root = tmp_path_factory.mktemp("template")
+    write_dataset(Workspace(root))
+    return root
+
+
 @pytest.fixture
-def workspace(tmp_path):
-    workspace = Workspace(tmp_path / "artifacts")
-    write_dataset(workspace)
-    return workspace
+def new_workspace(template, tmp_path):
+    """Makes workspaces that hold the dataset."""
+
+    def make(name="artifacts"):
+        shutil.copytree(template, tmp_path / name)
+        return Workspace(tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def workspace(new_workspace):
+    return new_workspace()
 
 
 def train(workspace, config, stop=None):
@@ -74,17 +92,19 @@ def content(rows):
 
 
 def test_a_tiny_dataset_is_overfitted(workspace):
-    """The next action is a function of the observation, so the loss can go to (almost) nothing."""
-    config = small_config(steps=300, batch_size=8, learning_rate=3e-3, checkpoint_every=1000)
+    """With one task a group the next action is a function of the observation: little loss stays."""
+    config = small_config(
+        tasks=["toy-a", "gym-c"], steps=300, learning_rate=3e-3, checkpoint_every=1000
+    )
     result = train(workspace, config)
-    rows = metrics(result.artifact)
-    variance = np.mean([float((statistics_of(t)["action_std"] ** 2).mean()) for t in TASKS])
-    assert rows[0]["loss"] > 0.3 * variance
-    assert result.report["loss"] < 0.02 * variance
+    losses = [row["loss"] for row in metrics(result.artifact)]
+    assert np.mean(losses[:5]) > 0.2
+    assert result.report["loss"] == pytest.approx(np.mean(losses[-50:]))
+    assert result.report["loss"] < 0.01
     assert set(result.report["domains"]) == {"toys", "gyms"}
 
 
-def test_interrupted_twice_equals_uninterrupted(workspace, tmp_path):
+def test_interrupted_twice_equals_uninterrupted(workspace, new_workspace):
     """Stop after 5 steps, resume to 9, stop, resume: same losses, same digest, bit for bit."""
     config = small_config(steps=14, checkpoint_every=4, clip_norm=0.5, gradient_accumulation=2)
     for steps in (5, 4):
@@ -92,25 +112,23 @@ def test_interrupted_twice_equals_uninterrupted(workspace, tmp_path):
             train(workspace, config, StopAfter(steps))
         assert caught.value.exit_code == 143
     resumed = train(workspace, config)
-    other = Workspace(tmp_path / "other")
-    write_dataset(other)
+    other = new_workspace("other")
     whole = train(other, config)
     assert content(metrics(resumed.artifact)) == content(metrics(whole.artifact))
     assert resumed.artifact.digest == whole.artifact.digest
     assert [row["step"] for row in metrics(resumed.artifact)] == list(range(1, 15))
 
 
-def test_resume_with_another_checkpoint_interval_is_the_same_run(workspace, tmp_path):
+def test_resume_with_another_checkpoint_interval_is_the_same_run(workspace, new_workspace):
     """What does not change the result may change between two runs of one artifact."""
     with pytest.raises(InterruptedRunError):
         train(workspace, small_config(checkpoint_every=3), StopAfter(5))
     resumed = train(workspace, small_config(checkpoint_every=100))
-    other = Workspace(tmp_path / "other")
-    write_dataset(other)
+    other = new_workspace("other")
     assert resumed.artifact.digest == train(other, small_config()).artifact.digest
 
 
-def test_dropout_resumes_exactly(workspace, tmp_path):
+def test_dropout_resumes_exactly(workspace, new_workspace):
     """Random numbers inside the model are keyed by the step, and leave the caller's alone."""
     config = small_config(model={**small_config().model, "residual_dropout": 0.2})
     torch.manual_seed(5)
@@ -118,8 +136,7 @@ def test_dropout_resumes_exactly(workspace, tmp_path):
         train(workspace, config, StopAfter(6))
     assert torch.initial_seed() == 5
     resumed = train(workspace, config)
-    other = Workspace(tmp_path / "other")
-    write_dataset(other)
+    other = new_workspace("other")
     assert resumed.artifact.digest == train(other, config).artifact.digest
 
 
@@ -145,6 +162,10 @@ def start(workspace, config):
     )
 
 
+def durable_units(staged):
+    return sorted(json.loads(path.read_bytes())["unit"] for path in staged.glob("progress/*.json"))
+
+
 def wait_for_steps(workspace, process, steps):
     """Wait until the run that goes on has logged so many steps."""
     deadline = time.monotonic() + 90
@@ -156,17 +177,16 @@ def wait_for_steps(workspace, process, steps):
     raise AssertionError(f"no {steps} steps: {process.poll()}")
 
 
-def test_killed_twice_equals_uninterrupted(workspace, tmp_path):
+def test_killed_twice_equals_uninterrupted(workspace, new_workspace):
     """kill -9 in the middle, twice; the third run ends with the uninterrupted run's digest."""
-    config = small_config(steps=400, checkpoint_every=7)
-    for steps in (20, 120):
+    config = small_config(steps=150, checkpoint_every=7)
+    for steps in (20, 60):
         process = start(workspace, config)
         wait_for_steps(workspace, process, steps)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     resumed = train(workspace, config)
-    other = Workspace(tmp_path / "other")
-    write_dataset(other)
+    other = new_workspace("other")
     whole = train(other, config)
     assert content(metrics(resumed.artifact)) == content(metrics(whole.artifact))
     assert resumed.artifact.digest == whole.artifact.digest
@@ -182,15 +202,14 @@ def test_sigterm_checkpoints_and_says_where(workspace):
     assert "InterruptedRunError" in trace and "run the same command again" in trace
     staged = next(workspace.root.glob("checkpoints/toys-tiny/.staging-*"))
     steps = len(read_metrics(staged / "log/metrics.jsonl"))
-    assert (staged / f"progress/checkpoint--{steps:08d}.json").is_file()
+    assert durable_units(staged) == [f"checkpoint/{steps:08d}"]
 
 
 def test_only_the_last_two_checkpoints_are_kept_and_none_is_published(workspace):
     with pytest.raises(InterruptedRunError):
         train(workspace, small_config(steps=40, checkpoint_every=3), StopAfter(14))
     staged = next(workspace.root.glob("checkpoints/*/.staging-*"))
-    kept = sorted(path.name for path in (staged / "progress").glob("checkpoint--*"))
-    assert kept == ["checkpoint--00000012.json", "checkpoint--00000014.json"]
+    assert durable_units(staged) == ["checkpoint/00000012", "checkpoint/00000014"]
     weights = [path for path in (staged / "scratch").rglob("c/*") if path.is_file()]
     assert {path.relative_to(staged / "scratch/checkpoint").parts[0] for path in weights} == {
         "00000012",
@@ -295,9 +314,8 @@ def test_the_log_tells_the_schedule_and_the_rate(workspace):
     assert seconds == sorted(seconds) and all(row["tokens_per_second"] > 0 for row in rows)
 
 
-def test_timings_do_not_touch_the_digest(workspace, tmp_path):
-    other = Workspace(tmp_path / "other")
-    write_dataset(other)
+def test_timings_do_not_touch_the_digest(workspace, new_workspace):
+    other = new_workspace("other")
     one, two = (train(where, small_config()).artifact for where in (workspace, other))
     assert one.digest == two.digest
     assert "seconds" not in json.dumps(one.manifest.summary)
@@ -319,13 +337,13 @@ def test_errors_name_the_task_and_the_fix(workspace):
         train(workspace, small_config(context=600))
     assert "task gym-c, trajectory 0" in str(caught.value)
     assert "--context 599" in str(caught.value)
-    write_dataset(workspace, "held-out", [ToyTask(split="validation")])
-    with pytest.raises(ConfigError, match="no training task"):
-        train(workspace, small_config(dataset="held-out"))
     with pytest.raises(ConfigError, match="embeddings"):
         train(workspace, small_config(model={"width": 48}))
     with pytest.raises(ArtifactMissingError):
         train(workspace, small_config(dataset="nowhere"))
+    write_dataset(workspace, "held-out", [ToyTask(split="validation")])
+    with pytest.raises(ConfigError, match="no training task"):
+        train(workspace, small_config(dataset="held-out"))
 
 
 def test_a_diverging_run_says_so_and_publishes_nothing(workspace):

@@ -2,6 +2,232 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
-app = typer.Typer(help="List, show, verify and clean up artifacts.", no_args_is_help=True)
+from vintix_cli import options
+from vintix_cli.render import (
+    ConsoleReporter,
+    print_json,
+    print_table,
+    print_text,
+    size_text,
+)
+from vintix_cli.run import command
+
+EPILOG = "Examples:  vintix artifacts ls --kind histories  ·  vintix artifacts gc --keep 2"
+
+app = typer.Typer(
+    help="List, show, verify and clean up artifacts.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    epilog=EPILOG,
+)
+
+_Kind = Annotated[
+    str | None,
+    typer.Option(help="demonstrators, histories, datasets, checkpoints or rollouts."),
+]
+_Reference = Annotated[str, typer.Argument(help="KIND/NAME, KIND/NAME@v3 or a path.")]
+
+
+@app.command("ls", epilog="Examples:  vintix artifacts ls  ·  vintix artifacts ls --json")
+@command
+def ls(
+    kind: _Kind = None,
+    name: Annotated[str | None, typer.Option(help="Of this name only.")] = None,
+    workspace: options.Workspace = None,
+    json: options.Json = False,
+) -> None:
+    """List published versions, and staged work that a command would continue."""
+    from pipelines.artifacts.listing import list_artifacts, list_staged
+
+    space = _workspace(workspace)
+    artifacts = list_artifacts(space, kind, name)
+    staged = list_staged(space, kind, name)
+    if json:
+        print_json({"artifacts": artifacts, "staged": staged})
+        return
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": row["kind"],
+            "artifact": f"{row['name']}@v{row['version']}",
+            "size": size_text(row["size_bytes"]),
+            "digest": (row["digest"] or "damaged")[:12],
+            "created": (row["created"] or "")[:19].replace("T", " "),
+            "made_from": ", ".join(row["parents"]),
+        }
+        for row in artifacts
+    ]
+    rows += [
+        {
+            "kind": row["kind"],
+            "artifact": row["name"],
+            "size": size_text(row["size_bytes"]),
+            "digest": "staged",
+            "created": row["modified"][:19].replace("T", " "),
+            "made_from": f"{row['units_done']} units done"
+            + (f", held by {row['held_by']}" if row["held_by"] else ""),
+        }
+        for row in staged
+    ]
+    if rows:
+        print_table(rows)
+    else:
+        print_text(f"nothing in {space.root} yet; begin with vintix quickstart")
+
+
+@app.command(
+    "show",
+    epilog="Examples:  vintix artifacts show datasets/quickstart  ·  "
+    "vintix artifacts show checkpoints/quickstart@v1 --json",
+)
+@command
+def show(
+    reference: _Reference,
+    workspace: options.Workspace = None,
+    json: options.Json = False,
+) -> None:
+    """Show where an artifact came from and what it holds."""
+    import yaml
+
+    from pipelines.artifacts.listing import show_artifact
+
+    document = show_artifact(_find(workspace, reference))
+    if json:
+        print_json(document)
+        return
+    manifest = document["manifest"]
+    files = manifest.pop("files")
+    fingerprints = manifest.pop("fingerprints")
+    print_text(f"{document['reference']}  {document['path']}")
+    print_text(
+        f"{len(files)} files, {size_text(document['size_bytes'])}; "
+        f"fingerprints of {len(fingerprints)} environments (--json shows them)"
+    )
+    print_text(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True).rstrip())
+
+
+@app.command(
+    "verify",
+    epilog="Examples:  vintix artifacts verify rollouts/quickstart  ·  "
+    "vintix artifacts verify --all --deep",
+)
+@command
+def verify(
+    reference: Annotated[
+        str | None, typer.Argument(help="KIND/NAME, KIND/NAME@v3 or a path.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every artifact.")] = False,
+    deep: Annotated[
+        bool, typer.Option(help="Also decode every array and check its values.")
+    ] = False,
+    workspace: options.Workspace = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare artifacts with their manifests, byte by byte; exit code 4 if one is damaged."""
+    from pipelines.artifacts.listing import list_artifacts
+    from pipelines.artifacts.verify import verify as check
+    from pipelines.errors import ArtifactCorruptError, UsageError
+
+    if everything == (reference is not None):
+        raise UsageError("say which artifact", expected="a reference, or --all")
+    if everything:
+        paths = [Path(row["path"]) for row in list_artifacts(_workspace(workspace))]
+    else:
+        paths = [_find(workspace, str(reference))]
+    reporter = ConsoleReporter(quiet or json)
+    problems = [
+        {"artifact": str(path), **problem.as_dict()}
+        for path in paths
+        for problem in check(path, deep=deep, reporter=reporter)
+    ]
+    if problems and not json:
+        print_table(problems)
+    if json:
+        print_json({"checked": [str(path) for path in paths], "problems": problems})
+    elif not problems:
+        print_text(f"intact: {len(paths)} artifact{'s' * (len(paths) != 1)}")
+    if problems:
+        error = ArtifactCorruptError(
+            f"{len(problems)} problems in {len(paths)} artifacts",
+            where=f"{problems[0]['artifact']}/{problems[0]['path']}",
+            expected=problems[0]["expected"],
+            found=problems[0]["found"],
+            fix="restore the files from a copy, or delete the version and run its stage again",
+        )
+        if json:
+            # The document above already tells everything; only the exit code is missing.
+            raise typer.Exit(error.exit_code)
+        raise error
+
+
+@app.command(
+    "gc",
+    epilog="Examples:  vintix artifacts gc --dry-run  ·  "
+    "vintix artifacts gc --keep 2 --older-than-days 7",
+)
+@command
+def gc(
+    keep: Annotated[
+        int | None,
+        typer.Option(help="Versions to keep of each name, the newest; default all."),
+    ] = None,
+    staging: Annotated[bool, typer.Option(help="Delete staged work that no process holds.")] = True,
+    older_than_days: Annotated[
+        float | None, typer.Option(min=0, help="Leave alone what is younger.")
+    ] = None,
+    workspace: options.Workspace = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Delete abandoned work and, with --keep, old versions that nothing kept was made from."""
+    from pipelines.artifacts.gc import collect, plan_gc
+
+    space = _workspace(workspace)
+    age = None if older_than_days is None else timedelta(days=older_than_days)
+    found = plan_gc(space, keep=keep, staging=staging, older_than=age)
+    removed = [] if dry_run else collect(space, found, ConsoleReporter(quiet or json))
+    listed = found if dry_run else removed
+    if json:
+        key = "candidates" if dry_run else "removed"
+        print_json({key: [candidate.as_dict() for candidate in listed]})
+        return
+    if listed:
+        print_table(
+            [{"size": size_text(each.bytes), "why": each.why, "path": each.path} for each in listed]
+        )
+    total = size_text(sum(each.bytes for each in listed))
+    print_text(f"{'would free' if dry_run else 'freed'} {total}")
+
+
+def _workspace(option: Path | None) -> Any:
+    from pipelines.artifacts.workspace import Workspace
+
+    return Workspace.resolve(option)
+
+
+def _find(workspace: Path | None, text: str) -> Path:
+    """Return the directory of a reference, which may be too damaged to open."""
+    from pipelines.artifacts.references import parse_reference
+    from pipelines.errors import ArtifactMissingError, UsageError
+
+    reference = parse_reference(text)
+    if reference.path is not None:
+        return reference.path
+    if reference.kind is None:
+        raise UsageError("the reference needs its kind", expected="KIND/NAME", found=text)
+    space = _workspace(workspace)
+    versions = space.taken_versions(reference.kind, reference.name)
+    version = reference.version or max(versions, default=0)
+    if version not in versions:
+        raise ArtifactMissingError(
+            f"no artifact {text!r}", where=space.root, fix="vintix artifacts ls"
+        )
+    path: Path = space.path(reference.kind, reference.name, version)
+    return path

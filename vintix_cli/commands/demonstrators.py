@@ -30,7 +30,7 @@ def demonstrators(
         typer.Option(help="builtin (no training), train (Stable-Baselines3) or import."),
     ] = None,
     episodes: Annotated[
-        int | None, typer.Option(min=1, help="Episodes to measure each return over.")
+        int | None, typer.Option(min=20, help="Episodes to measure each return over.")
     ] = None,
     algorithm: Annotated[
         str | None, typer.Option(help="With --source train: ppo, sac, td3, tqc, trpo or ars.")
@@ -41,6 +41,9 @@ def demonstrators(
     path: Annotated[
         Path | None,
         typer.Option(help="With --source import: a Stable-Baselines3 zip; only weights are read."),
+    ] = None,
+    evaluate: Annotated[
+        str | None, typer.Option(help="Measure the policies of this artifact again, instead.")
     ] = None,
     name: options.Name = None,
     seed: options.Seed = None,
@@ -64,9 +67,14 @@ def demonstrators(
             "options": options.parse_pairs(option),
             "source": source,
             "episodes": episodes,
-            "algorithm": algorithm,
-            "total_steps": total_steps,
-            "path": path,
+            "train": {
+                key: value
+                for key, value in {"algorithm": algorithm, "total_steps": total_steps}.items()
+                if value is not None
+            }
+            or None,
+            "import_path": path,
+            "evaluate": evaluate,
             "name": name,
             "seed": seed,
             "workers": workers,
@@ -84,4 +92,21 @@ def demonstrators(
 def _show(result: StageResult) -> None:
     from vintix_cli.render import print_table
 
-    print_table(result.report["tasks"])
+    print_table(
+        [
+            {
+                "task": task["name"],
+                "policy": task["policy"],
+                "source": task["source"],
+                "random": task["random"]["mean"],
+                "expert": task["expert"]["mean"],
+                "spread": task["expert"]["std"],
+                "success": task["expert"].get("success"),
+                "of_the_paper's": (task.get("paper") or {}).get("normalized_expert"),
+            }
+            for task in result.report["tasks"]
+        ],
+        notes=[
+            "returns over whole episodes; of the paper's: (expert - random) / the same of the paper"
+        ],
+    )

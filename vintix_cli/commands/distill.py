@@ -86,4 +86,23 @@ def distill(
 def _show(result: StageResult) -> None:
     from vintix_cli.render import print_table
 
-    print_table(result.report["tasks"])
+    print_table(
+        [
+            {
+                "task": task["task"],
+                "trajectories": task["trajectories"],
+                "episodes": task["episodes"],
+                "steps": task["steps"],
+                "random": task["measured"]["random"],
+                "first_tenth": task["first_tenth"],
+                "last_tenth": task["last_tenth"],
+                "expert": task["measured"]["expert"],
+                "rank_correlation": task["rank_correlation"],
+            }
+            for task in result.report["tasks"]
+        ],
+        notes=[
+            "mean returns of the first and last tenth of the episodes between the measured random "
+            "and expert returns; rank correlation of return with episode number"
+        ],
+    )

@@ -26,6 +26,7 @@ def pack(
         typer.Option(help="Histories artifact; may be repeated; default the newest."),
     ] = None,
     task: options.Tasks = None,
+    domain: options.Domains = None,
     plan: Annotated[
         str | None,
         typer.Option(help="With --dry-run: 'paper' prints the paper's Table 1, without data."),
@@ -44,7 +45,7 @@ def pack(
         return
     run_stage(
         "pack",
-        {"histories": histories, "tasks": task, "name": name},
+        {"histories": histories, "tasks": task, "domains": domain, "name": name},
         workspace=workspace,
         config=config,
         assignments=set_,
@@ -76,4 +77,7 @@ def _show_paper_plan(plan: str, *, dry_run: bool, json: bool) -> None:
 def _show(result: StageResult) -> None:
     from vintix_cli.render import print_table
 
-    print_table(result.report["card"])
+    rows = [
+        {"split": split, **row} for split, table in result.report["card"].items() for row in table
+    ]
+    print_table(rows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,11 +32,16 @@ def rollout(
         int | None, typer.Option(min=1, help="Episodes from an empty context on.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Independent streams a task.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="train or validation.")] = None,
+    option: options.EnvironmentOptions = None,
     gravity: Annotated[
-        str | None, typer.Option(help="MuJoCo: factor on gravity, such as 1.1.")
+        float | None, typer.Option(help="MuJoCo: factor on gravity, such as 1.1.")
     ] = None,
     viscosity: Annotated[
-        str | None, typer.Option(help="MuJoCo: viscosity of the medium, such as 0.05.")
+        float | None, typer.Option(help="MuJoCo: viscosity of the medium, such as 0.05.")
+    ] = None,
+    setpoint: Annotated[
+        float | None, typer.Option(help="Industrial-Benchmark: setpoint, such as 85.")
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help="Scores to normalise by: measured, paper or release.")
@@ -65,11 +71,14 @@ def rollout(
         {
             "tasks": task,
             "domains": domain,
+            "splits": split,
+            "options": options.parse_pairs(option),
             "checkpoint": checkpoint,
             "shots": shots,
             "seeds": seeds,
             "gravity": gravity,
             "viscosity": viscosity,
+            "setpoint": setpoint,
             "reference": reference,
             "context": context,
             "name": name,
@@ -83,25 +92,36 @@ def rollout(
         json=json,
         quiet=quiet,
         show=show_rollout,
+        plot=plot,
     )
-    if plot is not None and not dry_run:
-        pass
 
 
 def show_rollout(result: StageResult) -> None:
     """Print a table with a sparkline a task."""
+    print_curves(result.report)
+
+
+def print_curves(report: Mapping[str, Any]) -> None:
+    """Print a rollout's report as a table with a sparkline a task."""
     from pipelines.rollout.sparkline import sparkline
     from vintix_cli.render import print_table
 
+    shots = len(report["mean_normalized_by_shot"])
+    column = f"shots 1 to {shots}, 0 = random, 1 = expert"
+
+    def row(name: str, curve: list[float], seeds: object) -> dict[str, Any]:
+        last = curve[-3:]
+        return {
+            "task": name,
+            "seeds": seeds,
+            "first_shot": curve[0],
+            "last_three": sum(last) / len(last),
+            column: sparkline(curve, 0.0, 1.0),
+        }
+
+    tasks = report["tasks"]
     print_table(
-        [
-            {
-                "task": task["name"],
-                "first_shot": task["normalized_by_shot"][0],
-                "last_three": sum(task["normalized_by_shot"][-3:])
-                / len(task["normalized_by_shot"][-3:]),
-                "return_by_shot": sparkline(task["returns_by_shot"]),
-            }
-            for task in result.report["tasks"]
-        ]
+        [row(task["name"], task["normalized_by_shot"], task.get("seeds")) for task in tasks],
+        totals=row("mean", report["mean_normalized_by_shot"], None) if len(tasks) > 1 else None,
+        notes=[f"scores normalised by the reference {report['reference']!r}"],
     )

@@ -27,6 +27,8 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="Size of the model: tiny, small, base or paper.")
     ] = None,
+    task: options.Tasks = None,
+    domain: options.Domains = None,
     method: Annotated[
         str | None,
         typer.Option(help="ad (the paper), ed (expert distillation) or ad-no-reward."),
@@ -40,7 +42,7 @@ def train(
         float | None, typer.Option(help="Peak learning rate; default the preset's.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of this machine to use.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of this machine to use.")] = None,
     name: options.Name = None,
     seed: options.Seed = None,
     workspace: options.Workspace = None,
@@ -55,6 +57,8 @@ def train(
         "train",
         {
             "dataset": dataset,
+            "tasks": task,
+            "domains": domain,
             "preset": preset,
             "method": method,
             "steps": steps,
@@ -79,4 +83,7 @@ def train(
 def _show(result: StageResult) -> None:
     from vintix_cli.render import print_table
 
-    print_table([result.report["training"]])
+    report = result.report
+    row = {key: report[key] for key in ("preset", "method", "parameters", "steps", "tokens")}
+    losses = {f"loss_{domain}": loss for domain, loss in report["domains"].items()}
+    print_table([{**row, "loss": report["loss"], **losses}])

@@ -1,0 +1,144 @@
+"""Blocks of streams: the units in which a rollout is played, kept and resumed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines.rollout.config import RolloutConfig
+from pipelines.rollout.selection import Target
+from pipelines.rollout.streams import StreamRecord, StreamTask
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.staging import Staging, Unit
+    from pipelines.domains.base import BatchEnvironment
+    from pipelines.model.saved import SavedModel
+    from pipelines.reporter import Reporter
+    from pipelines.tasks.spec import TaskSpec
+
+Block = list[StreamTask]
+"""Tasks whose streams advance as one batch."""
+
+
+def make_blocks(config: RolloutConfig, targets: Sequence[Target]) -> list[Block]:
+    """Pack tasks in order into blocks; a task is split only where it alone is too large."""
+    blocks: list[Block] = [[]]
+    for target in targets:
+        for start in range(0, config.seeds, config.max_streams):
+            streams = tuple(range(start, min(start + config.max_streams, config.seeds)))
+            held = sum(len(task.streams) for task in blocks[-1])
+            if held + len(streams) > config.max_streams:
+                blocks.append([])
+            blocks[-1].append(
+                StreamTask(
+                    target.spec, target.saved.statistics, target.options, target.shots, streams
+                )
+            )
+    return [block for block in blocks if block]
+
+
+def play_blocks(
+    config: RolloutConfig,
+    resolved: Mapping[str, Any],
+    model: SavedModel,
+    targets: Sequence[Target],
+    staging: Staging,
+    reporter: Reporter,
+) -> None:
+    """Play the blocks that are not durable yet, then write what the artifact says of each task.
+
+    Args:
+        config: What to play.
+        resolved: The artifact's configuration.
+        model: The loaded checkpoint.
+        targets: The tasks.
+        staging: Where the work is kept.
+        reporter: Told about progress, in stream steps.
+
+    Raises:
+        VintixError: As `pipelines.rollout.engine.roll`, and what environments raise; durable
+            blocks are kept.
+    """
+    from pipelines.rollout.engine import roll
+    from pipelines.train.device import torch_threads
+
+    blocks = make_blocks(config, targets)
+    vintix = model.model.to(resolved["device"])
+    total = sum(task.bound * len(task.streams) for block in blocks for task in block)
+    has_success: dict[str, bool] = {}
+    with (
+        reporter.progress("rollout", total, "steps") as progress,
+        torch_threads(resolved["threads"]),
+    ):
+        for index, block in enumerate(blocks):
+            name = f"block-{index:05d}"
+            bound = sum(task.bound * len(task.streams) for task in block)
+            if staging.done(name):
+                progress.advance(bound)
+            else:
+                started, steps = time.perf_counter(), 0
+
+                def count(done: int) -> None:
+                    nonlocal steps
+                    steps += done
+                    progress.advance(done)
+
+                with staging.unit(name) as unit:
+                    records = roll(
+                        vintix,
+                        block,
+                        seed=config.seed,
+                        make_batch=_make_batch,
+                        context=resolved["context"],
+                        mask_rewards=model.masks_rewards,
+                        on_steps=count,
+                    )
+                    _write_block(unit, records)
+                    # Wall time is not content: the log is left out of the artifact's digest.
+                    timing = {"seconds": time.perf_counter() - started, "steps": steps}
+                    unit.write_log(f"{name}.json", json.dumps(timing).encode())
+                # Episodes that ended early took fewer steps than were announced.
+                progress.advance(bound - steps)
+            has_success |= staging.data(name)["success"]
+    with staging.unit("tasks") as unit:
+        for target in targets:
+            unit.group(
+                target.spec.name,
+                {
+                    "task": target.spec.as_json(),
+                    "options": target.options,
+                    "statistics": target.known,
+                    "scores": target.scores,
+                    "reference": config.reference,
+                    "streams": config.seeds,
+                    "shots": target.shots,
+                    "success": has_success[target.spec.name],
+                },
+            )
+
+
+def _make_batch(
+    spec: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
+) -> BatchEnvironment:
+    from pipelines.domains.registry import domain_of
+
+    return domain_of(spec).make_batch(spec, size, options, stream_seeds)
+
+
+def _write_block(unit: Unit, records: Mapping[str, Mapping[int, StreamRecord]]) -> None:
+    from pipelines.artifacts.arrays import write_array
+
+    for task, streams in records.items():
+        for stream, record in streams.items():
+            group = unit.group(f"{task}/{stream:05d}", {})
+            write_array(group, "reward", record.reward_T)
+            write_array(group, "episode_return", record.episode_return_E)
+            write_array(group, "episode_length", record.episode_length_E)
+            if record.success_E is not None:
+                write_array(group, "success", record.success_E)
+    unit.data["success"] = {
+        task: all(record.success_E is not None for record in streams.values())
+        for task, streams in records.items()
+    }

@@ -1,0 +1,173 @@
+"""Windows of a packed dataset: equal to slices, verified, bounded, picklable."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import zarr
+
+from datasets.synthetic import make_histories
+from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.workspace import Workspace
+from pipelines.datasets.layout import ROW_FIELDS
+from pipelines.datasets.reader import DatasetReader
+from pipelines.errors import ArtifactCorruptError, UsageError
+from pipelines.pack.config import PackConfig
+from pipelines.pack.stage import run
+from pipelines.reporter import NullReporter
+
+STEPS, CHUNK = 1000, 170
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    workspace = Workspace(tmp_path_factory.mktemp("work"))
+    make_histories(workspace, observation_dim=5, action_dim=2, steps=STEPS, count=2, episode=30)
+    return run(PackConfig(chunk_rows=CHUNK), workspace, NullReporter()).artifact
+
+
+@pytest.fixture
+def own(packed, tmp_path):
+    """A copy that a test may damage."""
+    import shutil
+
+    return Artifact(shutil.copytree(packed.path, tmp_path / "v1"))
+
+
+def test_windows_equal_plain_zarr(packed):
+    """At every alignment to the chunks, from one row to the whole trajectory."""
+    reader = DatasetReader(packed)
+    plain = zarr.open_group(packed.path / "data.zarr", mode="r")
+    whole = {field: plain[f"made-up/00001/{field}"][...] for field in ROW_FIELDS}
+    chunk = plain["made-up/00001/observation"].chunks[0]
+    starts = [0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk - 5, STEPS - 1]
+    for start in starts:
+        for length in (1, 2, chunk - 1, chunk, chunk + 1, 2 * chunk + 3, STEPS):
+            if start + length > STEPS:
+                continue
+            window = reader.window("made-up", 1, start, length)
+            assert set(window) == set(ROW_FIELDS)
+            for field, values in window.items():
+                np.testing.assert_array_equal(values, whole[field][start : start + length])
+                assert values.dtype == whole[field].dtype
+                assert values.flags.writeable
+                assert values.flags.c_contiguous
+
+
+def test_windows_may_be_changed(packed):
+    """A window is a copy: what the caller does to it stays with the caller."""
+    reader = DatasetReader(packed)
+    first = reader.window("made-up", 0, 10, 20)
+    kept = first["observation"].copy()
+    first["observation"] *= 0
+    np.testing.assert_array_equal(reader.window("made-up", 0, 10, 20)["observation"], kept)
+
+
+def test_task_description(packed):
+    task = DatasetReader(packed).tasks["made-up"]
+    assert (task.observation_dim, task.action_dim, task.rows) == (5, 2, (STEPS, STEPS))
+    assert (task.split, task.group, task.reward_scale, task.episode_sparsity) == (
+        "train",
+        "none",
+        1.0,
+        1,
+    )
+    assert task.statistics["observation_mean"].shape == (5,)
+    assert task.statistics["action_std"].dtype == np.float64
+
+
+def test_episodes(packed):
+    reader = DatasetReader(packed)
+    starts = reader.episode_starts("made-up", 1)
+    np.testing.assert_array_equal(starts, np.arange(0, STEPS, 30))
+    steps = reader.window("made-up", 1, 0, STEPS)["episode_step"]
+    np.testing.assert_array_equal(np.flatnonzero(steps == 0), starts)
+    assert len(reader.episode_returns("made-up", 1)) == len(starts)
+
+
+@pytest.mark.parametrize(
+    ("trajectory", "start", "length"),
+    [(0, -1, 5), (0, 0, 0), (0, 996, 5), (0, 0, STEPS + 1), (2, 0, 1), (-1, 0, 1)],
+)
+def test_outside(packed, trajectory, start, length):
+    with pytest.raises(IndexError):
+        DatasetReader(packed).window("made-up", trajectory, start, length)
+
+
+def test_unknown_task(packed):
+    with pytest.raises(KeyError):
+        DatasetReader(packed).window("hopper", 0, 0, 1)
+
+
+def test_open_maps_are_bounded(packed):
+    reader = DatasetReader(packed, open_files=3)
+    for start in range(0, STEPS - 50, 90):
+        reader.window("made-up", start % 2, start, 50)
+        assert len(reader._maps) <= 3
+
+
+def test_a_corrupt_chunk_is_refused(own):
+    """A flipped byte in one chunk file spoils the windows that touch it, and no others."""
+    path = own.path / "data.zarr/made-up/00000/observation/c/1/0"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    reader = DatasetReader(Artifact(own.path))
+    reader.window("made-up", 0, 0, 100)
+    with pytest.raises(ArtifactCorruptError):
+        reader.window("made-up", 0, 100, 100)
+
+
+@pytest.mark.parametrize("name", ["made-up/00000/reward/zarr.json", "made-up/zarr.json"])
+def test_corrupt_metadata_is_refused(own, name):
+    path = own.path / "data.zarr" / name
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    with pytest.raises(ArtifactCorruptError):
+        DatasetReader(Artifact(own.path)).window("made-up", 0, 0, 10)
+
+
+def test_compressed_rows_are_not_mapped(tmp_path):
+    """An artifact that is whole but laid out otherwise is an error, not noise."""
+    workspace = Workspace(tmp_path)
+    source = make_histories(workspace, observation_dim=5, action_dim=2, steps=60, count=1)
+    dataset = run(PackConfig(), workspace, NullReporter()).artifact
+    from pipelines.artifacts.arrays import create_rows
+
+    with workspace.stage("datasets", "odd", config={}) as staging:
+        with staging.unit("made-up/00000") as unit:
+            group = unit.group("made-up/00000", {})
+            for field in ROW_FIELDS:
+                values = dataset.read(f"made-up/00000/{field}")
+                create_rows(group, field, values.shape, values.dtype, chunk_rows=60)[...] = values
+        with staging.unit("made-up") as unit:
+            group = unit.group("made-up", dict(dataset.group("made-up").attrs))
+            from pipelines.artifacts.arrays import write_array
+
+            for field in ("observation_mean", "observation_std", "action_mean", "action_std"):
+                write_array(group, field, dataset.read(f"made-up/{field}"))
+        odd = staging.publish(summary={})
+    assert source.kind == "histories"
+    with pytest.raises(ArtifactCorruptError, match="laid out"):
+        DatasetReader(odd).window("made-up", 0, 0, 10)
+
+
+def test_wrong_kind(tmp_path):
+    workspace = Workspace(tmp_path)
+    found = make_histories(workspace, observation_dim=1, action_dim=1, steps=10, count=1)
+    with pytest.raises(UsageError, match="wrong kind"):
+        DatasetReader(found)
+
+
+def _sum_window(reader):
+    return float(reader.window("made-up", 1, 100, 400)["observation"].sum(dtype=np.float64))
+
+
+def test_travels_to_a_spawned_worker(packed):
+    reader = DatasetReader(packed)
+    expected = _sum_window(reader)
+    assert len(pickle.dumps(reader)) < 2000, "no data travels along"
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(_sum_window, (reader,)) == expected

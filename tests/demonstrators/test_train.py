@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from demonstrators.conftest import get
+from pipelines.artifacts import files
+from pipelines.demonstrators.config import TrainSettings
+from pipelines.demonstrators.evaluate import Evaluator
+from pipelines.demonstrators.train import segment_length, train_policy
+from pipelines.errors import ConfigError
+
+SMALL = {
+    "ppo": {"n_steps": 32, "batch_size": 16, "net_arch": [8]},
+    "sac": {"learning_starts": 20, "net_arch": [8], "batch_size": 16, "buffer_size": 50},
+    "td3": {"learning_starts": 20, "net_arch": [8], "batch_size": 16, "action_noise": 0.1},
+    "ars": {"n_delta": 1, "policy": "LinearPolicy"},
+}
+
+
+def settings(algorithm, **more):
+    fields = {"total_steps": 96, "segment_steps": 32, "evaluation_episodes": 3}
+    return TrainSettings(
+        algorithm=algorithm, hyperparameters=SMALL[algorithm], **{**fields, **more}
+    )
+
+
+def train(given, directory, advance=None):
+    task, domain, options = get("tiny-a")
+    with Evaluator(task, domain, options, seed=3) as evaluator:
+        return train_policy(given, evaluator, options, directory, advance)
+
+
+def assert_equal(one, other):
+    assert one.curve == other.curve
+    assert one.policy.config == other.policy.config
+    for name, array in one.policy.arrays.items():
+        assert array.tobytes() == other.policy.arrays[name].tobytes()
+
+
+class Killed(BaseException):
+    """Like a kill: nothing catches it."""
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac", "td3", "ars"])
+def test_a_resumed_training_equals_an_uninterrupted_one(algorithm, tmp_path, monkeypatch):
+    """Killed twice: inside the second segment, and while the third's checkpoint is written."""
+    given = settings(algorithm, normalize_observations=algorithm in ("ppo", "sac"))
+    whole = train(given, tmp_path / "whole")
+    steps = 0
+
+    def kill_in_second_segment(amount=1):
+        nonlocal steps
+        steps += amount
+        if steps > 50:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(given, tmp_path / "parts", kill_in_second_segment)
+    written = files.write_json
+
+    def kill_at_third_checkpoint(path, value):
+        if len(value["curve"]) == 3:
+            raise Killed
+        return written(path, value)
+
+    if len(whole.curve) >= 3:
+        monkeypatch.setattr(files, "write_json", kill_at_third_checkpoint)
+        with pytest.raises(Killed):
+            train(given, tmp_path / "parts")
+        monkeypatch.setattr(files, "write_json", written)
+    assert_equal(train(given, tmp_path / "parts"), whole)
+
+
+def test_the_best_policy_is_kept(tmp_path):
+    trained = train(settings("ppo", total_steps=160), tmp_path / "run")
+    means = [mean for _, mean in trained.curve]
+    assert len(means) == 5
+    assert trained.steps == trained.curve[int(np.argmax(means))][0]
+    task, domain, options = get("tiny-a")
+    with Evaluator(task, domain, options, seed=3) as evaluator:
+        again = evaluator.policy(trained.policy, 3, "train-evaluation")
+    assert again.returns_E.mean() == max(means)
+
+
+def test_all_steps_are_told_also_after_resuming(tmp_path):
+    told = []
+    train(settings("ppo", total_steps=64), tmp_path / "run", lambda amount=1: told.append(amount))
+    assert sum(told) == 64
+    again = []
+    train(settings("ppo", total_steps=64), tmp_path / "run", lambda amount=1: again.append(amount))
+    assert sum(again) == 64
+
+
+def test_checkpoints_hold_no_pickled_code(tmp_path):
+    import torch
+
+    train(settings("sac", total_steps=64), tmp_path / "run")
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert [name for name in names if name.startswith("learner")] == ["learner-00002.pt"]
+    state = torch.load(tmp_path / "run" / "learner-00002.pt", weights_only=True)
+    assert state["counters"]["num_timesteps"] == 64
+    for path in (tmp_path / "run").glob("*.npz"):
+        with np.load(path, allow_pickle=False) as file:
+            assert all(file[name].dtype != object for name in file.files)
+
+
+def test_training_options_hold_in_training_only(tmp_path):
+    task, domain, options = get("tiny-a")
+    made = []
+    make_env = domain.make_env
+    domain.make_env = lambda task, options: made.append(dict(options)) or make_env(task, options)
+    try:
+        with Evaluator(task, domain, options, seed=3) as evaluator:
+            given = settings("ppo", total_steps=32)
+            train_policy(given, evaluator, {"pull": 3.0}, tmp_path / "run")
+    finally:
+        del domain.make_env
+    assert made[0] == {"pull": 3.0}
+    assert all(each == {"pull": 1.0} for each in made[1:]) and len(made) > 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"speed": 3}, {"env": "x"}, {"activation_fn": "gelu"}, {"policy": "CnnPolicyOfMine"}],
+)
+def test_wrong_hyperparameters_are_a_configuration_error(wrong, tmp_path):
+    given = TrainSettings(algorithm="ppo", hyperparameters=wrong)
+    with pytest.raises(ConfigError):
+        train(given, tmp_path / "run")
+
+
+def test_the_default_segment_is_a_twentieth():
+    assert segment_length(TrainSettings(total_steps=1_000_000)) == 50_000
+    assert segment_length(TrainSettings(total_steps=5000)) == 2000
+    assert segment_length(TrainSettings(total_steps=5000, segment_steps=10)) == 10

@@ -1,0 +1,136 @@
+"""What a distillation resolves to before anything is simulated."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from distill.toy import make_demonstrators
+from pipelines.distill.config import DistillConfig
+from pipelines.distill.plan import plan, resolve
+from pipelines.errors import ArtifactMissingError, UsageError
+from pipelines.tasks.spec import Schedule
+
+
+def names(distillation):
+    return [each.task.name for each in distillation.tasks]
+
+
+def test_default_is_every_task_of_the_newest_demonstrators(workspace):
+    make_demonstrators(workspace, ["toy-b"], name="newer")
+    found = resolve(DistillConfig(), workspace)
+    assert names(found) == ["toy-b"]
+    assert found.demonstrators.reference == "newer@v1"
+    assert found.name == "all"
+
+
+def test_selection_takes_the_newest_artifact_that_holds_it(workspace):
+    make_demonstrators(workspace, ["toy-b"], name="newer")
+    found = resolve(DistillConfig(tasks=("toy-b", "toy+a")), workspace)
+    assert found.demonstrators.reference == "toys@v1"
+    assert names(found) == ["toy-a", "toy-b"]
+    assert found.name == "toy-a-toy-b"
+
+
+def test_reference_and_domain(workspace):
+    found = resolve(DistillConfig(demonstrators="toys", domains=("toy-blocks",)), workspace)
+    assert names(found) == ["toy-c"]
+    assert found.name == "toy-blocks"
+
+
+def test_a_task_without_demonstrator_is_named_with_the_command(workspace):
+    make_demonstrators(workspace, ["toy-a"], name="few")
+    with pytest.raises(ArtifactMissingError) as found:
+        resolve(DistillConfig(tasks=("toy-a", "toy-b"), demonstrators="few"), workspace)
+    assert "toy-b" in str(found.value)
+    assert found.value.fix == "vintix demonstrators --task toy-a --task toy-b"
+    with pytest.raises(ArtifactMissingError) as found:
+        resolve(DistillConfig(domains=("mujoco",)), workspace)
+    assert found.value.fix == "vintix demonstrators --domain mujoco"
+
+
+def test_a_domain_takes_the_tasks_there_are_and_says_which_are_left(workspace):
+    make_demonstrators(workspace, ["toy-a"], name="few")
+    found = resolve(DistillConfig(domains=("toy",), demonstrators="few"), workspace)
+    assert names(found) == ["toy-a"]
+    assert "1 of 2 tasks" in found.notes[0]
+    # An artifact that holds the whole domain is preferred to a newer one that does not.
+    assert resolve(DistillConfig(domains=("toy",)), workspace).demonstrators.reference == "toys@v1"
+
+
+def test_selections_that_exclude_each_other(workspace):
+    with pytest.raises(UsageError, match="empty"):
+        resolve(DistillConfig(tasks=("toy-a",), domains=("toy-blocks",)), workspace)
+
+
+def test_lengths(workspace):
+    def steps(**changes):
+        found = resolve(DistillConfig(tasks=("toy-a",), **changes), workspace)
+        return found.tasks[0].blocks[0].steps
+
+    assert steps() == 200
+    assert steps(scale=0.5) == 100
+    assert steps(scale=0.001) == 23, "at least one episode"
+    assert steps(steps=7) == 7
+
+
+def test_blocks_follow_the_domain(workspace):
+    found = resolve(DistillConfig(trajectories=5), workspace)
+    shapes = {
+        each.task.name: [block.trajectories for block in each.blocks] for each in found.tasks
+    }
+    assert shapes["toy-a"] == [(0,), (1,), (2,), (3,), (4,)]
+    assert shapes["toy-c"] == [(0, 1, 2, 3, 4)]
+
+
+def test_schedule_is_the_tasks_own_unless_given(workspace):
+    def schedule(**changes):
+        found = resolve(DistillConfig(tasks=("toy-a",), **changes), workspace)
+        return found.tasks[0].blocks[0].schedule
+
+    assert schedule() == Schedule(p=1.5, f=0.2)
+    assert schedule(schedule="p=0.7,f=0.1") == Schedule(p=0.7, f=0.1)
+    assert schedule(schedule={"p": 3}) == Schedule(p=3)
+    assert schedule(schedule=Schedule(p=2)) == Schedule(p=2)
+
+
+def test_options_carry_over_from_the_demonstrators(workspace):
+    make_demonstrators(workspace, ["toy-a"], name="small", options={"radius": 0.9})
+
+    def options(**changes):
+        config = DistillConfig(demonstrators="small", **changes)
+        return resolve(config, workspace).tasks[0].blocks[0].options
+
+    assert options() == {"radius": 0.9}
+    assert options(options={"radius": 0.7}) == {"radius": 0.7}
+    with pytest.raises(UsageError, match="no.* option 'goal'|option 'goal'"):
+        options(options={"goal": "hidden"})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"schedule": "p=0"}, {"schedule": "x"}, {"scale": 0}, {"steps": 0}, {"trajectories": 0},
+     {"seed": -1}, {"workers": -1}, {"steps": 5, "scale": 0.5}, {"colour": "red"}],
+)
+def test_config_rejects(fields):
+    with pytest.raises(ValidationError):
+        DistillConfig(**fields)
+
+
+def test_what_does_not_change_the_result_is_not_in_the_artifacts_config(workspace):
+    one = resolve(DistillConfig(workers=1), workspace).as_config()
+    two = resolve(DistillConfig(workers=2, strict=True, name="x"), workspace).as_config()
+    assert one == two
+    assert resolve(DistillConfig(seed=1), workspace).as_config() != one
+
+
+def test_dry_run(workspace):
+    found = plan(DistillConfig(trajectories=2, steps=1000, workers=2), workspace)
+    assert [row["task"] for row in found.rows] == ["toy-a", "toy-b", "toy-c"]
+    row_bytes = 4 * (3 + 2 + 2 + 2) + 2
+    assert found.rows[0]["steps"] == 2000
+    assert found.rows[0]["bytes"] == 2000 * row_bytes
+    assert found.rows[0]["seconds"] == 1.0
+    assert found.totals["steps"] == 6000
+    assert found.totals["seconds"] == 1.5
+    assert not list(workspace.root.glob("histories/*"))

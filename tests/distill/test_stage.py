@@ -1,0 +1,236 @@
+"""The stage as the command calls it: whole runs, workers, interruptions, failures."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from distill.toy import make_demonstrators
+from pipelines.artifacts.staging import Unit
+from pipelines.artifacts.workspace import Workspace
+from pipelines.distill.config import DistillConfig
+from pipelines.distill.report import describe_returns, rank_correlation
+from pipelines.distill.stage import run
+from pipelines.errors import ConfigError, InterruptedRunError, StorageError, TasksFailedError
+from pipelines.histories.reader import HistoryReader
+from pipelines.reporter import NullReporter
+
+CONFIG = {"trajectories": 2, "steps": 90, "shard_rows": 60, "name": "h", "workers": 1}
+
+
+def distill(workspace, reporter=None, **changes):
+    return run(DistillConfig(**{**CONFIG, **changes}), workspace, reporter or NullReporter())
+
+
+@pytest.fixture
+def reference(tmp_path, toy_domain):
+    """Digest of an uninterrupted run in a workspace of its own."""
+    other = Workspace(tmp_path / "reference")
+    make_demonstrators(other)
+    return distill(other).artifact.digest
+
+
+def test_what_it_publishes(workspace):
+    result = distill(workspace)
+    artifact = result.artifact
+    assert not result.up_to_date
+    assert artifact.reference == "h@v1"
+    assert [parent.kind for parent in artifact.manifest.parents] == ["demonstrators"]
+    assert set(artifact.manifest.fingerprints) == {"toy-a", "toy-b", "toy-c"}
+    reader = HistoryReader(artifact)
+    assert reader.tasks() == ["toy-a", "toy-b", "toy-c"]
+    for name in reader.tasks():
+        attributes = reader.task(name)
+        assert attributes["task"]["name"] == name
+        assert attributes["schedule"] == {"p": 1.5, "f": 0.2}
+        assert attributes["options"] == {"radius": 1.2}
+        assert attributes["scores"]["measured"]["expert"] == -5.0
+        assert (attributes["steps"], attributes["trajectories"]) == (90, 2)
+        for trajectory in reader.trajectories(name):
+            rows = next(reader.blocks(name, trajectory, rows=90))
+            last = bool(rows["terminated"][-1] or rows["truncated"][-1])
+            assert attributes["last_episode_complete"][trajectory] == last
+            assert reader.episodes(name, trajectory)["complete"][-1] == last
+
+
+def test_report(workspace):
+    """Returns rise, and the numbers are those of the complete episodes that were recorded."""
+    from scipy.stats import spearmanr
+
+    result = distill(workspace, steps=400)
+    report, reader = result.report, HistoryReader(result.artifact)
+    assert report["steps"] == 400 * 2 * 3
+    assert report["demonstrators"] == "toys@v1"
+    for each in report["tasks"]:
+        assert each["measured"]["random"] == -30.0
+        assert each["last_tenth"] > each["first_tenth"]
+        correlations = []
+        for trajectory in range(2):
+            episodes = reader.episodes(each["task"], trajectory)
+            returns = episodes["episode_return"][episodes["complete"]]
+            correlations.append(spearmanr(returns, np.arange(len(returns))).statistic)
+        assert each["rank_correlation"] == pytest.approx(np.mean(correlations))
+
+
+def test_again_is_up_to_date(workspace):
+    first = distill(workspace)
+    second = distill(workspace, workers=2)
+    assert second.up_to_date
+    assert second.artifact.path == first.artifact.path
+    assert second.report == first.report
+
+
+def test_another_configuration_makes_the_next_version(workspace):
+    distill(workspace)
+    assert distill(workspace, seed=1).artifact.reference == "h@v2"
+
+
+def test_two_workers_write_what_one_writes(workspace, reference):
+    assert distill(workspace, workers=2).artifact.digest == reference
+
+
+@pytest.mark.parametrize("failing", [0, 3, 4, 7, 11, 16, 17, 18])
+def test_resumed_after_a_failure(workspace, reference, monkeypatch, failing):
+    """18 units: 3 environments, 12 shards, 3 tasks; publishing comes after the last."""
+    commits = 0
+    original = Unit._commit
+
+    def commit(unit):
+        nonlocal commits
+        commits += 1
+        if commits > failing:
+            raise StorageError("no room")
+        original(unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Unit, "_commit", commit)
+        if failing < 18:
+            with pytest.raises(StorageError):
+                distill(workspace)
+        else:
+            distill(workspace)
+    result = distill(workspace)
+    assert result.up_to_date == (failing == 18)
+    assert result.artifact.digest == reference
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_stops_it_and_it_goes_on(workspace, reference, workers):
+    class Interrupting(NullReporter):
+        @contextmanager
+        def progress(self, label, total, unit=""):
+            class Count:
+                def advance(self, amount=1, **fields):
+                    if label == "distill":
+                        signal.raise_signal(signal.SIGTERM)
+
+            yield Count()
+
+    with pytest.raises(InterruptedRunError) as found:
+        distill(workspace, Interrupting(), workers=workers)
+    assert found.value.exit_code == 143
+    assert not workspace.names("histories")
+    assert distill(workspace).artifact.digest == reference
+
+
+def test_one_failing_task_does_not_lose_the_others(workspace, reference, monkeypatch):
+    from vintix_toy import Toy
+
+    original = Toy.make_batch
+
+    def make_batch(self, task, *rest):
+        if task.name == "toy-b" and rest[0] == 1 and task.horizon and broken:
+            raise RuntimeError("no display")
+        return original(self, task, *rest)
+
+    monkeypatch.setattr("pipelines.distill.stage._fingerprints", lambda *a: {})
+    broken = True
+    monkeypatch.setattr(Toy, "make_batch", make_batch)
+    reporter = NullReporter()
+    with pytest.raises(TasksFailedError) as found:
+        distill(workspace, reporter)
+    assert "toy-b" in str(found.value)
+    assert "no display" in str(found.value)
+    assert any("toy-b" in each for each in reporter.warnings)
+    monkeypatch.undo()
+    assert distill(workspace).artifact.digest == reference
+
+
+def test_an_environment_unlike_the_demonstrators_is_told(workspace, monkeypatch):
+    monkeypatch.setenv("VINTIX_TOY_DRIFT", "0.1")
+    with pytest.raises(ConfigError, match="not the one that the demonstrator"):
+        distill(workspace, strict=True)
+    reporter = NullReporter()
+    distill(workspace, reporter)
+    assert len([each for each in reporter.warnings if "reference rollout" in each]) == 3
+
+
+def test_an_overridden_option_is_no_difference(workspace):
+    reporter = NullReporter()
+    result = distill(workspace, reporter, options={"radius": 0.8}, strict=True)
+    assert reporter.warnings == []
+    assert result.artifact.config["tasks"]["toy-a"]["options"] == {"radius": 0.8}
+
+
+def test_staged_work_of_another_simulator_is_not_continued(workspace, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Unit, "_commit", _fail_at(5, Unit._commit))
+        with pytest.raises(StorageError):
+            distill(workspace)
+    monkeypatch.setenv("VINTIX_TOY_DRIFT", "0.1")
+    with pytest.raises(ConfigError, match="changed since the staged part"):
+        distill(workspace)
+
+
+def test_an_episode_that_does_not_repeat_is_collected_anew(workspace, monkeypatch):
+    """Environments that differ a little from run to run lose their staged shards, not the run."""
+    from vintix_toy import ToyEnv
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Unit, "_commit", _fail_at(4, Unit._commit))
+        with pytest.raises(StorageError):
+            distill(workspace, tasks=("toy-a",), trajectories=1, shard_rows=30)
+    original = ToyEnv.step
+
+    def step(self, action):
+        self.x = self.x + 1e-6
+        return original(self, action)
+
+    monkeypatch.setattr(ToyEnv, "step", step)
+    reporter = NullReporter()
+    distill(workspace, reporter, tasks=("toy-a",), trajectories=1, shard_rows=30)
+    assert any("does not repeat" in each for each in reporter.warnings)
+
+
+def _fail_at(count, original):
+    commits = 0
+
+    def commit(unit):
+        nonlocal commits
+        commits += 1
+        if commits == count:
+            raise StorageError("no room")
+        original(unit)
+
+    return commit
+
+
+def test_rank_correlation_with_ties():
+    """Against the textbook: ranks of 1, 2, 2, 3 are 1, 2.5, 2.5, 4."""
+    ranks = np.array([1, 2.5, 2.5, 4])
+    expected = np.corrcoef(ranks, np.arange(4))[0, 1]
+    assert rank_correlation(np.array([1.0, 2, 2, 3])) == pytest.approx(expected)
+    assert rank_correlation(np.array([5.0, 4, 3])) == pytest.approx(-1)
+    assert rank_correlation(np.array([5.0, 5, 5])) == 0
+
+
+def test_describe_returns():
+    found = describe_returns([np.arange(20.0), np.array([]), np.arange(20.0) + 2])
+    assert found["episodes"] == 40
+    assert found["first_tenth"] == pytest.approx(1.5)
+    assert found["last_tenth"] == pytest.approx(19.5)
+    assert found["rank_correlation"] == pytest.approx(1)
+    assert describe_returns([np.array([])])["first_tenth"] is None

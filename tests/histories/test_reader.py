@@ -1,0 +1,90 @@
+"""Histories are read in blocks of any length, and only as they were written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipelines.artifacts.artifact import Artifact
+from pipelines.distill.config import DistillConfig
+from pipelines.distill.stage import run
+from pipelines.errors import ArtifactCorruptError, UsageError
+from pipelines.histories.layout import ROW_FIELDS, balanced_rows, row_bytes, row_layout
+from pipelines.histories.reader import HistoryReader
+from pipelines.reporter import NullReporter
+
+STEPS = 100
+
+
+@pytest.fixture
+def artifact(workspace):
+    config = DistillConfig(tasks=("toy-a",), trajectories=2, steps=STEPS, shard_rows=40, workers=1)
+    return run(config, workspace, NullReporter()).artifact
+
+
+@pytest.mark.parametrize("rows", [None, 1, 7, 34, 35, 100, 1000])
+def test_blocks_join_to_the_whole(artifact, rows):
+    reader = HistoryReader(artifact)
+    blocks = [
+        {field: values.copy() for field, values in block.items()}
+        for block in reader.blocks("toy-a", 1, rows=rows)
+    ]
+    lengths = [len(block["reward"]) for block in blocks]
+    expected = min(rows or 34, STEPS)
+    assert set(lengths[:-1]) <= {expected}
+    assert sum(lengths) == STEPS == reader.rows("toy-a", 1)
+    for field in ROW_FIELDS:
+        joined = np.concatenate([block[field] for block in blocks])
+        np.testing.assert_array_equal(joined, artifact.read(f"toy-a/00001/{field}"))
+
+
+def test_episodes_tile_the_trajectory(artifact):
+    found = HistoryReader(artifact).episodes("toy-a", 0)
+    starts, lengths = found["episode_start"], found["episode_length"]
+    assert starts[0] == 0
+    np.testing.assert_array_equal(starts[1:], np.cumsum(lengths)[:-1])
+    assert lengths.sum() == STEPS
+    reward = artifact.read("toy-a/00000/reward").astype(np.float64)
+    sums = np.add.reduceat(reward, starts)
+    np.testing.assert_allclose(found["episode_return"], sums, rtol=1e-5, atol=1e-5)
+    assert found["complete"][:-1].all()
+
+
+def test_unknown_names_are_usage_errors(artifact):
+    reader = HistoryReader(artifact)
+    with pytest.raises(UsageError, match="toy-b"):
+        reader.task("toy-b")
+    with pytest.raises(UsageError, match="no such trajectory"):
+        reader.rows("toy-a", 2)
+    with pytest.raises(UsageError, match="colour"):
+        next(reader.blocks("toy-a", 0, ["colour"]))
+
+
+def test_wrong_kind(workspace):
+    with pytest.raises(UsageError, match="wrong kind"):
+        HistoryReader(workspace.find("demonstrators"))
+
+
+def test_a_corrupt_chunk_is_never_read(artifact):
+    path = artifact.path / "data.zarr/toy-a/00000/observation/c/1/0"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    blocks = HistoryReader(Artifact(artifact.path)).blocks("toy-a", 0)
+    next(blocks)
+    with pytest.raises(ArtifactCorruptError, match="damaged"):
+        next(blocks)
+
+
+def test_balanced_rows():
+    """As few chunks as allowed, nearly equal, so that little padding is stored."""
+    assert balanced_rows(100_000, 65_536) == 50_000
+    assert balanced_rows(65_536, 65_536) == 65_536
+    assert balanced_rows(65_537, 65_536) == 32_769
+    assert balanced_rows(5, 100) == 5
+
+
+def test_row_bytes_are_those_of_the_layout():
+    layout = row_layout(39, 4)
+    size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
+    assert row_bytes(39, 4) == size

@@ -1,0 +1,272 @@
+"""Packing: contents, statistics, weights, card, resume, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.staging import Unit
+from pipelines.datasets.reader import DatasetReader
+from pipelines.distill.config import DistillConfig
+from pipelines.distill.stage import run as distill
+from pipelines.errors import ArtifactCorruptError, ConfigError, StorageError, UsageError
+from pipelines.histories.reader import HistoryReader
+from pipelines.pack.card import CardEntry, card
+from pipelines.pack.config import PackConfig
+from pipelines.pack.stage import paper_plan, plan, run
+from pipelines.reporter import NullReporter
+
+
+def collect(workspace, tasks, name, **changes):
+    fields = {"trajectories": 2, "steps": 120, "shard_rows": 50, "workers": 1, **changes}
+    config = DistillConfig(tasks=tasks, name=name, **fields)
+    return distill(config, workspace, NullReporter()).artifact
+
+
+def pack(workspace, **changes):
+    return run(PackConfig(**{"chunk_rows": 32, **changes}), workspace, NullReporter())
+
+
+@pytest.fixture
+def histories(workspace):
+    return collect(workspace, ("toy-a", "toy-b", "toy-c"), "h")
+
+
+def test_rows_are_those_of_the_history(workspace, histories):
+    artifact = pack(workspace).artifact
+    assert artifact.reference == "h@v1"
+    reader = HistoryReader(histories)
+    for task in reader.tasks():
+        for k in range(2):
+            for field in ("observation", "action", "reward", "noise"):
+                np.testing.assert_array_equal(
+                    artifact.read(f"{task}/{k:05d}/{field}"),
+                    histories.read(f"{task}/{k:05d}/{field}"),
+                )
+            episodes = reader.episodes(task, k)
+            expected = np.concatenate([np.arange(n) for n in episodes["episode_length"]])
+            found = artifact.read(f"{task}/{k:05d}/episode_step")
+            assert found.dtype == np.int32
+            np.testing.assert_array_equal(found, expected)
+            for field in ("episode_start", "episode_return"):
+                np.testing.assert_array_equal(
+                    artifact.read(f"{task}/{k:05d}/{field}"), episodes[field]
+                )
+
+
+def test_any_reader_opens_it(workspace, histories):
+    """Plain Zarr v3: without our code, the same numbers."""
+    import zarr
+
+    artifact = pack(workspace).artifact
+    plain = zarr.open_group(artifact.path / "data.zarr", mode="r")
+    assert sorted(plain.group_keys()) == ["card", "toy-a", "toy-b", "toy-c"]
+    np.testing.assert_array_equal(
+        plain["toy-b/00001/observation"][...], histories.read("toy-b/00001/observation")
+    )
+
+
+def test_attributes_and_statistics(workspace, histories):
+    artifact = pack(workspace).artifact
+    attributes = dict(artifact.group("toy-c").attrs)
+    source = HistoryReader(histories).task("toy-c")
+    for field in ("options", "scores", "schedule"):
+        assert attributes[field] == source[field]
+    assert attributes["split"] == "validation"
+    assert attributes["group"] == "toy"
+    assert attributes["reward_scale"] == 0.5
+    assert attributes["episode_sparsity"] == 2
+    assert attributes["rows"] == [120, 120]
+    for name in ("observation", "action"):
+        rows = np.concatenate([histories.read(f"toy-c/{k:05d}/{name}") for k in range(2)])
+        rows = rows.astype(np.float64)
+        np.testing.assert_allclose(
+            artifact.read(f"toy-c/{name}_mean"), rows.mean(axis=0), rtol=1e-12, atol=1e-15
+        )
+        np.testing.assert_allclose(
+            artifact.read(f"toy-c/{name}_std"), rows.std(axis=0, ddof=1), rtol=1e-12
+        )
+
+
+def test_weights(workspace, histories):
+    """Validation tasks are not drawn unless told; then by kept steps, or evenly by task."""
+    reader = DatasetReader(pack(workspace).artifact)
+    weights = {name: task.attributes["weights"] for name, task in reader.tasks.items()}
+    assert weights["toy-c"] == {"by_window": 0, "by_task": 0}
+    assert weights["toy-a"] == weights["toy-b"] == {"by_window": 0.5, "by_task": 0.5}
+    reader = DatasetReader(pack(workspace, allow_validation=True).artifact)
+    weights = {name: task.attributes["weights"] for name, task in reader.tasks.items()}
+    assert weights["toy-c"]["by_window"] == pytest.approx(0.2), "half of its episodes are kept"
+    assert weights["toy-a"]["by_window"] == pytest.approx(0.4)
+    assert weights["toy-a"]["by_task"] == pytest.approx(1 / 3)
+    assert reader.tasks["toy-c"].split == "validation"
+
+
+def test_card(workspace, histories):
+    artifact = pack(workspace).artifact
+    found = dict(artifact.group("card").attrs)
+    reader = HistoryReader(histories)
+    episodes = {
+        task: sum(len(reader.episodes(task, k)["episode_start"]) for k in range(2))
+        for task in reader.tasks()
+    }
+    assert found["train"] == [
+        {
+            "domain": domain,
+            "tasks": 2,
+            "episodes": episodes["toy-a"] + episodes["toy-b"],
+            "timesteps": 480,
+            "sample_weight": 1.0,
+        }
+        for domain in ("toy", "overall")
+    ]
+    assert [row["episodes"] for row in found["validation"]] == [episodes["toy-c"]] * 2
+    assert artifact.manifest.summary["card"] == found
+
+
+def test_card_shares():
+    rows = card(
+        [
+            CardEntry("mujoco", "train", 10, 300),
+            CardEntry("zoo", "train", 1, 50),
+            CardEntry("metaworld", "train", 5, 100),
+            CardEntry("metaworld", "train", 5, 50),
+        ]
+    )
+    assert [row["domain"] for row in rows["train"]] == ["metaworld", "mujoco", "zoo", "overall"]
+    assert [row["sample_weight"] for row in rows["train"]] == [0.3, 0.6, 0.1, 1.0]
+    assert rows["validation"] == []
+
+
+def test_two_histories_make_one_dataset(workspace):
+    one = collect(workspace, ("toy-a",), "one")
+    two = collect(workspace, ("toy-c",), "two", steps=60)
+    artifact = pack(workspace, histories=("one", "two")).artifact
+    reader = DatasetReader(artifact)
+    assert {name: task.rows for name, task in reader.tasks.items()} == {
+        "toy-a": (120, 120),
+        "toy-c": (60, 60),
+    }
+    assert {parent.digest for parent in artifact.manifest.parents} == {one.digest, two.digest}
+    assert set(artifact.manifest.fingerprints) == {"toy-a", "toy-c"}
+
+
+def test_the_same_task_twice_names_both(workspace):
+    collect(workspace, ("toy-a", "toy-b"), "one")
+    collect(workspace, ("toy-a",), "two")
+    with pytest.raises(ConfigError, match="toy-a") as found:
+        pack(workspace, histories=("one", "two"))
+    assert "one@v1" in found.value.where
+    assert "two@v1" in found.value.where
+    # Once the clash is not selected there is none.
+    result = pack(workspace, histories=("one", "two"), tasks=("toy-b",))
+    assert [each["task"] for each in result.report["tasks"]] == ["toy-b"]
+    assert result.report["histories"] == ["one@v1"]
+
+
+def test_selection(workspace, histories):
+    assert list(DatasetReader(pack(workspace, tasks=("toy+a",)).artifact).tasks) == ["toy-a"]
+    by_domain = pack(workspace, domains=("toy_blocks",)).artifact
+    assert by_domain.reference == "toy-blocks@v1"
+    for wrong in ({"tasks": ("hopper",)}, {"domains": ("mujoco",)}):
+        with pytest.raises(UsageError, match="in the histories"):
+            pack(workspace, **wrong)
+    with pytest.raises(UsageError, match="empty"):
+        pack(workspace, tasks=("toy-a",), domains=("toy-blocks",))
+
+
+def test_again_is_up_to_date(workspace, histories):
+    first = pack(workspace)
+    second = pack(workspace)
+    assert second.up_to_date
+    assert second.report == first.report
+
+
+@pytest.mark.parametrize("failing", range(10))
+def test_resumed_after_a_failure_at_any_unit(workspace, histories, monkeypatch, failing):
+    """Ten units: six trajectories, three tasks, the card."""
+    commits = 0
+    original = Unit._commit
+
+    def commit(unit):
+        nonlocal commits
+        commits += 1
+        if commits == failing + 1:
+            raise StorageError("no room")
+        original(unit)
+
+    reference = pack(workspace, name="reference").artifact.digest
+    with monkeypatch.context() as patch:
+        patch.setattr(Unit, "_commit", commit)
+        with pytest.raises(StorageError):
+            pack(workspace)
+    assert pack(workspace).artifact.digest == reference
+
+
+def test_a_corrupt_history_is_refused(workspace, histories):
+    path = histories.path / "data.zarr/toy-a/00000/action/c/0/0"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ArtifactCorruptError):
+        pack(workspace)
+    assert Artifact(histories.path).digest == histories.digest
+
+
+def test_dry_run(workspace, histories):
+    found = plan(PackConfig(), workspace)
+    assert [row["task"] for row in found.rows] == ["toy-a", "toy-b", "toy-c"]
+    assert found.totals["steps"] == 720
+    assert found.totals["bytes"] == 720 * 4 * (3 + 2 + 3)
+    assert found.totals["weight_by_window"] == 1
+    assert workspace.names("datasets") == []
+
+
+def test_the_papers_table_1():
+    """Tasks, timesteps and weights of the paper's Table 1, without any data."""
+    found = paper_plan()
+    table = {
+        row["domain"]: (row["tasks"], row["timesteps"], round(100 * row["sample_weight"], 1))
+        for row in [*found.rows, found.totals]
+    }
+    assert table["bidexhands"] == (15, 31_700_000, 14.2)
+    assert table["industrial-benchmark"] == (16, 24_000_000, 10.8)
+    # The paper prints 30.1 and 44.9: shares of its rounded totals.
+    assert table["metaworld"] == (45, 67_500_000, 30.2)
+    assert table["mujoco"] == (11, 100_000_000, 44.8)
+    assert table["overall"][0] == 87
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_data(tmp_path):
+    """Packing 3 GB of the widest rows stays under 1 GiB."""
+    script = textwrap.dedent("""
+        import resource, sys
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[2])
+        from datasets.synthetic import make_histories
+        from pipelines.artifacts.workspace import Workspace
+        from pipelines.pack.config import PackConfig
+        from pipelines.pack.stage import run
+        from pipelines.reporter import NullReporter
+
+        workspace = Workspace(Path(sys.argv[1]))
+        if sys.argv[3] == "make":
+            make_histories(workspace, observation_dim=428, action_dim=52, steps=800_000, count=2)
+        else:
+            run(PackConfig(), workspace, NullReporter())
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    """)
+    from pathlib import Path
+
+    for what in ("make", "pack"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parents[1]), what],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert int(done.stdout) * 1024 < 1 << 30

@@ -1,0 +1,50 @@
+"""The log keeps the lines of durable steps and survives being cut short."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from pipelines.errors import StorageError
+from pipelines.train.metrics import MetricsLog, read_metrics
+
+
+def test_lines_beyond_the_checkpoint_are_dropped_on_resume(tmp_path):
+    path = tmp_path / "log" / "metrics.jsonl"
+    with MetricsLog(path, steps=0) as log:
+        for step in range(1, 8):
+            log.add({"step": step, "loss": 0.1 * step})
+    with MetricsLog(path, steps=4) as log:
+        assert log.last == {"step": 4, "loss": 0.1 * 4}
+        log.add({"step": 5, "loss": 9.0})
+        log.sync()
+        assert [row["loss"] for row in read_metrics(path)] == [0.1, 0.2, 0.1 * 3, 0.4, 9.0]
+
+
+def test_a_torn_line_ends_what_is_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
+    assert [row["step"] for row in read_metrics(path)] == [1]
+    with MetricsLog(path, steps=9) as log:
+        log.add({"step": 2})
+    assert [row["step"] for row in read_metrics(path)] == [1, 2]
+
+
+def test_no_file_is_no_lines(tmp_path):
+    assert read_metrics(tmp_path / "nothing.jsonl") == []
+
+
+def test_a_full_disk_is_a_storage_error(tmp_path):
+    class Full:
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            pass
+
+    log = MetricsLog(tmp_path / "metrics.jsonl", steps=0)
+    log._file.close()
+    log._file = Full()
+    with pytest.raises(StorageError, match="No space left"):
+        log.add({"step": 1})
