@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -23,14 +23,10 @@ class Reporter(Protocol):
     def warn(self, message: str) -> None:
         """Tell something that the user should act on."""
 
-    def progress(self, label: str, total: float, unit: str = "") -> _ProgressContext:
+    def progress(
+        self, label: str, total: float, unit: str = ""
+    ) -> AbstractContextManager[Progress]:
         """Open a progress display: ``with reporter.progress("hopper", 1000, "steps") as p``."""
-
-
-class _ProgressContext(Protocol):
-    def __enter__(self) -> Progress: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _Silent:

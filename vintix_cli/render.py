@@ -180,6 +180,7 @@ class _Bar:
         self._reporter, self._label, self._total, self._unit = reporter, label, total, unit
         self._started = time.monotonic()
         self._done = 0.0
+        self._extra = ""
         self._task: tuple[Progress, TaskID] | None = None
 
     def advance(self, amount: float = 1, **fields: object) -> None:
@@ -194,7 +195,9 @@ class _Bar:
             self._task = (progress, task)
         progress, task = self._task
         extra = "  ".join(f"{key} {_cell(value)}" for key, value in fields.items())
-        progress.update(task, completed=self._done, **({"extra": extra} if extra else {}))
+        if extra:
+            self._extra = extra
+        progress.update(task, completed=self._done, extra=self._extra)
 
     def close(self) -> None:
         if self._task is not None:

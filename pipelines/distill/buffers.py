@@ -17,7 +17,6 @@ import numpy as np
 from pipelines.artifacts.arrays import create_rows, open_rows, write_array
 from pipelines.artifacts.staging import Unit
 from pipelines.histories.layout import (
-    EPISODE_FIELDS,
     ROW_FIELDS,
     row_layout,
     shard_unit,
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.distill.block import Block, EpisodeMark
+
+
+_SCRATCH = "episodes"
 
 
 @dataclass(slots=True)
@@ -46,15 +48,16 @@ class Episodes:
         self.total.append(total)
         self.final_observation.append(final_O)
 
-    def as_arrays(self, observation_dim: int) -> dict[str, NDArray[Any]]:
-        """Return the per-episode arrays of a history."""
-        final_EO = np.array(self.final_observation, dtype=np.float32)
-        return {
-            "episode_start": np.array(self.start, dtype=np.int64),
-            "episode_length": np.array(self.length, dtype=np.int32),
-            "episode_return": np.array(self.total, dtype=np.float64),
-            "episode_final_observation": final_EO.reshape(-1, observation_dim),
-        }
+    def as_table(self, observation_dim: int) -> NDArray[np.float64]:
+        """Return start, length, return and final observation as columns, float64 (E, 3 + O).
+
+        Every one of them is a float64 without loss.
+        """
+        table = np.empty((len(self.start), 3 + observation_dim), dtype=np.float64)
+        table[:, 0], table[:, 1], table[:, 2] = self.start, self.length, self.total
+        if self.start:
+            table[:, 3:] = self.final_observation
+        return table
 
 
 class ShardBuffer:
@@ -146,6 +149,7 @@ class ShardWriter:
 
     def _write_shard(self, buffer: ShardBuffer, index: int, trajectory: int) -> None:
         block, shard = self._block, buffer.shard
+        observation_dim = block.task.observation_dim
         begin, end = block.shard_range(shard)
         with Unit(self._directory, shard_unit(block.task.name, trajectory, shard)) as unit:
             path = trajectory_path(block.task.name, trajectory)
@@ -160,25 +164,24 @@ class ShardWriter:
                     array = open_rows(group, name)
                 array[begin:end] = rows[: end - begin, index]
             unit.data["next"] = asdict(buffer.marks[index])
-            episodes = buffer.episodes[index].as_arrays(block.task.observation_dim)
             if shard < block.shards - 1:
                 scratch = unit.scratch(f"{path}/{shard:05d}")
-                for name, values in episodes.items():
-                    write_array(scratch, name, values)
+                write_array(scratch, _SCRATCH, buffer.episodes[index].as_table(observation_dim))
             else:
-                for name, values in self._assemble(unit, path, episodes).items():
+                for name, values in self._assemble(unit, path, buffer.episodes[index]).items():
                     write_array(group, name, values)
 
-    def _assemble(
-        self, unit: Unit, path: str, last: dict[str, NDArray[Any]]
-    ) -> dict[str, NDArray[Any]]:
+    def _assemble(self, unit: Unit, path: str, last: Episodes) -> dict[str, NDArray[Any]]:
         """Join the episodes of all shards; those of the last one are still in memory."""
+        observation_dim = self._block.task.observation_dim
         earlier = [unit.scratch(f"{path}/{shard:05d}") for shard in range(self._block.shards - 1)]
+        tables = [np.asarray(group[_SCRATCH][...]) for group in earlier]  # type: ignore[index]
+        table = np.concatenate([*tables, last.as_table(observation_dim)])
         return {
-            name: np.concatenate(
-                [*(np.asarray(group[name][...]) for group in earlier), last[name]]  # type: ignore[index]
-            )
-            for name in EPISODE_FIELDS
+            "episode_start": table[:, 0].astype(np.int64),
+            "episode_length": table[:, 1].astype(np.int32),
+            "episode_return": np.ascontiguousarray(table[:, 2]),
+            "episode_final_observation": table[:, 3:].astype(np.float32),
         }
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from distill.toy import make_demonstrators
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.staging import Unit
+from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run as distill
@@ -32,9 +36,19 @@ def pack(workspace, **changes):
     return run(PackConfig(**{"chunk_rows": 32, **changes}), workspace, NullReporter())
 
 
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory, toy_domain):
+    found = Workspace(tmp_path_factory.mktemp("collected"))
+    make_demonstrators(found)
+    collect(found, ("toy-a", "toy-b", "toy-c"), "h")
+    return found
+
+
 @pytest.fixture
-def histories(workspace):
-    return collect(workspace, ("toy-a", "toy-b", "toy-c"), "h")
+def histories(workspace, collected):
+    """Histories of the three toy tasks, in the test's own workspace."""
+    shutil.copytree(collected.root / "histories", workspace.root / "histories")
+    return workspace.find("histories")
 
 
 def test_rows_are_those_of_the_history(workspace, histories):
@@ -260,8 +274,6 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
             run(PackConfig(), workspace, NullReporter())
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """)
-    from pathlib import Path
-
     for what in ("make", "pack"):
         done = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parents[1]), what],

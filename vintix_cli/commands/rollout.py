@@ -106,22 +106,34 @@ def print_curves(report: Mapping[str, Any]) -> None:
     from pipelines.rollout.sparkline import sparkline
     from vintix_cli.render import print_table
 
-    shots = len(report["mean_normalized_by_shot"])
-    column = f"shots 1 to {shots}, 0 = random, 1 = expert"
-
-    def row(name: str, curve: list[float], seeds: object) -> dict[str, Any]:
-        last = curve[-3:]
-        return {
-            "task": name,
-            "seeds": seeds,
-            "first_shot": curve[0],
-            "last_three": sum(last) / len(last),
-            column: sparkline(curve, 0.0, 1.0),
-        }
-
     tasks = report["tasks"]
+    column = f"shots 1 to {max(task['shots'] for task in tasks)}"
+    rows = [
+        {
+            "task": task["name"],
+            "seeds": task["seeds"],
+            "first_shot": task["return_first"],
+            "last_three": task["return_last3"],
+            "first_normalised": task["normalized_first"],
+            "last_normalised": task["normalized_last3"],
+            column: sparkline(task["returns_by_shot"])
+            if task["normalized_by_shot"] is None
+            else sparkline(task["normalized_by_shot"], 0.0, 1.0),
+        }
+        for task in tasks
+    ]
+    mean = report["mean_normalized_by_shot"]
+    totals = {
+        "task": f"mean of {report['tasks_in_mean']}",
+        "first_normalised": report["mean_normalized_first"],
+        "last_normalised": report["mean_normalized_last3"],
+        column: sparkline(mean, 0.0, 1.0),
+    }
     print_table(
-        [row(task["name"], task["normalized_by_shot"], task.get("seeds")) for task in tasks],
-        totals=row("mean", report["mean_normalized_by_shot"], None) if len(tasks) > 1 else None,
-        notes=[f"scores normalised by the reference {report['reference']!r}"],
+        rows,
+        totals=totals if report["tasks_in_mean"] > 1 else None,
+        notes=[
+            f"returns by the reference {report['reference']!r}: normalised, 0 is random and 1 the "
+            "demonstrator, and so is the height of the bars"
+        ],
     )

@@ -1,0 +1,101 @@
+"""SIGKILL at random moments: what is published later equals an uninterrupted run's bytes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import signal
+import sys
+import time
+
+import pytest
+
+from pipelines.artifacts.verify import verify
+from pipelines.artifacts.workspace import Workspace
+from pipelines.errors import ArtifactMissingError
+
+from .helpers import check_tiny, kill_at_random, quick_directory, run_tiny
+
+SEEDS = 24
+SLICES = 4  # so that pytest-xdist may spread them
+
+
+def _work(root, started):
+    started.send(True)
+    run_tiny(root)
+    started.send(True)
+
+
+def _run_until(context, root, seconds):
+    """Run the tiny stage in a process, killed after some time from its first action.
+
+    Returns:
+        Its exit code, and how long it worked.
+    """
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(root, sender))
+    process.start()
+    receiver.recv()
+    begun = time.perf_counter()
+    receiver.poll(seconds)
+    worked = time.perf_counter() - begun
+    if seconds is not None:
+        process.kill()
+    process.join()
+    return process.exitcode, worked
+
+
+@pytest.fixture(scope="module")
+def context():
+    # Forked from a server that has imported everything and has no threads: a start costs
+    # milliseconds, and a moment of the run can be hit.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+@pytest.mark.parametrize("part", range(SLICES))
+def test_killed_runs_resume_to_equal_bytes(context, part):
+    """Each seed kills its run once or twice, anywhere, then lets it end."""
+    killed = 0
+    with quick_directory() as directory:
+        undisturbed = run_tiny(directory / "undisturbed")
+        _, seconds = _run_until(context, directory / "measured", None)
+        for seed in range(part, SEEDS, SLICES):
+            moments = random.Random(seed)
+            root = directory / f"seed-{seed}"
+            for _ in range(1 + seed % 2):
+                code, _ = _run_until(context, root, moments.uniform(0, seconds))
+                killed += code == -signal.SIGKILL
+                try:
+                    check_tiny(Workspace(root).find("histories"))
+                except ArtifactMissingError:
+                    assert not list(root.glob("histories/tiny/v*"))
+            final = run_tiny(root)
+            assert final.digest == undisturbed.digest, seed
+            assert verify(final, deep=True) == []
+            assert [path.name for path in final.path.parent.glob("v*")] == ["v1"]
+    assert killed >= SEEDS // SLICES
+
+
+def test_kill_at_random_kills_the_whole_group(tmp_path):
+    """The helper ends grandchildren too, tells whether it killed, and is the same every time."""
+    child = f"import time, pathlib; time.sleep(2); pathlib.Path({str(tmp_path / 'late')!r}).touch()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    command = [sys.executable, "-c", code]
+    first = kill_at_random(command, seed=1, seconds=1.0)
+    assert first.killed
+    assert first.returncode == -signal.SIGKILL
+    assert kill_at_random(command, seed=1, seconds=1.0).after == first.after
+    assert kill_at_random(command, seed=2, seconds=1.0).after != first.after
+    time.sleep(2.2)
+    assert not (tmp_path / "late").exists()
+    done = kill_at_random([sys.executable, "-c", "raise SystemExit(3)"], seed=0, seconds=60.0)
+    assert (done.killed, done.returncode) == (False, 3)
+
+
+def test_kill_at_random_leaves_the_first_part_alone():
+    done = kill_at_random(
+        [sys.executable, "-c", "import time; time.sleep(9)"], seed=3, seconds=1.0, earliest=0.9
+    )
+    assert 0.9 <= done.after <= 1.0
