@@ -19,29 +19,37 @@ from vintix_cli.commands import (
     tasks,
     train,
 )
+from vintix_cli.help import WIDTH, Command, Group, examples
+from vintix_cli.run import report_usage
 
 app = typer.Typer(
     name="vintix",
-    no_args_is_help=True,
+    cls=Group,
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
 )
+
+# Typer exports this one of its parser's errors; its base stands for all of them.
+_PARSER_ERROR = typer.BadParameter.__base__ or typer.BadParameter
 
 _STAGES, _AROUND = "The five stages", "Around them"
 
-app.command("demonstrators", epilog=demonstrators.EPILOG, rich_help_panel=_STAGES)(
-    demonstrators.demonstrators
-)
-app.command("distill", epilog=distill.EPILOG, rich_help_panel=_STAGES)(distill.distill)
-app.command("pack", epilog=pack.EPILOG, rich_help_panel=_STAGES)(pack.pack)
-app.command("train", epilog=train.EPILOG, rich_help_panel=_STAGES)(train.train)
-app.command("rollout", epilog=rollout.EPILOG, rich_help_panel=_STAGES)(rollout.rollout)
-app.command("quickstart", epilog=quickstart.EPILOG, rich_help_panel=_AROUND)(quickstart.quickstart)
-app.command("tasks", epilog=tasks.EPILOG, rich_help_panel=_AROUND)(tasks.tasks)
+for module, name, panel in (
+    (demonstrators, "demonstrators", _STAGES),
+    (distill, "distill", _STAGES),
+    (pack, "pack", _STAGES),
+    (train, "train", _STAGES),
+    (rollout, "rollout", _STAGES),
+    (quickstart, "quickstart", _AROUND),
+    (tasks, "tasks", _AROUND),
+    (doctor, "doctor", _AROUND),
+):
+    app.command(name, cls=Command, epilog=module.EPILOG, rich_help_panel=panel)(
+        getattr(module, name)
+    )
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=_AROUND)
-app.command("doctor", epilog=doctor.EPILOG, rich_help_panel=_AROUND)(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:
@@ -52,7 +60,11 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Start here:  vintix quickstart  ·  vintix tasks  ·  vintix COMMAND --help")
+@app.callback(
+    epilog=examples(
+        "vintix quickstart", "vintix tasks", "vintix distill --help", title="Start here"
+    )
+)
 def _main(
     version: Annotated[
         bool,
@@ -77,4 +89,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if len(arguments) < len(sys.argv) - 1:
         arguments.insert(0, "--debug")
-    app(args=arguments)
+    try:
+        sys.exit(app(args=arguments, standalone_mode=False))
+    except _PARSER_ERROR as error:
+        sys.exit(report_usage(error, as_json="--json" in arguments))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 SHOW_PROGRESS_AFTER_SECONDS = 2.0
+_UNBOUNDED = 10_000
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -50,8 +51,13 @@ def print_table(
         table.add_section()
         table.add_row(*(_cell(totals.get(column)) for column in columns), style="bold")
     if not console.is_terminal:
-        console.width = max(80, console.measure(table).maximum + 2)
+        unbounded = console.options.update(max_width=_UNBOUNDED)
+        console.width = max(80, console.measure(table, options=unbounded).maximum)
     console.print(table)
+    others = {key: value for key, value in (totals or {}).items() if key not in columns}
+    if others:
+        told = ", ".join(f"{key.replace('_', ' ')} {_cell(value)}" for key, value in others.items())
+        console.print(f"in all: {told}", highlight=False, soft_wrap=True)
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
 

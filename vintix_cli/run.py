@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from pipelines.errors import InterruptedRunError, VintixError
+from pipelines.errors import InterruptedRunError, UsageError, VintixError
 from vintix_cli.render import print_error, print_json
 
 _UNEXPECTED = 1
@@ -58,6 +58,21 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             _end(error, document, _UNEXPECTED, text, as_json)
 
     return wrapped
+
+
+def report_usage(error: Any, as_json: bool) -> int:
+    """Tell what the parser could not read, like every other error; returns the exit code.
+
+    Args:
+        error: The parser's error, with the context it was found in.
+        as_json: Print it as the one document on stdout, too.
+    """
+    path = error.ctx.command_path if error.ctx is not None else "vintix"
+    told = UsageError(error.format_message(), where=path, fix=f"{path} --help")
+    if as_json:
+        print_json(told.as_dict())
+    print_error(f"error: {told}")
+    return told.exit_code
 
 
 def debugging() -> bool:

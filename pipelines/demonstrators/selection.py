@@ -59,9 +59,9 @@ def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
     Raises:
         UsageError: A task, domain or option is unknown, or the source has nothing for a task.
         ArtifactMissingError: The artifact to be measured again is not there.
-        MissingDependencyError: A domain is not there.
+        MissingDependencyError: A domain or its simulator is not there.
     """
-    from pipelines.domains.registry import full_catalogue, load_domains
+    from pipelines.domains.registry import check_simulators, full_catalogue, load_domains
 
     catalogue = full_catalogue()
     measured = workspace.find("demonstrators", config.evaluate) if config.evaluate else None
@@ -81,6 +81,9 @@ def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
     served = [task for task in chosen if _serves(config, task, measured)]
     left_out = [task for task in chosen if task not in served]
     refused = [task.name for task in left_out if task.name in explicit]
+    if measured is None and (refused or not served or config.source == "train"):
+        # Where a simulator is missing, no other source would help.
+        check_simulators(chosen)
     if refused or not served:
         raise _refusal(config, refused or [task.name for task in left_out], measured)
     if config.source == "import" and measured is None and len(served) != 1:

@@ -219,7 +219,7 @@ def _imported(config: DemonstratorsConfig, task: TaskSpec) -> tuple[PolicySpec, 
     from pipelines.demonstrators.importer import file_digest, import_policy
 
     if config.import_path is None:
-        raise UsageError("An import needs a file.", fix="--import PATH")
+        raise UsageError("An import needs a file.", fix="--path MODEL.zip")
     spec = import_policy(
         config.import_path,
         task,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 _SCRATCH = "episodes"
+_WRITERS = 4
+"""Threads that write the trajectories of a block: most of a small shard's time is waiting."""
 
 
 @dataclass(slots=True)
@@ -80,14 +82,20 @@ class ShardBuffer:
         self.begin(0, size)
 
     def begin(self, shard: int, size: int) -> None:
-        """Make ready for a shard; rows of the last use are overwritten as they are filled."""
+        """Make ready for a shard.
+
+        Rows of the last use are overwritten as they are filled, but for the flags, which are
+        written only where one is raised.
+        """
+        self.rows["terminated"][:] = False
+        self.rows["truncated"][:] = False
         self.shard = shard
         self.episodes = [Episodes() for _ in range(size)]
         self.marks: tuple[EpisodeMark, ...] = ()
 
 
 class ShardWriter:
-    """Writes shards in order in a thread of its own, at most one behind the simulation.
+    """Writes shards in order, at most one behind the simulation, in threads of its own.
 
     Compression, hashing and fsync give the interpreter lock back, so they run beside the
     simulator; two buffers take turns and bound the memory.
@@ -101,8 +109,9 @@ class ShardWriter:
     def __init__(self, block: Block, directory: Path, durable: tuple[int, ...]) -> None:
         self._block, self._directory, self._durable = block, directory, durable
         self._buffers = [ShardBuffer(block), ShardBuffer(block)]
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shard-writer")
-        self._pending: Future[None] | None = None
+        threads = min(_WRITERS, len(block.trajectories))
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="shard-writer")
+        self._pending: list[Future[None]] = []
 
     def begin(self, shard: int) -> ShardBuffer:
         """Return the buffer of the next shard."""
@@ -117,7 +126,11 @@ class ShardWriter:
             StorageError: The shard before could not be written.
         """
         self.wait()
-        self._pending = self._thread.submit(self._write, buffer)
+        self._pending = [
+            self._threads.submit(self._write_shard, buffer, index, trajectory)
+            for index, trajectory in enumerate(self._block.trajectories)
+            if buffer.shard >= self._durable[index]
+        ]
 
     def wait(self) -> None:
         """Wait until everything handed over is durable.
@@ -125,9 +138,9 @@ class ShardWriter:
         Raises:
             StorageError: It could not be written.
         """
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            pending.result()
+        pending, self._pending = self._pending, []
+        for future in pending:
+            future.result()
 
     def __enter__(self) -> Self:
         return self
@@ -138,14 +151,9 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._thread.shutdown(wait=True)
+        self._threads.shutdown(wait=True, cancel_futures=error is not None)
         if error is None:
             self.wait()
-
-    def _write(self, buffer: ShardBuffer) -> None:
-        for index, trajectory in enumerate(self._block.trajectories):
-            if buffer.shard >= self._durable[index]:
-                self._write_shard(buffer, index, trajectory)
 
     def _write_shard(self, buffer: ShardBuffer, index: int, trajectory: int) -> None:
         block, shard = self._block, buffer.shard

@@ -101,6 +101,7 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
     Raises:
         UsageError: A task, domain or option is unknown.
         ArtifactMissingError: Tasks have no demonstrator.
+        MissingDependencyError: They have none, and their simulator is not there either.
     """
     from pipelines.domains.registry import domain_of, full_catalogue
 
@@ -122,6 +123,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
     Raises:
         UsageError: A task, domain or option is unknown.
         ArtifactMissingError: Tasks have no demonstrator.
+        MissingDependencyError: They have none, and their simulator is not there either.
     """
     distillation = resolve(config, workspace)
     workers = config.workers or available_cores()
@@ -164,6 +166,7 @@ def _choose(
 ) -> tuple[Artifact, list[str], list[str]]:
     """Return the demonstrators artifact, the tasks to distill, and notes on what is left out."""
     from pipelines.demonstrators.reader import demonstrator_tasks
+    from pipelines.domains.registry import check_simulators
 
     if not config.tasks and not config.domains:
         artifact = workspace.find("demonstrators", config.demonstrators)
@@ -199,6 +202,8 @@ def _choose(
                     f"{artifact.reference} and are left out"
                 )
                 return artifact, found, [note]
+    # Where a simulator is missing, demonstrators cannot be made: that is what is wrong.
+    check_simulators(catalogue.get(name) for name in wanted)
     best = max((names for _, names in held), key=lambda names: _count(wanted, names), default=set())
     missing_names = [name for name in wanted if name not in best]
     raise ArtifactMissingError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from pipelines.tasks.spec import TaskSpec
 __all__ = [
     "GROUP",
     "broken_domains",
+    "check_simulators",
     "compare_fingerprints",
     "domain_of",
     "find_domain",
@@ -89,6 +90,21 @@ def domain_of(task: TaskSpec) -> Domain:
         MissingDependencyError: It is installed but does not work.
     """
     return find_domain(task.domain)
+
+
+def check_simulators(tasks: Iterable[TaskSpec]) -> None:
+    """Make an environment of each domain's first task, to see whether it can run here.
+
+    Raises:
+        UsageError: A domain is not installed.
+        MissingDependencyError: A simulator is not there.
+    """
+    first: dict[str, TaskSpec] = {}
+    for task in tasks:
+        first.setdefault(task.domain, task)
+    for task in first.values():
+        domain = domain_of(task)
+        domain.make_env(task, resolve_options(domain, {})).close()
 
 
 def resolve_options(domain: Domain, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def make(algorithm, policy_kwargs=None, train=0):
     kwargs = dict(_SMALL if policy_kwargs is None else policy_kwargs)
     model = getattr(module, algorithm)(kind, env, seed=0, policy_kwargs=kwargs, **more)
     if train:
+        # Its default logger makes a directory in /tmp.
+        model.set_logger(sb3.common.logger.Logger(folder=None, output_formats=[]))
         model.learn(train)
     return model, task
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vintix_cli import options
+from vintix_cli.help import Command, Group, examples
 from vintix_cli.render import (
     ConsoleReporter,
     print_json,
@@ -18,12 +19,12 @@ from vintix_cli.render import (
 )
 from vintix_cli.run import command
 
-EPILOG = "Examples:  vintix artifacts ls --kind histories  ·  vintix artifacts gc --keep 2"
+EPILOG = examples("vintix artifacts ls --kind histories", "vintix artifacts gc --keep 2")
 
 app = typer.Typer(
     help="List, show, verify and clean up artifacts.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=Group,
+    rich_markup_mode=None,
     epilog=EPILOG,
 )
 
@@ -34,7 +35,9 @@ _Kind = Annotated[
 _Reference = Annotated[str, typer.Argument(help="KIND/NAME, KIND/NAME@v3 or a path.")]
 
 
-@app.command("ls", epilog="Examples:  vintix artifacts ls  ·  vintix artifacts ls --json")
+@app.command(
+    "ls", cls=Command, epilog=examples("vintix artifacts ls", "vintix artifacts ls --json")
+)
 @command
 def ls(
     kind: _Kind = None,
@@ -82,8 +85,11 @@ def ls(
 
 @app.command(
     "show",
-    epilog="Examples:  vintix artifacts show datasets/quickstart  ·  "
-    "vintix artifacts show checkpoints/quickstart@v1 --json",
+    cls=Command,
+    epilog=examples(
+        "vintix artifacts show datasets/quickstart",
+        "vintix artifacts show checkpoints/quickstart@v1 --json",
+    ),
 )
 @command
 def show(
@@ -113,8 +119,10 @@ def show(
 
 @app.command(
     "verify",
-    epilog="Examples:  vintix artifacts verify rollouts/quickstart  ·  "
-    "vintix artifacts verify --all --deep",
+    cls=Command,
+    epilog=examples(
+        "vintix artifacts verify rollouts/quickstart", "vintix artifacts verify --all --deep"
+    ),
 )
 @command
 def verify(
@@ -168,8 +176,10 @@ def verify(
 
 @app.command(
     "gc",
-    epilog="Examples:  vintix artifacts gc --dry-run  ·  "
-    "vintix artifacts gc --keep 2 --older-than-days 7",
+    cls=Command,
+    epilog=examples(
+        "vintix artifacts gc --dry-run", "vintix artifacts gc --keep 2 --older-than-days 7"
+    ),
 )
 @command
 def gc(

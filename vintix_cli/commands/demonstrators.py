@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vintix_cli import options
+from vintix_cli.help import examples
 from vintix_cli.run import command
 from vintix_cli.stages import run_stage
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
 
-EPILOG = (
-    "Examples:  vintix demonstrators --domain metaworld  ·  "
-    "vintix demonstrators --source train --task swimmer --algorithm ars --total-steps 200000"
+EPILOG = examples(
+    "vintix demonstrators --domain metaworld",
+    "vintix demonstrators --source train --task swimmer --algorithm ars --total-steps 200000",
 )
 
 

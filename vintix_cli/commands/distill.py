@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vintix_cli import options
+from vintix_cli.help import examples
 from vintix_cli.run import command
 from vintix_cli.stages import run_stage
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
 
-EPILOG = (
-    "Examples:  vintix distill --domain metaworld --schedule p=0.7,f=0.1  ·  "
-    "vintix distill --task hopper --trajectories 2 --steps 20000 --dry-run"
+EPILOG = examples(
+    "vintix distill --domain metaworld --schedule p=0.7,f=0.1",
+    "vintix distill --task hopper --trajectories 2 --steps 20000 --dry-run",
 )
 
 

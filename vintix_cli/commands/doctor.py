@@ -6,10 +6,11 @@ import shutil
 from typing import Any
 
 from vintix_cli import options
+from vintix_cli.help import examples
 from vintix_cli.render import print_json, print_table
 from vintix_cli.run import command
 
-EPILOG = "Examples:  vintix doctor  ·  vintix doctor --domain mujoco --json"
+EPILOG = examples("vintix doctor", "vintix doctor --domain mujoco --json")
 
 
 @command

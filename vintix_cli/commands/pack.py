@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vintix_cli import options
+from vintix_cli.help import examples
 from vintix_cli.run import command
 from vintix_cli.stages import run_stage
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
 
-EPILOG = (
-    "Examples:  vintix pack --histories metaworld --histories mujoco@v2 --name all  ·  "
-    "vintix pack --dry-run --plan paper"
+EPILOG = examples(
+    "vintix pack --histories metaworld --histories mujoco@v2 --name all",
+    "vintix pack --dry-run --plan paper",
 )
 
 
@@ -39,7 +40,7 @@ def pack(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Join histories into one training dataset, with statistics, groups and splits."""
+    """Stage 3: join histories into one training dataset, with statistics, groups and splits."""
     if plan is not None:
         _show_paper_plan(plan, dry_run=dry_run, json=json)
         return

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from vintix_cli import options
+from vintix_cli.help import examples
 from vintix_cli.run import command
 
-EPILOG = (
-    "Examples:  vintix quickstart  ·  vintix quickstart --seed 1 --workspace /tmp/vintix --json"
-)
+EPILOG = examples("vintix quickstart", "vintix quickstart --seed 1 --workspace /tmp/vintix --json")
 
 
 @command

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vintix_cli import options
+from vintix_cli.help import examples
 from vintix_cli.run import command
 from vintix_cli.stages import run_stage
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
 
-EPILOG = (
-    "Examples:  vintix rollout --task reach --shots 20  ·  "
-    "vintix rollout --task hopper --gravity 1.1 --plot hopper.png"
+EPILOG = examples(
+    "vintix rollout --task reach --shots 20",
+    "vintix rollout --task hopper --gravity 1.1 --plot hopper.png",
 )
 
 
@@ -62,9 +63,9 @@ def rollout(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Let a model act from an empty context, with no gradient step, and record every return.
+    """Stage 5: let a model act from an empty context, with no gradient step.
 
-    Without a selection: every task that the checkpoint was trained on.
+    Every return is recorded. Without a selection: every task that the checkpoint was trained on.
     """
     run_stage(
         "rollout",

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from vintix_cli import options
+from vintix_cli.help import examples
 from vintix_cli.render import print_json, print_table, print_text
 from vintix_cli.run import command
 
-EPILOG = "Examples:  vintix tasks --domain metaworld --split validation  ·  vintix tasks hopper"
+EPILOG = examples("vintix tasks --domain metaworld --split validation", "vintix tasks hopper")
 
 
 @command

@@ -1,4 +1,4 @@
-"""``vintix train``: stage 3, algorithm distillation."""
+"""``vintix train``: stage 4, algorithm distillation."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vintix_cli import options
+from vintix_cli.help import examples
 from vintix_cli.run import command
 from vintix_cli.stages import run_stage
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
 
-EPILOG = (
-    "Examples:  vintix train --preset tiny --steps 800  ·  "
-    "vintix train --preset paper --dry-run --set train.batch_size=64"
+EPILOG = examples(
+    "vintix train --preset tiny --steps 800",
+    "vintix train --preset paper --dry-run --set train.batch_size=64",
 )
 
 
@@ -52,7 +53,7 @@ def train(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Stage 3: train a causal transformer to predict the next action of the histories."""
+    """Stage 4: train a causal transformer to predict the next action of the histories."""
     run_stage(
         "train",
         {
