@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 # Typer exports this one of its parser's errors; its base stands for all of them.
-_PARSER_ERROR = typer.BadParameter.__base__ or typer.BadParameter
+_PARSER_ERROR: Any = typer.BadParameter.__base__
 
 _STAGES, _AROUND = "The five stages", "Around them"
 

@@ -200,16 +200,6 @@ def list_files(directory: Path) -> list[str]:
     )
 
 
-def tree_bytes(path: Path) -> int:
-    """Return the bytes of all files of a tree, or of one file; what vanishes meanwhile is 0."""
-    total = 0
-    for each in [path] if path.is_file() else path.rglob("*"):
-        with contextlib.suppress(OSError):
-            if not each.is_dir():
-                total += each.lstat().st_size
-    return total
-
-
 def hash_bytes(data: bytes | memoryview) -> FileRecord:
     """Return size and SHA-256 of bytes in memory."""
     return FileRecord(size=memoryview(data).nbytes, sha256=hashlib.sha256(data).hexdigest())

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
-from pipelines.artifacts.listing import last_modified, staging_directories
+from pipelines.artifacts.listing import last_modified, staging_directories, tree_bytes
 from pipelines.artifacts.lock import NameLock
 from pipelines.artifacts.schema import SCHEMA_VERSIONS
 from pipelines.artifacts.workspace import Workspace
@@ -76,7 +76,7 @@ def plan_gc(
             age = now - datetime.fromisoformat(artifact.manifest.created_at)
             if older_than is None or age >= older_than:
                 why = f"not among the newest {keep} of {artifact.kind}/{artifact.manifest.name}"
-                found.append(Candidate(artifact.path, files.tree_bytes(artifact.path), why))
+                found.append(Candidate(artifact.path, tree_bytes(artifact.path), why))
     return found
 
 
@@ -127,15 +127,13 @@ def _debris(base: Path, staging: bool) -> Iterator[Candidate]:
     staged = staging_directories(base)
     if staging:
         for directory in staged:
-            yield Candidate(
-                directory, files.tree_bytes(directory), "staged work that no process holds"
-            )
+            yield Candidate(directory, tree_bytes(directory), "staged work that no process holds")
     for directory in sorted(base.glob(f"{REMOVED_PREFIX}*")):
-        yield Candidate(directory, files.tree_bytes(directory), "a deletion that was interrupted")
+        yield Candidate(directory, tree_bytes(directory), "a deletion that was interrupted")
     searched = [] if staging else [path for each in staged for path in each.rglob("*")]
     for path in (*base.glob("*"), *searched):
         if path.name.endswith(files.TEMPORARY_SUFFIX) and path.is_file():
-            yield Candidate(path, files.tree_bytes(path), "a file that was never finished")
+            yield Candidate(path, tree_bytes(path), "a file that was never finished")
 
 
 def _superseded(workspace: Workspace, keep: int) -> list[Artifact]:

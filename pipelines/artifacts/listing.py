@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.lock import NameLock
 from pipelines.artifacts.references import check_kind, check_name
@@ -58,7 +58,7 @@ def list_staged(
                     "path": str(directory),
                     "units_done": len(list((directory / PROGRESS).glob("*.json"))),
                     "complete": (directory / MANIFEST).is_file(),
-                    "size_bytes": files.tree_bytes(directory),
+                    "size_bytes": tree_bytes(directory),
                     "modified": _iso(last_modified(directory)),
                     "held_by": holder,
                 }
@@ -86,6 +86,16 @@ def show_artifact(path: Path) -> dict[str, Any]:
 def staging_directories(base: Path) -> list[Path]:
     """Return the staging directories of a name, sorted."""
     return sorted(path for path in base.glob(f"{STAGING_PREFIX}*") if path.is_dir())
+
+
+def tree_bytes(path: Path) -> int:
+    """Return the bytes of all files of a tree, or of one file; what vanishes meanwhile is 0."""
+    total = 0
+    for each in [path] if path.is_file() else path.rglob("*"):
+        with contextlib.suppress(OSError):
+            if not each.is_dir():
+                total += each.lstat().st_size
+    return total
 
 
 def last_modified(path: Path) -> datetime:
@@ -121,7 +131,7 @@ def _published_row(workspace: Workspace, kind: str, name: str, version: int) -> 
             **row,
             "digest": None,
             "created": None,
-            "size_bytes": files.tree_bytes(path),
+            "size_bytes": tree_bytes(path),
             "parents": [],
             "damaged": damage,
         }

@@ -28,7 +28,7 @@ from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.lock import NameLock
 from pipelines.artifacts.provenance import git_revision, package_versions
-from pipelines.artifacts.publish import assemble
+from pipelines.artifacts.publish import all_intact, assemble
 from pipelines.artifacts.schema import (
     DATA,
     MANIFEST,
@@ -254,7 +254,7 @@ class Staging:
             whole = config_digest(manifest.kind, manifest.config, manifest.parents) == self._wanted
         except (ArtifactError, OSError):
             whole = False
-        if not whole or not _all_intact(self.directory, manifest.model_dump()["files"]):
+        if not whole or not all_intact(self.directory, manifest.model_dump()["files"]):
             files.remove_file(path)
             return None
         version = self.workspace.next_version(self.kind, self.name)
@@ -291,7 +291,7 @@ class Staging:
         records = {}
         for path in sorted((self.directory / PROGRESS).glob("*.json")):
             record = read_record(path)
-            if record is None or not _all_intact(self.directory, record["files"]):
+            if record is None or not all_intact(self.directory, record["files"]):
                 files.remove_file(path)
             else:
                 records[record["unit"]] = record
@@ -307,12 +307,3 @@ class Staging:
         import zarr
 
         return zarr.open_group(self.directory / tree, path=path, mode="r", zarr_format=3)
-
-
-def _all_intact(directory: Path, entries: Mapping[str, Mapping[str, Any]]) -> bool:
-    found = files.hash_files(directory / path for path in entries)
-    return all(
-        isinstance(record, files.FileRecord)
-        and (record.size, record.sha256) == (entry["size"], entry["sha256"])
-        for record, entry in zip(found, entries.values(), strict=True)
-    )

@@ -148,6 +148,10 @@ class VerifiedStore(Store):
         """Refuse."""
         self._check_writable()
 
+    async def delete_dir(self, prefix: str) -> None:
+        """Refuse."""
+        self._check_writable()
+
     async def list(self) -> AsyncIterator[str]:
         """Yield every listed key."""
         for key in self._sizes:

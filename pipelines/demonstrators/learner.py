@@ -125,7 +125,7 @@ class Learner:
                 f"task {self.task.name}: the training broke down",
                 where=f"{self.settings.algorithm}, after {self.steps:,} steps",
                 found=str(error).splitlines()[0],
-                fix="a smaller learning_rate, or normalize_observations: true, in demonstrators.train",
+                fix="a smaller learning_rate or normalize_observations in demonstrators.train",
             ) from error
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -112,6 +113,8 @@ class ShardWriter:
         threads = min(_WRITERS, len(block.trajectories))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="shard-writer")
         self._pending: list[Future[None]] = []
+        # Opening a group writes its parents' metadata, which the trajectories share.
+        self._opening = Lock()
 
     def begin(self, shard: int) -> ShardBuffer:
         """Return the buffer of the next shard."""
@@ -162,7 +165,9 @@ class ShardWriter:
         with Unit(self._directory, shard_unit(block.task.name, trajectory, shard)) as unit:
             path = trajectory_path(block.task.name, trajectory)
             # The first shard owns the group: attributes, even none, make it write the metadata.
-            group = unit.group(path, {} if shard == 0 else None)
+            with self._opening:
+                group = unit.group(path, {} if shard == 0 else None)
+                scratch = unit.scratch(f"{path}/{shard:05d}") if shard < block.shards - 1 else None
             for name in ROW_FIELDS:
                 rows = buffer.rows[name]
                 if shard == 0:
@@ -172,8 +177,7 @@ class ShardWriter:
                     array = open_rows(group, name)
                 array[begin:end] = rows[: end - begin, index]
             unit.data["next"] = asdict(buffer.marks[index])
-            if shard < block.shards - 1:
-                scratch = unit.scratch(f"{path}/{shard:05d}")
+            if scratch is not None:
                 write_array(scratch, _SCRATCH, buffer.episodes[index].as_table(observation_dim))
             else:
                 for name, values in self._assemble(unit, path, buffer.episodes[index]).items():
@@ -182,7 +186,10 @@ class ShardWriter:
     def _assemble(self, unit: Unit, path: str, last: Episodes) -> dict[str, NDArray[Any]]:
         """Join the episodes of all shards; those of the last one are still in memory."""
         observation_dim = self._block.task.observation_dim
-        earlier = [unit.scratch(f"{path}/{shard:05d}") for shard in range(self._block.shards - 1)]
+        with self._opening:
+            earlier = [
+                unit.scratch(f"{path}/{shard:05d}") for shard in range(self._block.shards - 1)
+            ]
         tables = [np.asarray(group[_SCRATCH][...]) for group in earlier]  # type: ignore[index]
         table = np.concatenate([*tables, last.as_table(observation_dim)])
         return {

@@ -157,10 +157,10 @@ class FileSystem:
 
 def _path_of(target: Any, kwargs: Mapping[str, Any]) -> str:
     if isinstance(target, int):
-        return os.readlink(f"/proc/self/fd/{target}")
+        return str(Path(f"/proc/self/fd/{target}").readlink())
     directory = kwargs.get("dir_fd")
     if directory is not None:
-        return f"{os.readlink(f'/proc/self/fd/{directory}')}/{os.fspath(target)}"
+        return str(Path(f"/proc/self/fd/{directory}").readlink() / os.fspath(target))
     return str(Path(os.fspath(target)).absolute())
 
 

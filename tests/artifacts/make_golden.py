@@ -92,9 +92,7 @@ def _histories(unit: Unit) -> None:
 def _datasets(unit: Unit) -> None:
     attributes = {"group": "inverted-pendulum", "reward_scale": 1.0, "split": "train"}
     counts = {"episode_sparsity": 1, "options": {}, "trajectories": 1, "rows": [STEPS]}
-    task = unit.group(
-        "inverted-pendulum", {"task": TASK, "scores": SCORES, **attributes, **counts}
-    )
+    task = unit.group("inverted-pendulum", {"task": TASK, "scores": SCORES, **attributes, **counts})
     write_array(task, "observation_mean", np.arange(OBSERVATION, dtype=np.float64))
     write_array(task, "observation_std", np.ones(OBSERVATION))
     write_array(task, "action_mean", np.zeros(ACTION))
@@ -144,9 +142,7 @@ def _rollouts(unit: Unit) -> None:
 
 def _rows(group: Any, fields: dict[str, np.ndarray[Any, Any]], *, mapped: bool) -> None:
     for name, values in fields.items():
-        create_rows(
-            group, name, values.shape, values.dtype, chunk_rows=CHUNK_ROWS, mapped=mapped
-        )
+        create_rows(group, name, values.shape, values.dtype, chunk_rows=CHUNK_ROWS, mapped=mapped)
         array = open_rows(group, name)
         for start in range(0, STEPS, CHUNK_ROWS):
             array[start : start + CHUNK_ROWS] = values[start : start + CHUNK_ROWS]

@@ -133,4 +133,4 @@ def test_failed_write_leaves_no_partial_file(tmp_path):
     system = FileSystem(tmp_path, _input_output_error, lambda n, name, path: "reward/c/1" in path)
     with system.installed(), pytest.raises(StorageError):
         run_tiny(tmp_path)
-    assert [path for path in tmp_path.rglob("*.partial")] == []
+    assert list(tmp_path.rglob("*.partial")) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_golden_artifact_is_whole_and_upgraded(kind, version):
 
 def test_parents_of_golden_artifacts():
     chain = ["demonstrators", "histories", "datasets", "checkpoints", "rollouts"]
-    for parent, child in zip(chain, chain[1:], strict=False):
+    for parent, child in itertools.pairwise(chain):
         (recorded,) = _open(child, 1).manifest.parents
         assert (recorded.kind, recorded.digest) == (parent, DIGESTS[parent, 1])
 

@@ -157,7 +157,10 @@ def test_older_schema_goes_through_every_upgrade(monkeypatch):
 
     def to_second(raw):
         seen.append(dict(raw))
-        return {**{key: value for key, value in raw.items() if key != "setup"}, "conf": raw["setup"]}
+        return {
+            **{key: value for key, value in raw.items() if key != "setup"},
+            "conf": raw["setup"],
+        }
 
     def to_third(raw):
         seen.append(dict(raw))

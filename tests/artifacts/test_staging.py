@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import numpy as np
 import pytest
 
-from pipelines.artifacts.arrays import create_rows, open_rows, write_array
+from pipelines.artifacts.arrays import create_rows, open_rows
 from pipelines.artifacts.schema import MANIFEST
-from pipelines.artifacts.staging import LOG, PROGRESS, SCRATCH, Unit
+from pipelines.artifacts.staging import PROGRESS, SCRATCH
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, StorageError
@@ -131,146 +130,6 @@ def test_staged_work_is_hidden_from_readers(tmp_path):
     assert workspace.names("histories") == []
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_resume_verifies_staged_files(tmp_path, damage, undisturbed):
-    """A unit whose file changed under a killed run is made again; its record is not believed."""
-    with _stage(tmp_path) as staging:
-        for unit in UNITS:
-            write_unit(staging, unit)
-        victim = staging.directory / "data.zarr/toy/00000/reward/c/1"
-    if damage == "remove":
-        victim.unlink()
-    else:
-        data = bytearray(victim.read_bytes())
-        data[0] ^= 1
-        victim.write_bytes(data[:-1] if damage == "truncate" else data)
-    made = []
-    artifact = run_tiny(tmp_path, on_unit=made.append)
-    assert made == [UNITS[1]]
-    check_tiny(artifact)
-
-
-def test_unit_redone_keeps_the_chunks_of_others(tmp_path):
-    """Creating an array anew does not delete the chunks that other durable units wrote in it."""
-    with _stage(tmp_path) as staging:
-        for unit in UNITS:
-            write_unit(staging, unit)
-        (staging.directory / "data.zarr/toy/00000/reward/zarr.json").write_bytes(b"{}")
-    made = []
-    artifact = run_tiny(tmp_path, on_unit=made.append)
-    assert made == [UNITS[0]]
-    check_tiny(artifact)
-    assert verify(artifact, deep=True) == []
-
-
-def test_leftovers_of_an_unfinished_attempt_are_not_published(tmp_path):
-    """A unit that failed half way and came out smaller leaves nothing behind."""
-    with _stage(tmp_path) as staging:
-        with pytest.raises(ValueError, match="half way"), staging.unit("a") as unit:
-            write_array(unit.group("a", {"first": True}), "old", np.ones(3))
-            array = create_rows(unit.group("a"), "rows", (8,), np.float32, chunk_rows=2)
-            array[:] = 1
-            raise ValueError("half way")
-        assert not staging.done("a")
-        with staging.unit("a") as unit:
-            create_rows(unit.group("a"), "rows", (4,), np.float32, chunk_rows=2)[:] = 2
-        artifact = staging.publish(summary={})
-    assert dict(artifact.root["a"].attrs) == {}
-    assert sorted(artifact.root["a"].array_keys()) == ["rows"]
-    assert verify(artifact, deep=True) == []
-
-
-def test_array_created_twice_in_one_unit(tmp_path):
-    """What the second creation deletes is not recorded either."""
-    with _stage(tmp_path) as staging:
-        with staging.unit("a") as unit:
-            for rows in (8, 4):
-                create_rows(unit.group("a"), "rows", (rows,), np.float32, chunk_rows=2)[:] = rows
-        artifact = staging.publish(summary={})
-    np.testing.assert_array_equal(artifact.read("a/rows"), np.full(4, 4))
-    assert verify(artifact, deep=True) == []
-
-
-def test_dropped_unit_stays_dropped(tmp_path):
-    with _stage(tmp_path) as staging:
-        for name in ("a", "b"):
-            with staging.unit(name) as unit:
-                write_array(unit.group(f"all/{name}"), "x", np.ones(2))
-        staging.drop("a")
-        assert (staging.done("a"), staging.units()) == (False, ["b"])
-        with pytest.raises(KeyError):
-            staging.drop("a")
-        with pytest.raises(KeyError):
-            staging.data("a")
-    with _stage(tmp_path) as staging:
-        assert staging.units() == ["b"]
-        artifact = staging.publish(summary={})
-    assert list(artifact.group("all").group_keys()) == ["b"]
-
-
-def test_beginning_a_unit_again_takes_it_back(tmp_path):
-    """Also for a worker's own `Unit`: a killed second attempt leaves no record of the first."""
-    with _stage(tmp_path) as staging:
-        with staging.unit("a") as unit:
-            unit.data["n"] = 1
-        with pytest.raises(Crash), Unit(staging.directory, "a"):
-            raise Crash
-        assert not staging.done("a")
-
-
-def test_units_of_worker_processes_are_adopted(tmp_path):
-    with _stage(tmp_path) as staging:
-        with Unit(staging.directory, "a") as unit:
-            write_array(unit.group("a"), "x", np.ones(2))
-            unit.data["n"] = 5
-        assert staging.done("a")
-        assert staging.data("a") == {"n": 5}
-
-
-def test_names_of_units_do_not_collide(tmp_path):
-    with _stage(tmp_path) as staging:
-        with staging.unit("a/b") as unit:
-            unit.data["n"] = 1
-        assert not staging.done("a--b")
-        assert not staging.done("a%2Fb")
-        assert staging.done("a/b")
-
-
-def test_attributes_belong_to_the_unit_that_gives_them(tmp_path):
-    """Units that open a group without attributes neither own nor change its metadata."""
-    with _stage(tmp_path) as staging:
-        with staging.unit("z-first") as unit:
-            write_array(unit.group("task/a"), "x", np.ones(1))
-        with staging.unit("middle") as unit:
-            unit.group("task", {"n": 1})
-        with staging.unit("z-last") as unit:
-            write_array(unit.group("task/b"), "x", np.ones(1))
-            unit.group("task")
-        with staging.unit("later") as unit:
-            unit.group("task/a").attrs["set"] = "through zarr"
-        staging.drop("z-last")
-    with _stage(tmp_path) as staging:
-        assert staging.units() == ["later", "middle", "z-first"]
-        artifact = staging.publish(summary={})
-    assert dict(artifact.group("task").attrs) == {"n": 1}
-    assert dict(artifact.group("task/a").attrs) == {"set": "through zarr"}
-    assert verify(artifact, deep=True) == []
-
-
-def test_log_may_be_written_by_several_units(tmp_path):
-    """The last writing is published; dropping the first unit does not take it along."""
-    with _stage(tmp_path) as staging:
-        for name in ("a", "b"):
-            with staging.unit(name) as unit:
-                unit.write_log("metrics.jsonl", name.encode())
-        staging.drop("a")
-    with _stage(tmp_path) as staging:
-        assert staging.units() == ["b"]
-        artifact = staging.publish(summary={})
-    assert artifact.read_file(f"{LOG}/metrics.jsonl") == b"b"
-    assert verify(artifact) == []
-
-
 def test_incomplete_array_is_not_published(tmp_path):
     """A shard that no unit wrote would be read as zeros."""
     with _stage(tmp_path) as staging:
@@ -297,34 +156,6 @@ def test_file_lost_before_publishing_is_noticed(tmp_path):
     made = []
     run_tiny(tmp_path, on_unit=made.append)
     assert made == [UNITS[1]]
-
-
-def test_two_units_of_one_file_are_refused(tmp_path):
-    with _stage(tmp_path) as staging:
-        for name in ("a", "b"):
-            with staging.unit(name) as unit:
-                unit.group("task", {"unit": name})
-        with pytest.raises(ArtifactCorruptError, match="not whole"):
-            staging.publish(summary={})
-
-
-@pytest.mark.parametrize("values", [np.zeros((0, 3)), np.zeros((5, 0)), np.float64(2.5), np.ones(1)])
-def test_empty_and_scalar_arrays_are_whole(tmp_path, values):
-    with _stage(tmp_path) as staging:
-        with staging.unit("a") as unit:
-            write_array(unit.group("a"), "x", np.asarray(values))
-        artifact = staging.publish(summary={})
-    np.testing.assert_array_equal(artifact.read("a/x"), values)
-    assert verify(artifact, deep=True) == []
-
-
-@pytest.mark.parametrize("path", ["../up", "/etc", "a//b", "a/../b", "a/"])
-def test_groups_and_logs_stay_inside(tmp_path, path):
-    with _stage(tmp_path) as staging, staging.unit("a") as unit:
-        with pytest.raises(ValueError, match="inside"):
-            unit.group(path)
-        with pytest.raises(ValueError, match="inside"):
-            unit.write_log(path, b"")
 
 
 def test_existing_directory_is_never_replaced(tmp_path):
@@ -384,14 +215,3 @@ def test_workspace_below_a_file_is_a_storage_error(tmp_path):
 def test_configuration_must_be_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         _stage(tmp_path, rate=float("nan"))
-
-
-def test_record_is_plain_json(tmp_path):
-    """What is resumed from is readable by a person and holds no pickle."""
-    with _stage(tmp_path) as staging:
-        write_unit(staging, UNITS[0])
-        (record,) = (staging.directory / PROGRESS).iterdir()
-    fields = json.loads(record.read_bytes())
-    assert fields["unit"] == UNITS[0]
-    assert fields["data"] == {"rows": 4}
-    assert "data.zarr/toy/00000/reward/c/0" in fields["files"]

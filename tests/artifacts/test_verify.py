@@ -30,7 +30,9 @@ def _read(artifact, relative):
     elif relative == GROUP:
         artifact.group("toy").attrs.asdict()
     else:
-        artifact.read(relative.removeprefix("data.zarr/").split("/c/")[0].removesuffix("/zarr.json"))
+        artifact.read(
+            relative.removeprefix("data.zarr/").split("/c/")[0].removesuffix("/zarr.json")
+        )
 
 
 def _flip(data):
@@ -146,9 +148,7 @@ def test_deep_finds_numbers_that_are_not_finite(tmp_path, value, dtype):
         create_rows(group, "observation", rows.shape, dtype, chunk_rows=3)[:] = rows
 
     assert _deep(tmp_path, fill) == [
-        Problem(
-            "data.zarr/task/00000/observation", "finite numbers", "1 NaN or infinite of 14"
-        )
+        Problem("data.zarr/task/00000/observation", "finite numbers", "1 NaN or infinite of 14")
     ]
 
 

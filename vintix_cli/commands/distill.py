@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EPILOG = examples(
     "vintix distill --domain metaworld --schedule p=0.7,f=0.1",
-    "vintix distill --task hopper --trajectories 2 --steps 20000 --dry-run",
+    "vintix distill --task reach --trajectories 2 --steps 20000 --dry-run",
 )
 
 

@@ -1,4 +1,4 @@
-"""``vintix pack``: stage 2b, one training dataset from many histories."""
+"""``vintix pack``: stage 3, one training dataset from many histories."""
 
 from __future__ import annotations
 

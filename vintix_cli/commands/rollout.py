@@ -1,4 +1,4 @@
-"""``vintix rollout``: many-shot, cold-start, in-context evaluation."""
+"""``vintix rollout``: stage 5, many-shot, cold-start, in-context evaluation."""
 
 from __future__ import annotations
 

@@ -1,0 +1,181 @@
+"""Runs ``vintix`` as a user does, and installs plugins the way pip leaves them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+POINT_MASS = ROOT / "examples" / "point_mass"
+TIMEOUT = 300.0
+
+_SCRIPT = Path(sys.executable).with_name("vintix")
+VINTIX: list[str] = (
+    [str(_SCRIPT)]
+    if _SCRIPT.exists()
+    else [sys.executable, "-c", "from vintix_cli.app import main; main()"]
+)
+
+TINY_RUN = """
+demonstrators: {workers: 1}
+distill: {trajectories: 2, steps: 400, shard_rows: 100, workers: 1}
+pack: {chunk_rows: 200}
+train:
+  context: 40
+  steps: 6
+  batch_size: 2
+  threads: 1
+  checkpoint_every: 2
+  model:
+    layers: 1
+    heads: 2
+    width: 32
+    feed_forward: 32
+    action_embedding: 15
+    observation_embedding: 15
+    reward_embedding: 2
+rollout: {shots: 3, seeds: 2, context: 40, threads: 1}
+"""
+"""A run file under which every stage takes a second."""
+
+MANY = """
+import json, sys
+from vintix_cli.app import app
+for arguments in json.loads(sys.argv[1]):
+    code = app(args=arguments, standalone_mode=False)
+    if code:
+        sys.exit(f"{arguments} ended with {code}")
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Where commands run: a workspace, a working directory and variables."""
+
+    workspace: Path
+    directory: Path
+    variables: Mapping[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of the commands: nothing of ours but what is said here."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("VINTIX_")}
+        threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        return {
+            **kept,
+            **dict.fromkeys(threads, "1"),
+            "PATH": os.pathsep.join([str(Path(VINTIX[0]).parent), kept.get("PATH", "")]),
+            "VINTIX_WORKSPACE": str(self.workspace),
+            **self.variables,
+        }
+
+    def vintix(self, *arguments: object, variables: Mapping[str, str] | None = None) -> Done:
+        """Run ``vintix`` to its end."""
+        return self.run([*VINTIX, *map(str, arguments)], variables)
+
+    def run(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> Done:
+        """Run any command to its end."""
+        done = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            cwd=self.directory,
+            env={**self.environment, **(variables or {})},
+            timeout=TIMEOUT,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def start(
+        self, *arguments: object, variables: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start ``vintix`` in a process group of its own."""
+        return subprocess.Popen(
+            [*VINTIX, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            cwd=self.directory,
+            env={**self.environment, **(variables or {})},
+            start_new_session=True,
+        )
+
+    def prepare(self, commands: Iterable[Sequence[str]]) -> None:
+        """Run many commands in one process, which saves importing torch for each."""
+        done = self.run([sys.executable, "-c", MANY, json.dumps([list(each) for each in commands])])
+        if done.code != 0:
+            raise RuntimeError(f"{done.code}: {done.stderr}")
+
+    def digests(self) -> dict[str, str]:
+        """Return the digest of every published artifact by its reference."""
+        return {
+            f"{path.parts[-4]}/{path.parts[-3]}@{path.parts[-2]}": json.loads(path.read_bytes())[
+                "digest"
+            ]
+            for path in sorted(self.workspace.glob("*/*/v*/manifest.json"))
+        }
+
+
+def install_point_mass(site: Path) -> None:
+    """Install the example's distribution in a directory: with pip, or as pip would leave it."""
+    try:
+        import hatchling  # noqa: F401 - asks whether it can be built here
+    except ImportError:
+        install_by_hand(POINT_MASS, site)
+        return
+    source = site.parent / f"{site.name}-source"
+    shutil.copytree(POINT_MASS, source)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(site), str(source)], check=True, timeout=TIMEOUT)
+
+
+def install_by_hand(package: Path, site: Path) -> None:
+    """Copy the modules of a package and write the metadata that installers write."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())
+    for module in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        shutil.copytree(package / module, site / module)
+    install_metadata(
+        site,
+        project["project"]["name"],
+        project["project"]["version"],
+        project["project"]["entry-points"],
+    )
+
+
+def install_metadata(
+    site: Path, name: str, version: str, entry_points: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Write the ``.dist-info`` of a distribution."""
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = [
+        line
+        for group, entries in entry_points.items()
+        for line in (f"[{group}]", *(f"{key} = {value}" for key, value in entries.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")

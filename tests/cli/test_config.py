@@ -1,0 +1,123 @@
+"""Command line over environment over file over default, and what it came to in the manifest."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipelines.config import resolve_config
+from pipelines.errors import ConfigError, UsageError
+from pipelines.train.config import TrainConfig
+
+
+def steps(shell, *words: str, **variables: str) -> int:
+    """Return the steps that a run of ``vintix train`` would make."""
+    done = shell.vintix("train", "--dry-run", "--json", *words, variables=variables)
+    assert done.code == 0, done.stderr
+    return done.document["totals"]["steps"]
+
+
+@pytest.fixture
+def layered(shell):
+    (shell.directory / "layers.yaml").write_text("train: {context: 40, steps: 11}")
+    return shell
+
+
+def test_each_layer_is_over_the_one_below(layered):
+    file, variable = ["--config", "layers.yaml"], {"VINTIX_TRAIN_STEPS": "12"}
+    assert steps(layered, "--context", "40") == 800
+    assert steps(layered, *file) == 11
+    assert steps(layered, *file, **variable) == 12
+    assert steps(layered, *file, "--set", "train.steps=13", **variable) == 13
+    assert steps(layered, *file, "--set", "train.steps=13", "--steps", "14", **variable) == 14
+
+
+def test_set_reads_numbers_as_people_type_them(shell):
+    done = shell.vintix(
+        *("train", "--config", "run.yaml", "--set", "train.lr=3e-4"),
+        *("--set", "train.model.layers=2", "--set", "distill.steps=9", "--json"),
+    )
+    assert done.code == 0, done.stderr
+    manifest = json.loads(
+        (shell.workspace / "checkpoints/point-mass-tiny/v2/manifest.json").read_bytes()
+    )
+    assert manifest["digest"] == done.document["artifact"]["digest"]
+    config = manifest["config"]
+    assert config["learning_rate"] == 3e-4
+    assert config["model"]["layers"] == 2
+    assert config["model"]["width"] == 32  # the file's, beside what --set says
+    assert config["weight_decay"] == 0.01  # a default
+    assert config["tasks"] == ["point-mass-north-east", "point-mass-south-west"]
+
+
+def test_lr_on_any_layer(tmp_path):
+    """The short spelling and the long one are one setting: the upper layer wins."""
+    file = tmp_path / "run.yaml"
+    file.write_text("train: {learning_rate: 0.5}")
+    resolved = resolve_config(
+        "train",
+        TrainConfig,
+        command_line={},
+        assignments=["train.lr=3e-4"],
+        file=file,
+        environment={},
+    )
+    assert resolved.learning_rate == 3e-4
+    resolved = resolve_config(
+        "train",
+        TrainConfig,
+        command_line={"learning_rate": 0.25},
+        assignments=["train.lr=3e-4"],
+        environment={},
+    )
+    assert resolved.learning_rate == 0.25
+
+
+@pytest.mark.parametrize(
+    "text", ["lr=3", "train", "train.=3", "train.model..width=3", "=3", "trian.steps=3"]
+)
+def test_malformed_assignments_are_refused(text):
+    with pytest.raises(UsageError) as caught:
+        resolve_config("train", TrainConfig, command_line={}, assignments=[text], environment={})
+    assert caught.value.where == text
+
+
+def test_assignment_of_an_unknown_setting_names_those_there_are():
+    with pytest.raises(UsageError) as caught:
+        resolve_config(
+            "train", TrainConfig, command_line={}, assignments=["train.stpes=3"], environment={}
+        )
+    assert caught.value.where == "train.stpes"
+    assert "steps" in (caught.value.expected or "")
+
+
+def test_variable_with_a_wrong_value_is_named():
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(
+            "train", TrainConfig, command_line={}, environment={"VINTIX_TRAIN_STEPS": "many"}
+        )
+    assert caught.value.where == "VINTIX_TRAIN_STEPS"
+    assert caught.value.found == "'many'"
+
+
+def test_error_of_the_file_is_the_files_also_beside_options(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("train: {steps: -1}")
+    with pytest.raises(ConfigError) as caught:
+        resolve_config("train", TrainConfig, command_line={"seed": 1}, file=file, environment={})
+    assert caught.value.where == f"{file}: train.steps"
+
+
+def test_nested_settings_are_joined_over_the_layers(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("train: {model: {layers: 1, width: 32}}")
+    resolved = resolve_config(
+        "train",
+        TrainConfig,
+        command_line={},
+        assignments=["train.model.layers=2"],
+        file=file,
+        environment={"VINTIX_TRAIN_MODEL": "{heads: 2}"},
+    )
+    assert resolved.model == {"layers": 2, "width": 32, "heads": 2}

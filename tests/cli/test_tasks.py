@@ -1,0 +1,82 @@
+"""``vintix tasks``: filters, one task in full, and output that scripts and pipes can take."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from .support import VINTIX
+
+
+def names(done) -> list[str]:
+    assert done.code == 0, done.stderr
+    return [task["name"] for task in done.document["tasks"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["--domain", "metaworld"], 50),
+        (["--domain", "metaworld", "--split", "validation"], 5),
+        (["--domain", "mujoco"], 55),
+        (["--domain", "mujoco", "--no-variations"], 11),
+        (["--group", "mujoco-hopper", "--no-variations"], 1),
+        (["--domain", "mujoco", "--domain", "metaworld", "--no-variations"], 61),
+        (["--domain", "industrial-benchmark"], 21),
+        (["--domain", "bidexhands"], 20),
+        (["--split", "train"], 87 + 2),
+    ],
+    ids=" ".join,
+)
+def test_filters(empty, words, count):
+    if isinstance(words, list):
+        assert len(names(empty.vintix("tasks", *words, "--json"))) == count
+
+
+def test_table_counts_tasks_and_variations(empty):
+    done = empty.vintix("tasks")
+    assert done.code == 0
+    assert "104 tasks (89 for training) and 44 variations" in done.stdout
+    assert "changes nothing" in done.stdout
+
+
+def test_one_task_in_full_by_its_alias(empty):
+    done = empty.vintix("tasks", "hopper")
+    assert done.code == 0
+    for words in ("mujoco", "Hopper-v5", "score, paper", "random", "expert", "--option"):
+        assert words in done.stdout
+    assert names(empty.vintix("tasks", "hopper", "--json")) == ["hopper"]
+
+
+def test_plugin_tasks_are_tasks(empty):
+    done = empty.vintix("tasks", "point-mass-north-east")
+    assert "--option speed=0.1: Distance of a full step." in done.stdout
+
+
+def test_output_without_a_terminal_is_not_cut(empty):
+    done = empty.vintix("tasks", variables={"COLUMNS": "40"})
+    assert "…" not in done.stdout
+    longest = max(done.stdout.splitlines(), key=len)
+    assert len(longest) > 80
+    listed = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+    assert {"point-mass-north-east", "half-cheetah-viscosity-0.05"} <= listed
+
+
+@pytest.mark.parametrize("words", [["tasks"], ["tasks", "--json"]], ids=" ".join)
+def test_reader_that_goes_away(empty, words):
+    """As with ``| head -1``: no traceback, no complaint."""
+    process = subprocess.Popen(
+        [*VINTIX, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=empty.environment,
+        bufsize=1,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    stderr = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert stderr == ""
