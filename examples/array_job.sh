@@ -21,11 +21,21 @@ SCALE="${SCALE:-1.0}"
 TASK="$(vintix tasks --domain "$DOMAIN" --split train --no-variations --json |
     python3 -c "import json, sys; print(json.load(sys.stdin)['tasks'][$INDEX]['name'])")"
 
-trap 'kill -TERM "$child"; wait "$child"; exit 143' TERM
-(
-    vintix demonstrators --task "$TASK" --name "$TASK" --workers 1
-    exec vintix distill --task "$TASK" --demonstrators "$TASK" --scale "$SCALE" \
-        --name "$TASK" --workers 1
-) &
-child=$!
-wait "$child"
+child=""
+stop() {
+    if [ -n "$child" ]; then
+        kill -TERM "$child" || true
+        wait "$child" || true
+    fi
+    exit 143
+}
+# Bash runs a trap only between two commands: the work is done beside it, and waited for.
+run() {
+    "$@" &
+    child=$!
+    wait "$child"
+}
+trap stop TERM
+
+run vintix demonstrators --task "$TASK" --name "$TASK" --workers 1
+run vintix distill --task "$TASK" --demonstrators "$TASK" --scale "$SCALE" --name "$TASK" --workers 1

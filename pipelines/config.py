@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 STAGES = ("demonstrators", "distill", "pack", "train", "rollout")
 """The five stages; a run file has one section for each it sets something of."""
 
+_OTHER_SPELLINGS = {"train": {"lr": "learning_rate"}}
+"""Short names of settings, by stage. They are spelled out in each layer before the layers meet, so
+that an upper layer's ``lr`` replaces a lower one's ``learning_rate``."""
+
 _COMMAND_LINE, _ENVIRONMENT, _FILE = "command line", "environment", "file"
 
 
@@ -79,7 +83,8 @@ def resolve_config(
 
     Raises:
         UsageError: A value from the command line is unknown or out of range.
-        ConfigError: A value from the file or the environment is.
+        ConfigError: A value from the file or the environment is, or a variable
+            ``VINTIX_<STAGE>_...`` names no setting.
     """
     from pydantic import ValidationError
 
@@ -91,7 +96,9 @@ def resolve_config(
         (_COMMAND_LINE, _from_assignments(stage, assignments)),
         (_COMMAND_LINE, {key: value for key, value in command_line.items() if value is not None}),
     )
-    for source, layer in layers:
+    spellings = _OTHER_SPELLINGS.get(stage, {})
+    for source, given in layers:
+        layer = {spellings.get(key, key): value for key, value in given.items()}
         _merge(values, layer)
         sources |= dict.fromkeys(layer, source)
     try:
@@ -104,11 +111,22 @@ def _from_environment(
     stage: str, model: type[BaseModel], environment: Mapping[str, str] | None
 ) -> dict[str, Any]:
     environment = os.environ if environment is None else environment
+    prefix = f"VINTIX_{stage.upper()}_"
+    settings = {*model.model_fields, *_OTHER_SPELLINGS.get(stage, {})}
     found = {}
-    for field in model.model_fields:
-        variable = f"VINTIX_{stage.upper()}_{field.upper()}"
-        if variable in environment:
-            found[field] = _parse_value(environment[variable], variable)
+    for variable in sorted(environment):
+        if not variable.startswith(prefix):
+            continue
+        field = variable.removeprefix(prefix).lower()
+        if field not in settings:
+            raise ConfigError(
+                "unknown setting in the environment",
+                where=variable,
+                expected=", ".join(prefix + name.upper() for name in model.model_fields),
+                found=f"{variable}={environment[variable]}",
+                fix=f"unset {variable}, or correct its name",
+            )
+        found[field] = _parse_value(environment[variable], variable, ConfigError)
     return found
 
 
@@ -125,7 +143,7 @@ def _from_assignments(stage: str, assignments: Sequence[str]) -> dict[str, Any]:
                 fix=f"vintix {stage} --help",
             )
         if section == stage:
-            nested: Any = _parse_value(value, text)
+            nested: Any = _parse_value(value, text, UsageError)
             for part in reversed(path):
                 nested = {part: nested}
             _merge(found, nested)
@@ -141,13 +159,13 @@ def _merge(values: dict[str, Any], layer: Mapping[str, Any]) -> None:
             values[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _parse_value(text: str, where: str) -> Any:
+def _parse_value(text: str, where: str, kind: type[VintixError]) -> Any:
     import yaml
 
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError("cannot read the value", where=where, found=text) from error
+        raise kind("cannot read the value", where=where, found=text) from error
     if isinstance(value, str):
         # YAML 1.1 reads 3e-4 as text; everybody who types it means a number.
         try:

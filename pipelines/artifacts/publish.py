@@ -75,16 +75,6 @@ def incomplete_arrays(directory: Path, listed: Iterable[str]) -> list[tuple[str,
     return wrong
 
 
-def all_intact(directory: Path, entries: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether every file has the ``size`` and ``sha256`` that are recorded of it."""
-    found = files.hash_files(directory / path for path in entries)
-    return all(
-        isinstance(record, files.FileRecord)
-        and (record.size, record.sha256) == (entry["size"], entry["sha256"])
-        for record, entry in zip(found, entries.values(), strict=True)
-    )
-
-
 def _chunk_count(metadata: Mapping[str, Any]) -> int:
     chunk_shape = metadata["chunk_grid"]["configuration"]["chunk_shape"]
     pairs = zip(metadata["shape"], chunk_shape, strict=True)

@@ -28,7 +28,7 @@ from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.lock import NameLock
 from pipelines.artifacts.provenance import git_revision, package_versions
-from pipelines.artifacts.publish import all_intact, assemble
+from pipelines.artifacts.publish import assemble
 from pipelines.artifacts.schema import (
     DATA,
     MANIFEST,
@@ -45,8 +45,10 @@ from pipelines.artifacts.unit import (
     PROGRESS,
     SCRATCH,
     Unit,
+    all_intact,
     read_record,
     record_path,
+    take_intact_records,
 )
 from pipelines.errors import ArtifactError
 
@@ -240,7 +242,7 @@ class Staging:
                 files.remove_file(path)
         finished = self._finish_interrupted()
         if finished is None:
-            self._records = self._load_records()
+            self._records = take_intact_records(self.directory)
             self.resumed_units = len(self._records)
         return finished
 
@@ -286,16 +288,6 @@ class Staging:
             if wanted and artifact.has_all_files():
                 return artifact
         return None
-
-    def _load_records(self) -> dict[str, dict[str, Any]]:
-        records = {}
-        for path in sorted((self.directory / PROGRESS).glob("*.json")):
-            record = read_record(path)
-            if record is None or not all_intact(self.directory, record["files"]):
-                files.remove_file(path)
-            else:
-                records[record["unit"]] = record
-        return records
 
     def _adopt(self, path: Path) -> None:
         """Take in a unit that was made durable since entering, here or in a worker process."""

@@ -137,6 +137,32 @@ def read_records(directory: Path) -> dict[str, dict[str, Any]]:
     return {record["unit"]: record for record in records if record is not None}
 
 
+def take_intact_records(directory: Path) -> dict[str, dict[str, Any]]:
+    """Read the records whose files have the recorded bytes, by unit, and delete the others.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    records = {}
+    for path in sorted((directory / PROGRESS).glob("*.json")):
+        record = read_record(path)
+        if record is None or not all_intact(directory, record["files"]):
+            files.remove_file(path)
+        else:
+            records[record["unit"]] = record
+    return records
+
+
+def all_intact(directory: Path, entries: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether every file has the ``size`` and ``sha256`` that are recorded of it."""
+    found = files.hash_files(directory / path for path in entries)
+    return all(
+        isinstance(record, files.FileRecord)
+        and (record.size, record.sha256) == (entry["size"], entry["sha256"])
+        for record, entry in zip(found, entries.values(), strict=True)
+    )
+
+
 def files_of_others(directory: Path, unit: str) -> set[str]:
     """Return the files that durable units other than this one wrote."""
     return {

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from pipelines.tasks.spec import Schedule, TaskSpec
 
 SHARD_BYTES = 64 << 20
-"""Most bytes of one shard over all trajectories of a block, before compression."""
+"""Most bytes of one trajectory's shard, before compression."""
+
+BLOCK_BYTES = 128 << 20
+"""Most bytes of one shard over all trajectories of a block; a worker holds two of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,5 +135,6 @@ def shard_rows(task: TaskSpec, steps: int, size: int, most: int) -> int:
         size: Trajectories of the block.
         most: Most steps allowed by the configuration.
     """
-    by_bytes = SHARD_BYTES // (row_bytes(task.observation_dim, task.action_dim) * size)
+    row = row_bytes(task.observation_dim, task.action_dim)
+    by_bytes = min(SHARD_BYTES, BLOCK_BYTES // size) // row
     return balanced_rows(steps, max(1, min(most, by_bytes)))

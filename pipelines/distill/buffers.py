@@ -109,7 +109,7 @@ class ShardWriter:
 
     def __init__(self, block: Block, directory: Path, durable: tuple[int, ...]) -> None:
         self._block, self._directory, self._durable = block, directory, durable
-        self._buffers = [ShardBuffer(block), ShardBuffer(block)]
+        self._buffers = [ShardBuffer(block) for _ in range(min(2, block.shards))]
         threads = min(_WRITERS, len(block.trajectories))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="shard-writer")
         self._pending: list[Future[None]] = []
@@ -118,7 +118,7 @@ class ShardWriter:
 
     def begin(self, shard: int) -> ShardBuffer:
         """Return the buffer of the next shard."""
-        buffer = self._buffers[shard % 2]
+        buffer = self._buffers[shard % len(self._buffers)]
         buffer.begin(shard, len(self._block.trajectories))
         return buffer
 

@@ -12,6 +12,10 @@ from pipelines.tasks.spec import Schedule
 SHARD_ROWS = 65_536
 """Most steps of a shard: a few seconds of a fast simulator, a minute of a slow one."""
 
+VECTORIZED_SHARD_ROWS = 131_072
+"""The same for vectorised domains, whose shards take seconds: writing one costs some 50 ms of
+processor time whatever its length, which a fast simulator would feel."""
+
 
 class DistillConfig(BaseModel):
     """What ``vintix distill`` collects.
@@ -28,7 +32,8 @@ class DistillConfig(BaseModel):
         steps: Steps of each trajectory; None for the catalogue's length times `scale`.
         scale: Factor on the catalogue's trajectory lengths; at least one full episode is kept.
         options: Environment options by name; those not given are the demonstrators' own.
-        shard_rows: Most steps of a shard, the unit that a resumed run does not repeat.
+        shard_rows: Most steps of a shard, the unit that a resumed run does not repeat; None for
+            65,536, and twice that for vectorised domains.
         workers: Processes, 0 for one on each core; no part of the artifact.
         strict: Whether an environment that differs from the demonstrators' is an error instead of
             a warning; no part of the artifact.
@@ -46,7 +51,7 @@ class DistillConfig(BaseModel):
     steps: int | None = Field(None, ge=1)
     scale: float = Field(1.0, gt=0, allow_inf_nan=False)
     options: dict[str, Any] = Field(default_factory=dict)
-    shard_rows: int = Field(SHARD_ROWS, ge=1)
+    shard_rows: int | None = Field(None, ge=1)
     workers: int = Field(0, ge=0)
     strict: bool = False
 

@@ -227,6 +227,7 @@ def _plan_task(
     config: DistillConfig, task: TaskSpec, domain: Domain, artifact: Artifact
 ) -> TaskPlan:
     from pipelines.demonstrators.reader import load_demonstrator
+    from pipelines.distill.config import SHARD_ROWS, VECTORIZED_SHARD_ROWS
     from pipelines.domains.registry import resolve_options
 
     known = {option.name for option in domain.options()}
@@ -236,7 +237,8 @@ def _plan_task(
     trajectories = config.trajectories or task.trajectories
     steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
     size = trajectories if domain.vectorized else 1
-    rows = shard_rows(task, steps, size, config.shard_rows)
+    most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
+    rows = shard_rows(task, steps, size, config.shard_rows or most)
     schedule = config.schedule or task.schedule
     blocks = tuple(
         Block(

@@ -83,7 +83,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_file.write_text(TINY_RUN)
         shell = Shell(directory / "work", directory, {})
         ars = ["--source", "train", "--algorithm", "ars", "--total-steps", "200"]
-        one = ["--trajectories", "1"]
+        one = ["--trajectories", "1", "--steps", "600"]
         commands = [
             ["demonstrators", "--task", "reach", "--name", "metaworld"],
             ["demonstrators", "--task", "hopper", "--name", "hopper", *ars],

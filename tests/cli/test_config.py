@@ -101,6 +101,16 @@ def test_variable_with_a_wrong_value_is_named():
     assert caught.value.found == "'many'"
 
 
+def test_variable_that_names_no_setting_is_refused():
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(
+            "train", TrainConfig, command_line={}, environment={"VINTIX_TRAIN_STPES": "3"}
+        )
+    assert caught.value.where == "VINTIX_TRAIN_STPES"
+    assert "VINTIX_TRAIN_STEPS" in (caught.value.expected or "")
+    resolve_config("train", TrainConfig, command_line={}, environment={"VINTIX_DISTILL_STEPS": "3"})
+
+
 def test_error_of_the_file_is_the_files_also_beside_options(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("train: {steps: -1}")

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,11 @@ def test_every_command_has_help_with_two_examples(command):
     ],
 )
 def test_examples_run(gallery_shell, example):
-    """As printed; what would take minutes or needs more data is planned instead."""
+    """As printed; what would take minutes is planned instead."""
     words = shlex.split(example)[1:]
+    if "paper" in words:
+        # Its context is longer than the gallery's trajectories.
+        gallery_shell = replace(gallery_shell, workspace=gallery_shell.directory / "none")
     if words[0] in LONG and "--dry-run" not in words:
         words.append("--dry-run")
     done = gallery_shell.vintix(*words)

@@ -76,9 +76,7 @@ def test_lengths(workspace):
 
 def test_blocks_follow_the_domain(workspace):
     found = resolve(DistillConfig(trajectories=5), workspace)
-    shapes = {
-        each.task.name: [block.trajectories for block in each.blocks] for each in found.tasks
-    }
+    shapes = {each.task.name: [block.trajectories for block in each.blocks] for each in found.tasks}
     assert shapes["toy-a"] == [(0,), (1,), (2,), (3,), (4,)]
     assert shapes["toy-c"] == [(0, 1, 2, 3, 4)]
 
@@ -109,8 +107,17 @@ def test_options_carry_over_from_the_demonstrators(workspace):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"schedule": "p=0"}, {"schedule": "x"}, {"scale": 0}, {"steps": 0}, {"trajectories": 0},
-     {"seed": -1}, {"workers": -1}, {"steps": 5, "scale": 0.5}, {"colour": "red"}],
+    [
+        {"schedule": "p=0"},
+        {"schedule": "x"},
+        {"scale": 0},
+        {"steps": 0},
+        {"trajectories": 0},
+        {"seed": -1},
+        {"workers": -1},
+        {"steps": 5, "scale": 0.5},
+        {"colour": "red"},
+    ],
 )
 def test_config_rejects(fields):
     with pytest.raises(ValidationError):

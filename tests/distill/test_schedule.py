@@ -89,8 +89,22 @@ def test_parse():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "0.7", "p=", "p=x", "p=0,f=0.1", "p=-1", "p=nan", "p=inf", "f=1", "f=-0.1", "f=nan",
-     "q=1", "p=1,p=2", "p=1;f=0"],
+    [
+        "",
+        "0.7",
+        "p=",
+        "p=x",
+        "p=0,f=0.1",
+        "p=-1",
+        "p=nan",
+        "p=inf",
+        "f=1",
+        "f=-0.1",
+        "f=nan",
+        "q=1",
+        "p=1,p=2",
+        "p=1;f=0",
+    ],
 )
 def test_parse_rejects(text):
     with pytest.raises(UsageError) as found:
@@ -100,7 +114,8 @@ def test_parse_rejects(text):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(-1, 10, 1, 0.1), (10, 10, 1, 0.1), (0, 0, 1, 0.1), (0, 10, 0, 0.1), (0, 10, 1, 1)]
+    "arguments",
+    [(-1, 10, 1, 0.1), (10, 10, 1, 0.1), (0, 0, 1, 0.1), (0, 10, 0, 0.1), (0, 10, 1, 1)],
 )
 def test_out_of_range(arguments):
     with pytest.raises(UsageError):

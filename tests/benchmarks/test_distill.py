@@ -1,0 +1,154 @@
+"""Throughput of noise distillation against bare loops, as ratios in one run."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from pipelines.artifacts.workspace import Workspace
+from pipelines.demonstrators.builtin import builtin_policy
+from pipelines.distill.block import Block, shard_rows
+from pipelines.distill.collect import collect_block
+from pipelines.distill.config import SHARD_ROWS, VECTORIZED_SHARD_ROWS
+from pipelines.distill.schedule import epsilons
+from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
+from pipelines.parallel import run_parallel
+from pipelines.policies.registry import build_policy
+from pipelines.reporter import NullReporter
+from pipelines.rng import derive_seed
+
+pytestmark = pytest.mark.benchmark
+
+ROUNDS = 4
+
+
+def make_block(name, steps, trajectories):
+    task = full_catalogue().get(name)
+    domain = domain_of(task)
+    most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
+    return Block(
+        task=task,
+        trajectories=tuple(range(trajectories)),
+        steps=steps,
+        shard_rows=shard_rows(task, steps, trajectories, most),
+        schedule=task.schedule,
+        options=resolve_options(domain, {}),
+        seed=0,
+    )
+
+
+def make_parts(block):
+    domain = domain_of(block.task)
+    seeds = list(block.trajectories)
+    environment = domain.make_batch(block.task, len(seeds), block.options, seeds)
+    spec = builtin_policy(block.task, domain, block.options)
+    low_A, high_A = environment.action_low_A, environment.action_high_A
+    return environment, build_policy(spec, low_A, high_A, domain.policies())
+
+
+def bare_loop(block, environment, policy):
+    """The same steps, policy calls and noise, kept in memory."""
+    low_A, high_A = environment.action_low_A, environment.action_high_A
+    everyone = list(range(environment.size))
+    epsilon_T = epsilons(block.steps, block.schedule.p, block.schedule.f).astype(np.float32)
+    noise = np.random.default_rng(0).random((block.steps, len(everyone), len(low_A)), np.float32)
+    noise = noise * (high_A - low_A) + low_A
+    episodes, kept = 0, []
+
+    def reset(indices):
+        nonlocal episodes
+        seeds = [derive_seed(0, block.task.name, i, episodes) for i in indices]
+        episodes += 1
+        policy.reset(indices)
+        return environment.reset(indices, seeds)
+
+    observation_BO = reset(everyone)
+    for epsilon, noise_BA in zip(epsilon_T, noise, strict=True):
+        expert_BA = policy.act(observation_BO)
+        action_BA = (1 - epsilon) * expert_BA + epsilon * noise_BA
+        action_BA = np.minimum(np.maximum(action_BA, low_A), high_A)
+        result = environment.step(action_BA)
+        kept.append((observation_BO, action_BA, expert_BA, result))
+        observation_BO = result.observation_BO
+        ended_B = result.terminated_B | result.truncated_B
+        if ended_B.any():
+            ended = np.flatnonzero(ended_B).tolist()
+            observation_BO = observation_BO.copy()
+            observation_BO[ended] = reset(ended)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "trajectories"),
+    [
+        ("inverted-pendulum", 65_536, 1),
+        ("reach", 10_000, 1),
+        ("industrial-benchmark-50", 50_000, 15),
+    ],
+)
+def test_one_worker_against_a_bare_loop(tmp_path, capsys, name, steps, trajectories):
+    """Issue 2, section 6: at least 0.85 of a bare loop, durable writing included."""
+    block = make_block(name, steps, trajectories)
+    workspace = Workspace(tmp_path)
+    seconds = {"bare": [], "distill": []}
+    for round_ in range(ROUNDS):
+        environment, policy = make_parts(block)
+        begun = time.perf_counter()
+        bare_loop(block, environment, policy)
+        seconds["bare"].append(time.perf_counter() - begun)
+        environment.close()
+        environment, policy = make_parts(block)
+        with workspace.stage("histories", f"h{round_}", config={}) as staging:
+            begun = time.perf_counter()
+            collect_block(block, environment, policy, staging.directory)
+            seconds["distill"].append(time.perf_counter() - begun)
+        environment.close()
+    best = {label: min(found) for label, found in seconds.items()}
+    ratio = best["bare"] / best["distill"]
+    with capsys.disabled():
+        rate = block.total_steps / best["distill"]
+        print(f"\n{name}: {rate:,.0f} steps/s durable, {ratio:.2f} of a bare loop")
+    assert ratio >= 0.85
+
+
+def _collect(job, advance):
+    block, directory = job
+    environment, policy = make_parts(block)
+    collect_block(block, environment, policy, directory, progress=advance)
+    environment.close()
+
+
+def _rate(block, tmp_path, workers, jobs):
+    workspace = Workspace(tmp_path / f"{workers}")
+    with workspace.stage("histories", "h", config={}) as staging:
+        blocks = [
+            Block(block.task, (k,), block.steps, block.shard_rows, block.schedule, block.options, 0)
+            for k in range(jobs)
+        ]
+        begun = time.perf_counter()
+        outcomes = run_parallel(
+            _collect,
+            [(each, staging.directory) for each in blocks],
+            workers,
+            NullReporter(),
+            label="bench",
+            total=1,
+        )
+        elapsed = time.perf_counter() - begun
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    return jobs * block.steps / elapsed
+
+
+def test_two_workers_against_one(tmp_path, capsys):
+    """Issue 2, section 6: two workers at least 1.7 times one, spawning included."""
+    block = make_block("reach", 12_000, 1)
+    _collect((block, tmp_path / "warm"), lambda amount=1: None)
+    one = max(_rate(block, tmp_path / f"one{n}", 1, 4) for n in range(2))
+    two = max(_rate(block, tmp_path / f"two{n}", 2, 8) for n in range(2))
+    with capsys.disabled():
+        print(f"\none worker {one:,.0f} steps/s, two workers {two:,.0f}: {two / one:.2f}")
+    assert two >= 1.7 * one

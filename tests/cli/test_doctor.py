@@ -1,0 +1,36 @@
+"""``vintix doctor``: what this machine can run."""
+
+from __future__ import annotations
+
+
+def test_doctor_checks_every_domain_devices_and_workspace(empty):
+    done = empty.vintix("doctor", "--json")
+    assert done.code == 0, done.stderr
+    checks = {check["what"]: check for check in done.document["checks"]}
+    assert {"mujoco", "metaworld", "industrial-benchmark", "bidexhands", "point-mass"} <= set(
+        checks
+    )
+    assert {"torch", "GPUs", "workspace"} <= set(checks)
+    assert not checks["bidexhands"]["ok"]
+    assert "Isaac Gym" in checks["bidexhands"]["detail"]
+    assert checks["mujoco"]["ok"] and "mujoco 3" in checks["mujoco"]["detail"]
+    assert checks["point-mass"]["detail"] == "point-mass-domain 0.1.0"
+    assert str(empty.workspace) in checks["workspace"]["detail"]
+
+
+def test_doctor_of_a_domain_that_cannot_run_ends_with_5(empty):
+    done = empty.vintix("doctor", "--domain", "bidexhands")
+    assert done.code == 5
+    assert "bidexhands" in done.stderr
+    assert "Isaac Gym" in done.stdout and "…" not in done.stdout
+    assert empty.vintix("doctor", "--domain", "point-mass").code == 0
+
+
+def test_doctor_names_plugins_that_do_not_work(faulty):
+    """One is broken in its code, one cannot be asked for its options: both are told."""
+    done = faulty.vintix("doctor", "--json")
+    assert done.code == 0, done.stderr
+    checks = {check["what"]: check for check in done.document["checks"]}
+    assert checks["point-mass"]["ok"]
+    assert not checks["grumbling"]["ok"]
+    assert "a mistake in somebody's plugin" in checks["grumbling"]["detail"]

@@ -1,0 +1,184 @@
+"""SIGKILL at random moments of each stage: the resumed bytes equal an uninterrupted run's."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.artifacts.verify import verify
+from pipelines.artifacts.workspace import STAGE_OF_KIND, Workspace
+
+KINDS = {stage: kind for kind, stage in STAGE_OF_KIND.items()}
+WORDS = {
+    "demonstrators": ["--domain", "point-mass"],
+    "distill": [],
+    "pack": [],
+    "train": ["--steps", "12"],
+    "rollout": ["--set", "rollout.max_streams=1"],
+}
+FAST, SEEDS = 2, 20
+PRELOAD = [
+    "vintix_cli.app",
+    "torch",
+    "zarr",
+    "gymnasium",
+    *(f"pipelines.{stage}.stage" for stage in KINDS),
+    "pipelines.demonstrators.evaluate",
+    "pipelines.distill.collect",
+    "pipelines.model.saved",
+    "pipelines.train.loop",
+    "pipelines.rollout.engine",
+    __name__,
+]
+
+
+def _work(arguments, packages, directory, variables, started):
+    """Run a command in a process group of its own."""
+    os.setsid()
+    os.environ.update(variables)
+    os.chdir(directory)
+    sys.path.insert(0, packages)
+    from pipelines.domains import registry
+    from vintix_cli.app import app
+
+    registry._discover.cache_clear()
+    started.send(True)
+    sys.exit(app(args=arguments, standalone_mode=False))
+
+
+@pytest.fixture(scope="module")
+def context():
+    # Forked from a server that has imported everything and has no threads: a start costs
+    # milliseconds, so that moments of the work are hit and not of the imports.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+@pytest.fixture
+def runs(context, shell, site):
+    """Start a stage on a copy of the prepared workspace; returns a function to do so."""
+
+    def start(stage: str, name: str, workers: int):
+        words = [stage, *WORDS[stage], "--config", "run.yaml", "--name", name, "--quiet"]
+        if stage in ("demonstrators", "distill"):
+            words += ["--workers", str(workers)]
+        receiver, sender = context.Pipe(duplex=False)
+        arguments = (words, str(site / "packages"), str(shell.directory), shell.environment, sender)
+        process = context.Process(target=_work, args=arguments)
+        process.start()
+        assert receiver.recv()
+        return process
+
+    return start
+
+
+def _finish(process) -> float:
+    begun = time.perf_counter()
+    process.join(120)
+    assert process.exitcode == 0
+    return time.perf_counter() - begun
+
+
+def _kill(process, seconds: float) -> bool:
+    """Kill the process group after some time; tells whether it was still at work."""
+    process.join(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def _check(runs, shell, stage: str, seeds: range, workers: int = 1) -> None:
+    workspace, kind = Workspace(shell.workspace), KINDS[stage]
+    assert len(
+        workspace.versions(kind, "point-mass" if kind != "checkpoints" else "point-mass-tiny")
+    )
+    seconds = _finish(runs(stage, "undisturbed", workers))
+    expected = workspace.find(kind, "undisturbed").digest
+    killed = 0
+    for seed in seeds:
+        name = f"seed-{seed}"
+        moments = random.Random(f"{stage} {seed}")
+        for _ in range(1 + seed % 2):
+            killed += _kill(runs(stage, name, workers), moments.uniform(0, seconds))
+            for version in workspace.taken_versions(kind, name):
+                # What can be seen is whole.
+                assert verify(workspace.path(kind, name, version), deep=True) == []
+        _finish(runs(stage, name, workers))
+        found = workspace.find(kind, name)
+        assert found.digest == expected, (stage, seed)
+        assert workspace.versions(kind, name) == [1]
+        assert not list(found.path.parent.glob(".staging-*")), seed
+        shutil.rmtree(found.path.parent)
+    assert killed >= len(seeds) // 2
+
+
+@pytest.mark.parametrize("stage", WORDS)
+def test_killed_stage_resumes_to_equal_bytes(runs, shell, stage):
+    _check(runs, shell, stage, range(FAST))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", WORDS)
+def test_killed_stage_resumes_to_equal_bytes_many_times(runs, shell, stage):
+    _check(runs, shell, stage, range(FAST, FAST + SEEDS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["demonstrators", "distill"])
+def test_killed_workers_resume_to_equal_bytes(runs, shell, stage):
+    """The same with two spawned workers that are killed along."""
+    _check(runs, shell, stage, range(5), workers=2)
+
+
+def test_workers_die_with_their_parent(shell):
+    """Only the parent is killed; nothing is left that would go on writing."""
+    words = ["distill", "--config", "run.yaml", "--steps", "40000", "--workers", "2"]
+    words += ["--name", "orphans"]
+    process = shell.start(*words)
+    try:
+        deadline = time.monotonic() + 120
+        records = (shell.workspace / "histories" / "orphans").glob(".staging-*/progress/*.json")
+        staging = shell.workspace / "histories" / "orphans"
+        while len(list(staging.glob(".staging-*/progress/*%2F*.json"))) < 1 and not any(
+            "00000" in path.name for path in staging.glob(".staging-*/progress/*.json")
+        ):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        del records
+        workers = _group(process.pid) - {process.pid}
+        assert len(workers) >= 2
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 30
+        while _group(process.pid):
+            assert time.monotonic() < deadline, "workers outlive their parent"
+            time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    staged = shell.vintix("artifacts", "ls", "--json").document["staged"]
+    assert [(row["name"], row["held_by"]) for row in staged] == [("orphans", None)]
+
+
+def _group(leader: int) -> set[int]:
+    """Return the live processes of a process group."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(group) == leader and state not in "ZX":
+                found.add(int(path.parent.name))
+    return found
