@@ -95,7 +95,12 @@ def _box() -> Any:
 def _stdout() -> Console:
     from rich.console import Console
 
-    return Console(file=sys.stdout)
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            # Rich would end the process with code 1; a reader that has seen enough is no failure.
+            raise BrokenPipeError
+
+    return Output(file=sys.stdout)
 
 
 class ConsoleReporter:

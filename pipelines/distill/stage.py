@@ -13,9 +13,8 @@ from pipelines.distill.report import describe_returns
 from pipelines.errors import (
     ConfigError,
     InterruptedRunError,
-    StorageError,
-    TasksFailedError,
     VintixError,
+    tasks_failed,
 )
 from pipelines.parallel import Advance, Outcome, run_parallel
 from pipelines.stage import StageResult
@@ -174,20 +173,20 @@ def _collect(
         if outcome.error is not None:
             reporter.warn(f"{block.task.name}: {outcome.error}")
             failed.setdefault(block.task.name, outcome.error)
-    errors = list(failed.values())
-    # A full disk or a single task is no "some tasks failed": its own error tells more.
-    for error in errors:
-        if isinstance(error, StorageError) or len(distillation.tasks) == 1:
-            raise error
-    if errors:
-        raise TasksFailedError(
-            f"{len(failed)} of {len(distillation.tasks)} tasks failed",
-            where=staging.directory,
-            expected="every task to be collected",
-            found="; ".join(f"{name}: {error.message}" for name, error in failed.items()),
-            fix="run the same command again: what was collected is staged; or choose the others "
-            "with --task",
-        )
+    if failed:
+        raise _failure(failed, distillation, staging)
+
+
+def _failure(
+    failed: Mapping[str, VintixError], distillation: Distillation, staging: Staging
+) -> VintixError:
+    return tasks_failed(
+        failed,
+        len(distillation.tasks),
+        where=staging.directory,
+        fix="run the same command again: what was collected is staged; or choose the others "
+        "with --task",
+    )
 
 
 def _collect_blocks(
@@ -267,11 +266,19 @@ def _fingerprints(
         unit="tasks",
         on_done=_pass_on_interrupt,
     )
-    found = {}
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        if outcome.error is not None or outcome.value is None:
-            raise outcome.error or ConfigError("no fingerprint", where=job.task.name)
-        found[job.task.name] = outcome.value
+    names = [job.task.name for job in jobs]
+    failed = {
+        name: outcome.error
+        for name, outcome in zip(names, outcomes, strict=True)
+        if outcome.error is not None
+    }
+    if failed:
+        raise _failure(failed, distillation, staging)
+    found = {
+        name: outcome.value
+        for name, outcome in zip(names, outcomes, strict=True)
+        if outcome.value is not None
+    }
     recorded = distillation.demonstrators.manifest.fingerprints
     for each in distillation.tasks:
         name = each.task.name

@@ -21,7 +21,7 @@ from pipelines.rng import derive_seed
 
 pytestmark = pytest.mark.benchmark
 
-ROUNDS = 4
+ROUNDS = 3
 
 
 def make_block(name, steps, trajectories):
@@ -85,7 +85,7 @@ def bare_loop(block, environment, policy):
     [
         ("inverted-pendulum", 65_536, 1),
         ("reach", 10_000, 1),
-        ("industrial-benchmark-50", 50_000, 15),
+        ("industrial-benchmark-50", 100_000, 15),
     ],
 )
 def test_one_worker_against_a_bare_loop(tmp_path, capsys, name, steps, trajectories):

@@ -5,6 +5,7 @@ Each error says what is wrong, where, what was expected against what was found, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import signal
@@ -13,6 +14,8 @@ import sys
 import time
 
 import pytest
+
+from pipelines.artifacts.files import canonical_json
 
 HOLD = """
 import sys
@@ -61,6 +64,21 @@ def test_1_unexpected_error_in_somebody_elses_code(faulty):
     assert "error: unexpected ZeroDivisionError: a mistake in somebody's plugin" in done.stderr
     assert "--debug" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_traceback_of_a_worker_with_debug(faulty):
+    """What raised in another process is shown with the lines it raised at."""
+    words = ["demonstrators", "--domain", "faulty", "--workers", "2"]
+    done = faulty.vintix(*words, "--debug")
+    assert done.code == 7
+    assert "RuntimeError: the simulator fell over" in done.stderr
+    assert "faulty_domain.py" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_1_only_task_of_a_run_fails(faulty):
+    done = faulty.vintix("demonstrators", "--task", "faulty-raising")
+    check(done, 1, "RuntimeError: the simulator fell over", "task faulty-raising", "--debug")
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -193,13 +211,14 @@ def test_4_corrupt_is_named_and_not_read(shell):
     version = shell.workspace / "datasets/point-mass/v1"
     chunks = [
         path
-        for path in version.rglob("c/*")
-        if path.is_file() and "/observation/" in str(path) and path.stat().st_size > 100
+        for path in version.rglob("*")
+        if path.is_file() and "/observation/c/" in str(path) and path.stat().st_size > 100
     ]
     for chunk in chunks:
         data = bytearray(chunk.read_bytes())
         data[50] ^= 1
         chunk.write_bytes(data)
+    assert len(chunks) >= 4
     before = shell.digests()
     done = shell.vintix("train", "--config", "run.yaml", "--seed", "1")
     check(
@@ -211,7 +230,10 @@ def test_4_corrupt_is_named_and_not_read(shell):
 def test_4_newer_schema(shell):
     path = shell.workspace / "datasets/point-mass/v1/manifest.json"
     manifest = json.loads(path.read_bytes())
-    path.write_text(json.dumps({**manifest, "schema_version": 99}))
+    manifest |= {"schema_version": 99}
+    del manifest["checksum"]
+    checksum = hashlib.sha256(canonical_json(manifest)).hexdigest()
+    path.write_bytes(canonical_json({**manifest, "checksum": checksum}))
     done = shell.vintix("train", "--config", "run.yaml", "--seed", "1")
     check(done, 4, "newer", "99", "manifest.json", "pip install --upgrade vintix")
 
