@@ -109,7 +109,7 @@ def test_one_worker_against_a_bare_loop(tmp_path, capsys, name, steps, trajector
     ratio = best["bare"] / best["distill"]
     with capsys.disabled():
         rate = block.total_steps / best["distill"]
-        print(f"\n{name}: {rate:,.0f} steps/s durable, {ratio:.2f} of a bare loop")
+        print(f"\n{name}: {rate:,.0f} steps/s durable, {ratio:.2f} of a bare loop")  # noqa: T201
     assert ratio >= 0.85
 
 
@@ -150,5 +150,5 @@ def test_two_workers_against_one(tmp_path, capsys):
     one = max(_rate(block, tmp_path / f"one{n}", 1, 4) for n in range(2))
     two = max(_rate(block, tmp_path / f"two{n}", 2, 8) for n in range(2))
     with capsys.disabled():
-        print(f"\none worker {one:,.0f} steps/s, two workers {two:,.0f}: {two / one:.2f}")
+        print(f"\none worker {one:,.0f} steps/s, two workers {two:,.0f}: {two / one:.2f}")  # noqa: T201
     assert two >= 1.7 * one

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from distill.toy import make_demonstrators
+
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.staging import Unit
 from pipelines.artifacts.workspace import Workspace
