@@ -12,13 +12,11 @@ from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
 from pipelines.distill.report import describe_returns
 from pipelines.errors import (
     ConfigError,
-    InterruptedRunError,
     VintixError,
     tasks_failed,
 )
 from pipelines.parallel import Advance, Outcome, run_parallel
 from pipelines.stage import StageResult
-from pipelines.watched import WatchedReporter
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -51,27 +49,21 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         InterruptedRunError: A signal stopped the run; whole shards are staged.
         StorageError, LockedError: The workspace cannot be written.
     """
-    from pipelines.signals import StopSignal
-
     distillation = resolve(config, workspace)
     reporter.info(f"demonstrators: {distillation.demonstrators.reference}")
     for note in distillation.notes:
         reporter.warn(note)
-    with (
-        StopSignal() as stop,
-        workspace.stage(
-            "histories",
-            distillation.name,
-            config=distillation.as_config(),
-            parents=[distillation.demonstrators],
-            seeds={"seed": config.seed},
-        ) as staging,
-    ):
+    with workspace.stage(
+        "histories",
+        distillation.name,
+        config=distillation.as_config(),
+        parents=[distillation.demonstrators],
+        seeds={"seed": config.seed},
+    ) as staging:
         if staging.published is not None:
             return _result(staging.published, True)
-        watched = WatchedReporter(reporter, stop)
-        fingerprints = _fingerprints(distillation, staging, config, watched)
-        _collect(distillation, staging, config, watched)
+        fingerprints = _fingerprints(distillation, staging, config, reporter)
+        _collect(distillation, staging, config, reporter)
         reports = [_finish_task(each, staging) for each in distillation.tasks]
         summary = {
             "tasks": reports,
@@ -134,7 +126,7 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
 
 
 def _collect(
-    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: WatchedReporter
+    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: Reporter
 ) -> None:
     """Run every block to its end.
 
@@ -194,7 +186,7 @@ def _collect_blocks(
     distillation: Distillation,
     staging: Staging,
     config: DistillConfig,
-    reporter: WatchedReporter,
+    reporter: Reporter,
 ) -> list[Outcome[None]]:
     jobs = [
         _CollectJob(
@@ -221,17 +213,10 @@ def _collect_blocks(
         label="distill",
         total=total,
         unit="steps",
-        on_done=_pass_on_interrupt,
     )
     for index, outcome in zip(waiting, done, strict=True):
         outcomes[index] = outcome
     return outcomes
-
-
-def _pass_on_interrupt(index: int, outcome: Outcome[Any]) -> None:
-    # With one worker the job runs here, and the interruption comes back as its outcome.
-    if isinstance(outcome.error, InterruptedRunError):
-        raise outcome.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +234,7 @@ def _fingerprint_job(job: _FingerprintJob, advance: Advance) -> dict[str, Any]:
 
 
 def _fingerprints(
-    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: WatchedReporter
+    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: Reporter
 ) -> dict[str, Any]:
     """Return the fingerprint of each environment, compared with the demonstrators' and staged."""
     from pipelines.domains.registry import compare_fingerprints
@@ -264,7 +249,6 @@ def _fingerprints(
         label="check environments",
         total=len(jobs),
         unit="tasks",
-        on_done=_pass_on_interrupt,
     )
     names = [job.task.name for job in jobs]
     failed = {

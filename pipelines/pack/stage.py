@@ -13,7 +13,6 @@ from pipelines.pack.card import CardEntry, card
 from pipelines.pack.plan import PackedTask, Packing, paper_plan, plan, resolve
 from pipelines.pack.statistics import Moments
 from pipelines.stage import StageResult
-from pipelines.watched import WatchedReporter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.pack.config import PackConfig
     from pipelines.reporter import Progress, Reporter
+    from pipelines.signals import StopSignal
 
 __all__ = ["paper_plan", "plan", "run"]
 
@@ -65,7 +65,7 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
     ):
         if staging.published is not None:
             return _result(staging.published, True)
-        _pack_trajectories(packing, staging, WatchedReporter(reporter, stop))
+        _pack_trajectories(packing, staging, reporter, stop)
         for task in packing.tasks:
             if not staging.done(task.name):
                 _write_task(task, staging)
@@ -85,7 +85,9 @@ def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
     return StageResult(artifact, up_to_date, {**artifact.manifest.summary, "histories": parents})
 
 
-def _pack_trajectories(packing: Packing, staging: Staging, reporter: Reporter) -> None:
+def _pack_trajectories(
+    packing: Packing, staging: Staging, reporter: Reporter, stop: StopSignal
+) -> None:
     waiting = [
         (task, trajectory)
         for task in packing.tasks
@@ -95,11 +97,11 @@ def _pack_trajectories(packing: Packing, staging: Staging, reporter: Reporter) -
     total = sum(task.attributes["steps"] for task, _ in waiting)
     with reporter.progress("pack", total, "steps") as progress:
         for task, trajectory in waiting:
-            _pack_trajectory(task, trajectory, staging, progress)
+            _pack_trajectory(task, trajectory, staging, progress, stop)
 
 
 def _pack_trajectory(
-    task: PackedTask, trajectory: int, staging: Staging, progress: Progress
+    task: PackedTask, trajectory: int, staging: Staging, progress: Progress, stop: StopSignal
 ) -> None:
     path = trajectory_path(task.name, trajectory)
     episodes = task.reader.episodes(task.name, trajectory)
@@ -127,6 +129,10 @@ def _pack_trajectory(
             for name, so_far in moments.items():
                 moments[name] = _reduce(so_far, block[name])
             progress.advance(end - begin)
+            stop.raise_if_requested(
+                "interrupted; trajectories that were packed are kept",
+                fix="run the same command again: it goes on from there",
+            )
             begin = end
         write_array(group, "episode_start", starts_E)
         write_array(group, "episode_return", episodes["episode_return"])
