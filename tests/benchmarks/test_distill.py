@@ -146,7 +146,7 @@ def rate(block, workspace, workers, jobs):
 
 def test_two_workers_against_one(tmp_path, capsys):
     """Issue 2, section 6: two workers at least 1.7 times one, apart from the pool's start."""
-    block = make_block("reach", 10_000, 1)
+    block = make_block("reach", 5_000, 1)
     _collect((block, tmp_path / "warm"), lambda amount=1: None)
     rates = {1: [], 2: []}
     for round_ in range(ROUNDS):
