@@ -75,13 +75,10 @@ def _one_line(error: Exception) -> str:
 
 
 def _devices() -> list[dict[str, Any]]:
-    import importlib.util
-
     import torch
 
     gpus = torch.cuda.device_count()
     names = ", ".join(torch.cuda.get_device_name(index) for index in range(gpus))
-    flash = importlib.util.find_spec("flash_attn") is not None
     return [
         {
             "what": "torch",
@@ -89,11 +86,6 @@ def _devices() -> list[dict[str, Any]]:
             "detail": f"{torch.__version__}, {torch.get_num_threads()} threads",
         },
         {"what": "GPUs", "ok": True, "detail": names or "none: training and rollout use the CPU"},
-        {
-            "what": "flash-attn",
-            "ok": True,
-            "detail": "there" if flash else "not installed (extra: flash)",
-        },
     ]
 
 
