@@ -122,7 +122,6 @@ def test_1_workspace_that_cannot_be_written(empty):
         (["train", "--set", "lr=3"], ["malformed --set", "lr=3", "train.FIELD=VALUE"]),
         (["rollout", "--option", "speed"], ["malformed --option", "NAME=VALUE", "speed"]),
         (["artifacts", "ls", "--kind", "history"], ["history", "histories"]),
-        (["artifacts", "show", "quickstart"], ["needs its kind", "KIND/NAME", "quickstart"]),
         (["artifacts", "verify"], ["say which artifact", "--all"]),
         (["pack", "--plan", "paper"], ["--dry-run --plan paper"]),
     ],
@@ -201,6 +200,7 @@ def test_3_checkpoint_without_the_tasks_group(shell):
             ["reach has no demonstrator", "demonstrators --task reach"],
         ),
         (["artifacts", "verify", "datasets/mine"], ["datasets/mine", "vintix artifacts ls"]),
+        (["artifacts", "show", "quickstart"], ["'quickstart'", "vintix artifacts ls"]),
     ],
     ids=_words,
 )
