@@ -33,6 +33,7 @@ def quickstart(session: nox.Session) -> None:
     """Run the five stages, small, and leave a many-shot curve in ./artifacts."""
     _install(session)
     session.run("vintix", "quickstart", *session.posargs)
+    session.log(f"this vintix is {session.bin}/vintix")
 
 
 @nox.session

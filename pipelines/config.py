@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,13 @@ _OTHER_SPELLINGS = {"train": {"lr": "learning_rate"}}
 that an upper layer's ``lr`` replaces a lower one's ``learning_rate``."""
 
 _COMMAND_LINE, _ENVIRONMENT, _FILE = "command line", "environment", "file"
+
+
+def config_class(stage: str) -> type[BaseModel]:
+    """Return the configuration class of a stage: ``pipelines.<stage>.config.<Stage>Config``."""
+    module = import_module(f"pipelines.{stage}.config")
+    found: type[BaseModel] = getattr(module, f"{stage.capitalize()}Config")
+    return found
 
 
 def read_run_file(path: Path) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,8 @@ found, and which command puts it right.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class VintixError(Exception):
     """Base of all expected errors.
@@ -117,6 +119,39 @@ class TasksFailedError(VintixError):
     """Some tasks failed while the others were done and kept."""
 
     exit_code = 7
+
+
+def tasks_failed(
+    failed: Mapping[str, VintixError], total: int, *, where: object, fix: str
+) -> VintixError:
+    """Return the error to raise where tasks failed and what the others did is kept.
+
+    Args:
+        failed: The error of each task that failed; at least one.
+        total: Number of tasks of the run.
+        where: Where the work of the others is.
+        fix: How to go on.
+
+    Returns:
+        A refused write, or the error of a run's only task: each tells more than "some tasks
+        failed". Otherwise a `TasksFailedError`.
+    """
+    for name, error in failed.items():
+        if total == 1 and error.where is None:
+            error.where = f"task {name}"
+        if total == 1 or isinstance(error, StorageError):
+            return error
+    told = TasksFailedError(
+        f"{len(failed)} of {total} tasks failed; what the others did is kept",
+        where=where,
+        expected="every task to be done",
+        found="; ".join(f"{name}: {error.message}" for name, error in failed.items()),
+        fix=fix,
+    )
+    for error in failed.values():
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+    return told
 
 
 class InterruptedRunError(VintixError):

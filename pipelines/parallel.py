@@ -198,8 +198,13 @@ def _attempt(
     except VintixError as error:
         return Outcome(error=error, trace=traceback.format_exc())
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        return Outcome(error=WorkerError(message), trace=traceback.format_exc())
+        trace = traceback.format_exc()
+        failed = WorkerError(
+            f"{type(error).__name__}: {error}", fix="run again with --debug to see where"
+        )
+        # The traceback itself cannot leave a worker process; its text travels with the error.
+        failed.add_note(trace)
+        return Outcome(error=failed, trace=trace)
 
 
 def _run_job(function: Callable[[Job, Advance], Result], job: Job) -> Outcome[Result]:

@@ -96,4 +96,4 @@ def main() -> None:
     try:
         sys.exit(app(args=arguments, standalone_mode=False))
     except _PARSER_ERROR as error:
-        sys.exit(report_usage(error, as_json="--json" in arguments))
+        sys.exit(report_usage(error, arguments, as_json="--json" in arguments))

@@ -46,17 +46,19 @@ def print_table(
             column.replace("_", " "), justify="right" if number else "left", no_wrap=not number
         )
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+        table.add_row(*(_cell(row.get(column), column) for column in columns))
     if totals:
         table.add_section()
-        table.add_row(*(_cell(totals.get(column)) for column in columns), style="bold")
+        table.add_row(*(_cell(totals.get(column), column) for column in columns), style="bold")
     if not console.is_terminal:
         unbounded = console.options.update(max_width=_UNBOUNDED)
         console.width = max(80, console.measure(table, options=unbounded).maximum)
     console.print(table)
     others = {key: value for key, value in (totals or {}).items() if key not in columns}
     if others:
-        told = ", ".join(f"{key.replace('_', ' ')} {_cell(value)}" for key, value in others.items())
+        told = ", ".join(
+            f"{key.replace('_', ' ')} {_cell(value, key)}" for key, value in others.items()
+        )
         console.print(f"in all: {told}", highlight=False, soft_wrap=True)
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
@@ -74,9 +76,13 @@ def print_error(text: str) -> None:
     sys.stderr.flush()
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, column: str = "") -> str:
     if value is None:
         return ""
+    if column.endswith("seconds") and isinstance(value, int | float):
+        return duration_text(value)
+    if column.endswith("bytes") and isinstance(value, int | float):
+        return size_text(int(value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -95,7 +101,12 @@ def _box() -> Any:
 def _stdout() -> Console:
     from rich.console import Console
 
-    return Console(file=sys.stdout)
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            # Rich would end the process with code 1; a reader that has seen enough is no failure.
+            raise BrokenPipeError
+
+    return Output(file=sys.stdout)
 
 
 class ConsoleReporter:
@@ -219,3 +230,11 @@ def size_text(size: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration for people, in the unit that keeps the number short."""
+    for unit, length in (("years", 31_557_600), ("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:,.1f} s"

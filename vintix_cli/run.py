@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -60,15 +61,25 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def report_usage(error: Any, as_json: bool) -> int:
+def report_usage(error: Any, arguments: Sequence[str], as_json: bool) -> int:
     """Tell what the parser could not read, like every other error; returns the exit code.
 
     Args:
         error: The parser's error, with the context it was found in.
+        arguments: What was typed.
         as_json: Print it as the one document on stdout, too.
     """
     path = error.ctx.command_path if error.ctx is not None else "vintix"
-    told = UsageError(error.format_message(), where=path, fix=f"{path} --help")
+    names = getattr(getattr(error, "param", None), "opts", ())
+    found = [value for name, value in pairwise(arguments) if name in names]
+    split = [text.partition("=") for text in arguments]
+    found += [value for name, equals, value in split if equals and name in names]
+    told = UsageError(
+        error.format_message(),
+        where=path,
+        found=", ".join(found) or None,
+        fix=f"{path} --help",
+    )
     if as_json:
         print_json(told.as_dict())
     print_error(f"error: {told}")

@@ -12,14 +12,6 @@ from vintix_cli.render import ConsoleReporter, print_json, print_table, print_te
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
 
-_CONFIG_CLASS = {
-    "demonstrators": "DemonstratorsConfig",
-    "distill": "DistillConfig",
-    "pack": "PackConfig",
-    "train": "TrainConfig",
-    "rollout": "RolloutConfig",
-}
-
 
 def run_stage(
     stage: str,
@@ -49,12 +41,11 @@ def run_stage(
         plot: Where a rollout's curves are drawn.
     """
     from pipelines.artifacts.workspace import Workspace
-    from pipelines.config import resolve_config
+    from pipelines.config import config_class, resolve_config
 
-    config_class = getattr(import_module(f"pipelines.{stage}.config"), _CONFIG_CLASS[stage])
     settings = resolve_config(
         stage,
-        config_class,
+        config_class(stage),
         command_line=command_line,
         assignments=assignments or (),
         file=config,

@@ -145,8 +145,7 @@ class Staging:
         """
         if not self.done(unit):
             raise KeyError(unit)
-        data: dict[str, Any] = self._records[unit]["data"]
-        return data
+        return dict(self._records[unit]["data"])
 
     def units(self) -> list[str]:
         """Return the durable units, sorted."""

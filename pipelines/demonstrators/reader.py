@@ -46,12 +46,11 @@ def load_demonstrator(artifact: Artifact, task: str) -> Demonstrator:
         UsageError: The artifact has none for the task.
         ArtifactCorruptError: It is damaged.
     """
-    known = demonstrator_tasks(artifact)
-    if task not in known:
+    if task not in artifact.root:
         raise UsageError(
             f"The artifact has no demonstrator of the task {task!r}.",
             where=artifact.reference,
-            expected=", ".join(known),
+            expected=", ".join(demonstrator_tasks(artifact)),
             found=task,
             fix=f"vintix demonstrators --task {task}",
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.demonstrators.selection import Selection, plan, select, skipped_note
-from pipelines.errors import TasksFailedError, UsageError, VintixError
+from pipelines.errors import UsageError, tasks_failed
 from pipelines.parallel import Advance, Outcome, run_parallel
 from pipelines.stage import StageResult
 
@@ -51,6 +51,7 @@ def run(config: DemonstratorsConfig, workspace: Workspace, reporter: Reporter) -
         UsageError: A task, domain or option is unknown, or the source has nothing for a task.
         ConfigError: An imported file, the settings of training or a policy do not fit.
         TasksFailedError: Some tasks failed; the others are kept.
+        StorageError: The workspace cannot be written; finished tasks are kept.
         InterruptedRunError: A signal came; finished tasks and checkpoints are kept.
         LockedError: Another process writes under the name.
     """
@@ -123,7 +124,12 @@ def _make_all(
         if outcome.error is not None
     }
     if failed:
-        raise _failure(failed, len(selection.tasks), staging)
+        raise tasks_failed(
+            failed,
+            len(selection.tasks),
+            where=staging.directory,
+            fix="put the cause right and run the same command again: it goes on from there",
+        )
 
 
 def _work(job: _Job) -> float:
@@ -362,16 +368,3 @@ def _result(artifact: Artifact, selection: Selection, *, up_to_date: bool) -> St
         "skipped": list(selection.skipped),
     }
     return StageResult(artifact=artifact, up_to_date=up_to_date, report=report)
-
-
-def _failure(failed: dict[str, VintixError], total: int, staging: Staging) -> VintixError:
-    if total == 1:
-        return next(iter(failed.values()))
-    details = "; ".join(f"{name}: {error.message}" for name, error in failed.items())
-    return TasksFailedError(
-        f"{len(failed)} of {total} tasks failed; the others are done and kept",
-        where=staging.directory,
-        expected="a demonstrator of every chosen task",
-        found=details,
-        fix="put the cause right and run the same command again: it goes on from there",
-    )

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pipelines.artifacts.arrays import create_rows, open_rows, write_array
 from pipelines.artifacts.staging import Unit
+from pipelines.distill.chunks import RowArrays
 from pipelines.histories.layout import (
     ROW_FIELDS,
     row_layout,
@@ -113,6 +113,7 @@ class ShardWriter:
         threads = min(_WRITERS, len(block.trajectories))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="shard-writer")
         self._pending: list[Future[None]] = []
+        self._arrays = RowArrays()
         # Opening a group writes its parents' metadata, which the trajectories share.
         self._opening = Lock()
 
@@ -172,16 +173,17 @@ class ShardWriter:
                 rows = buffer.rows[name]
                 if shard == 0:
                     shape = (block.steps, *rows.shape[2:])
-                    array = create_rows(group, name, shape, rows.dtype, chunk_rows=block.shard_rows)
-                else:
-                    array = open_rows(group, name)
-                array[begin:end] = rows[: end - begin, index]
+                    self._arrays.create(group, name, shape, rows.dtype, block.shard_rows)
+                values = rows[: end - begin, index]
+                self._arrays.write_chunk(group, name, shard, values, block.shard_rows)
             unit.data["next"] = asdict(buffer.marks[index])
             if scratch is not None:
-                write_array(scratch, _SCRATCH, buffer.episodes[index].as_table(observation_dim))
+                self._arrays.write(
+                    scratch, _SCRATCH, buffer.episodes[index].as_table(observation_dim)
+                )
             else:
                 for name, values in self._assemble(unit, path, buffer.episodes[index]).items():
-                    write_array(group, name, values)
+                    self._arrays.write(group, name, values)
 
     def _assemble(self, unit: Unit, path: str, last: Episodes) -> dict[str, NDArray[Any]]:
         """Join the episodes of all shards; those of the last one are still in memory."""

@@ -12,14 +12,11 @@ from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
 from pipelines.distill.report import describe_returns
 from pipelines.errors import (
     ConfigError,
-    InterruptedRunError,
-    StorageError,
-    TasksFailedError,
     VintixError,
+    tasks_failed,
 )
 from pipelines.parallel import Advance, Outcome, run_parallel
 from pipelines.stage import StageResult
-from pipelines.watched import WatchedReporter
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -52,27 +49,21 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         InterruptedRunError: A signal stopped the run; whole shards are staged.
         StorageError, LockedError: The workspace cannot be written.
     """
-    from pipelines.signals import StopSignal
-
     distillation = resolve(config, workspace)
     reporter.info(f"demonstrators: {distillation.demonstrators.reference}")
     for note in distillation.notes:
         reporter.warn(note)
-    with (
-        StopSignal() as stop,
-        workspace.stage(
-            "histories",
-            distillation.name,
-            config=distillation.as_config(),
-            parents=[distillation.demonstrators],
-            seeds={"seed": config.seed},
-        ) as staging,
-    ):
+    with workspace.stage(
+        "histories",
+        distillation.name,
+        config=distillation.as_config(),
+        parents=[distillation.demonstrators],
+        seeds={"seed": config.seed},
+    ) as staging:
         if staging.published is not None:
             return _result(staging.published, True)
-        watched = WatchedReporter(reporter, stop)
-        fingerprints = _fingerprints(distillation, staging, config, watched)
-        _collect(distillation, staging, config, watched)
+        fingerprints = _fingerprints(distillation, staging, config, reporter)
+        _collect(distillation, staging, config, reporter)
         reports = [_finish_task(each, staging) for each in distillation.tasks]
         summary = {
             "tasks": reports,
@@ -135,7 +126,7 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
 
 
 def _collect(
-    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: WatchedReporter
+    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: Reporter
 ) -> None:
     """Run every block to its end.
 
@@ -174,20 +165,20 @@ def _collect(
         if outcome.error is not None:
             reporter.warn(f"{block.task.name}: {outcome.error}")
             failed.setdefault(block.task.name, outcome.error)
-    errors = list(failed.values())
-    # A full disk or a single task is no "some tasks failed": its own error tells more.
-    for error in errors:
-        if isinstance(error, StorageError) or len(distillation.tasks) == 1:
-            raise error
-    if errors:
-        raise TasksFailedError(
-            f"{len(failed)} of {len(distillation.tasks)} tasks failed",
-            where=staging.directory,
-            expected="every task to be collected",
-            found="; ".join(f"{name}: {error.message}" for name, error in failed.items()),
-            fix="run the same command again: what was collected is staged; or choose the others "
-            "with --task",
-        )
+    if failed:
+        raise _failure(failed, distillation, staging)
+
+
+def _failure(
+    failed: Mapping[str, VintixError], distillation: Distillation, staging: Staging
+) -> VintixError:
+    return tasks_failed(
+        failed,
+        len(distillation.tasks),
+        where=staging.directory,
+        fix="run the same command again: what was collected is staged; or choose the others "
+        "with --task",
+    )
 
 
 def _collect_blocks(
@@ -195,7 +186,7 @@ def _collect_blocks(
     distillation: Distillation,
     staging: Staging,
     config: DistillConfig,
-    reporter: WatchedReporter,
+    reporter: Reporter,
 ) -> list[Outcome[None]]:
     jobs = [
         _CollectJob(
@@ -222,17 +213,10 @@ def _collect_blocks(
         label="distill",
         total=total,
         unit="steps",
-        on_done=_pass_on_interrupt,
     )
     for index, outcome in zip(waiting, done, strict=True):
         outcomes[index] = outcome
     return outcomes
-
-
-def _pass_on_interrupt(index: int, outcome: Outcome[Any]) -> None:
-    # With one worker the job runs here, and the interruption comes back as its outcome.
-    if isinstance(outcome.error, InterruptedRunError):
-        raise outcome.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +234,7 @@ def _fingerprint_job(job: _FingerprintJob, advance: Advance) -> dict[str, Any]:
 
 
 def _fingerprints(
-    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: WatchedReporter
+    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: Reporter
 ) -> dict[str, Any]:
     """Return the fingerprint of each environment, compared with the demonstrators' and staged."""
     from pipelines.domains.registry import compare_fingerprints
@@ -265,13 +249,20 @@ def _fingerprints(
         label="check environments",
         total=len(jobs),
         unit="tasks",
-        on_done=_pass_on_interrupt,
     )
-    found = {}
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        if outcome.error is not None or outcome.value is None:
-            raise outcome.error or ConfigError("no fingerprint", where=job.task.name)
-        found[job.task.name] = outcome.value
+    names = [job.task.name for job in jobs]
+    failed = {
+        name: outcome.error
+        for name, outcome in zip(names, outcomes, strict=True)
+        if outcome.error is not None
+    }
+    if failed:
+        raise _failure(failed, distillation, staging)
+    found = {
+        name: outcome.value
+        for name, outcome in zip(names, outcomes, strict=True)
+        if outcome.value is not None
+    }
     recorded = distillation.demonstrators.manifest.fingerprints
     for each in distillation.tasks:
         name = each.task.name

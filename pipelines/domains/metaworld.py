@@ -19,6 +19,7 @@ class MetaWorld(Domain):
 
     name = "metaworld"
     packages = ("gymnasium", "metaworld", "mujoco")
+    steps_per_second = 2_500.0
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 50 tasks."""

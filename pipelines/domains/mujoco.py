@@ -70,6 +70,7 @@ class MuJoCo(Domain):
 
     name = "mujoco"
     packages = ("gymnasium", "mujoco")
+    steps_per_second = 8_000.0
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 11 tasks."""

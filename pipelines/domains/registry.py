@@ -184,7 +184,10 @@ def _discover() -> _Found:
             broken.setdefault(entry.name, _describe(entry, error))
         else:
             domains[entry.name] = domain
-    return _Found(MappingProxyType(domains), MappingProxyType(broken), tasks)
+    catalogued = tasks.without(
+        {name: error for name, error in broken.items() if name not in domains}
+    )
+    return _Found(MappingProxyType(domains), MappingProxyType(broken), catalogued)
 
 
 def _load(entry: metadata.EntryPoint) -> Domain:

@@ -23,7 +23,6 @@ from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
 from pipelines.interchange.tasks import description_of, safe_name
 from pipelines.stage import StageResult
-from pipelines.watched import WatchedReporter
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -31,7 +30,10 @@ if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.datasets.reader import DatasetReader, DatasetTask
     from pipelines.reporter import Progress, Reporter
+    from pipelines.signals import StopSignal
 
+_STOPPED = "interrupted; trajectories that were imported are kept"
+_GO_ON = "run the same command again: it goes on from there"
 _OWN = rf"{DESCRIPTION}|[^/]+/[^/]+/[^/]+\.(h5|json)"
 
 
@@ -66,7 +68,6 @@ def import_dataset(
     from pipelines.signals import StopSignal
 
     with StopSignal() as stop:
-        watched = WatchedReporter(reporter, stop)
         root = config.path.expanduser().absolute()
         source = OfficialSource(root, full_catalogue(), config.order)
         for name, reason in sorted(source.notes.items()):
@@ -85,7 +86,7 @@ def import_dataset(
             "chunk_rows": config.chunk_rows,
             "tasks": names,
             "description": {key: dict(value) for key, value in source.description.items()},
-            "files": _hashes(source, names, watched),
+            "files": _hashes(source, names, reporter, stop),
         }
         if kind == "datasets":
             content["allow_validation"] = config.allow_validation
@@ -94,9 +95,11 @@ def import_dataset(
             if staging.published is not None:
                 return _result(staging.published, True, source)
             if kind == "datasets":
-                artifact = pack_tasks(tasks, staging, watched)
+                artifact = pack_tasks(tasks, staging, reporter, stop)
             else:
-                artifact = _write_histories(source, names, config.chunk_rows, staging, watched)
+                artifact = _write_histories(
+                    source, names, config.chunk_rows, staging, reporter, stop
+                )
     return _result(artifact, False, source)
 
 
@@ -161,7 +164,12 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
 
 
 def _write_histories(
-    source: OfficialSource, names: list[str], most: int, staging: Staging, reporter: Reporter
+    source: OfficialSource,
+    names: list[str],
+    most: int,
+    staging: Staging,
+    reporter: Reporter,
+    stop: StopSignal,
 ) -> Artifact:
     total = sum(sum(source.lengths(name)) for name in names)
     reports = []
@@ -169,7 +177,7 @@ def _write_histories(
         for name in names:
             attributes = source.task(name)
             for trajectory in range(attributes["trajectories"]):
-                _write_history(source, name, trajectory, most, staging, progress)
+                _write_history(source, name, trajectory, most, staging, progress, stop)
             if not staging.done(name):
                 with staging.unit(name) as unit:
                     unit.group(name, attributes)
@@ -186,6 +194,7 @@ def _write_history(
     most: int,
     staging: Staging,
     progress: Progress,
+    stop: StopSignal,
 ) -> None:
     path, rows = trajectory_path(name, trajectory), source.lengths(name)[trajectory]
     if staging.done(path):
@@ -210,6 +219,7 @@ def _write_history(
             for field, array in arrays.items():
                 array[begin:end] = block[field]
             progress.advance(end - begin)
+            stop.raise_if_requested(_STOPPED, fix=_GO_ON)
             begin = end
         for field, values in source.episodes(name, trajectory).items():
             write_array(group, field, values)
@@ -236,7 +246,9 @@ def _result(artifact: Artifact, up_to_date: bool, source: OfficialSource) -> Sta
     )
 
 
-def _hashes(source: OfficialSource, names: list[str], reporter: Reporter) -> dict[str, Any]:
+def _hashes(
+    source: OfficialSource, names: list[str], reporter: Reporter, stop: StopSignal
+) -> dict[str, Any]:
     """Return the SHA-256 of every file, so that changed data is never taken for the same."""
     listed = {
         path.relative_to(source.root).as_posix(): path
@@ -257,6 +269,7 @@ def _hashes(source: OfficialSource, names: list[str], reporter: Reporter) -> dic
                 )
             found[relative] = record.sha256
             progress.advance(1)
+            stop.raise_if_requested(_STOPPED, fix=_GO_ON)
     return found
 
 

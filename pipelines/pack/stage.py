@@ -14,7 +14,6 @@ from pipelines.pack.card import CardEntry, card
 from pipelines.pack.plan import PackedTask, paper_plan, plan, resolve
 from pipelines.pack.statistics import Moments
 from pipelines.stage import StageResult
-from pipelines.watched import WatchedReporter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.pack.config import PackConfig
     from pipelines.reporter import Progress, Reporter
+    from pipelines.signals import StopSignal
 
 __all__ = ["pack_tasks", "paper_plan", "plan", "run"]
 
@@ -66,18 +66,20 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
     ):
         if staging.published is not None:
             return _result(staging.published, True)
-        artifact = pack_tasks(packing.tasks, staging, WatchedReporter(reporter, stop))
+        artifact = pack_tasks(packing.tasks, staging, reporter, stop)
     return _result(artifact, False)
 
 
-def pack_tasks(tasks: Sequence[PackedTask], staging: Staging, reporter: Reporter) -> Artifact:
+def pack_tasks(
+    tasks: Sequence[PackedTask], staging: Staging, reporter: Reporter, stop: StopSignal
+) -> Artifact:
     """Write and publish a dataset of some tasks, going on where an earlier run stopped.
 
     Raises:
-        InterruptedRunError: The reporter was told to stop; whole trajectories are staged.
+        InterruptedRunError: A signal came; whole trajectories are staged.
         StorageError: The workspace cannot be written.
     """
-    _pack_trajectories(tasks, staging, reporter)
+    _pack_trajectories(tasks, staging, reporter, stop)
     for task in tasks:
         if not staging.done(task.name):
             _write_task(task, staging)
@@ -99,7 +101,9 @@ def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
     return StageResult(artifact, up_to_date, {**artifact.manifest.summary, "histories": parents})
 
 
-def _pack_trajectories(tasks: Sequence[PackedTask], staging: Staging, reporter: Reporter) -> None:
+def _pack_trajectories(
+    tasks: Sequence[PackedTask], staging: Staging, reporter: Reporter, stop: StopSignal
+) -> None:
     waiting = [
         (task, trajectory)
         for task in tasks
@@ -109,11 +113,11 @@ def _pack_trajectories(tasks: Sequence[PackedTask], staging: Staging, reporter: 
     total = sum(task.rows[trajectory] for task, trajectory in waiting)
     with reporter.progress("pack", total, "steps") as progress:
         for task, trajectory in waiting:
-            _pack_trajectory(task, trajectory, staging, progress)
+            _pack_trajectory(task, trajectory, staging, progress, stop)
 
 
 def _pack_trajectory(
-    task: PackedTask, trajectory: int, staging: Staging, progress: Progress
+    task: PackedTask, trajectory: int, staging: Staging, progress: Progress, stop: StopSignal
 ) -> None:
     path = trajectory_path(task.name, trajectory)
     episodes = task.reader.episodes(task.name, trajectory)
@@ -144,6 +148,10 @@ def _pack_trajectory(
             for name, so_far in moments.items():
                 moments[name] = _reduce(so_far, block[name])
             progress.advance(end - begin)
+            stop.raise_if_requested(
+                "interrupted; trajectories that were packed are kept",
+                fix="run the same command again: it goes on from there",
+            )
             begin = end
         write_array(group, "episode_start", starts_E)
         write_array(group, "episode_return", episodes["episode_return"])

@@ -8,7 +8,7 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config import STAGES, resolve_config
+from pipelines.config import STAGES, config_class, resolve_config
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -16,13 +16,6 @@ if TYPE_CHECKING:
     from pipelines.reporter import Reporter
 
 NAME = "quickstart"
-_CONFIG_CLASS = {
-    "demonstrators": "DemonstratorsConfig",
-    "distill": "DistillConfig",
-    "pack": "PackConfig",
-    "train": "TrainConfig",
-    "rollout": "RolloutConfig",
-}
 _INPUT = {
     "distill": "demonstrators",
     "pack": "histories",
@@ -69,17 +62,17 @@ def run(
     for number, stage in enumerate(STAGES, start=1):
         reporter.info(f"{number}/5 {stage}")
         stage_started = time.monotonic()
-        config_class = getattr(import_module(f"pipelines.{stage}.config"), _CONFIG_CLASS[stage])
+        settings = config_class(stage)
         given: dict[str, Any] = {"name": NAME}
-        if "seed" in config_class.model_fields:
+        if "seed" in settings.model_fields:
             given["seed"] = seed
-        if "workers" in config_class.model_fields:
+        if "workers" in settings.model_fields:
             given["workers"] = workers
         if stage in _INPUT:
             source = next(reversed(artifacts.values())).reference
             given[_INPUT[stage]] = [source] if stage == "pack" else source
         config = resolve_config(
-            stage, config_class, command_line=given, file=run_file(), environment={}
+            stage, settings, command_line=given, file=run_file(), environment={}
         )
         result = import_module(f"pipelines.{stage}.stage").run(config, workspace, reporter)
         artifacts[stage] = result.artifact

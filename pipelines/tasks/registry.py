@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from pipelines.errors import ConfigError, UsageError
+from pipelines.errors import ConfigError, UsageError, VintixError
 from pipelines.tasks.spec import SPLITS, TaskSpec
 
 # Row order of the paper's Table 1; other domains follow in catalogue order.
@@ -51,16 +51,22 @@ class Catalogue:
 
     Args:
         specs: Tasks and variations in any order of mixing; the order within each is kept.
+        unavailable: What is wrong with domains that should be here, by name.
 
     Raises:
         ConfigError: A name or alias is used twice, a variation lacks its base, or two tasks of
             one group differ in their dimensions.
     """
 
-    def __init__(self, specs: Iterable[TaskSpec]) -> None:
+    def __init__(
+        self,
+        specs: Iterable[TaskSpec],
+        unavailable: Mapping[str, VintixError] | None = None,
+    ) -> None:
         specs = tuple(specs)
         self.tasks = tuple(spec for spec in specs if spec.variation_of is None)
         self.variations = tuple(spec for spec in specs if spec.variation_of is not None)
+        self._unavailable = dict(unavailable or {})
         self._index: dict[str, TaskSpec] = {}
         for spec in specs:
             for name in (spec.name, *spec.aliases):
@@ -128,8 +134,13 @@ class Catalogue:
 
         Raises:
             UsageError: A task, domain, group or split is not known.
+            VintixError: A domain is one of those that are not available.
         """
         named = {self.get(name).name for name in tasks}
+        for name in domains:
+            for known, error in self._unavailable.items():
+                if _squash(known) == _squash(name):
+                    raise error
         chosen_domains = _resolve("domain", domains, self.domains)
         known_groups = tuple(dict.fromkeys(spec.group for spec in self._all))
         chosen_groups = _resolve("group", groups, known_groups)
@@ -174,7 +185,16 @@ class Catalogue:
             ConfigError: A name or alias is taken by another task, or a group has other dims.
         """
         held = {spec.name: spec for spec in self._all}
-        return Catalogue((*self._all, *(s for s in specs if held.get(s.name) != s)))
+        added = (spec for spec in specs if held.get(spec.name) != spec)
+        return Catalogue((*self._all, *added), self._unavailable)
+
+    def without(self, unavailable: Mapping[str, VintixError]) -> Catalogue:
+        """Return a catalogue that tells why domains are not in it where they are asked for.
+
+        Args:
+            unavailable: What `select` raises, by the domain's name.
+        """
+        return Catalogue(self._all, unavailable)
 
     def plan_table(self, specs: Iterable[TaskSpec] | None = None) -> tuple[PlanRow, ...]:
         """Return the paper's Table 1, computed: a row per domain, then ``overall``.

@@ -155,7 +155,7 @@ class TrainConfig(BaseModel):
             of keeping them.
         compile: Compile the model with torch.compile.
         precision: ``float32``, ``bfloat16`` (autocast; weights stay float32), or ``auto``:
-            bfloat16 on CUDA, float32 on the CPU, where bfloat16 is slower.
+            bfloat16 on CUDA, float32 on the CPU, where many processors only emulate bfloat16.
         attention: Attention backend.
         threads: CPU threads of the training step; 0 for all the process may use. Sums are split
             over threads, so runs are bit-identical for equal numbers only.

@@ -63,8 +63,11 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
     """
     from pipelines.domains.registry import full_catalogue
     from pipelines.model.presets import preset
+    from pipelines.tasks import catalogue
 
-    tasks = full_catalogue().select(tasks=config.tasks, domains=config.domains, splits=["train"])
+    # Without a selection the plan is the paper's, whatever plugins are installed.
+    known = full_catalogue() if config.tasks or config.domains else catalogue()
+    tasks = known.select(tasks=config.tasks, domains=config.domains, splits=["train"])
     groups, groups_v4 = {}, {}
     for task in sorted(tasks, key=lambda task: (task.group, task.name)):
         dims = GroupDims(observation_dim=task.observation_dim, action_dim=task.action_dim)

@@ -93,7 +93,7 @@ def test_windows_against_a_memmap(tmp_path, capsys, observation_dim, action_dim,
     best = {read.__name__: min(found) for read, found in seconds.items()}
     ratio = best["memmap"] / best["ours"]
     with capsys.disabled():
-        print(
+        print(  # noqa: T201 - the number is the point
             f"\n{observation_dim}+{action_dim} dims: {1 / best['ours']:,.0f} windows/s, "
             f"memmap {1 / best['memmap']:,.0f}, ratio {ratio:.2f}; "
             f"checking all files once {first_touch:.2f} s"

@@ -124,8 +124,9 @@ def test_gc_dry_run_touches_nothing(shell):
 
 
 def test_gc_keeps_what_something_kept_was_made_from(shell):
+    distill = ("distill", "--domain", "point-mass", "--config", "run.yaml")
     for seed in ("1", "2"):
-        assert shell.vintix("distill", "--config", "run.yaml", "--seed", seed).code == 0
+        assert shell.vintix(*distill, "--seed", seed).code == 0
     stage_something(shell)
     done = shell.vintix("artifacts", "gc", "--keep", "1", "--json")
     assert done.code == 0, done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 def test_doctor_checks_every_domain_devices_and_workspace(empty):
     done = empty.vintix("doctor", "--json")
@@ -27,10 +29,19 @@ def test_doctor_of_a_domain_that_cannot_run_ends_with_5(empty):
 
 
 def test_doctor_names_plugins_that_do_not_work(faulty):
-    """One is broken in its code, one cannot be asked for its options: both are told."""
+    """One cannot be asked for its options, one cannot be imported: both are told."""
     done = faulty.vintix("doctor", "--json")
     assert done.code == 0, done.stderr
     checks = {check["what"]: check for check in done.document["checks"]}
     assert checks["point-mass"]["ok"]
     assert not checks["grumbling"]["ok"]
     assert "a mistake in somebody's plugin" in checks["grumbling"]["detail"]
+    (faulty.directory / "faulty_domain.py").write_text("import a_package_that_is_not_there\n")
+    path = f"{faulty.directory}{os.pathsep}{faulty.variables['PYTHONPATH']}"
+    done = faulty.vintix("doctor", "--json", variables={"PYTHONPATH": path})
+    assert done.code == 0, done.stderr
+    checks = {check["what"]: check for check in done.document["checks"]}
+    assert checks["point-mass"]["ok"]
+    for name in ("faulty", "grumbling"):
+        assert not checks[name]["ok"]
+        assert "a_package_that_is_not_there" in checks[name]["detail"]

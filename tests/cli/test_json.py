@@ -162,10 +162,10 @@ def test_rollout(shell):
 def test_quickstart(empty):
     run = TINY_RUN.replace("{workers: 1}", "{workers: 1, domains: [point-mass]}")
     (empty.directory / "run.yaml").write_text(run)
-    first = document(quickstart(empty, "--json"))
+    first = document(quickstart(empty, "quickstart", "--json"))
     check_curves(first)
     assert set(first["artifacts"]) == set(first["seconds_by_stage"]) == set(STAGES)
-    second = document(quickstart(empty, "--json", "--quiet"))
+    second = document(quickstart(empty, "quickstart", "--json", "--quiet"))
     assert second["tasks"] == first["tasks"]
 
 

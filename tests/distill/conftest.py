@@ -6,8 +6,9 @@ from distill.toy import make_demonstrators, toy_installed
 from pipelines.artifacts.workspace import Workspace
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def toy_domain(tmp_path_factory):
+    """The plugin, for no longer than a module: other tests count the tasks that there are."""
     with toy_installed(tmp_path_factory.mktemp("site")):
         yield
 

@@ -175,7 +175,7 @@ def test_resumed_files_have_equal_bytes(tmp_path):
         collect_block(block, *parts(block), staging.directory)
         whole = staging.publish(summary={})
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     done, finished = 0, False
@@ -186,9 +186,9 @@ def test_resumed_files_have_equal_bytes(tmp_path):
             nonlocal seen
             seen += steps
             if seen > limit:
-                raise Stop
+                raise StopError
 
-        with staged(tmp_path, "parts") as staging, contextlib.suppress(Stop):
+        with staged(tmp_path, "parts") as staging, contextlib.suppress(StopError):
             position = find_position(staging, block)
             collect_block(
                 block, *parts(block), staging.directory, position=position, progress=progress

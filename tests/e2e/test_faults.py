@@ -13,10 +13,9 @@ from artifacts.helpers import FileSystem
 
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import STAGE_OF_KIND, Workspace
-from pipelines.config import resolve_config
+from pipelines.config import config_class, resolve_config
 from pipelines.errors import StorageError
 from pipelines.reporter import NullReporter
-from vintix_cli.stages import _CONFIG_CLASS
 
 KINDS = {stage: kind for kind, stage in STAGE_OF_KIND.items()}
 GIVEN = {
@@ -40,10 +39,9 @@ class Stage:
         self.kind = KINDS[name]
         self.base = self.workspace.root / self.kind / "faults"
         self._run = import_module(f"pipelines.{name}.stage").run
-        config_class = getattr(import_module(f"pipelines.{name}.config"), _CONFIG_CLASS[name])
         self.config = resolve_config(
             name,
-            config_class,
+            config_class(name),
             command_line={**GIVEN[name], "name": "faults"},
             file=shell.directory / "run.yaml",
             environment={},

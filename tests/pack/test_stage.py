@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-
 from distill.toy import make_demonstrators
+
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.staging import Unit
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run as distill
-from pipelines.errors import ArtifactCorruptError, ConfigError, StorageError, UsageError
+from pipelines.errors import (
+    ArtifactCorruptError,
+    ConfigError,
+    InterruptedRunError,
+    StorageError,
+    UsageError,
+)
 from pipelines.histories.reader import HistoryReader
 from pipelines.pack.card import CardEntry, card
 from pipelines.pack.config import PackConfig
@@ -219,6 +227,27 @@ def test_resumed_after_a_failure_at_any_unit(workspace, histories, monkeypatch, 
         patch.setattr(Unit, "_commit", commit)
         with pytest.raises(StorageError):
             pack(workspace)
+    assert pack(workspace).artifact.digest == reference
+
+
+def test_a_signal_stops_it_and_it_goes_on(workspace, histories):
+    class Interrupting(NullReporter):
+        @contextmanager
+        def progress(self, label, total, unit=""):
+            class Count:
+                seen = 0
+
+                def advance(self, amount=1, **fields):
+                    self.seen += amount
+                    if self.seen == 2 * 120:
+                        signal.raise_signal(signal.SIGTERM)
+
+            yield Count()
+
+    reference = pack(workspace, name="reference").artifact.digest
+    with pytest.raises(InterruptedRunError) as found:
+        run(PackConfig(chunk_rows=32), workspace, Interrupting())
+    assert found.value.exit_code == 143
     assert pack(workspace).artifact.digest == reference
 
 

@@ -159,7 +159,7 @@ def test_schedules_follow_the_response_to_noise():
     """Cliffs under noise need p < 1, early saturation p > 1 (Appendix A.3)."""
     p = {spec.name: spec.schedule.p for spec in catalogue().tasks}
     assert p["inverted-pendulum"] == p["inverted-double-pendulum"] == 0.5
-    assert p["reacher"] == 2 and p["hopper"] == 1 and p["reach"] == 1
+    assert p["reacher"] == 3 and p["hopper"] == 1 and p["reach"] == 1
     assert p["pick-place"] == p["peg-insert-side"] == 0.6
     assert {p[s.name] for s in catalogue().select(domains=["bidexhands"])} == {0.7}
     assert all(p[s.name] > 1 for s in catalogue().select(domains=["industrial-benchmark"]))

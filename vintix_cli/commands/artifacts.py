@@ -102,7 +102,7 @@ def show(
 
     from pipelines.artifacts.listing import show_artifact
 
-    document = show_artifact(_find(workspace, reference))
+    document = show_artifact(_workspace(workspace).locate(reference))
     if json:
         print_json(document)
         return
@@ -147,7 +147,7 @@ def verify(
     if everything:
         paths = [Path(row["path"]) for row in list_artifacts(_workspace(workspace))]
     else:
-        paths = [_find(workspace, str(reference))]
+        paths = [_workspace(workspace).locate(str(reference))]
     reporter = ConsoleReporter(quiet or json)
     problems = [
         {"artifact": str(path), **problem.as_dict()}
@@ -220,24 +220,3 @@ def _workspace(option: Path | None) -> Any:
     from pipelines.artifacts.workspace import Workspace
 
     return Workspace.resolve(option)
-
-
-def _find(workspace: Path | None, text: str) -> Path:
-    """Return the directory of a reference, which may be too damaged to open."""
-    from pipelines.artifacts.references import parse_reference
-    from pipelines.errors import ArtifactMissingError, UsageError
-
-    reference = parse_reference(text)
-    if reference.path is not None:
-        return reference.path
-    if reference.kind is None:
-        raise UsageError("the reference needs its kind", expected="KIND/NAME", found=text)
-    space = _workspace(workspace)
-    versions = space.taken_versions(reference.kind, reference.name)
-    version = reference.version or max(versions, default=0)
-    if version not in versions:
-        raise ArtifactMissingError(
-            f"no artifact {text!r}", where=space.root, fix="vintix artifacts ls"
-        )
-    path: Path = space.path(reference.kind, reference.name, version)
-    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+from pipelines.errors import VintixError
 from vintix_cli import options
 from vintix_cli.help import examples
 from vintix_cli.render import print_json, print_table
@@ -38,8 +39,12 @@ def doctor(
 
 def _domains(selected: list[str] | None) -> list[dict[str, Any]]:
     from pipelines.artifacts.provenance import package_versions
-    from pipelines.domains.registry import full_catalogue, load_domains, resolve_options
-    from pipelines.errors import VintixError
+    from pipelines.domains.registry import (
+        broken_domains,
+        full_catalogue,
+        load_domains,
+        resolve_options,
+    )
 
     catalogue = full_catalogue()
     wanted = {task.domain for task in catalogue.select(domains=selected or ())}
@@ -56,20 +61,24 @@ def _domains(selected: list[str] | None) -> list[dict[str, Any]]:
             environment.reset(seed=0)
             environment.close()
             checks.append({"what": name, "ok": True, "detail": detail})
-        except (VintixError, ImportError) as error:
-            detail = str(error).replace("\n  ", "; ")
-            checks.append({"what": name, "ok": False, "detail": detail})
+        # A plugin can fail in any way, and a doctor does not fall ill of it.
+        except Exception as error:
+            checks.append({"what": name, "ok": False, "detail": _one_line(error)})
+    for name, reason in broken_domains().items() if not selected else ():
+        checks.append({"what": name, "ok": False, "detail": _one_line(reason)})
     return checks
 
 
-def _devices() -> list[dict[str, Any]]:
-    import importlib.util
+def _one_line(error: Exception) -> str:
+    text = str(error).replace("\n  ", "; ")
+    return text if isinstance(error, VintixError) else f"{type(error).__name__}: {text}"
 
+
+def _devices() -> list[dict[str, Any]]:
     import torch
 
     gpus = torch.cuda.device_count()
     names = ", ".join(torch.cuda.get_device_name(index) for index in range(gpus))
-    flash = importlib.util.find_spec("flash_attn") is not None
     return [
         {
             "what": "torch",
@@ -77,11 +86,6 @@ def _devices() -> list[dict[str, Any]]:
             "detail": f"{torch.__version__}, {torch.get_num_threads()} threads",
         },
         {"what": "GPUs", "ok": True, "detail": names or "none: training and rollout use the CPU"},
-        {
-            "what": "flash-attn",
-            "ok": True,
-            "detail": "there" if flash else "not installed (extra: flash)",
-        },
     ]
 
 

@@ -30,6 +30,8 @@ class IndustrialBenchmark(Domain):
 
     name = "industrial-benchmark"
     packages = ("numpy", "industrial-benchmark-python")
+    vectorized = True
+    steps_per_second = 150_000.0
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 21 setpoints, 0 to 100 in steps of 5."""

@@ -9,7 +9,7 @@ and precision only, and the parity tests hold them together.
 
 from pipelines.model.attention.facade import BACKENDS, AttentionBackend, attend
 from pipelines.model.attention.memo import AttentionMemo
-from pipelines.model.attention.selection import check_backend, resolve_backend, select_backend
+from pipelines.model.attention.selection import check_backend, select_backend
 
 __all__ = [
     "BACKENDS",
@@ -17,6 +17,5 @@ __all__ = [
     "AttentionMemo",
     "attend",
     "check_backend",
-    "resolve_backend",
     "select_backend",
 ]

@@ -83,15 +83,6 @@ def check_backend(name: str) -> str:
     return name
 
 
-def resolve_backend(name: str) -> str:
-    """Return the backend that a name stands for on the CPU in float32.
-
-    Raises:
-        ConfigError: As :func:`select_backend`.
-    """
-    return select_backend("cpu", torch.float32, name)
-
-
 def _check(
     name: str,
     device: torch.device,
