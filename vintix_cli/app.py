@@ -13,6 +13,8 @@ from vintix_cli.commands import (
     demonstrators,
     distill,
     doctor,
+    export,
+    import_,
     pack,
     quickstart,
     rollout,
@@ -50,6 +52,8 @@ for module, name, panel in (
         getattr(module, name)
     )
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=_AROUND)
+app.add_typer(import_.app, name="import", rich_help_panel=_AROUND)
+app.add_typer(export.app, name="export", rich_help_panel=_AROUND)
 
 
 def _version(wanted: bool) -> None:

@@ -105,3 +105,13 @@ def parse_pairs(texts: list[str] | None, option: str = "--option") -> dict[str, 
             raise UsageError(f"malformed {option}", expected="NAME=VALUE", found=text)
         pairs[name.strip()] = value.strip()
     return pairs
+
+
+def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    """Check that an option has one of its values.
+
+    Raises:
+        UsageError: It has not.
+    """
+    if value not in choices:
+        raise UsageError(f"{option} has no such value", expected=" or ".join(choices), found=value)

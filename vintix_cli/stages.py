@@ -68,7 +68,7 @@ def run_stage(
 
         plot_artifact(result.artifact, plot)
     if json:
-        print_json({**result.report, **_identity(result)})
+        print_json({**result.report, **identity(result)})
         return
     if not quiet:
         show(result)
@@ -78,7 +78,8 @@ def run_stage(
         print_text(f"picture: {plot}")
 
 
-def _identity(result: StageResult) -> dict[str, Any]:
+def identity(result: StageResult) -> dict[str, Any]:
+    """Return what ``--json`` says of the artifact that a command made."""
     artifact = result.artifact
     return {
         "artifact": {

@@ -13,7 +13,8 @@
         episode_return        float64 (E,)
 
 The per-step arrays are uncompressed little-endian rows, so a chunk file is the memory image of its
-rows and can be mapped.
+rows and can be mapped. A task that was imported from a format which does not record the noise
+names the arrays it has in its attribute ``fields``, and where it came from in ``imported``.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifacts.schema import DATA
-from pipelines.datasets.layout import CARD, STATISTICS, row_layout
+from pipelines.datasets.layout import CARD, ROW_FIELDS, STATISTICS, row_layout
 from pipelines.errors import ArtifactCorruptError, UsageError
 from pipelines.histories.layout import trajectory_path
 
@@ -105,7 +105,8 @@ class DatasetReader:
 
         Returns:
             Fresh arrays: ``observation`` float32 (L, O), ``action`` float32 (L, A), ``reward``
-            float32 (L,), ``episode_step`` int32 (L,), ``noise`` float32 (L,).
+            float32 (L,), ``episode_step`` int32 (L,), ``noise`` float32 (L,); the last is not
+            there for a task whose data was imported without it.
 
         Raises:
             KeyError: No such task.
@@ -186,6 +187,7 @@ class DatasetReader:
                 field, task, trajectory, (described.rows[trajectory], *shape), np.dtype(dtype)
             )
             for field, (shape, dtype) in layout.items()
+            if field in described.attributes.get("fields", ROW_FIELDS)
         )
         self._arrays[task, trajectory] = arrays
         return arrays

@@ -12,6 +12,11 @@
     episode_length        int32 (E,)
     episode_return        float64 (E,)
     episode_final_observation  float32 (E, O)
+
+A history that was imported from a format which does not record all of this says so in its task's
+attributes: ``fields`` and ``episode_fields`` name the arrays there are, ``rows`` the steps of each
+trajectory where they differ, ``imported`` where it came from. Without these attributes a history
+is complete and its trajectories are ``steps`` long.
 """
 
 from __future__ import annotations

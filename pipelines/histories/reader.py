@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.schema import DATA
 from pipelines.errors import UsageError
+from pipelines.histories.blocks import BlockGatherer
 from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS, trajectory_path
 
 if TYPE_CHECKING:
-    import numpy as np
     import zarr
     from numpy.typing import NDArray
 
@@ -62,6 +62,30 @@ class HistoryReader:
         """Return the numbers of a task's trajectories."""
         return list(range(self.task(name)["trajectories"]))
 
+    def fields(self, name: str) -> tuple[str, ...]:
+        """Return which per-step arrays a task's history has.
+
+        All of `pipelines.histories.layout.ROW_FIELDS`, unless it was imported from a format that
+        does not record some of them.
+        """
+        return tuple(self.task(name).get("fields", ROW_FIELDS))
+
+    def lengths(self, name: str) -> list[int]:
+        """Return the number of steps of each trajectory, in the order of their numbers."""
+        attributes = self.task(name)
+        # Imported trajectories need not be equally long.
+        return list(attributes.get("rows", [attributes["steps"]] * attributes["trajectories"]))
+
+    def fingerprint(self, name: str) -> dict[str, Any] | None:
+        """Return the recorded fingerprint of a task's environment, None where there is none."""
+        found: dict[str, Any] | None = self.artifact.manifest.fingerprints.get(name)
+        return found
+
+    @property
+    def reference(self) -> str:
+        """``name@vN`` of the artifact."""
+        return self.artifact.reference
+
     def rows(self, name: str, trajectory: int) -> int:
         """Return the number of steps of a trajectory."""
         return int(self._array(name, trajectory, "reward").shape[0])
@@ -88,6 +112,8 @@ class HistoryReader:
             ArtifactCorruptError: Bytes differ from the manifest's.
             ValueError: `rows` is below 1.
         """
+        import numpy as np
+
         if rows is not None and rows < 1:
             raise ValueError(f"a block needs at least one row, not {rows}")
         arrays = {field: self._array(name, trajectory, field) for field in fields}
@@ -95,10 +121,13 @@ class HistoryReader:
             return
         first = next(iter(arrays.values()))
         total, stored = first.shape[0], first.chunks[0]
-        block = _Block(arrays, total, rows or stored)
+        layout = {field: (array.shape[1:], array.dtype) for field, array in arrays.items()}
+        block = BlockGatherer(layout, total, rows or stored)
         # Each stored chunk is decoded once, whatever the length of the blocks.
         for start in range(0, total, stored):
-            chunk = {field: array[start : start + stored] for field, array in arrays.items()}
+            chunk = {
+                field: np.asarray(array[start : start + stored]) for field, array in arrays.items()
+            }
             yield from block.take(chunk)
 
     def episodes(self, name: str, trajectory: int) -> dict[str, NDArray[Any]]:
@@ -107,12 +136,14 @@ class HistoryReader:
         Returns:
             ``episode_start`` int64 (E,), ``episode_length`` int32, ``episode_return`` float64,
             ``episode_final_observation`` float32 (E, O), and ``complete`` bool: False for a last
-            episode that the trajectory's end cut off.
+            episode that the trajectory's end cut off. A history that was imported from a format
+            which lacks one of them has no such entry.
         """
         import numpy as np
 
         path = trajectory_path(name, trajectory)
-        found = {field: self.artifact.read(f"{path}/{field}") for field in EPISODE_FIELDS}
+        known = self.task(name).get("episode_fields", EPISODE_FIELDS)
+        found = {field: self.artifact.read(f"{path}/{field}") for field in known}
         complete = np.ones(len(found["episode_start"]), dtype=bool)
         if len(complete):
             complete[-1] = self.task(name)["last_episode_complete"][trajectory]
@@ -144,43 +175,8 @@ class HistoryReader:
         if not isinstance(found, zarr.Array):
             raise UsageError(
                 f"a history has no per-step array {field!r}",
-                where=self.artifact.path,
-                expected=", ".join(ROW_FIELDS),
+                where=f"{self.artifact.path}, task {name}",
+                expected=", ".join(self.fields(name)),
                 found=field,
             )
         return found
-
-
-class _Block:
-    """Gathers rows of stored chunks into blocks of another length."""
-
-    def __init__(self, arrays: dict[str, zarr.Array[Any]], total: int, rows: int) -> None:
-        self._arrays, self._left, self._rows = arrays, total, rows
-        self._buffers: dict[str, np.ndarray[Any, Any]] = {}
-        self._filled = 0
-
-    def take(self, chunk: dict[str, Any]) -> Iterator[dict[str, NDArray[Any]]]:
-        import numpy as np
-
-        offset, available = 0, len(next(iter(chunk.values())))
-        while offset < available:
-            wanted = min(self._rows, self._left)
-            if self._filled == 0 and available - offset >= wanted:
-                block = {field: rows[offset : offset + wanted] for field, rows in chunk.items()}
-                offset, self._left = offset + wanted, self._left - wanted
-                yield block
-                continue
-            if self._filled == 0:
-                self._buffers = {
-                    field: np.empty((wanted, *array.shape[1:]), array.dtype)
-                    for field, array in self._arrays.items()
-                }
-            count = min(wanted - self._filled, available - offset)
-            for field, rows in chunk.items():
-                self._buffers[field][self._filled : self._filled + count] = rows[
-                    offset : offset + count
-                ]
-            self._filled, offset = self._filled + count, offset + count
-            if self._filled == wanted:
-                self._filled, self._left = 0, self._left - wanted
-                yield self._buffers

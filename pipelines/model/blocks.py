@@ -8,16 +8,25 @@ Shapes: B batch, L sequence, D model, H heads, K head dim.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.model.config import ModelConfig
 from pipelines.model.layers import NORM_EPS, Linear, make_norm
 
+#: Gives a number that no |q k^T / sqrt(K)| of the layer exceeds, or None. A function, for reading
+#: it from the parameters costs time that not every mixer needs to spend.
+ScoreBound = Callable[[], float | None]
+
 #: From queries, keys and values (B, H, L, K) to the attention's output (B, H, L, K).
-Mixer = Callable[[Tensor, Tensor, Tensor], Tensor]
+Mixer = Callable[[Tensor, Tensor, Tensor, ScoreBound], Tensor]
+
+#: Queries and keys that are rounded to bfloat16 may come out longer by this factor.
+_HALF_PRECISION_SLACK = 1.01
 
 
 class SelfAttention(nn.Module):
@@ -41,8 +50,28 @@ class SelfAttention(nn.Module):
             # Under autocast the norms return float32 and the projections do not.
             q_BLHK = self.q_norm(q_BLHK).to(v_BLHK.dtype)
             k_BLHK = self.k_norm(k_BLHK).to(v_BLHK.dtype)
-        out_BHLK = mixer(q_BLHK.transpose(1, 2), k_BLHK.transpose(1, 2), v_BLHK.transpose(1, 2))
+        q_BHLK, k_BHLK, v_BHLK = (part.transpose(1, 2) for part in (q_BLHK, k_BLHK, v_BLHK))
+        out_BHLK = mixer(q_BHLK, k_BHLK, v_BHLK, self.score_bound)
         return self.out_proj(out_BHLK.transpose(1, 2).reshape(batch, length, width))
+
+    def score_bound(self) -> float | None:
+        """Return a number that no |q k^T / sqrt(K)| exceeds, or None if there is none to be had.
+
+        A normalised vector is no longer than sqrt(K), so a LayerNorm's output is no longer than
+        max|weight| sqrt(K) + |bias|. It is asked of parameters on the CPU alone: reading it from
+        another device would make that device wait.
+        """
+        if self.q_norm is None or self.k_norm is None or torch.compiler.is_compiling():
+            return None
+        if self.q_norm.weight.device.type != "cpu":
+            return None
+        root = math.sqrt(self.q_norm.weight.numel())
+        with torch.no_grad():
+            lengths = [
+                float(norm.weight.abs().max()) * root + float(norm.bias.norm())
+                for norm in (self.q_norm, self.k_norm)
+            ]
+        return _HALF_PRECISION_SLACK * lengths[0] * lengths[1] / root
 
 
 class GptNeoxMLP(nn.Module):

@@ -84,17 +84,56 @@ def load_official(
         ConfigError: The configuration or the metadata cannot be translated.
     """
     folder = Path(path)
-    metadata = _read_json(folder / "metadata.json")
-    config = official_config(_read_json(folder / "config.json"), metadata)
+    metadata = read_json(folder / "metadata.json")
+    config = read_json(folder / "config.json")
+    weights = read_weights(folder / "model.pth")
+    return build_official(config, metadata, weights, folder / "model.pth", attention=attention)
+
+
+def build_official(
+    config: Mapping[str, Any],
+    metadata: Mapping[str, Mapping[str, Any]],
+    weights: Mapping[str, Tensor],
+    where: object,
+    *,
+    attention: str = "auto",
+) -> tuple[Vintix, dict[str, OfficialTask]]:
+    """Build the model of a released checkpoint that has been read, in evaluation mode.
+
+    Args:
+        config: Contents of `config.json`.
+        metadata: Contents of `metadata.json`.
+        weights: Contents of `model.pth`.
+        where: What messages call the weights.
+        attention: Attention backend of the model.
+
+    Raises:
+        ArtifactCorruptError: The weights do not fit the configuration.
+        ConfigError: The configuration or the metadata cannot be translated.
+    """
+    translated = official_config(config, metadata)
     tasks = {name: _task(name, entry) for name, entry in metadata.items()}
-    weights = _read_weights(folder / "model.pth")
-    model = Vintix(config, attention=attention)
+    for name, task in tasks.items():
+        dims, statistics = translated.groups[task.group], task.statistics
+        found = (statistics.observation_mean.size, statistics.action_mean.size)
+        if found != (dims.observation_dim, dims.action_dim):
+            raise ConfigError(
+                "a task's statistics do not have its dimensions",
+                where=f"metadata.json: {name}",
+                expected=f"{dims.observation_dim} observations, {dims.action_dim} actions",
+                found=f"{found[0]} observations, {found[1]} actions",
+            )
+    # Nothing is drawn for weights that are replaced: at the paper's size it takes seconds.
+    with torch.device("meta"):
+        model = Vintix(translated, attention=attention)
     try:
-        model.load_state_dict(weights)
+        # A copy of its own, so that training the model does not change what the caller holds.
+        given = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
+        model.load_state_dict(given, assign=True)
     except RuntimeError as error:
         raise ArtifactCorruptError(
             "the weights of a released checkpoint do not fit its configuration",
-            where=folder / "model.pth",
+            where=where,
             expected="the parameters of config.json and metadata.json",
             found=str(error).partition("\n")[2].strip()[:500],
             fix="take the three files from one checkpoint",
@@ -155,6 +194,15 @@ def official_config(
     return ModelConfig.model_validate({"groups": groups, **values})
 
 
+def released_fields(config: ModelConfig) -> dict[str, Any]:
+    """Return the fields of `config.json` that shape the model: the inverse of `official_config`."""
+    values = config.model_dump(mode="json")
+    fields = {theirs: values[ours] for theirs, ours in _FIELDS.items()}
+    for theirs, ours, names in (("norm_class", "norm", _NORMS), ("mlp_class", "mlp", _MLPS)):
+        fields[theirs] = next(name for name, own in names.items() if own == values[ours])
+    return fields
+
+
 def _task(name: str, entry: Mapping[str, Any]) -> OfficialTask:
     where = f"metadata.json: {name}"
     return OfficialTask(
@@ -190,7 +238,13 @@ def _missing(path: Path) -> ArtifactMissingError:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read `config.json` or `metadata.json`.
+
+    Raises:
+        ArtifactMissingError: It is not there.
+        ArtifactCorruptError: It is not a JSON object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -209,7 +263,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read `model.pth` onto the CPU; nothing but tensors is ever unpickled.
+
+    Raises:
+        ArtifactMissingError: It is not there.
+        ArtifactCorruptError: It is not a dictionary of tensors, or cannot be read.
+        UnsafeContentError: It holds more than tensors.
+    """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.errors import UsageError
-from pipelines.model.alibi import BiasTables, alibi_slopes
-from pipelines.model.attention import attend, resolve_backend
-from pipelines.model.blocks import Block
+from pipelines.model.alibi import alibi_slopes
+from pipelines.model.attention import AttentionMemo, attend, check_backend
+from pipelines.model.blocks import Block, ScoreBound
 from pipelines.model.cache import KVCache
 from pipelines.model.config import ModelConfig
 from pipelines.model.layers import make_norm
@@ -24,7 +24,8 @@ class Transformer(nn.Module):
 
     Args:
         config: The model's configuration.
-        attention: Attention backend, see :func:`pipelines.model.attention.resolve_backend`.
+        attention: Attention backend, see :func:`pipelines.model.attention.select_backend`; `auto`
+            is settled at each call, by the device and type of what is to be attended to.
 
     Raises:
         ConfigError: There is no backend of that name.
@@ -32,12 +33,12 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig, *, attention: str = "auto") -> None:
         super().__init__()
-        self.attention = resolve_backend(attention)
+        self.attention = check_backend(attention)
         self.attention_dropout = config.attention_dropout
         self.head_dim = config.head_dim
         # Constants of the architecture, not state: kept in float64 and out of state_dict.
         self.slopes_H = alibi_slopes(config.heads)
-        self._tables = BiasTables()
+        self._memo = AttentionMemo()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.ln_f = make_norm(config.norm, config.width)
 
@@ -50,7 +51,7 @@ class Transformer(nn.Module):
     def step(self, tokens_B1D: Tensor, cache: KVCache) -> Tensor:
         """Return the outputs (B, 1, D) of one more token per stream, and keep it in the cache."""
         for layer, block in enumerate(self.blocks):
-            tokens_B1D = block(tokens_B1D, partial(cache.attend, layer))
+            tokens_B1D = block(tokens_B1D, partial(self._attend_cached, cache, layer))
         cache.advance()
         return self.ln_f(tokens_B1D)
 
@@ -87,19 +88,47 @@ class Transformer(nn.Module):
             device=device,
         )
 
-    def _attend(self, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor) -> Tensor:
+    def _attend(
+        self,
+        q_BHLK: Tensor,
+        k_BHLK: Tensor,
+        v_BHLK: Tensor,
+        score_bound: ScoreBound,
+        window: int | None = None,
+    ) -> Tensor:
         return attend(
             q_BHLK,
             k_BHLK,
             v_BHLK,
             self.slopes_H,
             backend=self.attention,
+            window=window,
             dropout=self.attention_dropout if self.training else 0.0,
-            tables=self._tables,
+            score_bound=score_bound(),
+            memo=self._memo,
         )
 
     def _attend_and_store(
-        self, cache: KVCache, layer: int, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor
+        self,
+        cache: KVCache,
+        layer: int,
+        q_BHLK: Tensor,
+        k_BHLK: Tensor,
+        v_BHLK: Tensor,
+        score_bound: ScoreBound,
     ) -> Tensor:
         cache.store(layer, k_BHLK, v_BHLK)
-        return self._attend(q_BHLK, k_BHLK, v_BHLK)
+        # What a token would have seen had the prompt come one token at a time.
+        window = cache.context if k_BHLK.shape[2] > cache.context else None
+        return self._attend(q_BHLK, k_BHLK, v_BHLK, score_bound, window)
+
+    def _attend_cached(
+        self,
+        cache: KVCache,
+        layer: int,
+        q_BH1K: Tensor,
+        k_BH1K: Tensor,
+        v_BH1K: Tensor,
+        score_bound: ScoreBound,
+    ) -> Tensor:
+        return cache.attend(layer, q_BH1K, k_BH1K, v_BH1K)

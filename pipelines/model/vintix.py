@@ -133,8 +133,8 @@ class Vintix(nn.Module):
     def prefill(self, batches: Sequence[GroupBatch], cache: KVCache) -> list[Tensor]:
         """Feed a prompt to every stream of an empty cache and return the last actions (B_g, A).
 
-        A prompt may be longer than the cache: each token attends to the whole prompt before it and
-        the last `context` tokens are kept.
+        A prompt may be longer than the cache: the result and the cache are those of its tokens fed
+        one by one, each attending to the last `context` of them.
 
         Raises:
             ConfigError: As :meth:`encode`.

@@ -16,6 +16,7 @@ from pipelines.stage import Plan, default_name
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
+    from pipelines.histories.source import HistorySource
     from pipelines.pack.config import PackConfig
 
 _BYTES_PER_SECOND = 100e6
@@ -34,7 +35,7 @@ class PackedTask:
             training leaves out.
     """
 
-    reader: HistoryReader
+    reader: HistorySource
     attributes: dict[str, Any]
     chunk_rows: int
     weights: dict[str, float]
@@ -58,7 +59,12 @@ class PackedTask:
     @property
     def total_steps(self) -> int:
         """Steps over all trajectories."""
-        return int(self.attributes["steps"]) * self.trajectories
+        return sum(self.rows)
+
+    @property
+    def rows(self) -> list[int]:
+        """Steps of each trajectory."""
+        return self.reader.lengths(self.name)
 
     @property
     def data_bytes(self) -> int:
@@ -93,27 +99,10 @@ def resolve(config: PackConfig, workspace: Workspace) -> Packing:
     """
     references: tuple[str | None, ...] = config.histories or (None,)
     readers = [HistoryReader(workspace.find("histories", each)) for each in references]
-    found = _selected(config, readers)
-    origin: dict[str, HistoryReader] = {}
-    for reader, attributes in found:
-        name = attributes["task"]["name"]
-        if name in origin:
-            raise ConfigError(
-                f"two histories hold the task {name}",
-                where=f"{origin[name].artifact.reference} and {reader.artifact.reference}",
-                expected="every task in one of them",
-                fix="leave one of them out, or choose tasks with --task",
-            )
-        origin[name] = reader
-    found.sort(key=lambda pair: pair[1]["task"]["name"])
-    _check_groups([attributes["task"] for _, attributes in found])
-    weights = _weights([attributes for _, attributes in found], config.allow_validation)
-    tasks = tuple(
-        PackedTask(reader, attributes, _chunk_rows(config, attributes), weights[index])
-        for index, (reader, attributes) in enumerate(found)
+    tasks = arrange(config, readers)
+    histories = tuple(
+        reader.artifact for reader in readers if any(task.reader is reader for task in tasks)
     )
-    used = [reader for reader in readers if any(task.reader is reader for task in tasks)]
-    histories = tuple(reader.artifact for reader in used)
     return Packing(
         name=config.name or _default_name(config, tasks, histories),
         histories=histories,
@@ -122,6 +111,41 @@ def resolve(config: PackConfig, workspace: Workspace) -> Packing:
             "tasks": {task.name: {"chunk_rows": task.chunk_rows} for task in tasks},
             "allow_validation": config.allow_validation,
         },
+    )
+
+
+def arrange(config: PackConfig, readers: Sequence[HistorySource]) -> tuple[PackedTask, ...]:
+    """Return the selected tasks of all sources by name, each with its weight and chunk length.
+
+    Raises:
+        ConfigError: Two sources hold the same task, or tasks of one group differ in dims.
+        UsageError: A task or domain is in none of them.
+    """
+    found = _selected(config, readers)
+    origin: dict[str, HistorySource] = {}
+    for reader, attributes in found:
+        name = attributes["task"]["name"]
+        if name in origin:
+            raise ConfigError(
+                f"two histories hold the task {name}",
+                where=f"{origin[name].reference} and {reader.reference}",
+                expected="every task in one of them",
+                fix="leave one of them out, or choose tasks with --task",
+            )
+        origin[name] = reader
+    found.sort(key=lambda pair: pair[1]["task"]["name"])
+    _check_groups([attributes["task"] for _, attributes in found])
+    lengths = [reader.lengths(attributes["task"]["name"]) for reader, attributes in found]
+    weights = _weights(
+        [attributes["task"] for _, attributes in found],
+        [sum(each) for each in lengths],
+        config.allow_validation,
+    )
+    return tuple(
+        PackedTask(
+            reader, attributes, _chunk_rows(config, attributes, max(lengths[index])), weights[index]
+        )
+        for index, (reader, attributes) in enumerate(found)
     )
 
 
@@ -171,10 +195,10 @@ def paper_plan() -> Plan:
 
 
 def _selected(
-    config: PackConfig, readers: Sequence[HistoryReader]
-) -> list[tuple[HistoryReader, dict[str, Any]]]:
+    config: PackConfig, readers: Sequence[HistorySource]
+) -> list[tuple[HistorySource, dict[str, Any]]]:
     found = [(reader, reader.task(name)) for reader in readers for name in reader.tasks()]
-    references = ", ".join(reader.artifact.reference for reader in readers)
+    references = ", ".join(reader.reference for reader in readers)
     wanted_tasks = {_fold(name) for name in config.tasks}
     wanted_domains = {_fold(name) for name in config.domains}
     for kind, wanted, known in (
@@ -230,32 +254,32 @@ def _check_groups(tasks: Sequence[dict[str, Any]]) -> None:
 
 
 def _weights(
-    attributes: Sequence[dict[str, Any]], allow_validation: bool
+    tasks: Sequence[dict[str, Any]], steps: Sequence[int], allow_validation: bool
 ) -> list[dict[str, float]]:
     """Return how often each task is drawn: by window (as the authors' release), or by task.
 
     Windows start at a fixed stride over the kept episodes, so their number follows the steps
     over the episode sparsity, whatever the stride.
     """
-    drawn = [each["task"]["split"] == "train" or allow_validation for each in attributes]
+    drawn = [task["split"] == "train" or allow_validation for task in tasks]
     kept = [
-        each["steps"] * each["trajectories"] / each["task"]["episode_sparsity"] if draw else 0.0
-        for each, draw in zip(attributes, drawn, strict=True)
+        count / task["episode_sparsity"] if draw else 0.0
+        for task, count, draw in zip(tasks, steps, drawn, strict=True)
     ]
     total, count = sum(kept), sum(drawn)
     return [
         {
-            "by_window": steps / total if draw else 0.0,
+            "by_window": share / total if draw else 0.0,
             "by_task": 1 / count if draw else 0.0,
         }
-        for steps, draw in zip(kept, drawn, strict=True)
+        for share, draw in zip(kept, drawn, strict=True)
     ]
 
 
-def _chunk_rows(config: PackConfig, attributes: dict[str, Any]) -> int:
+def _chunk_rows(config: PackConfig, attributes: dict[str, Any], steps: int) -> int:
     """Return the rows of a chunk; the widest array, the observations, sets the bound."""
     by_bytes = CHUNK_BYTES // (4 * attributes["task"]["observation_dim"])
-    return balanced_rows(attributes["steps"], max(1, min(config.chunk_rows, by_bytes)))
+    return balanced_rows(steps, max(1, min(config.chunk_rows, by_bytes)))
 
 
 def _default_name(

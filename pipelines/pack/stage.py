@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.artifacts.arrays import create_rows, write_array
-from pipelines.datasets.layout import CARD, row_layout
+from pipelines.datasets.layout import CARD, ROW_FIELDS, row_layout
 from pipelines.histories.layout import trajectory_path
 from pipelines.pack.card import CardEntry, card
-from pipelines.pack.plan import PackedTask, Packing, paper_plan, plan, resolve
+from pipelines.pack.plan import PackedTask, paper_plan, plan, resolve
 from pipelines.pack.statistics import Moments
 from pipelines.stage import StageResult
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pipelines.reporter import Progress, Reporter
     from pipelines.signals import StopSignal
 
-__all__ = ["paper_plan", "plan", "run"]
+__all__ = ["pack_tasks", "paper_plan", "plan", "run"]
 
 _SOURCE_FIELDS = ("observation", "action", "reward", "noise")
 _REDUCED_ROWS = 8_192
@@ -65,19 +66,34 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
     ):
         if staging.published is not None:
             return _result(staging.published, True)
-        _pack_trajectories(packing, staging, reporter, stop)
-        for task in packing.tasks:
-            if not staging.done(task.name):
-                _write_task(task, staging)
-        table = card(_entry(task, staging) for task in packing.tasks)
-        if not staging.done(CARD):
-            with staging.unit(CARD) as unit:
-                unit.group(CARD, table)
-        artifact = staging.publish(
-            summary={"card": table, "tasks": [_summary(task, staging) for task in packing.tasks]},
-            fingerprints=_fingerprints(packing),
-        )
+        artifact = pack_tasks(packing.tasks, staging, reporter, stop)
     return _result(artifact, False)
+
+
+def pack_tasks(
+    tasks: Sequence[PackedTask], staging: Staging, reporter: Reporter, stop: StopSignal
+) -> Artifact:
+    """Write and publish a dataset of some tasks, going on where an earlier run stopped.
+
+    Raises:
+        InterruptedRunError: A signal came; whole trajectories are staged.
+        StorageError: The workspace cannot be written.
+    """
+    _pack_trajectories(tasks, staging, reporter, stop)
+    for task in tasks:
+        if not staging.done(task.name):
+            _write_task(task, staging)
+    table = card(_entry(task, staging) for task in tasks)
+    if not staging.done(CARD):
+        with staging.unit(CARD) as unit:
+            unit.group(CARD, table)
+    return staging.publish(
+        summary={"card": table, "tasks": [_summary(task, staging) for task in tasks]},
+        # As the histories recorded them.
+        fingerprints={
+            task.name: found for task in tasks if (found := task.reader.fingerprint(task.name))
+        },
+    )
 
 
 def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
@@ -86,15 +102,15 @@ def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
 
 
 def _pack_trajectories(
-    packing: Packing, staging: Staging, reporter: Reporter, stop: StopSignal
+    tasks: Sequence[PackedTask], staging: Staging, reporter: Reporter, stop: StopSignal
 ) -> None:
     waiting = [
         (task, trajectory)
-        for task in packing.tasks
+        for task in tasks
         for trajectory in range(task.trajectories)
         if not staging.done(trajectory_path(task.name, trajectory))
     ]
-    total = sum(task.attributes["steps"] for task, _ in waiting)
+    total = sum(task.rows[trajectory] for task, trajectory in waiting)
     with reporter.progress("pack", total, "steps") as progress:
         for task, trajectory in waiting:
             _pack_trajectory(task, trajectory, staging, progress, stop)
@@ -106,12 +122,14 @@ def _pack_trajectory(
     path = trajectory_path(task.name, trajectory)
     episodes = task.reader.episodes(task.name, trajectory)
     starts_E = episodes["episode_start"]
-    total = task.reader.rows(task.name, trajectory)
+    total = task.rows[trajectory]
     observation_dim, action_dim = task.task["observation_dim"], task.task["action_dim"]
     moments = {
         "observation": Moments.empty(observation_dim),
         "action": Moments.empty(action_dim),
     }
+    fields = _fields(task)
+    copied = [name for name in fields if name in _SOURCE_FIELDS]
     with staging.unit(path) as unit:
         group = unit.group(path, {})
         arrays = {
@@ -119,11 +137,12 @@ def _pack_trajectory(
                 group, name, (total, *shape), dtype, chunk_rows=task.chunk_rows, mapped=True
             )
             for name, (shape, dtype) in row_layout(observation_dim, action_dim).items()
+            if name in fields
         }
         begin = 0
-        for block in task.reader.blocks(task.name, trajectory, _SOURCE_FIELDS, task.chunk_rows):
+        for block in task.reader.blocks(task.name, trajectory, copied, task.chunk_rows):
             end = begin + len(block["reward"])
-            for name in _SOURCE_FIELDS:
+            for name in copied:
                 arrays[name][begin:end] = block[name]
             arrays["episode_step"][begin:end] = _episode_steps(starts_E, begin, end)
             for name, so_far in moments.items():
@@ -138,6 +157,12 @@ def _pack_trajectory(
         write_array(group, "episode_return", episodes["episode_return"])
         unit.data["moments"] = {name: each.as_json() for name, each in moments.items()}
         unit.data["episodes"] = len(starts_E)
+
+
+def _fields(task: PackedTask) -> tuple[str, ...]:
+    """Return the per-step arrays of the dataset: those that the history has something for."""
+    known = {*task.reader.fields(task.name), "episode_step"}
+    return tuple(name for name in ROW_FIELDS if name in known)
 
 
 def _reduce(so_far: Moments, rows_NC: NDArray[np.float32]) -> Moments:
@@ -161,7 +186,7 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
         name: _join([Moments.from_json(each["moments"][name]) for each in units])
         for name in ("observation", "action")
     }
-    source = task.attributes
+    source, fields = task.attributes, _fields(task)
     with staging.unit(task.name) as unit:
         group = unit.group(
             task.name,
@@ -175,11 +200,13 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
                 "options": source["options"],
                 "scores": source["scores"],
                 "trajectories": task.trajectories,
-                "rows": [source["steps"]] * task.trajectories,
+                "rows": task.rows,
                 "episodes": [each["episodes"] for each in units],
                 "chunk_rows": task.chunk_rows,
                 "weights": task.weights,
                 "standard_deviation_divisor": "N - 1",
+                **({"fields": list(fields)} if fields != ROW_FIELDS else {}),
+                **({"imported": source["imported"]} if "imported" in source else {}),
             },
         )
         for name, moments in joined.items():
@@ -220,13 +247,4 @@ def _summary(task: PackedTask, staging: Staging) -> dict[str, Any]:
         "episodes": _episodes(task, staging),
         "steps": task.total_steps,
         "weights": task.weights,
-    }
-
-
-def _fingerprints(packing: Packing) -> dict[str, Any]:
-    """Return the environments' fingerprints, as the histories recorded them."""
-    return {
-        task.name: task.reader.artifact.manifest.fingerprints[task.name]
-        for task in packing.tasks
-        if task.name in task.reader.artifact.manifest.fingerprints
     }

@@ -33,7 +33,12 @@ def make_blocks(config: RolloutConfig, targets: Sequence[Target]) -> list[Block]
                 blocks.append([])
             blocks[-1].append(
                 StreamTask(
-                    target.spec, target.saved.statistics, target.options, target.shots, streams
+                    target.spec,
+                    target.saved.statistics,
+                    target.options,
+                    target.shots,
+                    streams,
+                    target.saved.group,
                 )
             )
     return [block for block in blocks if block]

@@ -195,8 +195,8 @@ def time_step(model: Vintix, tasks: Sequence[StreamTask], context: int, steps: i
     from pipelines.model.batch import GroupBatch
 
     batches = []
-    for group in dict.fromkeys(task.spec.group for task in tasks):
-        size = sum(len(task.streams) for task in tasks if task.spec.group == group)
+    for group in dict.fromkeys(task.group for task in tasks):
+        size = sum(len(task.streams) for task in tasks if task.group == group)
         dims = model.config.groups[group]
         batches.append(
             GroupBatch(

@@ -37,6 +37,8 @@ class StreamTask:
         options: Options of the domain's environments.
         shots: Episodes of each stream.
         streams: Numbers of the streams, which key their seeds.
+        model_group: The model's group for the task where it is not the catalogue's: imported
+            checkpoints have names of their own.
     """
 
     spec: TaskSpec
@@ -44,6 +46,12 @@ class StreamTask:
     options: Mapping[str, Any]
     shots: int
     streams: tuple[int, ...]
+    model_group: str | None = None
+
+    @property
+    def group(self) -> str:
+        """The model's group: which encoders and head the streams go through."""
+        return self.model_group or self.spec.group
 
     @property
     def bound(self) -> int:
@@ -141,8 +149,8 @@ class TaskStreams:
 
     @property
     def group(self) -> str:
-        """The task's group."""
-        return self.task.spec.group
+        """The model's group for the task."""
+        return self.task.group
 
     @property
     def steps(self) -> int:

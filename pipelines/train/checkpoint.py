@@ -6,12 +6,17 @@ where follows from the model's own order of parameters, kept beside them. There 
 save: the learning rate and the data of a step are functions of the step, and first weights and
 dropout of the seed.
 
+`CheckpointWriter` writes in a thread: training stops for the copy to the CPU only.
+
 Shapes: N all parameters.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +25,8 @@ from torch import nn
 
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.errors import ConfigError
-from pipelines.train.optimizer import MOMENTS, moments, set_moments
+from pipelines.train.optimizer import MOMENTS
+from pipelines.train.state import State, layout, put_back, take_snapshot
 
 if TYPE_CHECKING:
     import zarr
@@ -33,6 +39,140 @@ _PREFIX = "checkpoint/"
 _CHUNK_ELEMENTS = 1 << 24
 
 
+class CheckpointWriter:
+    """Makes checkpoints durable in the background, at most one at a time.
+
+    Entering and leaving bracket the training loop; leaving waits for the checkpoint that is being
+    written.
+
+    Args:
+        staging: Where; nobody else may use it while a checkpoint is being written (`wait` ends
+            that). None where another process writes: snapshots are taken, since sharded
+            parameters need all processes for it, and dropped.
+        keep_last: Newest checkpoints to keep.
+        keep_every: Keep besides the first at or after every so many steps; 0 for none.
+    """
+
+    def __init__(
+        self, staging: Staging | None, *, keep_last: int = KEEP, keep_every: int = 0
+    ) -> None:
+        self._staging = staging
+        self._keep_last, self._keep_every = keep_last, keep_every
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._room: State | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        note: Any = None,
+        *,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        """Copy the state after `step` optimizer steps and begin to write it.
+
+        Waits for the one before, if that is still being written.
+
+        Args:
+            model: Its parameters.
+            optimizer: AdamW over these parameters.
+            step: Optimizer steps made.
+            note: Small JSON that `load_checkpoint` gives back.
+            before: Called in the thread first: what has to be durable before the checkpoint is.
+
+        Raises:
+            StorageError: The checkpoint before could not be written.
+        """
+        self.wait()
+        self._room = take_snapshot(model, optimizer, self._room)
+        if self._staging is None:
+            return
+        arguments = (self._staging, self._room, layout(model), step, note, before)
+        self._thread = threading.Thread(target=self._write, args=arguments, name="checkpoint")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what stopped the last checkpoint, without waiting for one that is being written.
+
+        Raises:
+            StorageError: The file system refused; earlier checkpoints are as they were.
+        """
+        if not self.busy:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until nothing is being written.
+
+        Raises:
+            StorageError: The file system refused; earlier checkpoints are as they were.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.wait()
+        elif self._thread is not None:
+            # What ends the run is told, and not what came of a checkpoint besides.
+            self._thread.join()
+
+    def _write(
+        self,
+        staging: Staging,
+        state: State,
+        parameters: list[list[Any]],
+        step: int,
+        note: Any,
+        before: Callable[[], None] | None,
+    ) -> None:
+        try:
+            if before is not None:
+                before()
+            _write_checkpoint(staging, state, parameters, step, note)
+            done = checkpoints(staging)
+            for old in set(done) - kept(done, self._keep_last, self._keep_every):
+                staging.drop(_unit_name(old))
+        except BaseException as error:
+            self._error = error
+
+
+def kept(steps: list[int], keep_last: int, keep_every: int) -> set[int]:
+    """Return which checkpoints stay: the newest, and the first at or after each multiple.
+
+    Args:
+        steps: Steps of the checkpoints there are, ascending.
+        keep_last: How many of the newest.
+        keep_every: Multiples of how many steps; 0 for none.
+    """
+    chosen = set(steps[-keep_last:])
+    if keep_every:
+        before = 0
+        for step in steps:
+            if step // keep_every > before // keep_every:
+                chosen.add(step)
+            before = step
+    return chosen
+
+
 def save_checkpoint(
     staging: Staging,
     model: nn.Module,
@@ -40,28 +180,13 @@ def save_checkpoint(
     step: int,
     note: Any = None,
 ) -> None:
-    """Make the state after `step` optimizer steps durable, then drop all but the last `KEEP`.
-
-    Args:
-        staging: Where.
-        model: Its parameters.
-        optimizer: AdamW over these parameters.
-        step: Optimizer steps made.
-        note: Small JSON that `load_checkpoint` gives back.
+    """Make the state after `step` optimizer steps durable and wait for it; see `CheckpointWriter`.
 
     Raises:
         StorageError: The file system refused; earlier checkpoints are as they were.
     """
-    name = _unit_name(step)
-    with staging.unit(name) as unit:
-        group = unit.scratch(name)
-        write_flat(group, "weights", _flat_weights(model))
-        write_optimizer(group, model, optimizer)
-        unit.data["step"] = step
-        unit.data["parameters"] = layout(model)
-        unit.data["note"] = note
-    for old in checkpoints(staging)[:-KEEP]:
-        staging.drop(_unit_name(old))
+    with CheckpointWriter(staging) as writer:
+        writer.save(model, optimizer, step, note)
 
 
 def checkpoints(staging: Staging) -> list[int]:
@@ -83,39 +208,41 @@ def load_checkpoint(
     Raises:
         ConfigError: It belongs to a model with other parameters.
     """
+    found = read_checkpoint(staging, layout(model))
+    if found is None:
+        return 0, None
+    step, note, state = found
+    put_back(state, model, optimizer)
+    return step, note
+
+
+def read_checkpoint(staging: Staging, parameters: list[list[Any]]) -> tuple[int, Any, State] | None:
+    """Read the newest durable checkpoint: its step, its note and its state; None if there is none.
+
+    Args:
+        staging: Where.
+        parameters: The model's layout.
+
+    Raises:
+        ConfigError: It belongs to a model with other parameters.
+    """
     steps = checkpoints(staging)
     if not steps:
-        return 0, None
+        return None
     name = _unit_name(steps[-1])
     data = staging.data(name)
-    if data["parameters"] != layout(model):
+    if data["parameters"] != parameters:
         raise ConfigError(
             "the staged checkpoint belongs to a model with other parameters",
             where=staging.directory,
-            expected=f"{len(layout(model))} parameters as the configuration says",
+            expected=f"{len(parameters)} parameters as the configuration says",
             found=f"{len(data['parameters'])} parameters",
             fix="vintix artifacts gc, then train again",
         )
     group = staging.scratch(name)
-    weights_N = _read(group, "weights")
     exp_avg_N, exp_avg_sq_N = (_read(group, moment) for moment in MOMENTS)
-    updates = _read(group, "updates").tolist()
-    start = 0
-    with torch.no_grad():
-        for count, parameter in zip(updates, model.parameters(), strict=True):
-            stop = start + parameter.numel()
-            shape = parameter.shape
-            parameter.copy_(torch.from_numpy(weights_N[start:stop]).view(shape))
-            if count:
-                set_moments(
-                    optimizer,
-                    parameter,
-                    count,
-                    torch.from_numpy(exp_avg_N[start:stop]).view(shape),
-                    torch.from_numpy(exp_avg_sq_N[start:stop]).view(shape),
-                )
-            start = stop
-    return int(data["step"]), data["note"]
+    state = State(_read(group, "weights"), exp_avg_N, exp_avg_sq_N, _read(group, "updates"))
+    return int(data["step"]), data["note"], state
 
 
 def drop_checkpoints(staging: Staging) -> None:
@@ -124,26 +251,13 @@ def drop_checkpoints(staging: Staging) -> None:
         staging.drop(_unit_name(step))
 
 
-def layout(model: nn.Module) -> list[list[Any]]:
-    """Return name and number of elements of each parameter, in order; JSON."""
-    return [[name, parameter.numel()] for name, parameter in model.named_parameters()]
-
-
-def write_optimizer(group: zarr.Group, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def write_optimizer(group: zarr.Group, state: State) -> None:
     """Write AdamW's state: `exp_avg` (N,) and `exp_avg_sq` (N,) float32, and `updates` int64, how
     often each parameter was updated.
     """
-    state = moments(model, optimizer)
-    write_array(group, "updates", np.array([each[0] for each in state.values()], dtype=np.int64))
-    sizes = dict(layout(model))
-    for place, moment in enumerate(MOMENTS, start=1):
-        parts = []
-        for name, each in state.items():
-            tensor = each[place]
-            parts.append(
-                np.zeros(sizes[name], dtype=np.float32) if tensor is None else _to_numpy(tensor)  # type: ignore[arg-type]
-            )
-        write_flat(group, moment, np.concatenate(parts))
+    write_array(group, "updates", state.updates_P)
+    for moment, values_N in state.moments.items():
+        write_flat(group, moment, values_N)
 
 
 def write_flat(group: zarr.Group, name: str, values_N: npt.NDArray[np.float32]) -> None:
@@ -154,17 +268,22 @@ def write_flat(group: zarr.Group, name: str, values_N: npt.NDArray[np.float32]) 
     array[...] = values_N
 
 
-def _flat_weights(model: nn.Module) -> npt.NDArray[np.float32]:
-    return np.concatenate([_to_numpy(parameter) for parameter in model.parameters()])
-
-
-def _to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
-    values: npt.NDArray[np.float32] = tensor.detach().float().cpu().numpy().reshape(-1)
-    return values
+def _write_checkpoint(
+    staging: Staging, state: State, parameters: list[list[Any]], step: int, note: Any
+) -> None:
+    name = _unit_name(step)
+    with staging.unit(name) as unit:
+        group = unit.scratch(name)
+        write_flat(group, "weights", state.weights_N)
+        write_optimizer(group, state)
+        unit.data["step"] = step
+        unit.data["parameters"] = parameters
+        unit.data["note"] = note
 
 
 def _read(group: zarr.Group, name: str) -> npt.NDArray[Any]:
-    return np.asarray(group[name][...])  # type: ignore[index]
+    # Zarr may hand out memory that must not be written to.
+    return np.array(group[name][...])  # type: ignore[index]
 
 
 def _unit_name(step: int) -> str:

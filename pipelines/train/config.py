@@ -9,10 +9,13 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipelines.model.presets import PRESETS
+from pipelines.train.fidelity import DEFAULTS as RELEASE_DEFAULTS
+from pipelines.train.fidelity import Fidelity
 
 Method = Literal["ad", "ed", "ad-no-reward"]
 Sampling = Literal["task", "window"]
 Preset = Literal["tiny", "small", "base", "paper"]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 #: Defaults by preset. `paper` is Table 2 (Appendix D) with section 2.3.2: learning rate, betas,
 #: 64 sequences and 2 accumulation steps; its weight decay of 0.1 and the absence of clipping are
@@ -67,7 +70,30 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 #: Fields that do not change what is trained: neither the artifact's configuration nor its digest
 #: knows them, so that a run may be resumed with other values.
-NOT_CONTENT = ("name", "dataset", "checkpoint_every", "gpus")
+NOT_CONTENT = (
+    "name",
+    "dataset",
+    "checkpoint_every",
+    "keep_last",
+    "keep_every",
+    "gpus",
+    "processes",
+    "nodes",
+    "rendezvous",
+    "shard",
+    "gradient_checkpointing",
+    "track",
+    "validation_every",
+    "validation_windows",
+    "rollout_every",
+    "rollout_steps",
+)
+
+#: Fields that the configuration of an artifact has only where they differ from these values: they
+#: were added when there were artifacts already, which are still up to date.
+ADDED: Mapping[str, Any] = MappingProxyType(
+    {"fidelity": "corrected", "validation_fraction": 0.0, "compile": False}
+)
 
 
 class TrainConfig(BaseModel):
@@ -103,9 +129,31 @@ class TrainConfig(BaseModel):
             only (Appendix C.1); ``ad-no-reward`` sets rewards to 0 (Appendix C.2).
         episode_sparsity: Use every k-th episode of tasks whose catalogue entry has k > 1, where
             enough of the trajectory remains; see `pipelines.train.lanes`.
-        checkpoint_every: Optimizer steps between two durable checkpoints.
+        fidelity: ``release`` trains by the released code's rules where they differ
+            (`pipelines.train.fidelity`) and takes its weight decay, windows and absence of
+            clipping where none are given; ``corrected`` does not.
+        checkpoint_every: Optimizer steps between two durable checkpoints. One that comes due while
+            the one before is still being written waits for it, and training does not.
+        keep_last: Newest checkpoints kept until the model is published.
+        keep_every: Keep besides the first checkpoint at or after every so many steps; 0 for none.
+        validation_fraction: Part of each task's trajectories that is set aside, at least one where
+            it has two or more, to measure a loss on; 0 trains on everything.
+        validation_every: Optimizer steps between two measurements of that loss.
+        validation_windows: Windows that each of them is measured on, always the same.
+        rollout_every: Optimizer steps between two short rollouts of the current weights; 0 for
+            none.
+        rollout_steps: Environment steps of each of them, a task.
+        track: Send the numbers of the log to a tracker, too.
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
-        gpus: Number of GPUs; None for one where the device is CUDA.
+        gpus: Number of GPUs of each machine; None for one where the device is CUDA.
+        processes: Number of processes of each machine that train together on the CPU.
+        nodes: Number of machines; each runs the same command.
+        rendezvous: Where they meet, ``host:port`` of one of them.
+        shard: Split parameters, gradients and moments over the processes (FSDP2), for models that
+            do not fit one GPU.
+        gradient_checkpointing: Compute each block's activations anew in the backward pass instead
+            of keeping them.
+        compile: Compile the model with torch.compile.
         precision: ``float32``, ``bfloat16`` (autocast; weights stay float32), or ``auto``:
             bfloat16 on CUDA, float32 on the CPU, where many processors only emulate bfloat16.
         attention: Attention backend.
@@ -135,9 +183,24 @@ class TrainConfig(BaseModel):
     sampling: Sampling = "task"
     method: Method = "ad"
     episode_sparsity: bool = True
+    fidelity: Fidelity = "corrected"
     checkpoint_every: int = Field(ge=1)
+    keep_last: int = Field(default=2, ge=1)
+    keep_every: int = Field(default=0, ge=0)
+    validation_fraction: float = Field(default=0.0, ge=0, lt=1)
+    validation_every: int = Field(default=100, ge=1)
+    validation_windows: int = Field(default=32, ge=1)
+    rollout_every: int = Field(default=0, ge=0)
+    rollout_steps: int = Field(default=200, ge=1)
+    track: Tracker | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus: int | None = Field(default=None, ge=1)
+    processes: int | None = Field(default=None, ge=1)
+    nodes: int = Field(default=1, ge=1)
+    rendezvous: str | None = Field(default=None, pattern=r"^[^:\s]+:\d+$")
+    shard: bool = False
+    gradient_checkpointing: bool = False
+    compile: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     attention: str = "auto"
     threads: int = Field(default=0, ge=0)
@@ -152,6 +215,11 @@ class TrainConfig(BaseModel):
         """Tokens of one optimizer step."""
         return self.sequences_per_step * self.context
 
+    @property
+    def local_processes(self) -> int:
+        """Processes of this machine that train together."""
+        return (self.processes if self.device == "cpu" else self.gpus) or 1
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in_defaults(cls, values: Any) -> Any:
@@ -163,7 +231,8 @@ class TrainConfig(BaseModel):
         # An unknown preset is reported by its own field, not by those it leaves empty.
         preset = str(given.get("preset"))
         preset = preset if preset in DEFAULTS else "tiny"
-        return {"context": PRESETS[preset]["context"], **DEFAULTS[preset], **given}
+        release = RELEASE_DEFAULTS if given.get("fidelity") == "release" else {}
+        return {"context": PRESETS[preset]["context"], **DEFAULTS[preset], **release, **given}
 
     @field_validator("betas")
     @classmethod
@@ -187,4 +256,16 @@ class TrainConfig(BaseModel):
     def _check_device(self) -> Self:
         if self.device == "cpu" and self.gpus is not None:
             raise ValueError("gpus cannot be asked for together with device cpu")
+        if self.processes is not None and self.device != "cpu":
+            raise ValueError("processes are for device cpu; on GPUs there is one for each of gpus")
+        if (self.nodes > 1) != (self.rendezvous is not None):
+            raise ValueError("several nodes and a rendezvous host:port need each other")
+        if self.shard and self.rollout_every:
+            raise ValueError("rollouts while training need the whole model: not with shard")
+        return self
+
+    @model_validator(mode="after")
+    def _check_fidelity(self) -> Self:
+        if self.fidelity == "release" and self.sampling != "window":
+            raise ValueError("fidelity release draws windows: sampling must be window")
         return self

@@ -43,11 +43,11 @@ def resolve_device(choice: str = "auto", *, gpus: int | None = None) -> Literal[
 
     Args:
         choice: ``auto`` (CUDA where there is a GPU), ``cpu`` or ``cuda``.
-        gpus: Number of GPUs asked for; None for as many as this release uses, one.
+        gpus: Number of GPUs asked for; None for one.
 
     Raises:
         UsageError: The choice is none of the three, or fewer than one GPU.
-        MissingDependencyError: There are not as many GPUs, or more than one was asked for.
+        MissingDependencyError: There are not as many GPUs.
     """
     if choice not in ("auto", "cpu", "cuda"):
         raise UsageError(
@@ -71,25 +71,20 @@ def resolve_device(choice: str = "auto", *, gpus: int | None = None) -> Literal[
             found=_describe(names),
             fix=_CPU_COMMAND + (" (or --gpus " + str(len(names)) + ")" if names else ""),
         )
-    if wanted > 1:
-        raise MissingDependencyError(
-            "this release trains on one device",
-            where=f"--gpus {wanted}",
-            expected="--gpus 1",
-            found=f"{wanted} asked for, {_describe(names)} here",
-            fix=f"vintix train --gpus 1, or {_CPU_COMMAND}",
-        )
     return "cuda"
 
 
-def resolve_hardware(device: str, gpus: int | None, precision: str, threads: int) -> Hardware:
-    """Settle device, precision and number of threads of a run.
+def resolve_hardware(
+    device: str, gpus: int | None, precision: str, threads: int, *, processes: int = 1
+) -> Hardware:
+    """Settle device, precision and number of threads of a process of a run.
 
     Args:
         device: As `resolve_device`.
         gpus: As `resolve_device`.
         precision: ``auto``, ``float32`` or ``bfloat16``.
-        threads: CPU threads; 0 for all that this process may use.
+        threads: CPU threads; 0 for all that this process may use, shared with the others.
+        processes: Processes of this run on this machine.
 
     Raises:
         UsageError: As `resolve_device`.
@@ -100,7 +95,7 @@ def resolve_hardware(device: str, gpus: int | None, precision: str, threads: int
     return Hardware(
         device=chosen,
         precision="bfloat16" if use_bfloat16 else "float32",
-        threads=threads or usable_cpus(),
+        threads=threads or max(1, usable_cpus() // processes),
     )
 
 

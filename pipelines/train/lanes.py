@@ -14,7 +14,7 @@ Shapes: E episodes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy.typing as npt
 from pipelines.errors import ConfigError
 from pipelines.train.config import Method
 from pipelines.train.data import DataTask, Rows, TrainingData
+from pipelines.train.fidelity import Fidelity
 
 #: Windows that every phase of a thinned trajectory must hold, end to end.
 THINNED_WINDOWS = 2
@@ -79,6 +80,8 @@ def build_lanes(
     context: int,
     method: Method = "ad",
     episode_sparsity: bool = True,
+    fidelity: Fidelity = "corrected",
+    trajectories: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, list[Lane]]:
     """Return the lanes of each task.
 
@@ -89,25 +92,46 @@ def build_lanes(
             of its first token.
         method: ``ed`` keeps the noise-free end of each trajectory only.
         episode_sparsity: Thin tasks that have an episode sparsity.
+        fidelity: ``release`` thins every task that has an episode sparsity, keeps the phase of its
+            first episode only, and gives no window of what is too short, as released.
+        trajectories: Trajectories of each task; all of them if None.
 
     Raises:
         ConfigError: A trajectory, or its noise-free end, is shorter than a window.
     """
     return {
-        task.name: _task_lanes(data, task, context + 1, method, episode_sparsity) for task in tasks
+        task.name: _task_lanes(
+            data,
+            task,
+            context + 1,
+            method,
+            episode_sparsity,
+            fidelity == "release",
+            range(len(task.rows)) if trajectories is None else trajectories[task.name],
+        )
+        for task in tasks
     }
 
 
 def _task_lanes(
-    data: TrainingData, task: DataTask, window: int, method: Method, thin: bool
+    data: TrainingData,
+    task: DataTask,
+    window: int,
+    method: Method,
+    thin: bool,
+    as_released: bool,
+    trajectories: Sequence[int],
 ) -> list[Lane]:
     lanes = []
-    for trajectory, rows in enumerate(task.rows):
+    for trajectory in trajectories:
+        rows = task.rows[trajectory]
         first = _noise_free_from(data, task.name, trajectory, rows) if method == "ed" else 0
-        if rows - first < window:
+        if rows - first < window and not as_released:
             raise _too_short(task, trajectory, rows - first, window, method)
         lanes.append(Lane(task.name, trajectory, first, rows - first))
     every = task.episode_sparsity
+    if as_released:
+        return [_thin(data, lane, 0, every) for lane in lanes] if thin and every > 1 else lanes
     if thin and every > 1:
         thinned = [_thin(data, lane, phase, every) for lane in lanes for phase in range(every)]
         if all(lane.rows >= THINNED_WINDOWS * window for lane in thinned):
@@ -139,7 +163,16 @@ def _noise_free_from(data: TrainingData, task: str, trajectory: int, rows: int) 
     stop = rows
     while stop > 0:
         start = max(0, stop - _NOISE_BLOCK_ROWS)
-        noise: npt.NDArray[Any] = data.window(task, trajectory, start, stop - start)["noise"]
+        rows_read = data.window(task, trajectory, start, stop - start)
+        if "noise" not in rows_read:
+            raise ConfigError(
+                "the noise of a task's actions is not known, so neither is its noise-free end",
+                where=f"task {task}, trajectory {trajectory}",
+                expected="a dataset packed from histories that this toolkit collected",
+                found="data imported from a format that does not record the noise",
+                fix="vintix train --method ad, or leave the task out",
+            )
+        noise: npt.NDArray[Any] = rows_read["noise"]
         noisy = np.flatnonzero(noise)
         if len(noisy):
             return start + int(noisy[-1]) + 1

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -24,8 +24,9 @@ from pipelines.model.batch import GroupBatch
 from pipelines.model.config import ModelConfig
 from pipelines.model.normalization import STD_EPSILON, TaskStatistics
 from pipelines.train.data import DataTask, Rows, TrainingData, domain_of
+from pipelines.train.fidelity import ReleaseSchedule
 from pipelines.train.lanes import Lane
-from pipelines.train.sampler import Window, WindowSampler
+from pipelines.train.sampler import Window
 
 Item = TypeVar("Item")
 
@@ -59,6 +60,23 @@ class MicroBatch:
         )
 
 
+class Sampler(Protocol):
+    """Says which windows a step has: `WindowSampler`, or `ReleaseSampler`."""
+
+    @property
+    def batch_size(self) -> int:
+        """Windows of a batch over all processes."""
+        ...
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Window]:
+        """Return the windows of a step that belong to one of `world` processes."""
+        ...
+
+    def shares(self) -> dict[str, float]:
+        """Return each task's share of the windows."""
+        ...
+
+
 class BatchLoader:
     """Reads the windows of a step and stacks them by group.
 
@@ -72,7 +90,11 @@ class BatchLoader:
         mask_rewards: Set all rewards to 0 (Appendix C.2).
         pin: Put batches into page-locked memory, for copies to a GPU.
         rank: This process.
-        world: Number of processes.
+        world: Number of processes. With more than one, a micro-batch has an empty batch of each
+            group that only other processes have windows of in this step: all of them have
+            gradients of the same parameters then.
+        schedule: Says that `sampler` counts micro-batches, and which of them make a step; without
+            one it counts steps.
     """
 
     def __init__(
@@ -80,7 +102,7 @@ class BatchLoader:
         data: TrainingData,
         tasks: Sequence[DataTask],
         lanes: Mapping[str, Sequence[Lane]],
-        sampler: WindowSampler,
+        sampler: Sampler,
         config: ModelConfig,
         *,
         accumulation: int = 1,
@@ -88,6 +110,7 @@ class BatchLoader:
         pin: bool = False,
         rank: int = 0,
         world: int = 1,
+        schedule: ReleaseSchedule | None = None,
     ) -> None:
         self._data = data
         self._tasks = {task.name: task for task in tasks}
@@ -99,18 +122,45 @@ class BatchLoader:
         self._mask_rewards = mask_rewards
         self._pin = pin
         self._rank, self._world = rank, world
+        self._schedule = schedule
+        #: All domains there are, sorted.
+        self.domains = sorted({domain_of(task) for task in tasks})
+
+    def tokens(self, step: int) -> int:
+        """Return the tokens of all processes in the steps up to and with this one."""
+        if self._schedule is None:
+            sequences = (step + 1) * self._sampler.batch_size
+        else:
+            sequences = self._schedule.end(step) * self._sampler.batch_size
+        return sequences * self._config.context
 
     def step(self, step: int) -> list[MicroBatch]:
         """Return the micro-batches of an optimizer step."""
-        windows = self._sampler.batch(step, self._rank, self._world)
-        size = -(-len(windows) // self._accumulation)
-        return [
-            self.assemble(windows[start : start + size]) for start in range(0, len(windows), size)
-        ]
+        everyones: set[str] = set()
+        micros = []
+        for number in [step] if self._schedule is None else self._schedule.micro_batches(step):
+            windows = self._sampler.batch(number, self._rank, self._world)
+            micros.append(windows)
+            if self._world > 1:
+                everyones |= {
+                    self._tasks[window.task].group for window in self._sampler.batch(number)
+                }
+        if self._schedule is None:
+            (windows,) = micros
+            size = -(-len(windows) // self._accumulation)
+            micros = [windows[start : start + size] for start in range(0, len(windows), size)]
+        return [self.assemble(windows, everyones) for windows in micros]
 
-    def assemble(self, windows: Sequence[Window]) -> MicroBatch:
-        """Read windows and stack those of one group, groups in the model's order."""
-        members: dict[str, list[Window]] = {}
+    def assemble(
+        self, windows: Sequence[Window], also: Collection[str] = frozenset()
+    ) -> MicroBatch:
+        """Read windows and stack those of one group, groups in the model's order.
+
+        Args:
+            windows: The windows.
+            also: Groups that are there with an empty batch if no window is theirs.
+        """
+        members: dict[str, list[Window]] = {group: [] for group in also}
         for window in windows:
             members.setdefault(self._tasks[window.task].group, []).append(window)
         groups = [group for group in self._config.groups if group in members]
@@ -155,8 +205,9 @@ class BatchLoader:
         means = stds = None
         if self._config.normalize_actions:
             each = [self._statistics[window.task] for window in windows]
-            means = torch.from_numpy(np.stack([one.action_mean for one in each]))
-            stds = torch.from_numpy(np.stack([one.action_std for one in each]))
+            shape = (size, dims.action_dim)
+            means = torch.from_numpy(np.array([one.action_mean for one in each]).reshape(shape))
+            stds = torch.from_numpy(np.array([one.action_std for one in each]).reshape(shape))
         return GroupBatch(
             group=group,
             observation_BLO=observation_BLO,

@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from pipelines.artifacts.staging import LOG
-from pipelines.errors import VintixError
+from pipelines.errors import InterruptedRunError
 from pipelines.model.vintix import Vintix, action_loss
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
 from pipelines.signals import StopSignal
-from pipelines.train.checkpoint import load_checkpoint, save_checkpoint
+from pipelines.train.checkpoint import CheckpointWriter, read_checkpoint
 from pipelines.train.config import TrainConfig
 from pipelines.train.device import Hardware
+from pipelines.train.fidelity import loss_weights
 from pipelines.train.loader import BatchLoader, MicroBatch, Prefetcher
 from pipelines.train.metrics import NAME, MetricsLog
 from pipelines.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from pipelines.train.recorder import Pending, Recorder, StepOutcome
+from pipelines.train.reduction import Exchange
+from pipelines.train.state import empty_state, layout, put_back, spread_state
+from pipelines.train.world import World
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
+    from pipelines.train.tracking import Tracker
 
-#: Steps whose mean loss is the run's final loss: single steps differ by what they drew.
-RECENT_STEPS = 50
+ALONE = World()
 
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What a step leaves on the device, to be read when it is no longer in the way.
-
-    Attributes:
-        losses: Loss of each sequence, as the micro-batches have them.
-        domains: Domain of each sequence.
-        gradient_norm: Global norm before clipping, a scalar.
-    """
-
-    losses: Tensor
-    domains: list[str]
-    gradient_norm: Tensor
+#: Something measured on the current weights after a step: a name in the log, and its numbers.
+Measure = Callable[[int], dict[str, Any]]
 
 
 class Trainer:
@@ -55,48 +45,106 @@ class Trainer:
         model: The model, on its device, in training mode.
         config: Optimizer, schedule, clipping and seed.
         hardware: Device and precision.
+        world: The processes that make the step together.
+        domains: All domains there are; needed in a world of several processes.
     """
 
-    def __init__(self, model: Vintix, config: TrainConfig, hardware: Hardware) -> None:
+    def __init__(
+        self,
+        model: Vintix,
+        config: TrainConfig,
+        hardware: Hardware,
+        world: World = ALONE,
+        domains: Sequence[str] = (),
+    ) -> None:
         self.model = model
         self.config = config
         self.optimizer = make_optimizer(model, config)
         self._device = hardware.torch_device
         self._bfloat16 = hardware.precision == "bfloat16"
         self._parameters = list(model.parameters())
+        self._world = world
+        self._domains = list(domains)
+        self._sharded = any(hasattr(one, "full_tensor") for one in self._parameters)
+        self._exchange = Exchange(self._parameters, world, sharded=self._sharded)
         architecture = model.config
         self._random = architecture.attention_dropout > 0 or architecture.residual_dropout > 0
 
-    def step(self, step: int, micro_batches: list[MicroBatch]) -> StepOutcome:
+    def step(
+        self, step: int, micro_batches: list[MicroBatch], signal: int | None = None
+    ) -> StepOutcome:
         """Make one optimizer step on the mean loss over all sequences of its micro-batches.
 
         The released code sums over sequences and does not divide the last micro-step (quirks 16
-        and 17); here a step's loss is a mean however it is split.
+        and 17); here a step's loss is a mean however it is split, over micro-batches and over
+        processes, unless the configuration asks for the released rules.
+
+        Args:
+            step: Number of the step, from 0.
+            micro_batches: This process's share of the step.
+            signal: The signal this process was sent, to tell the others.
         """
-        total = sum(len(micro.domains) for micro in micro_batches)
+        weights = loss_weights(
+            [len(micro.domains) for micro in micro_batches],
+            fidelity=self.config.fidelity,
+            accumulation=self.config.gradient_accumulation,
+            world=self._world.size,
+        )
         losses: list[Tensor] = []
         domains: list[str] = []
         if self._random:
-            torch.manual_seed(derive_seed(self.config.seed, "train", "dropout", step))
-        for micro in micro_batches:
+            # Rank 0 has the stream of a world of one; the others must not repeat its numbers.
+            others = [self._world.rank] if self._world.rank else []
+            torch.manual_seed(derive_seed(self.config.seed, "train", "dropout", step, *others))
+        for micro, weight in zip(micro_batches, weights, strict=True):
             micro = micro.to(self._device)
             with self._autocast():
                 predictions = self.model(micro.batches)
             loss, each = action_loss(predictions, micro.batches)
-            share = len(micro.domains) / total
-            (loss if share == 1 else loss * share).backward()
+            (loss if weight == 1 else loss * weight).backward()
             losses.extend(one.detach() for one in each)
             domains.extend(micro.domains)
+        outcome = self._reduced(torch.cat(losses), domains, signal)
+        set_learning_rate(self.optimizer, learning_rate(step, self.config))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return outcome
+
+    @property
+    def gathers(self) -> bool:
+        """Whether every process is needed to see the whole state: parameters are sharded."""
+        return self._sharded
+
+    @contextmanager
+    def evaluation(self) -> Iterator[Vintix]:
+        """Give the model in evaluation mode for a while, without gradients."""
+        self.model.eval()
+        try:
+            with torch.no_grad(), self._autocast():
+                yield self.model
+        finally:
+            self.model.train()
+
+    def _reduced(self, losses: Tensor, domains: list[str], signal: int | None) -> StepOutcome:
+        """Sum over processes, clip, and return what the global batch gave."""
+        stops = None
+        if not self._world.alone:
+            places = [self._domains.index(domain) for domain in domains]
+            exchanged = self._exchange(losses, places, signal)
+            losses, stops = exchanged.losses, exchanged.stops
+            return StepOutcome(losses, exchanged.domains, self._clip(), stops)
+        return StepOutcome(losses, domains, self._clip(), stops)
+
+    def _clip(self) -> Tensor:
         gradients = [one.grad for one in self._parameters if one.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        if hasattr(norm, "full_tensor"):
+            norm = norm.full_tensor()
         if self.config.clip_norm > 0:
             torch.nn.utils.clip_grads_with_norm_(
                 self._parameters, self.config.clip_norm, norm, foreach=True
             )
-        set_learning_rate(self.optimizer, learning_rate(step, self.config))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return StepOutcome(torch.cat(losses), domains, norm)
+        return norm
 
     def _autocast(self) -> Any:
         if self._bfloat16:
@@ -104,81 +152,19 @@ class Trainer:
         return nullcontext()
 
 
-@dataclass(frozen=True)
-class _Pending:
-    step: int
-    outcome: StepOutcome
-    seconds: float
-    elapsed: float
-
-
-class _Recorder:
-    """Turns outcomes into lines of the log, one step late, so that nothing waits for the device."""
-
-    def __init__(
-        self, log: MetricsLog, progress: Any, config: TrainConfig, recent: list[dict[str, Any]]
-    ) -> None:
-        self._log, self._progress, self._config = log, progress, config
-        self.recent: deque[dict[str, Any]] = deque(recent, maxlen=RECENT_STEPS)
-        self._pending: _Pending | None = None
-
-    def add(self, pending: _Pending) -> None:
-        self.flush()
-        self._pending = pending
-
-    def flush(self) -> None:
-        """Write the line that waits, if one does.
-
-        Raises:
-            VintixError: Its loss is not finite.
-        """
-        pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        losses = pending.outcome.losses.tolist()
-        norm = float(pending.outcome.gradient_norm)
-        loss = math.fsum(losses) / len(losses)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise VintixError(
-                "training diverged: the loss or its gradient is not a finite number",
-                where=f"step {pending.step + 1}",
-                expected="a finite loss and gradient norm",
-                found=f"loss {loss}, gradient norm {norm}",
-                fix=f"vintix train --set train.learning_rate={self._config.learning_rate / 3:.1e}, "
-                "or --set train.clip_norm=1",
-            )
-        by_domain: dict[str, list[float]] = {}
-        for domain, value in zip(pending.outcome.domains, losses, strict=True):
-            by_domain.setdefault(domain, []).append(value)
-        domains = {
-            domain: math.fsum(values) / len(values) for domain, values in sorted(by_domain.items())
-        }
-        tokens = self._config.tokens_per_step
-        rate = tokens / max(pending.elapsed, 1e-9)
-        self._log.add(
-            {
-                "step": pending.step + 1,
-                "loss": loss,
-                "domains": domains,
-                "learning_rate": learning_rate(pending.step, self._config),
-                "gradient_norm": norm,
-                "tokens": (pending.step + 1) * tokens,
-                "tokens_per_second": round(rate, 1),
-                "seconds": round(pending.seconds, 3),
-            }
-        )
-        self.recent.append({"loss": loss, "domains": domains})
-        self._progress.advance(1, loss=loss, tokens_per_second=rate)
-
-
 def train(
     model: Vintix,
     loader: BatchLoader,
     config: TrainConfig,
     hardware: Hardware,
-    staging: Staging,
+    staging: Staging | None,
     reporter: Reporter,
     stop: StopSignal,
+    *,
+    world: World = ALONE,
+    measures: Sequence[tuple[int, str, Measure]] = (),
+    tracker: Tracker | None = None,
+    trainer: Trainer | None = None,
 ) -> tuple[torch.optim.Optimizer, list[dict[str, Any]]]:
     """Train from the newest durable checkpoint, or from the start, to the last step.
 
@@ -187,9 +173,14 @@ def train(
         loader: Gives the micro-batches of a step.
         config: The run.
         hardware: Device and precision.
-        staging: Where checkpoints and the log go.
+        staging: Where checkpoints and the log go; None in processes that do not write.
         reporter: Told about progress.
         stop: Looked at between steps.
+        world: The processes that train together.
+        measures: After every so many steps (and the last) a function of the number of steps made,
+            whose result goes into the log under a name.
+        tracker: Given the lines of the log, too.
+        trainer: Makes the steps; a new one for the model if None.
 
     Returns:
         The optimizer, and loss and loss by domain of the last steps, oldest first.
@@ -200,42 +191,92 @@ def train(
         StorageError: A checkpoint or the log could not be written.
     """
     model.train()
-    trainer = Trainer(model, config, hardware)
-    done, recent = load_checkpoint(staging, model, trainer.optimizer)
+    if trainer is None:
+        trainer = Trainer(model, config, hardware, world, loader.domains)
+    done, recent = _resume(trainer, staging, world, hardware)
     if done:
         reporter.info(f"resuming after step {done:,} of {config.steps:,}")
-    with (
-        _own_random_state(hardware),
-        MetricsLog(staging.directory / LOG / NAME, steps=done) as log,
-        reporter.progress("train", config.steps, "steps") as progress,
-        Prefetcher(loader.step, done, config.steps) as prefetched,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(_own_random_state(hardware))
+        log = None
+        if staging is not None:
+            log = stack.enter_context(MetricsLog(staging.directory / LOG / NAME, steps=done))
+        progress = stack.enter_context(reporter.progress("train", config.steps, "steps"))
+        writer = stack.enter_context(
+            CheckpointWriter(staging, keep_last=config.keep_last, keep_every=config.keep_every)
+        )
+        prefetched = stack.enter_context(Prefetcher(loader.step, done, config.steps))
         if done:
             progress.advance(done)
-        recorder = _Recorder(log, progress, config, recent or [])
-        before = log.last["seconds"] if log.last else 0.0
+        recorder = Recorder(log, progress, config, recent, loader, tracker)
+        before = log.last["seconds"] if log is not None and log.last else 0.0
         begin = last = time.perf_counter()
+        due = False
         for step in range(done, config.steps):
-            outcome = trainer.step(step, prefetched.get())
+            asked = None if world.alone else _now(stop)
+            outcome = trainer.step(step, prefetched.get(), asked)
+            made, finished = step + 1, step + 1 == config.steps
             now = time.perf_counter()
-            recorder.add(_Pending(step, outcome, before + now - begin, now - last))
-            last = now
-            stopping = stop.requested
-            finished = step + 1 == config.steps
-            if not finished and (stopping or (step + 1) % config.checkpoint_every == 0):
+            extra = {
+                name: measure(made)
+                for every, name, measure in measures
+                if made % every == 0 or finished
+            }
+            recorder.add(Pending(step, outcome, before + now - begin, now - last, extra))
+            last = time.perf_counter() if extra else now
+            # Alone a run stops at once, and together when all know that one of them was asked to.
+            stopping = recorder.agreed if not world.alone else _now(stop)
+            writer.check()
+            due = (due or made % config.checkpoint_every == 0) and not finished
+            # Rank 0 alone saves, once the checkpoint before is written. Sharded parameters need
+            # every process for a snapshot: then all save, at the very step.
+            saves = staging is not None or trainer.gathers
+            ready = trainer.gathers or not writer.busy
+            if saves and not finished and (stopping or (due and ready)):
                 recorder.flush()
-                log.sync()
-                save_checkpoint(staging, model, trainer.optimizer, step + 1, list(recorder.recent))
+                sync = None if log is None else log.sync
+                writer.save(model, trainer.optimizer, made, list(recorder.recent), before=sync)
+                due = False
                 last = time.perf_counter()
             if stopping and not finished:
-                stop.raise_if_requested(
+                writer.wait()
+                world.share(None)
+                raise InterruptedRunError(
                     "training was interrupted; its state is kept",
-                    where=f"step {step + 1:,} of {config.steps:,}",
+                    signal_number=stopping,
+                    where=f"step {made:,} of {config.steps:,}",
                     fix="run the same command again: it goes on from this step",
                 )
         recorder.flush()
-        log.sync()
+        if log is not None:
+            log.sync()
     return trainer.optimizer, list(recorder.recent)
+
+
+def _resume(
+    trainer: Trainer, staging: Staging | None, world: World, hardware: Hardware
+) -> tuple[int, list[dict[str, Any]]]:
+    """Put the newest checkpoint, which rank 0 reads, into every process."""
+    model, held = trainer.model, []
+
+    def read() -> list[Any]:
+        found = None if staging is None else read_checkpoint(staging, layout(model))
+        if found is None:
+            return [0, []]
+        held.append(found[2])
+        return [found[0], found[1] or []]
+
+    done, recent = world.first(read)
+    if done:
+        state = held[0] if held else empty_state(model)
+        if not world.alone:
+            spread_state(state, world, hardware.torch_device)
+        put_back(state, model, trainer.optimizer)
+    return done, recent
+
+
+def _now(stop: StopSignal) -> int | None:
+    return stop.number if stop.requested else None
 
 
 @contextmanager

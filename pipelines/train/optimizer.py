@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.train.config import TrainConfig
+from pipelines.train.fidelity import release_learning_rate
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -48,8 +49,10 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
     Args:
         step: Optimizer step, in [0, config.steps).
-        config: Peak, warm-up, end and number of steps.
+        config: Peak, warm-up, end and number of steps, and whose rules.
     """
+    if config.fidelity == "release":
+        return release_learning_rate(step, config)
     warmup = round(config.warmup_fraction * config.steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup

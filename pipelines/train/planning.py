@@ -30,7 +30,9 @@ def make_plan(
     product, measured here and now: a guess within a factor of about two.
     """
     parts = parameters_by_part(model)
-    rate = _EFFICIENCY * _matmul_flops(hardware)
+    # The probe has the threads of one process.
+    processes = config.local_processes * config.nodes
+    rate = _EFFICIENCY * _matmul_flops(hardware) * processes
     tokens = config.steps * config.tokens_per_step
     seconds = tokens * flops_per_token(model) / rate
     return Plan(
@@ -46,7 +48,8 @@ def make_plan(
             *notes,
             f"{config.sequences_per_step} sequences of {config.context:,} tokens a step, "
             f"{len(model.groups)} groups",
-            f"{hardware.device}, {hardware.precision}, {hardware.threads} threads",
+            f"{hardware.device}, {hardware.precision}, {hardware.threads} threads"
+            + (f", {processes} processes" if processes > 1 else ""),
         ],
     )
 
@@ -81,7 +84,13 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
             f"{count:,} parameters with the observation dims of Gymnasium v4's MuJoCo tasks; "
             "the count the paper publishes is made with those, the catalogue has v5's"
         )
-    hardware = resolve_hardware(config.device, config.gpus, config.precision, config.threads)
+    hardware = resolve_hardware(
+        config.device,
+        config.gpus,
+        config.precision,
+        config.threads,
+        processes=config.local_processes,
+    )
     return make_plan(config, model, hardware, notes)
 
 

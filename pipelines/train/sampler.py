@@ -123,13 +123,22 @@ class WindowSampler:
         Raises:
             ConfigError: The batch cannot be dealt out evenly.
         """
-        if self.batch_size % world or not 0 <= rank < world:
-            raise ConfigError(
-                "the sequences of a step cannot be dealt out evenly",
-                where=f"rank {rank} of {world}",
-                expected=f"a number of processes that divides {self.batch_size}",
-                found=world,
-                fix="choose a batch size that is a multiple of the number of processes",
-            )
+        check_even(self.batch_size, rank, world)
         share = self.batch_size // world
         return [self.window(step, index) for index in range(rank * share, (rank + 1) * share)]
+
+
+def check_even(batch_size: int, rank: int, world: int) -> None:
+    """Refuse a world that a batch cannot be dealt out to.
+
+    Raises:
+        ConfigError: The number of processes does not divide the batch, or the rank is none.
+    """
+    if batch_size % world or not 0 <= rank < world:
+        raise ConfigError(
+            "the sequences of a step cannot be dealt out evenly",
+            where=f"rank {rank} of {world}",
+            expected=f"a number of processes that divides {batch_size}",
+            found=world,
+            fix="choose a batch size that is a multiple of the number of processes",
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.reporter import Reporter
+from pipelines.reporter import NullReporter, Reporter
 from pipelines.stage import Plan, StageResult
-from pipelines.train.config import NOT_CONTENT, TrainConfig
+from pipelines.train.config import ADDED, NOT_CONTENT, TrainConfig
 from pipelines.train.data import DataTask, TrainingData, group_dims, select_tasks
 
 if TYPE_CHECKING:
@@ -16,16 +17,19 @@ if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
     from pipelines.model.config import ModelConfig
-    from pipelines.model.saved import SavedTask
     from pipelines.signals import StopSignal
     from pipelines.train.device import Hardware
+    from pipelines.train.world import World
 
-_KIND = "checkpoints"
-_MODEL_UNIT, _LOG_UNIT = "model", "log"
+KIND = "checkpoints"
+MODEL_UNIT = "model"
+_LOG_UNIT = "log"
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
+    """A run with everything it refers to found and resolved."""
+
     config: TrainConfig
     dataset: Artifact
     data: TrainingData
@@ -35,23 +39,46 @@ class _Run:
 
     @property
     def name(self) -> str:
+        """Name of the artifact."""
         if self.config.name:
             return self.config.name
         method = "" if self.config.method == "ad" else f"-{self.config.method}"
-        return f"{self.dataset.manifest.name}-{self.config.preset}{method}"
+        release = "-release" if self.config.fidelity == "release" else ""
+        return f"{self.dataset.manifest.name}-{self.config.preset}{method}{release}"
 
     def content(self) -> dict[str, Any]:
-        """Return what decides the result: the configuration with everything resolved."""
-        from pipelines.model.attention import resolve_backend
+        """Return what decides the result: the configuration with everything resolved.
 
+        The number of processes is not in it: a run goes on with another number. The released
+        rules average over processes what they sum within one, so there it is.
+        """
+        import torch
+
+        from pipelines.model.attention import select_backend
+        from pipelines.train.device import usable_cpus
+        from pipelines.train.world import launched, world_size
+
+        config, hardware = self.config, self.hardware
+        dtype = torch.bfloat16 if hardware.precision == "bfloat16" else torch.float32
+        given = config.model_dump(mode="json", exclude={*NOT_CONTENT, "domains"})
+        added = {name for name, default in ADDED.items() if given[name] == default}
+        started = world_size() if launched() else config.local_processes * config.nodes
+        released = {"processes": started}
         return {
-            **self.config.model_dump(mode="json", exclude={*NOT_CONTENT, "domains"}),
+            **{name: value for name, value in given.items() if name not in added},
+            **(released if config.fidelity == "release" else {}),
             "tasks": [task.name for task in self.tasks],
             "model": self.model.model_dump(mode="json"),
-            "attention": resolve_backend(self.config.attention),
-            "device": self.hardware.device,
-            "precision": self.hardware.precision,
-            "threads": self.hardware.threads,
+            "attention": select_backend(
+                hardware.torch_device,
+                dtype,
+                config.attention,
+                dropout=self.model.attention_dropout,
+                head_dim=self.model.head_dim,
+            ),
+            "device": hardware.device,
+            "precision": hardware.precision,
+            "threads": config.threads or usable_cpus(),
         }
 
 
@@ -64,6 +91,9 @@ def run(
 ) -> StageResult:
     """Train a model and publish it, going on from the last durable checkpoint if there is one.
 
+    With several processes asked for, this one starts them and waits, unless a launcher such as
+    torchrun started it as one of them.
+
     Args:
         config: The run.
         workspace: Where the dataset is and the model goes.
@@ -74,38 +104,73 @@ def run(
         ArtifactMissingError: There is no such dataset.
         UsageError: The dataset does not hold a selected task.
         ConfigError: The configuration does not fit the dataset.
-        MissingDependencyError: The device is not there.
+        MissingDependencyError: The device or the tracker is not there.
         LockedError: Another process writes under this name.
         InterruptedRunError: A signal came; the state is durable.
-        VintixError: The loss is not finite.
+        VintixError: The loss is not finite, or a process was killed.
     """
-    from pipelines.signals import StopSignal
+    from pipelines.artifacts.artifact import Artifact
+    from pipelines.train.world import joined_world, launched
 
     prepared = _prepare(config, workspace)
+    if not launched() and config.local_processes * config.nodes > 1:
+        from pipelines.train.launch import launch
+        from pipelines.train.sampler import check_even
+
+        released = config.fidelity == "release"
+        sequences = config.batch_size if released else config.sequences_per_step
+        check_even(sequences, 0, config.local_processes * config.nodes)
+        outcome = launch(config, workspace, reporter, config.local_processes)
+        artifact = Artifact(Path(outcome["path"]))
+        report = _report(artifact, prepared.dataset)
+        return StageResult(artifact=artifact, up_to_date=outcome["up_to_date"], report=report)
+    with joined_world(prepared.hardware) as world:
+        told = reporter if world.writes else NullReporter()
+        return _run_in(world, prepared, workspace, told, stop)
+
+
+def _run_in(
+    world: World,
+    prepared: Run,
+    workspace: Workspace,
+    reporter: Reporter,
+    stop: StopSignal | None,
+) -> StageResult:
+    """Train as one of the processes of a world; the one that writes has the staging directory."""
+    from pipelines.artifacts.artifact import Artifact
+    from pipelines.signals import StopSignal
+    from pipelines.train.assembly import train_model
+
     dataset = prepared.dataset
     reporter.info(f"dataset {dataset.reference}, {len(prepared.tasks)} tasks")
-    staging = workspace.stage(
-        _KIND,
-        prepared.name,
-        config=prepared.content(),
-        parents=[dataset],
-        seeds={"seed": config.seed},
-    )
-    with staging:
-        if staging.published is not None:
-            return StageResult(
-                artifact=staging.published,
-                up_to_date=True,
-                report=_report(staging.published, dataset),
+    with ExitStack() as stack:
+        opened: list[Staging] = []
+
+        def begin() -> dict[str, Any]:
+            staging = workspace.stage(
+                KIND,
+                prepared.name,
+                config=prepared.content(),
+                parents=[dataset],
+                seeds={"seed": prepared.config.seed},
             )
-        if not staging.done(_MODEL_UNIT):
-            if stop is not None:
-                _train(prepared, staging, reporter, stop)
-            else:
-                with StopSignal() as signals:
-                    _train(prepared, staging, reporter, signals)
-        artifact = _publish(prepared, staging)
-    return StageResult(artifact=artifact, up_to_date=False, report=_report(artifact, dataset))
+            opened.append(stack.enter_context(staging))
+            published = None if staging.published is None else str(staging.published.path)
+            trained = published is not None or staging.done(MODEL_UNIT)
+            return {"published": published, "trained": trained}
+
+        found = world.first(begin)
+        if not found["trained"]:
+            staging = opened[0] if opened else None
+            with StopSignal() if stop is None else nullcontext(stop) as signals:
+                train_model(prepared, staging, reporter, signals, world, workspace.root)
+        path = found["published"] or world.first(lambda: str(_publish(prepared, opened[0]).path))
+    artifact = Artifact(Path(path))
+    return StageResult(
+        artifact=artifact,
+        up_to_date=found["published"] is not None,
+        report=_report(artifact, dataset),
+    )
 
 
 def plan(config: TrainConfig, workspace: Workspace) -> Plan:
@@ -120,6 +185,7 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
         MissingDependencyError: The device is not there.
     """
     from pipelines.errors import ArtifactMissingError
+    from pipelines.train.assembly import all_lanes, thinned_tasks
     from pipelines.train.planning import make_plan, plan_from_catalogue
 
     try:
@@ -128,27 +194,38 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
         if config.dataset is not None:
             raise
         return plan_from_catalogue(config)
-    thinned = _lanes_and_thinned(prepared)[1]
+    thinned = thinned_tasks(all_lanes(prepared))
     notes = [f"dataset {prepared.dataset.reference}, artifact name {prepared.name}"]
     if thinned:
         notes.append("episode sparsity: " + ", ".join(f"{t} 1/{k}" for t, k in thinned.items()))
     return make_plan(config, prepared.model, prepared.hardware, notes)
 
 
-def _prepare(config: TrainConfig, workspace: Workspace) -> _Run:
+def _prepare(config: TrainConfig, workspace: Workspace) -> Run:
     from pipelines.datasets.reader import DatasetReader
     from pipelines.train.device import resolve_hardware
+    from pipelines.train.world import launched, local_world_size
 
+    if config.track is not None:
+        from pipelines.train.tracking import check_tracker
+
+        check_tracker(config.track)
     dataset = workspace.find("datasets", config.dataset)
     data: TrainingData = DatasetReader(dataset)
     tasks = select_tasks(data, config.tasks, config.domains)
-    return _Run(
+    return Run(
         config=config,
         dataset=dataset,
         data=data,
         tasks=tasks,
         model=model_config(config, tasks),
-        hardware=resolve_hardware(config.device, config.gpus, config.precision, config.threads),
+        hardware=resolve_hardware(
+            config.device,
+            config.gpus,
+            config.precision,
+            config.threads,
+            processes=local_world_size() if launched() else config.local_processes,
+        ),
     )
 
 
@@ -164,86 +241,7 @@ def model_config(config: TrainConfig, tasks: list[DataTask]) -> ModelConfig:
     return preset(config.preset, group_dims(tasks), **overrides)
 
 
-def _lanes_and_thinned(prepared: _Run) -> tuple[Any, dict[str, int]]:
-    from pipelines.train.lanes import build_lanes
-
-    lanes = build_lanes(
-        prepared.data,
-        prepared.tasks,
-        context=prepared.config.context,
-        method=prepared.config.method,
-        episode_sparsity=prepared.config.episode_sparsity,
-    )
-    thinned = {name: each[0].every for name, each in lanes.items() if each[0].every > 1}
-    return lanes, thinned
-
-
-def _train(prepared: _Run, staging: Staging, reporter: Reporter, stop: StopSignal) -> None:
-    """Train to the last step and make the model a durable unit."""
-    from pipelines.model.saved import save_model
-    from pipelines.model.vintix import Vintix
-    from pipelines.train.checkpoint import layout, write_optimizer
-    from pipelines.train.device import torch_threads
-    from pipelines.train.loader import BatchLoader
-    from pipelines.train.loop import train
-    from pipelines.train.sampler import WindowSampler
-
-    config, hardware = prepared.config, prepared.hardware
-    lanes, thinned = _lanes_and_thinned(prepared)
-    sampler = WindowSampler(
-        lanes,
-        context=config.context,
-        batch_size=config.sequences_per_step,
-        seed=config.seed,
-        sampling=config.sampling,
-    )
-    loader = BatchLoader(
-        prepared.data,
-        prepared.tasks,
-        lanes,
-        sampler,
-        prepared.model,
-        accumulation=config.gradient_accumulation,
-        mask_rewards=config.method == "ad-no-reward",
-        pin=hardware.device == "cuda",
-    )
-    model = Vintix(prepared.model, attention=config.attention, seed=config.seed)
-    model.to(hardware.torch_device)
-    reporter.info(
-        f"{sum(one.numel() for one in model.parameters()):,} parameters on {hardware.device} "
-        f"({hardware.precision}, {hardware.threads} threads, attention "
-        f"{model.transformer.attention})"
-    )
-    with torch_threads(hardware.threads):
-        optimizer, recent = train(model, loader, config, hardware, staging, reporter, stop)
-    with staging.unit(_MODEL_UNIT) as unit:
-        save_model(
-            unit,
-            model,
-            step=config.steps,
-            method=config.method,
-            tasks=_saved_tasks(prepared),
-        )
-        parameters = layout(model)
-        group = unit.group("optimizer", {"step": config.steps, "parameters": parameters})
-        write_optimizer(group, model, optimizer)
-        unit.data["summary"] = {
-            "preset": config.preset,
-            "method": config.method,
-            "parameters": sum(size for _, size in parameters),
-            "steps": config.steps,
-            "tokens": config.steps * config.tokens_per_step,
-            "context": config.context,
-            "tasks": len(prepared.tasks),
-            "groups": len(prepared.model.groups),
-            "shares": sampler.shares(),
-            "episode_sparsity": thinned,
-            "loss": _mean([row["loss"] for row in recent]),
-            "domains": _mean_by_domain(recent),
-        }
-
-
-def _publish(prepared: _Run, staging: Staging) -> Artifact:
+def _publish(prepared: Run, staging: Staging) -> Artifact:
     from pipelines.artifacts.staging import LOG
     from pipelines.train.checkpoint import drop_checkpoints
     from pipelines.train.metrics import NAME
@@ -255,36 +253,10 @@ def _publish(prepared: _Run, staging: Staging) -> Artifact:
     drop_checkpoints(staging)
     known = prepared.dataset.manifest.fingerprints
     return staging.publish(
-        summary=staging.data(_MODEL_UNIT)["summary"],
+        summary=staging.data(MODEL_UNIT)["summary"],
         fingerprints={task.name: known[task.name] for task in prepared.tasks if task.name in known},
         packages=["torch"],
     )
-
-
-def _saved_tasks(prepared: _Run) -> Mapping[str, SavedTask]:
-    """Return every task of the dataset that the model has a group for."""
-    from pipelines.model.saved import SavedTask
-    from pipelines.train.loader import task_statistics
-
-    trained = {task.name for task in prepared.tasks}
-    saved = {}
-    for name, task in prepared.data.tasks.items():
-        dims = prepared.model.groups.get(task.group)
-        if dims is None or (dims.observation_dim, dims.action_dim) != (
-            task.observation_dim,
-            task.action_dim,
-        ):
-            continue
-        saved[name] = SavedTask(
-            name=name,
-            group=task.group,
-            statistics=task_statistics(task),
-            trained=name in trained,
-            task=task.attributes.get("task", {}),
-            options=task.attributes.get("options", {}),
-            scores=task.attributes.get("scores", {}),
-        )
-    return saved
 
 
 def _report(artifact: Artifact, dataset: Artifact) -> dict[str, Any]:
@@ -303,16 +275,4 @@ def _report(artifact: Artifact, dataset: Artifact) -> dict[str, Any]:
         **artifact.manifest.summary,
         "seconds": seconds,
         "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
-    }
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _mean_by_domain(rows: list[dict[str, Any]]) -> dict[str, float]:
-    domains = sorted({domain for row in rows for domain in row["domains"]})
-    return {
-        domain: _mean([row["domains"][domain] for row in rows if domain in row["domains"]])
-        for domain in domains
     }

@@ -131,7 +131,7 @@ def measure(data, config, steps):
 @pytest.mark.parametrize(
     ("label", "config", "steps"),
     [
-        ("tiny, batch 8, context 512", TrainConfig(), 14),
+        ("tiny, batch 4, context 1024", TrainConfig(batch_size=4, context=1024), 12),
         ("width 256, depth 6, batch 4, context 1024", TrainConfig(preset="small", batch_size=4), 8),
     ],
 )

@@ -110,11 +110,11 @@ def test_many_streams_equal_one_at_a_time(
             torch.testing.assert_close(actions[row], single[0], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("prompt", [1, 15, 16])
+@pytest.mark.parametrize("prompt", [1, 15, 16, 17, 25])
 def test_a_prompt_equals_the_same_tokens_one_by_one(
     config: MakeConfig, batch: MakeBatch, slice_steps: Cut, prompt: int
 ) -> None:
-    """Also the prompt that fills the ring: the released code writes out of bounds after it."""
+    """Also prompts that fill the ring or wrap it, where the released code writes out of bounds."""
     model = Vintix(config()).eval()
     whole = batch("reach", 2, 30)
     filled, stepped = model.make_cache(2), model.make_cache(2)

@@ -44,6 +44,7 @@ class ToyTask:
     rows: tuple[int, ...] = (600, 600)
     episode_length: int = 20
     noise_free: float = 0.3
+    options: dict[str, Any] = field(default_factory=lambda: {"backend": "toy"})
 
 
 TASKS = (
@@ -191,7 +192,7 @@ def write_dataset(
                         "split": task.split,
                         "episode_sparsity": task.episode_sparsity,
                         "schedule": {"p": 1.0, "f": task.noise_free},
-                        "options": {"backend": "toy"},
+                        "options": task.options,
                         "scores": {"measured": {"random": 0.0, "expert": 1.0}},
                         "trajectories": len(task.rows),
                         "rows": list(task.rows),

@@ -70,3 +70,26 @@ def test_a_value_out_of_range_is_refused_by_its_field(changes, field):
 def test_gpus_and_the_cpu_contradict_each_other():
     with pytest.raises(ValidationError, match="gpus"):
         TrainConfig(device="cpu", gpus=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"processes": 2}, "device cpu"),
+        ({"processes": 2, "device": "cuda"}, "device cpu"),
+        ({"nodes": 2}, "rendezvous"),
+        ({"rendezvous": "host:1"}, "nodes"),
+        ({"nodes": 2, "rendezvous": "host"}, "rendezvous"),
+        ({"shard": True, "rollout_every": 5}, "shard"),
+    ],
+)
+def test_processes_and_machines_that_do_not_fit_are_refused(changes, word):
+    with pytest.raises(ValidationError, match=word):
+        TrainConfig(**changes)
+
+
+def test_processes_of_a_machine_are_its_gpus_or_what_was_asked_for():
+    assert TrainConfig().local_processes == 1
+    assert TrainConfig(gpus=8).local_processes == 8
+    assert TrainConfig(device="cpu", processes=3).local_processes == 3
+    assert TrainConfig(nodes=2, rendezvous="host:29500", gpus=4).local_processes == 4

@@ -49,10 +49,18 @@ def test_no_gpu_at_all(gpus):
         assert caught.value.fix == "vintix train --device cpu"
 
 
-def test_several_present_gpus_are_refused_rather_than_ignored(gpus):
+def test_as_many_gpus_as_present_are_taken(gpus):
     gpus("H100", "H100")
-    with pytest.raises(MissingDependencyError, match="one device"):
-        resolve_device("cuda", gpus=2)
+    assert resolve_device("cuda", gpus=2) == "cuda"
+    assert resolve_device("auto", gpus=2) == "cuda"
+
+
+def test_processes_share_the_threads_of_the_machine(gpus, monkeypatch):
+    gpus()
+    monkeypatch.setattr(device, "usable_cpus", lambda: 8)
+    assert resolve_hardware("cpu", None, "auto", 0, processes=2).threads == 4
+    assert resolve_hardware("cpu", None, "auto", 0, processes=16).threads == 1
+    assert resolve_hardware("cpu", None, "auto", 3, processes=16).threads == 3
 
 
 def test_unknown_device_and_no_gpus_are_usage_errors():

@@ -168,3 +168,36 @@ def test_leaving_early_ends_the_thread():
     with Prefetcher(lambda number: number, 0, 10**9, depth=2) as ahead:
         ahead.get()
     assert threading.active_count() == before
+
+
+def test_every_rank_has_the_groups_of_the_whole_step():
+    """Those of other processes with no sequence, whose gradients are zeros and not missing."""
+    from pipelines.model.vintix import Vintix, action_loss
+
+    _, loader, sampler = make_loader()
+    sampler = WindowSampler(loader._lanes, context=32, batch_size=2, seed=0)
+    tasks = list(loader._tasks.values())
+    groups = {task.name: task.group for task in tasks}
+    mixed = [
+        step
+        for step in range(20)
+        if len({groups[window.task] for window in sampler.batch(step)}) == 2
+    ]
+    alone = [step for step in range(20) if step not in mixed]
+    for rank in range(2):
+        one = BatchLoader(
+            loader._data, tasks, loader._lanes, sampler, loader._config, rank=rank, world=2
+        )
+        for step in (alone[0], mixed[0]):
+            (micro,) = one.step(step)
+            whole = {groups[window.task] for window in sampler.batch(step)}
+            assert {batch.group for batch in micro.batches} == whole
+            assert sum(batch.batch_size for batch in micro.batches) == len(micro.domains) == 1
+        model = Vintix(loader._config)
+        loss, _ = action_loss(model(micro.batches), micro.batches)
+        loss.backward()
+        empty = next(batch.group for batch in micro.batches if not batch.batch_size)
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            if f".{empty}." in name:
+                assert not parameter.grad.any(), name

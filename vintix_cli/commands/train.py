@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "vintix train --preset tiny --steps 800",
     "vintix train --preset paper --dry-run --set train.batch_size=64",
+    "vintix train --preset paper --gpus 8 --track tensorboard",
+    "vintix train --preset paper --gpus 8 --nodes 2 --rendezvous node0:29500",
+    "vintix train --device cpu --processes 2",
 )
 
 
@@ -43,7 +46,29 @@ def train(
         float | None, typer.Option(help="Peak learning rate; default the preset's.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of this machine to use.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs of each machine to train on; one process each.")
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes to train with on CPUs (--device cpu; gloo)."),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Machines; run the same command on each.")
+    ] = None,
+    rendezvous: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where the machines meet.")
+    ] = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Split the parameters over the processes (FSDP2).")
+    ] = False,
+    fidelity: Annotated[
+        str | None,
+        typer.Option(help="corrected, or release: train by the released code's own rules."),
+    ] = None,
+    track: Annotated[
+        str | None, typer.Option(help="Also log to tensorboard, wandb or trackio.")
+    ] = None,
     name: options.Name = None,
     seed: options.Seed = None,
     workspace: options.Workspace = None,
@@ -68,6 +93,12 @@ def train(
             "learning_rate": learning_rate,
             "device": device,
             "gpus": gpus,
+            "processes": processes,
+            "nodes": nodes,
+            "rendezvous": rendezvous,
+            "shard": True if shard else None,
+            "fidelity": fidelity,
+            "track": track,
             "name": name,
             "seed": seed,
         },

@@ -1,0 +1,1 @@
+"""Formats of others: importing them into artifacts and exporting artifacts to them."""

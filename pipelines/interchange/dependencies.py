@@ -1,0 +1,39 @@
+"""Packages that only an import or export needs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from pipelines.errors import MissingDependencyError
+
+
+def load_extra(module: str, extra: str) -> Any:
+    """Import a module of an optional dependency.
+
+    Args:
+        module: What is imported.
+        extra: The extra of this distribution that installs it.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the package {module.partition('.')[0]} is needed for this format",
+            where=f"extra {extra!r}",
+            expected=f"{module.partition('.')[0]} to be installed",
+            found=str(error),
+            fix=f"pip install 'vintix[{extra}]'",
+        ) from error
+
+
+def load_h5py() -> Any:
+    """Return the module ``h5py``.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    return load_extra("h5py", "h5")

@@ -1,0 +1,236 @@
+"""Histories as Minari datasets: one a task, one episode an episode, nothing lost.
+
+Observations include the one after an episode's last step. Minari's infos have one entry for each
+observation, so `noise` and `demonstrator_action` end with NaN, where no action was chosen. Each
+episode's attributes say which trajectory it is from, its number there, its return, and whether it
+is complete; the last episode of a trajectory may have been cut off, and then raises no flag.
+
+Shapes: T steps of an episode, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.artifacts import files
+from pipelines.errors import ConfigError, UsageError
+from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS
+from pipelines.histories.reader import HistoryReader
+from pipelines.interchange.config import ExportConfig
+from pipelines.interchange.dependencies import load_extra
+from pipelines.interchange.output import output_directory
+from pipelines.interchange.result import ExportResult, export_result
+from pipelines.interchange.tasks import safe_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.reporter import Progress, Reporter
+
+NAMESPACE = "vintix"
+_OWN = (
+    rf"{NAMESPACE}/namespace_metadata\.json|{NAMESPACE}/[^/]+/namespace_metadata\.json"
+    rf"|{NAMESPACE}/[^/]+/[^/]+/data/(metadata\.json|main_data\.hdf5)"
+)
+
+
+def dataset_id(task: str, name: str, version: int) -> str:
+    """Return the Minari id of a task's history: ``vintix/<task>/<artifact>-v<N>``."""
+    return f"{NAMESPACE}/{safe_name(task)}/{safe_name(name)}-v{version}"
+
+
+def export_minari(config: ExportConfig, workspace: Workspace, reporter: Reporter) -> ExportResult:
+    """Write histories as Minari datasets.
+
+    With ``MINARI_DATASETS_PATH`` set to the output, `minari.load_dataset` finds them by their ids.
+
+    Args:
+        config: Which histories, and where to.
+        workspace: Where they are.
+        reporter: Told of progress.
+
+    Raises:
+        ArtifactMissingError: There are no such histories.
+        ArtifactCorruptError: They do not have the bytes their manifest promises.
+        ConfigError: They were imported from a format that does not record all of it.
+        UsageError: They do not hold a task, or the output is there already.
+        MissingDependencyError: minari is not installed.
+        StorageError: The output cannot be written.
+    """
+    load_extra("minari", "minari")
+    load_extra("h5py", "minari")
+    reader = HistoryReader(workspace.find("histories", config.reference))
+    names = _selected(reader, config.tasks)
+    for name in names:
+        _check_complete(reader, name)
+    total = sum(sum(reader.lengths(name)) for name in names)
+    manifest = reader.artifact.manifest
+    exported = []
+    with (
+        output_directory(config.output, overwrite=config.overwrite, own=_OWN) as target,
+        reporter.progress("export", total, "steps") as progress,
+    ):
+        for name in names:
+            identity = dataset_id(name, manifest.name, manifest.version)
+            episodes = _write_task(reader, name, identity, target, progress)
+            exported.append(
+                {
+                    "task": name,
+                    "dataset_id": identity,
+                    "episodes": episodes,
+                    "steps": sum(reader.lengths(name)),
+                }
+            )
+    return export_result(reader.artifact, config.output, "minari", tasks=exported)
+
+
+def _write_task(
+    reader: HistoryReader, name: str, identity: str, target: Path, progress: Progress
+) -> int:
+    from gymnasium.spaces import Box
+
+    minari = load_extra("minari", "minari")
+    buffer_class = load_extra("minari.data_collector", "minari").EpisodeBuffer
+    storage_class = load_extra("minari.dataset.minari_storage", "minari").MinariStorage
+    task = reader.task(name)
+    specification = task["task"]
+    folder = target / identity / "data"
+    files.make_directory(folder)
+    for parent in (target / NAMESPACE, (target / identity).parent):
+        files.write_file(parent / "namespace_metadata.json", b"{}")
+    bound = np.inf
+    count = 0
+    try:
+        storage = storage_class.new(
+            folder,
+            observation_space=Box(-bound, bound, (specification["observation_dim"],), np.float32),
+            action_space=Box(-bound, bound, (specification["action_dim"],), np.float32),
+            data_format="hdf5",
+        )
+        storage.update_metadata(
+            {
+                "dataset_id": identity,
+                "minari_version": minari.__version__,
+                "algorithm_name": "noise distillation",
+                "description": f"Learning history of {name}, histories {reader.reference}",
+                "vintix": json.dumps(
+                    {key: task[key] for key in ("task", "schedule", "options", "scores")}
+                ),
+            }
+        )
+        for trajectory in reader.trajectories(name):
+            details: list[dict[str, Any]] = []
+
+            def buffers(
+                trajectory: int = trajectory, details: list[dict[str, Any]] = details
+            ) -> Iterator[Any]:
+                for rows, detail in _episodes(reader, name, trajectory):
+                    details.append(detail)
+                    progress.advance(len(rows["rewards"]))
+                    yield buffer_class(**rows)
+
+            storage.update_episodes(buffers())
+            storage.update_episode_metadata(details, range(count, count + len(details)))
+            count += len(details)
+    except OSError as error:
+        raise files.storage_error(error, folder) from error
+    return count
+
+
+def _episodes(
+    reader: HistoryReader, name: str, trajectory: int
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the arrays of each episode and what is said about it, holding a block and an episode.
+
+    Episodes are cut from blocks; one that goes over the end of a block is put together first.
+    """
+    table = reader.episodes(name, trajectory)
+    parts: list[dict[str, NDArray[Any]]] = []
+    have, number = 0, 0
+    for block in reader.blocks(name, trajectory, ROW_FIELDS):
+        offset, length = 0, len(block["reward"])
+        while offset < length:
+            wanted = int(table["episode_length"][number]) - have
+            taken = min(wanted, length - offset)
+            # Copied, because the block's memory is used again.
+            parts.append(
+                {field: rows[offset : offset + taken].copy() for field, rows in block.items()}
+            )
+            offset, have = offset + taken, have + taken
+            if taken == wanted:
+                yield _episode(parts, table, number, trajectory)
+                parts, have, number = [], 0, number + 1
+
+
+def _episode(
+    parts: list[dict[str, NDArray[Any]]],
+    table: dict[str, NDArray[Any]],
+    number: int,
+    trajectory: int,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    rows = {field: np.concatenate([part[field] for part in parts]) for field in ROW_FIELDS}
+    final_O = table["episode_final_observation"][number]
+    nothing_A = np.full_like(rows["demonstrator_action"][:1], np.nan)
+    return (
+        {
+            "observations": np.concatenate([rows["observation"], final_O[None]]),
+            "actions": rows["action"],
+            "rewards": rows["reward"],
+            "terminations": rows["terminated"],
+            "truncations": rows["truncated"],
+            "infos": {
+                "noise": np.append(rows["noise"], np.float32(np.nan)),
+                "demonstrator_action": np.concatenate([rows["demonstrator_action"], nothing_A]),
+            },
+        },
+        {
+            "trajectory": trajectory,
+            "episode": number,
+            "return": float(table["episode_return"][number]),
+            "complete": bool(table["complete"][number]),
+        },
+    )
+
+
+def _check_complete(reader: HistoryReader, name: str) -> None:
+    attributes = reader.task(name)
+    missing = [field for field in ROW_FIELDS if field not in reader.fields(name)]
+    missing += [
+        field
+        for field in EPISODE_FIELDS
+        if field not in attributes.get("episode_fields", EPISODE_FIELDS)
+    ]
+    if missing:
+        raise ConfigError(
+            "a history does not record all that a Minari dataset needs",
+            where=f"histories {reader.reference}, task {name}",
+            expected="histories that vintix distill collected",
+            found=f"no {', '.join(missing)}: imported from "
+            f"{attributes.get('imported', {}).get('format', 'another format')}",
+            fix="vintix pack and vintix export dataset --format official, or choose other "
+            "tasks with --task",
+        )
+
+
+def _selected(reader: HistoryReader, wanted: tuple[str, ...]) -> list[str]:
+    names = {
+        alias.casefold(): name
+        for name in reader.tasks()
+        for alias in (name, *reader.task(name)["task"]["aliases"])
+    }
+    for each in wanted:
+        if each.casefold() not in names:
+            raise UsageError(
+                f"the histories hold no task {each!r}",
+                where=reader.reference,
+                expected=", ".join(reader.tasks()),
+                found=each,
+            )
+    chosen = {names[each.casefold()] for each in wanted} or set(reader.tasks())
+    return [name for name in reader.tasks() if name in chosen]

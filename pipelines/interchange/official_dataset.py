@@ -1,0 +1,312 @@
+"""The authors' data release into histories or a dataset, and a dataset into its layout.
+
+Shapes: T steps of a trajectory, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.artifacts import files
+from pipelines.artifacts.arrays import create_rows, write_array
+from pipelines.errors import ArtifactCorruptError, UsageError
+from pipelines.histories.layout import balanced_rows, row_layout, trajectory_path
+from pipelines.interchange.config import CHUNK_BYTES, ExportConfig, ImportDatasetConfig
+from pipelines.interchange.dependencies import load_h5py
+from pipelines.interchange.official_files import FIELDS, GROUP_ROWS
+from pipelines.interchange.official_source import DESCRIPTION, FORMAT, OfficialSource
+from pipelines.interchange.output import output_directory
+from pipelines.interchange.result import ExportResult, export_result
+from pipelines.interchange.tasks import description_of, safe_name
+from pipelines.stage import StageResult
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.artifact import Artifact
+    from pipelines.artifacts.staging import Staging
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.datasets.reader import DatasetReader, DatasetTask
+    from pipelines.reporter import Progress, Reporter
+    from pipelines.signals import StopSignal
+
+_STOPPED = "interrupted; trajectories that were imported are kept"
+_GO_ON = "run the same command again: it goes on from there"
+_OWN = rf"{DESCRIPTION}|[^/]+/[^/]+/[^/]+\.(h5|json)"
+
+
+def import_dataset(
+    config: ImportDatasetConfig, workspace: Workspace, reporter: Reporter
+) -> StageResult:
+    """Import the authors' data, or go on where an earlier import stopped.
+
+    Memory does not grow with the data: one group of 10,000 rows and one chunk are held.
+
+    Args:
+        config: What to import.
+        workspace: Where the artifact goes.
+        reporter: Told of progress.
+
+    Returns:
+        The published histories or dataset, and what it holds.
+
+    Raises:
+        ArtifactMissingError: There is no data.
+        ArtifactCorruptError: A file is damaged or laid out otherwise.
+        ConfigError: The description beside the data cannot be used.
+        UsageError: A task is not in the data.
+        MissingDependencyError: h5py is not installed.
+        InterruptedRunError: A signal stopped the run; whole trajectories are staged.
+        StorageError, LockedError: The workspace cannot be written.
+    """
+    from pipelines.domains.registry import full_catalogue
+    from pipelines.pack.config import PackConfig
+    from pipelines.pack.plan import arrange
+    from pipelines.pack.stage import pack_tasks
+    from pipelines.signals import StopSignal
+
+    with StopSignal() as stop:
+        root = config.path.expanduser().absolute()
+        source = OfficialSource(root, full_catalogue(), config.order)
+        for name, reason in sorted(source.notes.items()):
+            reporter.warn(f"{name} is imported as a task of its own: {reason}")
+        packing = PackConfig(
+            tasks=config.tasks,
+            chunk_rows=config.chunk_rows,
+            allow_validation=config.allow_validation,
+        )
+        tasks = arrange(packing, [source])
+        names = [task.name for task in tasks]
+        kind = "datasets" if config.as_kind == "dataset" else "histories"
+        content = {
+            "import": FORMAT,
+            "order": config.order,
+            "chunk_rows": config.chunk_rows,
+            "tasks": names,
+            "description": {key: dict(value) for key, value in source.description.items()},
+            "files": _hashes(source, names, reporter, stop),
+        }
+        if kind == "datasets":
+            content["allow_validation"] = config.allow_validation
+        name = config.name or safe_name(root.name)
+        with workspace.stage(kind, name, config=content) as staging:
+            if staging.published is not None:
+                return _result(staging.published, True, source)
+            if kind == "datasets":
+                artifact = pack_tasks(tasks, staging, reporter, stop)
+            else:
+                artifact = _write_histories(
+                    source, names, config.chunk_rows, staging, reporter, stop
+                )
+    return _result(artifact, False, source)
+
+
+def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporter) -> ExportResult:
+    """Write a dataset in the layout of the authors' release.
+
+    The layout has no place for the noise, groups and reward scales; what the catalogue would not
+    say is written beside it, into ``vintix.json``, where an import finds it.
+
+    Args:
+        config: Which dataset, and where to.
+        workspace: Where it is.
+        reporter: Told of progress.
+
+    Raises:
+        ArtifactMissingError: There is no such dataset.
+        ArtifactCorruptError: It does not have the bytes its manifest promises.
+        UsageError: It does not hold a task, or the output is there already.
+        MissingDependencyError: h5py is not installed.
+        StorageError: The output cannot be written.
+    """
+    from pipelines.datasets.reader import DatasetReader
+
+    load_h5py()
+    reader = DatasetReader(workspace.find("datasets", config.reference))
+    tasks = _selected(reader, config.tasks)
+    total = sum(sum(task.rows) for task in tasks)
+    with (
+        output_directory(config.output, overwrite=config.overwrite, own=_OWN) as target,
+        reporter.progress("export", total, "steps") as progress,
+    ):
+        described = {}
+        for task in tasks:
+            specification = task.attributes["task"]
+            imported = task.attributes.get("imported", {})
+            name = str(imported.get("task_name", task.name))
+            folder = target / safe_name(specification["domain"]) / safe_name(name)
+            files.make_directory(folder)
+            _write_json(
+                folder / f"{folder.name}.json",
+                {
+                    "task_name": name,
+                    "observation_shape": {"proprio": [task.observation_dim]},
+                    "action_dim": task.action_dim,
+                    "action_type": "continuous",
+                },
+            )
+            described[name] = description_of(specification)
+            stems = imported.get("files", [f"{number}.h5" for number in range(len(task.rows))])
+            for number, file_name in enumerate(stems):
+                _write_trajectory(reader, task, number, folder / str(file_name), progress)
+        _write_json(target / DESCRIPTION, {"tasks": described})
+    return export_result(
+        reader.artifact,
+        config.output,
+        "official",
+        tasks=[
+            {"task": task.name, "trajectories": len(task.rows), "steps": sum(task.rows)}
+            for task in tasks
+        ],
+    )
+
+
+def _write_histories(
+    source: OfficialSource,
+    names: list[str],
+    most: int,
+    staging: Staging,
+    reporter: Reporter,
+    stop: StopSignal,
+) -> Artifact:
+    total = sum(sum(source.lengths(name)) for name in names)
+    reports = []
+    with reporter.progress("import", total, "steps") as progress:
+        for name in names:
+            attributes = source.task(name)
+            for trajectory in range(attributes["trajectories"]):
+                _write_history(source, name, trajectory, most, staging, progress, stop)
+            if not staging.done(name):
+                with staging.unit(name) as unit:
+                    unit.group(name, attributes)
+            reports.append(_report(source, name))
+    return staging.publish(
+        summary={"tasks": reports, "steps": total, "imported": FORMAT}, packages=["h5py"]
+    )
+
+
+def _write_history(
+    source: OfficialSource,
+    name: str,
+    trajectory: int,
+    most: int,
+    staging: Staging,
+    progress: Progress,
+    stop: StopSignal,
+) -> None:
+    path, rows = trajectory_path(name, trajectory), source.lengths(name)[trajectory]
+    if staging.done(path):
+        progress.advance(rows)
+        return
+    task = source.files(name)
+    layout = row_layout(task.observation_dim, task.action_dim)
+    by_bytes = CHUNK_BYTES // (4 * task.observation_dim)
+    chunk = balanced_rows(rows, max(1, min(most, by_bytes)))
+    fields = source.fields(name)
+    with staging.unit(path) as unit:
+        group = unit.group(path, {})
+        arrays = {
+            field: create_rows(
+                group, field, (rows, *layout[field][0]), layout[field][1], chunk_rows=chunk
+            )
+            for field in fields
+        }
+        begin = 0
+        for block in source.blocks(name, trajectory, fields, chunk):
+            end = begin + len(block["reward"])
+            for field, array in arrays.items():
+                array[begin:end] = block[field]
+            progress.advance(end - begin)
+            stop.raise_if_requested(_STOPPED, fix=_GO_ON)
+            begin = end
+        for field, values in source.episodes(name, trajectory).items():
+            write_array(group, field, values)
+
+
+def _report(source: OfficialSource, name: str) -> dict[str, Any]:
+    attributes = source.task(name)
+    episodes = [source.episodes(name, k) for k in range(attributes["trajectories"])]
+    return {
+        "task": name,
+        "task_name": attributes["imported"]["task_name"],
+        "group": attributes["task"]["group"],
+        "trajectories": attributes["trajectories"],
+        "steps": sum(attributes["rows"]),
+        "episodes": sum(len(each["episode_start"]) for each in episodes),
+    }
+
+
+def _result(artifact: Artifact, up_to_date: bool, source: OfficialSource) -> StageResult:
+    return StageResult(
+        artifact,
+        up_to_date,
+        {**artifact.manifest.summary, "source": str(source.root), "unmatched": dict(source.notes)},
+    )
+
+
+def _hashes(
+    source: OfficialSource, names: list[str], reporter: Reporter, stop: StopSignal
+) -> dict[str, Any]:
+    """Return the SHA-256 of every file, so that changed data is never taken for the same."""
+    listed = {
+        path.relative_to(source.root).as_posix(): path
+        for name in names
+        for path in source.files(name).files
+    }
+    found = {}
+    with reporter.progress("hash files", len(listed), "files") as progress:
+        for (relative, path), record in zip(
+            listed.items(), files.hash_files(listed.values()), strict=True
+        ):
+            if isinstance(record, OSError):
+                raise ArtifactCorruptError(
+                    "a file of the data cannot be read",
+                    where=path,
+                    found=record.strerror or str(record),
+                    fix="allow reading it, or download it again",
+                )
+            found[relative] = record.sha256
+            progress.advance(1)
+            stop.raise_if_requested(_STOPPED, fix=_GO_ON)
+    return found
+
+
+def _selected(reader: DatasetReader, wanted: tuple[str, ...]) -> list[DatasetTask]:
+    names = {
+        alias.casefold(): task.name
+        for task in reader.tasks.values()
+        for alias in (task.name, *task.attributes["task"]["aliases"])
+    }
+    for name in wanted:
+        if name.casefold() not in names:
+            raise UsageError(
+                f"the dataset holds no task {name!r}",
+                where=reader.artifact.reference,
+                expected=", ".join(reader.tasks),
+                found=name,
+            )
+    chosen = {names[name.casefold()] for name in wanted} or set(reader.tasks)
+    return [task for name, task in reader.tasks.items() if name in chosen]
+
+
+def _write_trajectory(
+    reader: DatasetReader, task: DatasetTask, number: int, path: Path, progress: Progress
+) -> None:
+    h5py = load_h5py()
+    try:
+        with h5py.File(path, "w") as file:
+            for first in range(0, task.rows[number], GROUP_ROWS):
+                length = min(GROUP_ROWS, task.rows[number] - first)
+                rows = reader.window(task.name, number, first, length)
+                group = file.create_group(f"{first}-{first + length - 1}")
+                for field, (name, dtype) in FIELDS.items():
+                    group.create_dataset(name, data=np.ascontiguousarray(rows[field], dtype))
+                progress.advance(length)
+    except OSError as error:
+        raise files.storage_error(error, path) from error
+
+
+def _write_json(path: Path, value: Any) -> None:
+    files.write_file(path, json.dumps(value, ensure_ascii=False).encode())

@@ -1,0 +1,180 @@
+"""Checkpoints as `model.safetensors` and `config.json`: for sharing, without any pickle.
+
+Tensors have the names of the released checkpoints. `config.json` holds the architecture and the
+tasks with their statistics, and the release's own two JSON files where the checkpoint came from
+there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipelines.artifacts import files
+from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, ArtifactSchemaError
+from pipelines.interchange.checkpoint_files import (
+    ForeignCheckpoint,
+    kept_files,
+    typed,
+    weight_dtypes,
+)
+from pipelines.interchange.config import ExportConfig
+from pipelines.interchange.output import output_directory
+from pipelines.interchange.result import ExportResult, export_result
+from pipelines.model.config import ModelConfig
+from pipelines.model.saved import SavedTask, load_model
+from pipelines.model.vintix import Vintix
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.reporter import Reporter
+
+FORMAT, VERSION = "vintix-safetensors", 1
+WEIGHTS, CONFIG = NAMES = ("model.safetensors", "config.json")
+
+
+def read_safetensors(folder: Path) -> ForeignCheckpoint:
+    """Read a checkpoint folder that `export_safetensors` wrote.
+
+    Raises:
+        ArtifactMissingError: A file is not there.
+        ArtifactCorruptError: A file cannot be read, or the weights do not fit the configuration.
+        ArtifactSchemaError: A newer release wrote it.
+        ConfigError: The architecture or the statistics are not usable.
+    """
+    content = _read_config(folder / CONFIG)
+    try:
+        config = ModelConfig.model_validate(content["model"])
+        tasks = {name: SavedTask.from_json(name, one) for name, one in content["tasks"].items()}
+        step, method = int(content["step"]), str(content["method"])
+        official = content["official"]
+        kept = (
+            None
+            if official is None
+            else (str(official["config"]).encode(), str(official["metadata"]).encode())
+        )
+        unmatched = {str(name): str(why) for name, why in content["unmatched"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _corrupt(folder / CONFIG, "model, tasks, step, method", repr(error)) from error
+    weights = _read_weights(folder / WEIGHTS)
+    model = Vintix(config)
+    try:
+        model.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        found = str(error).partition("\n")[2].strip()[:500]
+        raise _corrupt(folder / WEIGHTS, "the parameters of config.json", found) from error
+    return ForeignCheckpoint(
+        format=FORMAT,
+        path=folder,
+        model=model.eval(),
+        step=step,
+        method=method,
+        tasks=tasks,
+        unmatched=unmatched,
+        dtypes=weight_dtypes(weights, folder / WEIGHTS),
+        config_json=kept[0] if kept else None,
+        metadata_json=kept[1] if kept else None,
+    )
+
+
+def export_safetensors(
+    config: ExportConfig, workspace: Workspace, reporter: Reporter
+) -> ExportResult:
+    """Write a checkpoint as safetensors and JSON.
+
+    Raises:
+        ArtifactMissingError: There is no such checkpoint.
+        ArtifactCorruptError: It does not have the bytes its manifest promises.
+        UsageError: The output is there already.
+        StorageError: The output cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    artifact = workspace.find("checkpoints", config.reference)
+    saved = load_model(artifact)
+    kept = kept_files(artifact)
+    content = {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "model": saved.config.model_dump(mode="json"),
+        "step": saved.step,
+        "method": saved.method,
+        "tasks": {name: task.as_json() for name, task in saved.tasks.items()},
+        "unmatched": artifact.manifest.summary.get("unmatched", {}),
+        "official": None
+        if kept is None
+        else {"config": kept.config_json.decode(), "metadata": kept.metadata_json.decode()},
+    }
+    weights = typed(saved.model.state_dict(), kept.dtypes if kept else {})
+    own = r"model\.safetensors|config\.json"
+    with output_directory(config.output, overwrite=config.overwrite, own=own) as target:
+        try:
+            save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
+        except OSError as error:
+            raise files.storage_error(error, target / WEIGHTS) from error
+        files.write_file(
+            target / CONFIG, json.dumps(content, indent=1, ensure_ascii=False).encode()
+        )
+    return export_result(artifact, config.output, "safetensors", tensors=len(weights))
+
+
+def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found: dict[str, torch.Tensor] = load_file(path)
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _corrupt(path, "a safetensors file", str(error)) from error
+    return found
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except ValueError as error:
+        raise _corrupt(path, "a JSON object", str(error)) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _corrupt(
+            path,
+            f'a JSON object with "format": "{FORMAT}"',
+            repr(content.get("format")) if isinstance(content, dict) else type(content).__name__,
+        )
+    version = content.get("format_version")
+    if not isinstance(version, int) or version > VERSION:
+        raise ArtifactSchemaError(
+            "the checkpoint was written by a newer release",
+            where=path,
+            expected=f"format version {VERSION} or older",
+            found=version,
+            fix="pip install --upgrade vintix",
+        )
+    return content
+
+
+def _missing(path: Path) -> ArtifactMissingError:
+    return ArtifactMissingError(
+        "a checkpoint lacks a file",
+        where=path,
+        expected=f"{WEIGHTS} and {CONFIG} in one folder",
+        found="no such file",
+        fix="copy the whole folder",
+    )
+
+
+def _corrupt(path: Path, expected: str, found: str) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        "a checkpoint in safetensors cannot be read",
+        where=path,
+        expected=expected,
+        found=found,
+        fix="copy the folder again, or export it again",
+    )

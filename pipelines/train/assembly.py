@@ -1,0 +1,324 @@
+"""Puts a run together: which rows, which windows, the model, what is measured, what is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.checkpoint import checkpoint
+
+from pipelines.errors import ConfigError
+from pipelines.model.saved import SavedTask, save_model
+from pipelines.model.vintix import Vintix
+from pipelines.reporter import Reporter
+from pipelines.rng import derive_seed
+from pipelines.train.checkpoint import write_optimizer
+from pipelines.train.device import torch_threads
+from pipelines.train.fidelity import ReleaseSampler, ReleaseSchedule
+from pipelines.train.lanes import Lane, build_lanes
+from pipelines.train.loader import BatchLoader, Sampler, task_statistics
+from pipelines.train.loop import Measure, Trainer, train
+from pipelines.train.measure import (
+    HeldOutLoss,
+    ShortRollout,
+    held_out_micro_batches,
+    split_trajectories,
+)
+from pipelines.train.sampler import WindowSampler
+from pipelines.train.state import State, layout, take_snapshot
+from pipelines.train.tracking import open_tracker
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.staging import Staging
+    from pipelines.signals import StopSignal
+    from pipelines.train.stage import Run
+    from pipelines.train.world import World
+
+Lanes = dict[str, list[Lane]]
+
+#: Where trackers keep their files, beside the artifacts.
+_TRACKING = "tracking"
+
+
+def all_lanes(prepared: Run, *, held_out: bool = False) -> Lanes:
+    """Return the lanes that are trained on, or those that are set aside.
+
+    Raises:
+        ConfigError: A trajectory is shorter than a window.
+    """
+    config = prepared.config
+    kept, aside = split_trajectories(prepared.tasks, config.validation_fraction, config.seed)
+    chosen = aside if held_out else kept
+    return build_lanes(
+        prepared.data,
+        [task for task in prepared.tasks if task.name in chosen],
+        context=config.context,
+        method=config.method,
+        episode_sparsity=config.episode_sparsity,
+        fidelity=config.fidelity,
+        trajectories=chosen,
+    )
+
+
+def thinned_tasks(lanes: Mapping[str, list[Lane]]) -> dict[str, int]:
+    """Return every which episode is kept, of the tasks that are thinned."""
+    return {name: each[0].every for name, each in lanes.items() if each and each[0].every > 1}
+
+
+def make_loader(prepared: Run, lanes: Lanes, world: World) -> tuple[BatchLoader, Sampler]:
+    """Return what gives the micro-batches of a step in one process of a world, and its sampler.
+
+    Raises:
+        ConfigError: There is too little data for a batch.
+    """
+    config = prepared.config
+    sampler: Sampler
+    schedule = None
+    if config.fidelity == "release":
+        sampler = ReleaseSampler(
+            lanes, context=config.context, batch_size=config.batch_size, seed=config.seed
+        )
+        schedule = ReleaseSchedule(config.gradient_accumulation, sampler.epoch)
+    else:
+        sampler = WindowSampler(
+            lanes,
+            context=config.context,
+            batch_size=config.sequences_per_step,
+            seed=config.seed,
+            sampling=config.sampling,
+        )
+    loader = BatchLoader(
+        prepared.data,
+        prepared.tasks,
+        lanes,
+        sampler,
+        prepared.model,
+        accumulation=config.gradient_accumulation,
+        mask_rewards=config.method == "ad-no-reward",
+        pin=prepared.hardware.device == "cuda",
+        rank=world.rank,
+        world=world.size,
+        schedule=schedule,
+    )
+    return loader, sampler
+
+
+def make_model(prepared: Run, world: World) -> Vintix:
+    """Return the model with its first weights, on its device, as the configuration runs it."""
+    config, hardware = prepared.config, prepared.hardware
+    model = Vintix(prepared.model, attention=config.attention, seed=config.seed)
+    model.to(hardware.torch_device)
+    if config.gradient_checkpointing:
+        for block in model.transformer.blocks:
+            # Around forward and not around the block, whose name and parameters stay as they are.
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[assignment]
+    if config.shard:
+        from pipelines.train.sharding import shard
+
+        shard(model, world, hardware.device)
+    if config.compile:
+        model.transformer.compile(dynamic=False)
+    return model
+
+
+def train_model(
+    prepared: Run,
+    staging: Staging | None,
+    reporter: Reporter,
+    stop: StopSignal,
+    world: World,
+    root: Path,
+) -> None:
+    """Train to the last step and make the model a durable unit.
+
+    Args:
+        prepared: The run.
+        staging: Where; None in processes that do not write.
+        reporter: Told about progress.
+        stop: Looked at between steps.
+        world: The processes that train together.
+        root: The workspace's directory, for trackers' files.
+
+    Raises:
+        ConfigError: The configuration does not fit the dataset.
+        InterruptedRunError: A signal came; the state is durable.
+        VintixError: The loss is not finite.
+        StorageError: Something could not be written.
+    """
+    config, hardware = prepared.config, prepared.hardware
+    lanes = all_lanes(prepared)
+    empty = [name for name, each in lanes.items() if config.fidelity == "release" and not each]
+    if empty:
+        reporter.warn("too short for a window: " + ", ".join(empty))
+    loader, sampler = make_loader(prepared, lanes, world)
+    model = make_model(prepared, world)
+    reporter.info(
+        f"{sum(one.numel() for one in model.parameters()):,} parameters on {hardware.device} "
+        f"({hardware.precision}, {hardware.threads} threads, attention "
+        f"{model.transformer.attention}"
+        + ("" if world.alone else f", {world.size} processes")
+        + ")"
+    )
+    trainer = Trainer(model, config, hardware, world, loader.domains)
+    tracker = None
+    if config.track is not None and world.writes:
+        tracker = open_tracker(
+            config.track,
+            name=prepared.name,
+            directory=root / _TRACKING,
+            config=prepared.content(),
+        )
+    try:
+        with torch_threads(hardware.threads):
+            optimizer, recent = train(
+                model,
+                loader,
+                config,
+                hardware,
+                staging,
+                reporter,
+                stop,
+                world=world,
+                measures=_measures(prepared, trainer, world),
+                tracker=tracker,
+                trainer=trainer,
+            )
+    finally:
+        if tracker is not None:
+            tracker.close()
+    if staging is None and not trainer.gathers:
+        return
+    state = take_snapshot(model, optimizer)
+    if staging is not None:
+        summary = {
+            "preset": config.preset,
+            "method": config.method,
+            "parameters": len(state.weights_N),
+            "steps": config.steps,
+            "tokens": loader.tokens(config.steps - 1),
+            "context": config.context,
+            "tasks": len(prepared.tasks),
+            "groups": len(prepared.model.groups),
+            "shares": sampler.shares(),
+            "episode_sparsity": thinned_tasks(lanes),
+            "loss": _mean([row["loss"] for row in recent]),
+            "domains": _recent_by_domain(recent),
+        }
+        _write_model(prepared, staging, model, state, summary)
+
+
+def saved_tasks(prepared: Run) -> dict[str, SavedTask]:
+    """Return every task of the dataset that the model has a group for."""
+    trained = {task.name for task in prepared.tasks}
+    saved = {}
+    for name, task in prepared.data.tasks.items():
+        dims = prepared.model.groups.get(task.group)
+        if dims is None or (dims.observation_dim, dims.action_dim) != (
+            task.observation_dim,
+            task.action_dim,
+        ):
+            continue
+        saved[name] = SavedTask(
+            name=name,
+            group=task.group,
+            statistics=task_statistics(task),
+            trained=name in trained,
+            task=task.attributes.get("task", {}),
+            options=task.attributes.get("options", {}),
+            scores=task.attributes.get("scores", {}),
+        )
+    return saved
+
+
+def _measures(prepared: Run, trainer: Trainer, world: World) -> list[tuple[int, str, Measure]]:
+    """Return what is measured while training, and how often.
+
+    The held-out loss is measured in every process, which sharded parameters need; rollouts are
+    played by the one that writes, and the others wait for its next step.
+    """
+    config, hardware = prepared.config, prepared.hardware
+    measures: list[tuple[int, str, Measure]] = []
+    if config.validation_fraction > 0:
+        lanes = all_lanes(prepared, held_out=True)
+        if not lanes:
+            raise ConfigError(
+                "no task has a trajectory to set aside",
+                where="train.validation_fraction",
+                expected="a task with two trajectories or more",
+                found=f"{len(prepared.tasks)} tasks with one each",
+                fix="collect more trajectories, or train with train.validation_fraction=0",
+            )
+        loader = BatchLoader(
+            prepared.data,
+            prepared.tasks,
+            lanes,
+            WindowSampler(
+                lanes,
+                context=config.context,
+                batch_size=config.validation_windows,
+                seed=derive_seed(config.seed, "train", "validation"),
+            ),
+            prepared.model,
+            accumulation=held_out_micro_batches(config.validation_windows),
+            mask_rewards=config.method == "ad-no-reward",
+        )
+        measure = HeldOutLoss(trainer, loader, hardware.torch_device)
+        measures.append((config.validation_every, "validation", measure))
+    if config.rollout_every and world.writes:
+        rollout = ShortRollout(
+            trainer,
+            [task for task in saved_tasks(prepared).values() if task.trained],
+            steps=config.rollout_steps,
+            seed=config.seed,
+            mask_rewards=config.method == "ad-no-reward",
+        )
+        measures.append((config.rollout_every, "rollout", rollout))
+    return measures
+
+
+def _write_model(
+    prepared: Run, staging: Staging, model: Vintix, state: State, summary: dict[str, Any]
+) -> None:
+    from pipelines.train.stage import MODEL_UNIT
+
+    config, parameters = prepared.config, layout(model)
+    with staging.unit(MODEL_UNIT) as unit:
+        save_model(
+            unit,
+            _whole(prepared, model, state) if config.shard else model,
+            step=config.steps,
+            method=config.method,
+            tasks=saved_tasks(prepared),
+        )
+        group = unit.group("optimizer", {"step": config.steps, "parameters": parameters})
+        write_optimizer(group, state)
+        unit.data["summary"] = summary
+
+
+def _whole(prepared: Run, model: Vintix, state: State) -> Vintix:
+    """Return a model on the CPU with the weights of one whose parameters are sharded."""
+    import torch
+
+    with torch.device("meta"):
+        whole = Vintix(prepared.model, attention=prepared.config.attention)
+    start, weights = 0, {}
+    for name, parameter in model.named_parameters():
+        stop = start + parameter.numel()
+        weights[name] = torch.from_numpy(state.weights_N[start:stop]).view(parameter.shape)
+        start = stop
+    whole.load_state_dict(weights, strict=True, assign=True)
+    return whole
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _recent_by_domain(rows: list[dict[str, Any]]) -> dict[str, float]:
+    domains = sorted({domain for row in rows for domain in row["domains"]})
+    return {
+        domain: _mean([row["domains"][domain] for row in rows if domain in row["domains"]])
+        for domain in domains
+    }

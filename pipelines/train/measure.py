@@ -1,0 +1,174 @@
+"""What is measured on the current weights while training: a held-out loss, and short rollouts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import ConfigError
+from pipelines.model.vintix import action_loss
+from pipelines.rng import derive_seed, stream
+from pipelines.train.data import DataTask
+from pipelines.train.recorder import mean_by_domain
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipelines.domains.base import BatchEnvironment
+    from pipelines.model.saved import SavedTask
+    from pipelines.tasks.spec import TaskSpec
+    from pipelines.train.loader import BatchLoader
+    from pipelines.train.loop import Trainer
+
+#: Windows of one forward pass of a measurement.
+_AT_ONCE = 8
+
+
+def split_trajectories(
+    tasks: Sequence[DataTask], fraction: float, seed: int
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Return each task's trajectories to train on, and those of the tasks that set some aside.
+
+    Whole trajectories are set aside, since windows of one trajectory overlap. Of a task with two
+    or more at least one is, and at least one stays; of a task with a single one none is. Which
+    ones is drawn from a stream keyed by the task.
+
+    Args:
+        tasks: Tasks that are trained on.
+        fraction: Part to set aside, in [0, 1).
+        seed: Base seed.
+    """
+    kept, aside = {}, {}
+    for task in tasks:
+        count = len(task.rows)
+        number = min(count - 1, max(1, round(fraction * count))) if fraction and count > 1 else 0
+        order = stream(seed, "train", "validation", "trajectories", task.name).permutation(count)
+        kept[task.name] = sorted(int(one) for one in order[number:])
+        if number:
+            aside[task.name] = sorted(int(one) for one in order[:number])
+    return kept, aside
+
+
+class HeldOutLoss:
+    """The loss on fixed windows of trajectories that are not trained on.
+
+    Args:
+        trainer: Has the model.
+        loader: Gives the windows as its step 0.
+        device: Where the model is.
+    """
+
+    def __init__(self, trainer: Trainer, loader: BatchLoader, device: torch.device) -> None:
+        self._trainer, self._loader, self._device = trainer, loader, device
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        """Return ``loss`` and ``domains``, its means over all windows and over each domain's."""
+        losses: list[float] = []
+        domains: list[str] = []
+        with self._trainer.evaluation() as model:
+            for micro in self._loader.step(0):
+                micro = micro.to(self._device)
+                _, each = action_loss(model(micro.batches), micro.batches)
+                losses.extend(value for one in each for value in one.tolist())
+                domains.extend(micro.domains)
+        return {
+            "loss": math.fsum(losses) / len(losses),
+            "domains": mean_by_domain(losses, domains),
+        }
+
+
+def held_out_micro_batches(windows: int) -> int:
+    """Return over how many forward passes a measurement's windows are spread."""
+    return -(-windows // _AT_ONCE)
+
+
+class ShortRollout:
+    """A cold-start rollout of a few hundred steps on the current weights, one stream a task.
+
+    Every time the same episodes are played. Tasks that no domain of this installation makes are
+    left out.
+
+    Args:
+        trainer: Has the model.
+        tasks: What the model knows of the tasks it is trained on.
+        steps: Environment steps of each task, rounded up to whole episodes.
+        seed: Base seed.
+        mask_rewards: Show the model rewards of 0.
+
+    Raises:
+        ConfigError: There is none that can be played.
+        MissingDependencyError: A simulator is not installed.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        tasks: Sequence[SavedTask],
+        *,
+        steps: int,
+        seed: int,
+        mask_rewards: bool,
+    ) -> None:
+        from pipelines.domains.registry import check_simulators, full_catalogue
+        from pipelines.rollout.scores import score_of
+        from pipelines.rollout.streams import StreamTask
+
+        known = {spec.name: spec for spec in full_catalogue().tasks}
+        playable = [task for task in tasks if task.name in known]
+        if not playable:
+            raise ConfigError(
+                "no task that is trained on can be played",
+                where="train.rollout_every",
+                expected="a task of vintix tasks",
+                found=", ".join(task.name for task in tasks),
+                fix="install the tasks' domain, or train with train.rollout_every=0",
+            )
+        check_simulators(known[task.name] for task in playable)
+        self._trainer = trainer
+        self._seed = derive_seed(seed, "train", "rollout")
+        self._mask_rewards = mask_rewards
+        self._scores = {task.name: score_of(task.scores, "measured") for task in playable}
+        self._tasks = [
+            StreamTask(
+                spec=known[task.name],
+                statistics=task.statistics,
+                options=task.options,
+                shots=max(1, -(-steps // known[task.name].horizon)),
+                streams=(0,),
+            )
+            for task in playable
+        ]
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        """Return each task's mean ``return`` of an episode, and its ``score`` where there is one.
+
+        Raises:
+            VintixError: An action of the model is not a finite number.
+        """
+        from pipelines.rollout.engine import roll
+
+        with self._trainer.evaluation() as model:
+            records = roll(
+                model,
+                self._tasks,
+                seed=self._seed,
+                make_batch=_make_batch,
+                mask_rewards=self._mask_rewards,
+            )
+        found: dict[str, Any] = {}
+        for name, streams in records.items():
+            mean = float(streams[0].episode_return_E.mean())
+            found[name] = {"return": mean}
+            score = self._scores[name]
+            if score is not None:
+                found[name]["score"] = float(score.normalize(mean))
+        return found
+
+
+def _make_batch(
+    spec: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
+) -> BatchEnvironment:
+    from pipelines.domains.registry import domain_of
+
+    return domain_of(spec).make_batch(spec, size, options, stream_seeds)

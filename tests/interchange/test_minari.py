@@ -1,0 +1,139 @@
+"""A history and its Minari dataset hold the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distill.toy import make_demonstrators, toy_installed
+
+from pipelines.artifacts.workspace import Workspace
+from pipelines.distill.config import DistillConfig
+from pipelines.distill.stage import run
+from pipelines.errors import ConfigError, MissingDependencyError, UsageError
+from pipelines.histories.layout import ROW_FIELDS
+from pipelines.interchange import dependencies
+from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
+from pipelines.interchange.minari import export_minari
+from pipelines.reporter import NullReporter
+
+REPORTER = NullReporter()
+
+
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Two tasks, two trajectories each, in shards that cut episodes."""
+    directory = tmp_path_factory.mktemp("minari")
+    workspace = Workspace(directory / "work")
+    (directory / "site").mkdir()
+    with toy_installed(directory / "site"):
+        make_demonstrators(workspace, ("toy-a", "toy-b"))
+        config = DistillConfig(trajectories=2, steps=130, shard_rows=40, workers=1, name="toys")
+        run(config, workspace, REPORTER)
+    return workspace
+
+
+def export(workspace: Workspace, output: Path, **fields: object):
+    config = ExportConfig(format="minari", output=output, **fields)  # type: ignore[arg-type]
+    return export_minari(config, workspace, REPORTER)
+
+
+def test_every_number_is_there_and_minari_reads_it(
+    histories: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minari = pytest.importorskip("minari", reason="the extra minari is not installed")
+    result = export(histories, tmp_path / "out")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "out"))
+    artifact = histories.find("histories", "toys")
+    assert set(minari.list_local_datasets()) == {"vintix/toy-a/toys-v1", "vintix/toy-b/toys-v1"}
+    assert [row["dataset_id"] for row in result.report["tasks"]] == [
+        "vintix/toy-a/toys-v1",
+        "vintix/toy-b/toys-v1",
+    ]
+    for task in ("toy-a", "toy-b"):
+        dataset = minari.load_dataset(f"vintix/{task}/toys-v1")
+        assert dataset.total_steps == 260
+        episodes = list(dataset.iterate_episodes())
+        metadata = list(dataset.storage.get_episode_metadata(range(len(episodes))))
+        for trajectory in (0, 1):
+            path = f"{task}/{trajectory:05d}"
+            own = [
+                e for e, m in zip(episodes, metadata, strict=True) if m["trajectory"] == trajectory
+            ]
+            joined = {
+                "observation": np.concatenate([each.observations[:-1] for each in own]),
+                "action": np.concatenate([each.actions for each in own]),
+                "reward": np.concatenate([each.rewards for each in own]),
+                "terminated": np.concatenate([each.terminations for each in own]),
+                "truncated": np.concatenate([each.truncations for each in own]),
+                "noise": np.concatenate([each.infos["noise"][:-1] for each in own]),
+                "demonstrator_action": np.concatenate(
+                    [each.infos["demonstrator_action"][:-1] for each in own]
+                ),
+            }
+            assert joined.keys() == set(ROW_FIELDS)
+            for field, values in joined.items():
+                stored = artifact.read(f"{path}/{field}")
+                assert values.dtype == stored.dtype, field
+                np.testing.assert_array_equal(values, stored, err_msg=field)
+            final = np.stack([each.observations[-1] for each in own])
+            np.testing.assert_array_equal(final, artifact.read(f"{path}/episode_final_observation"))
+            lengths = [len(each.rewards) for each in own]
+            assert lengths == artifact.read(f"{path}/episode_length").tolist()
+            returns = [m["return"] for m in metadata if m["trajectory"] == trajectory]
+            assert returns == artifact.read(f"{path}/episode_return").tolist()
+            for each in own:
+                assert len(each.infos["noise"]) == len(each.observations)
+                assert np.isnan(each.infos["noise"][-1])
+                assert np.isnan(each.infos["demonstrator_action"][-1]).all()
+
+
+def test_a_cut_episode_raises_no_flag_and_says_so(
+    histories: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minari = pytest.importorskip("minari", reason="the extra minari is not installed")
+    export(histories, tmp_path / "out", tasks=("toy-a",))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "out"))
+    assert set(minari.list_local_datasets()) == {"vintix/toy-a/toys-v1"}
+    dataset = minari.load_dataset("vintix/toy-a/toys-v1")
+    episodes = list(dataset.iterate_episodes())
+    metadata = list(dataset.storage.get_episode_metadata(range(len(episodes))))
+    flagged = [bool(e.terminations[-1] or e.truncations[-1]) for e in episodes]
+    assert flagged == [bool(each["complete"]) for each in metadata]
+    assert all(flagged[: len(flagged) // 2 - 1])
+
+
+def test_unknown_tasks_and_taken_outputs_are_usage_errors(
+    histories: Workspace, tmp_path: Path
+) -> None:
+    pytest.importorskip("minari", reason="the extra minari is not installed")
+    with pytest.raises(UsageError, match="toy-z"):
+        export(histories, tmp_path / "out", tasks=("toy-z",))
+    export(histories, tmp_path / "out")
+    with pytest.raises(UsageError, match="there already"):
+        export(histories, tmp_path / "out")
+    export(histories, tmp_path / "out", overwrite=True)
+
+
+def test_imported_histories_lack_what_minari_needs(
+    conformance: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    pytest.importorskip("minari", reason="the extra minari is not installed")
+    from pipelines.interchange.official_dataset import import_dataset
+
+    import_dataset(ImportDatasetConfig(path=conformance / "dataset"), workspace, REPORTER)
+    with pytest.raises(ConfigError, match=r"(?s)episode_final_observation.*official-hdf5"):
+        export(workspace, tmp_path / "out")
+
+
+def test_without_minari_the_extra_is_named(
+    histories: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(module: str) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}")
+
+    monkeypatch.setattr(dependencies, "import_module", missing)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'vintix\[minari\]'") as caught:
+        export(histories, tmp_path / "out")
+    assert caught.value.exit_code == 5

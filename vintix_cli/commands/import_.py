@@ -1,0 +1,120 @@
+"""``vintix import``: checkpoints and data of others into artifacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vintix_cli import options
+from vintix_cli.help import Command, Group, examples
+from vintix_cli.render import ConsoleReporter, print_json, print_table, print_text
+from vintix_cli.run import command
+
+if TYPE_CHECKING:
+    from pipelines.stage import StageResult
+
+app = typer.Typer(
+    help="Bring in checkpoints and data of the authors' release.",
+    cls=Group,
+    rich_markup_mode=None,
+    epilog=examples(
+        "vintix import checkpoint released/checkpoint", "vintix import dataset released/data"
+    ),
+)
+
+_Name = Annotated[str | None, typer.Option(help="Name of the artifact; default the directory's.")]
+
+
+@app.command(
+    "checkpoint",
+    cls=Command,
+    epilog=examples(
+        "vintix import checkpoint released/checkpoint",
+        "vintix import checkpoint shared/model --name shared --json",
+    ),
+)
+@command
+def checkpoint(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="Directory with model.pth, config.json and metadata.json, "
+            "or with model.safetensors and config.json."
+        ),
+    ],
+    name: _Name = None,
+    workspace: options.Workspace = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Import a model, to roll out on the tasks that are known; nothing but tensors is unpickled."""
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.interchange.checkpoints import import_checkpoint
+    from pipelines.interchange.config import ImportCheckpointConfig
+
+    result = import_checkpoint(
+        ImportCheckpointConfig(path=path, name=name),
+        Workspace.resolve(workspace),
+        ConsoleReporter(quiet or json),
+    )
+    _show(result, json=json, quiet=quiet)
+
+
+@app.command(
+    "dataset",
+    cls=Command,
+    epilog=examples(
+        "vintix import dataset released/data",
+        "vintix import dataset released/data --as dataset --order official",
+    ),
+)
+@command
+def dataset(
+    path: Annotated[
+        Path, typer.Argument(help="Directory of the authors' HDF5 layout, or of one task in it.")
+    ],
+    as_: Annotated[
+        str, typer.Option("--as", help="histories, to be packed; or dataset, packed at once.")
+    ] = "histories",
+    order: Annotated[
+        str,
+        typer.Option(help="Numbering of trajectories: natural, or official (10.h5 before 2.h5)."),
+    ] = "natural",
+    task: options.Tasks = None,
+    name: _Name = None,
+    workspace: options.Workspace = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Import learning histories, group by group; run it again to go on after an interruption."""
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.interchange.config import ImportDatasetConfig
+    from pipelines.interchange.official_dataset import import_dataset
+
+    options.check_choice("--as", as_, ("histories", "dataset"))
+    options.check_choice("--order", order, ("natural", "official"))
+    config: Any = {"path": path, "as_kind": as_, "order": order, "name": name}
+    result = import_dataset(
+        ImportDatasetConfig(**config, tasks=tuple(task or ())),
+        Workspace.resolve(workspace),
+        ConsoleReporter(quiet or json),
+    )
+    _show(result, json=json, quiet=quiet)
+
+
+def _show(result: StageResult, *, json: bool, quiet: bool) -> None:
+    from vintix_cli.stages import identity
+
+    if json:
+        print_json({**result.report, **identity(result)})
+        return
+    if not quiet:
+        rows = [
+            {key: value for key, value in row.items() if not isinstance(value, dict)}
+            for row in result.report["tasks"]
+        ]
+        print_table(rows)
+    state = "up to date" if result.up_to_date else "wrote"
+    print_text(f"{state}: {result.artifact.kind}/{result.artifact.reference}")
