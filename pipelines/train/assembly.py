@@ -58,6 +58,7 @@ def all_lanes(prepared: Run, *, held_out: bool = False) -> Lanes:
         method=config.method,
         episode_sparsity=config.episode_sparsity,
         fidelity=config.fidelity,
+        last_fraction=config.last_fraction,
         trajectories=chosen,
     )
 

@@ -92,7 +92,12 @@ NOT_CONTENT = (
 #: Fields that the configuration of an artifact has only where they differ from these values: they
 #: were added when there were artifacts already, which are still up to date.
 ADDED: Mapping[str, Any] = MappingProxyType(
-    {"fidelity": "corrected", "validation_fraction": 0.0, "compile": False}
+    {
+        "fidelity": "corrected",
+        "last_fraction": None,
+        "validation_fraction": 0.0,
+        "compile": False,
+    }
 )
 
 
@@ -127,6 +132,9 @@ class TrainConfig(BaseModel):
             uniformly, as the released code does.
         method: ``ad`` is Algorithm Distillation; ``ed`` uses the noise-free end of the histories
             only (Appendix C.1); ``ad-no-reward`` sets rewards to 0 (Appendix C.2).
+        last_fraction: Train on windows of this last part of each trajectory only, the released
+            code's `last_frac`; None for all. With ``ed`` it stands for the noise-free end, which is
+            not known in data of other origin.
         episode_sparsity: Use every k-th episode of tasks whose catalogue entry has k > 1, where
             enough of the trajectory remains; see `pipelines.train.lanes`.
         fidelity: ``release`` trains by the released code's rules where they differ
@@ -182,6 +190,7 @@ class TrainConfig(BaseModel):
     clip_norm: float = Field(ge=0, allow_inf_nan=False)
     sampling: Sampling = "task"
     method: Method = "ad"
+    last_fraction: float | None = Field(default=None, gt=0, le=1)
     episode_sparsity: bool = True
     fidelity: Fidelity = "corrected"
     checkpoint_every: int = Field(ge=1)

@@ -99,6 +99,24 @@ def resolve_hardware(
     )
 
 
+def planned_hardware(
+    device: str, gpus: int | None, precision: str, threads: int, *, processes: int = 1
+) -> Hardware:
+    """Return what `resolve_hardware` would on a machine that has the devices.
+
+    Raises:
+        UsageError: As `resolve_device`.
+    """
+    try:
+        return resolve_hardware(device, gpus, precision, threads, processes=processes)
+    except MissingDependencyError:
+        return Hardware(
+            device="cuda",
+            precision="float32" if precision == "float32" else "bfloat16",
+            threads=threads or max(1, usable_cpus() // processes),
+        )
+
+
 def usable_cpus() -> int:
     """Return how many CPUs this process may run on."""
     if hasattr(os, "sched_getaffinity"):

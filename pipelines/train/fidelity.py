@@ -113,13 +113,18 @@ class ReleaseSchedule:
         return range(self.end(update - 1), self.end(update))
 
 
-def release_starts(rows: int, context: int) -> int:
-    """Return how many windows the release cuts from so many rows.
+def release_starts(rows: int, context: int, begin: int = 0) -> range:
+    """Return where the windows start that the release cuts from so many rows.
 
     One every `WINDOW_STRIDE` rows. `range` ends before the last legal start [27], so that a file
     of no more rows than a window gives nothing.
+
+    Args:
+        rows: Rows, thinned.
+        context: Sequence length; a window is one row longer.
+        begin: Leave out what starts before this row.
     """
-    return len(range(0, rows - context - 1, WINDOW_STRIDE))
+    return range(-(-begin // WINDOW_STRIDE) * WINDOW_STRIDE, rows - context - 1, WINDOW_STRIDE)
 
 
 class ReleaseSampler:
@@ -151,7 +156,10 @@ class ReleaseSampler:
         self._lanes = [
             (name, place, lane) for name in sorted(lanes) for place, lane in enumerate(lanes[name])
         ]
-        counts = [release_starts(lane.rows, context) for _, _, lane in self._lanes]
+        self._starts = [
+            release_starts(lane.rows, context, lane.begin) for _, _, lane in self._lanes
+        ]
+        counts = [len(starts) for starts in self._starts]
         self._cumulative = np.cumsum(counts, dtype=np.int64)
         self.windows = int(self._cumulative[-1]) if counts else 0
         if self.windows < batch_size:
@@ -194,7 +202,7 @@ class ReleaseSampler:
         epoch, place = divmod(step, self.epoch)
         order = self._shuffle(epoch)
         chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        return [self._window(int(index)) for index in chosen[rank::world]]
+        return [self.window(int(index)) for index in chosen[rank::world]]
 
     def _shuffle(self, epoch: int) -> npt.NDArray[np.int64]:
         if self._shuffled[0] != epoch:
@@ -204,10 +212,11 @@ class ReleaseSampler:
             self._shuffled = (epoch, torch.randperm(self.windows, generator=generator).numpy())
         return self._shuffled[1]
 
-    def _window(self, index: int) -> Window:
+    def window(self, index: int) -> Window:
+        """Return a window by its number in the index: over tasks by name, then trajectories."""
         from pipelines.train.sampler import Window
 
         place = int(np.searchsorted(self._cumulative, index, side="right"))
         name, lane_number, lane = self._lanes[place]
         before = int(self._cumulative[place - 1]) if place else 0
-        return Window(name, lane.trajectory, (index - before) * WINDOW_STRIDE, lane_number)
+        return Window(name, lane.trajectory, self._starts[place][index - before], lane_number)

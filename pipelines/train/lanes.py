@@ -14,8 +14,9 @@ Shapes: E episodes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ class Lane:
         rows: Rows of the lane.
         phase: Which of the `every` phases of the episodes.
         every: Every which episode is kept; 1 for a gapless lane.
+        begin: Row of the lane before which the release starts no window; the lane is cut instead
+            where its rules are not followed.
         segment_row_E: First row of each kept episode in the trajectory.
         segment_end_E: Row of the lane after each kept episode (cumulative lengths).
     """
@@ -54,6 +57,7 @@ class Lane:
     rows: int
     phase: int = 0
     every: int = 1
+    begin: int = 0
     segment_row_E: Integers | None = None
     segment_end_E: Integers | None = None
 
@@ -65,12 +69,17 @@ class Lane:
         """
         if self.segment_row_E is None or self.segment_end_E is None:
             return data.window(self.task, self.trajectory, self.first + start, length)
-        wanted = np.arange(start, start + length)
-        episode = np.searchsorted(self.segment_end_E, wanted, side="right")
-        begin = np.concatenate([[0], self.segment_end_E])[episode]
-        rows = self.segment_row_E[episode] + (wanted - begin)
+        rows = self.trajectory_rows(np.arange(start, start + length))
         span = data.window(self.task, self.trajectory, int(rows[0]), int(rows[-1] - rows[0]) + 1)
         return {name: values[rows - rows[0]] for name, values in span.items()}
+
+    def trajectory_rows(self, rows: Integers) -> Integers:
+        """Return the rows of the trajectory that are these rows of the lane, (N,) to (N,)."""
+        if self.segment_row_E is None or self.segment_end_E is None:
+            return self.first + rows
+        episode = np.searchsorted(self.segment_end_E, rows, side="right")
+        before = np.concatenate([[0], self.segment_end_E])[episode]
+        return self.segment_row_E[episode] + (rows - before)
 
 
 def build_lanes(
@@ -81,6 +90,7 @@ def build_lanes(
     method: Method = "ad",
     episode_sparsity: bool = True,
     fidelity: Fidelity = "corrected",
+    last_fraction: float | None = None,
     trajectories: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, list[Lane]]:
     """Return the lanes of each task.
@@ -94,6 +104,8 @@ def build_lanes(
         episode_sparsity: Thin tasks that have an episode sparsity.
         fidelity: ``release`` thins every task that has an episode sparsity, keeps the phase of its
             first episode only, and gives no window of what is too short, as released.
+        last_fraction: Last part of each trajectory that windows start in; None for all of it or,
+            with ``ed``, for its noise-free end.
         trajectories: Trajectories of each task; all of them if None.
 
     Raises:
@@ -107,6 +119,7 @@ def build_lanes(
             method,
             episode_sparsity,
             fidelity == "release",
+            last_fraction,
             range(len(task.rows)) if trajectories is None else trajectories[task.name],
         )
         for task in tasks
@@ -120,23 +133,45 @@ def _task_lanes(
     method: Method,
     thin: bool,
     as_released: bool,
+    last_fraction: float | None,
     trajectories: Sequence[int],
 ) -> list[Lane]:
     lanes = []
     for trajectory in trajectories:
         rows = task.rows[trajectory]
-        first = _noise_free_from(data, task.name, trajectory, rows) if method == "ed" else 0
+        first = 0
+        if last_fraction is not None:
+            first = 0 if as_released else last_part(rows, last_fraction)
+        elif method == "ed":
+            first = _noise_free_from(data, task.name, trajectory, rows)
         if rows - first < window and not as_released:
-            raise _too_short(task, trajectory, rows - first, window, method)
+            raise _too_short(task, trajectory, rows - first, window, method, last_fraction)
         lanes.append(Lane(task.name, trajectory, first, rows - first))
     every = task.episode_sparsity
     if as_released:
-        return [_thin(data, lane, 0, every) for lane in lanes] if thin and every > 1 else lanes
+        if thin and every > 1:
+            lanes = [_thin(data, lane, 0, every) for lane in lanes]
+        if last_fraction is not None:
+            return [
+                _begun(lane, last_part(task.rows[lane.trajectory], last_fraction)) for lane in lanes
+            ]
+        return lanes
     if thin and every > 1:
         thinned = [_thin(data, lane, phase, every) for lane in lanes for phase in range(every)]
         if all(lane.rows >= THINNED_WINDOWS * window for lane in thinned):
             return thinned
     return lanes
+
+
+def last_part(rows: int, fraction: float) -> int:
+    """Return the first row of the last part of so many rows."""
+    return math.ceil((1 - fraction) * rows)
+
+
+def _begun(lane: Lane, row: int) -> Lane:
+    """Return a lane whose windows start at this row of the trajectory or later."""
+    begin = np.searchsorted(lane.trajectory_rows(np.arange(lane.rows)), row)
+    return replace(lane, begin=int(begin))
 
 
 def _thin(data: TrainingData, lane: Lane, phase: int, every: int) -> Lane:
@@ -170,7 +205,7 @@ def _noise_free_from(data: TrainingData, task: str, trajectory: int, rows: int) 
                 where=f"task {task}, trajectory {trajectory}",
                 expected="a dataset packed from histories that this toolkit collected",
                 found="data imported from a format that does not record the noise",
-                fix="vintix train --method ad, or leave the task out",
+                fix="--set train.last_fraction=0.1, or leave the task out",
             )
         noise: npt.NDArray[Any] = rows_read["noise"]
         noisy = np.flatnonzero(noise)
@@ -181,15 +216,23 @@ def _noise_free_from(data: TrainingData, task: str, trajectory: int, rows: int) 
 
 
 def _too_short(
-    task: DataTask, trajectory: int, rows: int, window: int, method: Method
+    task: DataTask,
+    trajectory: int,
+    rows: int,
+    window: int,
+    method: Method,
+    last_fraction: float | None,
 ) -> ConfigError:
     longest = rows - 1
-    what = "the noise-free end of a trajectory" if method == "ed" else "a trajectory"
+    if last_fraction is not None:
+        what = f"the last {last_fraction:g} of a trajectory"
+    else:
+        what = "the noise-free end of a trajectory" if method == "ed" else "a trajectory"
     if longest >= 2:
         fix = f"vintix train --context {longest}, or distill longer trajectories"
     else:
         fix = "distill longer trajectories"
-        if method == "ed":
+        if method == "ed" and last_fraction is None:
             fix += ", with a larger f (--schedule p=1,f=0.2): the part that is free of noise"
     return ConfigError(
         f"the context is longer than {what}",

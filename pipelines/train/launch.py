@@ -56,6 +56,7 @@ def launch(
         InterruptedRunError: A signal came; the state is durable.
         VintixError: What a process raised, or that one was killed.
     """
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -73,6 +74,7 @@ def launch(
             rdzv_endpoint=config.rendezvous or "127.0.0.1:0",
             local_addr=None if config.rendezvous else "127.0.0.1",
             max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=str(control / "logs")),
             start_method="spawn",
             # The others are ours: a wish to stop is passed on, and is not a reason to kill.
             signals_to_handle=_FORWARDED_SIGNAL,

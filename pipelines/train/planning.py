@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.stage import Plan
 from pipelines.train.config import TrainConfig
-from pipelines.train.device import Hardware, resolve_hardware, torch_threads
+from pipelines.train.device import Hardware, planned_hardware, torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -27,14 +27,21 @@ def make_plan(
     """Return the plan of a run: one row a part of the model, tokens and time in the totals.
 
     The time is the arithmetic of a training step divided by a third of the speed of a matrix
-    product, measured here and now: a guess within a factor of about two.
+    product, measured here and now: a guess within a factor of about two. There is none for GPUs
+    that are not here.
     """
+    import torch
+
     parts = parameters_by_part(model)
     # The probe has the threads of one process.
     processes = config.local_processes * config.nodes
-    rate = _EFFICIENCY * _matmul_flops(hardware) * processes
     tokens = config.steps * config.tokens_per_step
-    seconds = tokens * flops_per_token(model) / rate
+    seconds, notes = None, list(notes)
+    if hardware.device == "cpu" or torch.cuda.is_available():
+        rate = _EFFICIENCY * _matmul_flops(hardware) * processes
+        seconds = float(f"{tokens * flops_per_token(model) / rate:.2g}")
+    else:
+        notes.append("no estimate of the time: this machine has no GPU to try")
     return Plan(
         rows=[{"part": part, "parameters": count} for part, count in parts.items()],
         totals={
@@ -42,7 +49,7 @@ def make_plan(
             "parameters": sum(parts.values()),
             "steps": config.steps,
             "tokens": tokens,
-            "estimated_seconds": float(f"{seconds:.2g}"),
+            **({} if seconds is None else {"estimated_seconds": seconds}),
         },
         notes=[
             *notes,
@@ -59,7 +66,6 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
 
     Raises:
         UsageError: The catalogue has no selected task or domain.
-        MissingDependencyError: The device is not there.
     """
     from pipelines.domains.registry import full_catalogue
     from pipelines.model.presets import preset
@@ -84,7 +90,7 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
             f"{count:,} parameters with the observation dims of Gymnasium v4's MuJoCo tasks; "
             "the count the paper publishes is made with those, the catalogue has v5's"
         )
-    hardware = resolve_hardware(
+    hardware = planned_hardware(
         config.device,
         config.gpus,
         config.precision,

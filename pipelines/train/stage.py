@@ -182,14 +182,13 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
         ArtifactMissingError: The named dataset is not there.
         UsageError: The dataset does not hold a selected task.
         ConfigError: The configuration does not fit the dataset.
-        MissingDependencyError: The device is not there.
     """
     from pipelines.errors import ArtifactMissingError
     from pipelines.train.assembly import all_lanes, thinned_tasks
     from pipelines.train.planning import make_plan, plan_from_catalogue
 
     try:
-        prepared = _prepare(config, workspace)
+        prepared = _prepare(config, workspace, planned=True)
     except ArtifactMissingError:
         if config.dataset is not None:
             raise
@@ -201,12 +200,13 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
     return make_plan(config, prepared.model, prepared.hardware, notes)
 
 
-def _prepare(config: TrainConfig, workspace: Workspace) -> Run:
+def _prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False) -> Run:
+    """Find everything a run refers to; devices and packages may be elsewhere if only planned."""
     from pipelines.datasets.reader import DatasetReader
-    from pipelines.train.device import resolve_hardware
+    from pipelines.train.device import planned_hardware, resolve_hardware
     from pipelines.train.world import launched, local_world_size
 
-    if config.track is not None:
+    if config.track is not None and not planned:
         from pipelines.train.tracking import check_tracker
 
         check_tracker(config.track)
@@ -219,7 +219,7 @@ def _prepare(config: TrainConfig, workspace: Workspace) -> Run:
         data=data,
         tasks=tasks,
         model=model_config(config, tasks),
-        hardware=resolve_hardware(
+        hardware=(planned_hardware if planned else resolve_hardware)(
             config.device,
             config.gpus,
             config.precision,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, site: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace that has what the examples of the help texts name, in miniature."""
+    """A workspace, and exports of it, that have what the help's examples name, in miniature."""
 
     def fill(directory: Path) -> None:
         run_file = directory / "run.yaml"
@@ -95,6 +96,13 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["rollout", "--task", "hopper", "--shots", "1", "--name", "quickstart"],
         ]
         shell.prepare([*command, "--quiet", "--config", str(run_file)] for command in commands)
+        exports = [
+            ["checkpoint", "--format", "official", "--output", "released/checkpoint"],
+            ["checkpoint", "--format", "safetensors", "--output", "shared/model"],
+        ]
+        if find_spec("h5py"):
+            exports.append(["dataset", "--format", "official", "--output", "released/data"])
+        shell.prepare(["export", *command, "--quiet"] for command in exports)
 
     return once(tmp_path_factory, "gallery", fill)
 
@@ -115,7 +123,8 @@ def shell(tmp_path: Path, site: Path, prepared: Path) -> Shell:
 @pytest.fixture
 def gallery_shell(tmp_path: Path, gallery: Path) -> Shell:
     """Commands on a copy of the gallery."""
-    shutil.copytree(gallery / "work", tmp_path / "work")
+    for name in ("work", "released", "shared"):
+        shutil.copytree(gallery / name, tmp_path / name)
     return _shell(tmp_path, {})
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import torch
+
 
 def test_doctor_checks_every_domain_devices_and_workspace(empty):
     done = empty.vintix("doctor", "--json")
@@ -12,7 +14,9 @@ def test_doctor_checks_every_domain_devices_and_workspace(empty):
     assert {"mujoco", "metaworld", "industrial-benchmark", "bidexhands", "point-mass"} <= set(
         checks
     )
-    assert {"torch", "GPUs", "workspace"} <= set(checks)
+    assert {"torch", "GPUs", "attention", "workspace"} <= set(checks)
+    expected = ["flash", "flex"] if torch.cuda.is_available() else ["blocked"]
+    assert checks["attention"]["detail"].split()[0] in expected
     assert not checks["bidexhands"]["ok"]
     assert "Isaac Gym" in checks["bidexhands"]["detail"]
     assert checks["mujoco"]["ok"] and "mujoco 3" in checks["mujoco"]["detail"]

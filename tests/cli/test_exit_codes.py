@@ -322,7 +322,7 @@ def test_7_in_distill(faulty):
 # 130, 143
 
 INTERRUPTED = {
-    "distill": ("histories", ["--steps", "3000", "--set", "distill.shard_rows=100"]),
+    "distill": ("histories", ["--steps", "20000", "--set", "distill.shard_rows=100"]),
     "train": ("checkpoints", ["--steps", "120"]),
 }
 

@@ -32,6 +32,13 @@ COMMANDS = (
     "artifacts show",
     "artifacts verify",
     "artifacts gc",
+    "import",
+    "import checkpoint",
+    "import dataset",
+    "export",
+    "export checkpoint",
+    "export dataset",
+    "export histories",
 )
 LONG = ("demonstrators", "distill", "train", "rollout")
 MODULES_THAT_WAIT = ("torch", "mujoco", "zarr", "matplotlib", "metaworld", "pydantic", "rich")
@@ -134,6 +141,13 @@ def test_every_command_has_help_with_two_examples(command):
 def test_examples_run(gallery_shell, example):
     """As printed; what would take minutes is planned instead."""
     words = shlex.split(example)[1:]
+    for word, package in (
+        ("dataset", "h5py"),
+        ("minari", "minari"),
+        ("tensorboard", "tensorboard"),
+    ):
+        if word in words:
+            pytest.importorskip(package, reason=f"{package} is not installed")
     if "paper" in words:
         # Its context is longer than the gallery's trajectories.
         gallery_shell = replace(gallery_shell, workspace=gallery_shell.directory / "none")

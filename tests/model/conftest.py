@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -29,16 +27,6 @@ SMALL = {
     "reward_embedding": 2,
     "context": 16,
 }
-
-
-@pytest.fixture(scope="session")
-def conformance() -> Path:
-    """The folder with the released code's inputs and outputs."""
-    default = Path(__file__).resolve().parents[3] / "shared" / "conformance"
-    folder = Path(os.environ.get("VINTIX_CONFORMANCE", default))
-    if not folder.is_dir():
-        pytest.skip(f"no conformance data at {folder} (set VINTIX_CONFORMANCE)")
-    return folder
 
 
 @pytest.fixture

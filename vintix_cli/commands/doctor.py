@@ -77,8 +77,13 @@ def _one_line(error: Exception) -> str:
 def _devices() -> list[dict[str, Any]]:
     import torch
 
+    from pipelines.model.attention import select_backend
+
     gpus = torch.cuda.device_count()
     names = ", ".join(torch.cuda.get_device_name(index) for index in range(gpus))
+    backend = (
+        select_backend("cuda", torch.bfloat16) if gpus else select_backend("cpu", torch.float32)
+    )
     return [
         {
             "what": "torch",
@@ -86,6 +91,11 @@ def _devices() -> list[dict[str, Any]]:
             "detail": f"{torch.__version__}, {torch.get_num_threads()} threads",
         },
         {"what": "GPUs", "ok": True, "detail": names or "none: training and rollout use the CPU"},
+        {
+            "what": "attention",
+            "ok": True,
+            "detail": f"{backend} on {'CUDA' if gpus else 'the CPU'}",
+        },
     ]
 
 
