@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,13 +113,47 @@ class DatasetReader:
             IndexError: No such trajectory, or the window leaves it.
             ArtifactCorruptError: A chunk file does not have the bytes the manifest promises.
         """
+        pieces = list(self.pieces(task, trajectory, start, length))
+        if len(pieces) == 1:
+            return {field: values.copy() for field, values in pieces[0].items()}
+        return {field: np.concatenate([piece[field] for piece in pieces]) for field in pieces[0]}
+
+    def pieces(
+        self,
+        task: str,
+        trajectory: int,
+        start: int,
+        length: int,
+        fields: Collection[str] = ROW_FIELDS,
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Read consecutive steps of a trajectory without copying them.
+
+        Args:
+            task: The task's name.
+            trajectory: Its number.
+            start: First step.
+            length: L, at least 1.
+            fields: Arrays to read.
+
+        Yields:
+            What `window` returns, in consecutive parts as the files hold them: read-only views of
+            mapped files, of the fields asked for.
+
+        Raises:
+            KeyError, IndexError, ArtifactCorruptError: As `window`.
+        """
         arrays = self._arrays.get((task, trajectory)) or self._open(task, trajectory)
         total = arrays[0].total
-        if start < 0 or length < 1 or start + length > total:
+        stop = start + length
+        if start < 0 or length < 1 or stop > total:
             raise IndexError(
-                f"steps {start} to {start + length - 1} of {task}/{trajectory}, which has {total}"
+                f"steps {start} to {stop - 1} of {task}/{trajectory}, which has {total}"
             )
-        return {rows.field: self._read(rows, start, start + length) for rows in arrays}
+        wanted = [rows for rows in arrays if rows.field in fields]
+        while start < stop:
+            end = min(stop, *((start // rows.chunk + 1) * rows.chunk for rows in wanted))
+            yield {rows.field: self._view(rows, start, end) for rows in wanted}
+            start = end
 
     def episode_starts(self, task: str, trajectory: int) -> NDArray[np.int64]:
         """Return the first step of every episode of a trajectory, int64 (E,).
@@ -145,17 +179,11 @@ class DatasetReader:
 
         self.__init__(Artifact(Path(state["path"])), state["open_files"])  # type: ignore[misc]
 
-    def _read(self, rows: _Rows, start: int, stop: int) -> NDArray[Any]:
-        first, last = start // rows.chunk, (stop - 1) // rows.chunk
-        if first == last:
-            offset = first * rows.chunk
-            return self._map(rows, first)[start - offset : stop - offset].copy()
-        found = np.empty((stop - start, *rows.shape), rows.dtype)
-        for chunk in range(first, last + 1):
-            offset = chunk * rows.chunk
-            low, high = max(start, offset), min(stop, offset + rows.chunk)
-            found[low - start : high - start] = self._map(rows, chunk)[low - offset : high - offset]
-        return found
+    def _view(self, rows: _Rows, start: int, stop: int) -> NDArray[Any]:
+        """Return steps that one file holds."""
+        chunk = start // rows.chunk
+        offset = chunk * rows.chunk
+        return self._map(rows, chunk)[start - offset : stop - offset]
 
     def _map(self, rows: _Rows, chunk: int) -> NDArray[Any]:
         key = (rows, chunk)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,6 +83,12 @@ class TrainingData(Protocol):
         """Return rows [start, start + length): observation (L, O), action (L, A), reward (L,),
         episode_step (L,), noise (L,).
         """
+        ...
+
+    def pieces(
+        self, task: str, trajectory: int, start: int, length: int, fields: Collection[str]
+    ) -> Iterator[Rows]:
+        """Yield some fields of the same rows in consecutive parts that must not be written to."""
         ...
 
     def episode_starts(self, task: str, trajectory: int) -> npt.NDArray[np.int64]:

@@ -15,7 +15,7 @@ Shapes: E episodes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,9 @@ from pipelines.train.fidelity import Fidelity
 
 #: Windows that every phase of a thinned trajectory must hold, end to end.
 THINNED_WINDOWS = 2
+
+#: What training reads of a row.
+TOKEN_FIELDS = ("observation", "action", "reward", "episode_step")
 
 _NOISE_BLOCK_ROWS = 1 << 16
 Integers = npt.NDArray[np.int64]
@@ -61,17 +64,26 @@ class Lane:
     segment_row_E: Integers | None = None
     segment_end_E: Integers | None = None
 
-    def read(self, data: TrainingData, start: int, length: int) -> Rows:
-        """Return rows [start, start + length) of the lane.
+    def pieces(
+        self, data: TrainingData, start: int, length: int, fields: Collection[str] = TOKEN_FIELDS
+    ) -> Iterator[Rows]:
+        """Yield rows [start, start + length) of the lane in consecutive parts, read-only.
 
-        A thinned lane reads the trajectory's rows from its first to its last row in one piece and
-        picks from them: rows are mapped, so what is skipped costs little.
+        Args:
+            data: The dataset.
+            start: First row of the lane.
+            length: How many.
+            fields: Arrays to read.
         """
-        if self.segment_row_E is None or self.segment_end_E is None:
-            return data.window(self.task, self.trajectory, self.first + start, length)
-        rows = self.trajectory_rows(np.arange(start, start + length))
-        span = data.window(self.task, self.trajectory, int(rows[0]), int(rows[-1] - rows[0]) + 1)
-        return {name: values[rows - rows[0]] for name, values in span.items()}
+        stop = start + length
+        while start < stop:
+            row, end = self.first + start, stop
+            if self.segment_row_E is not None and self.segment_end_E is not None:
+                episode = int(np.searchsorted(self.segment_end_E, start, side="right"))
+                row = int(self.trajectory_rows(np.array([start]))[0])
+                end = min(stop, int(self.segment_end_E[episode]))
+            yield from data.pieces(self.task, self.trajectory, row, end - start, fields)
+            start = end
 
     def trajectory_rows(self, rows: Integers) -> Integers:
         """Return the rows of the trajectory that are these rows of the lane, (N,) to (N,)."""

@@ -84,7 +84,7 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
     overrides = {**config.model, "context": config.context}
     model = preset(config.preset, groups, **overrides)
     notes = ["no dataset in this workspace: the groups are those of the catalogue's training tasks"]
-    if groups_v4 != groups:
+    if groups_v4 != groups and config.preset == "paper":
         count = sum(parameters_by_part(preset(config.preset, groups_v4, **overrides)).values())
         notes.append(
             f"{count:,} parameters with the observation dims of Gymnasium v4's MuJoCo tasks; "

@@ -20,6 +20,8 @@ from torch.nn import functional
 from pipelines.model.alibi import alibi_slopes, causal_bias
 from pipelines.model.attention import AttentionMemo, attend
 
+from . import support
+
 BATCH, HEADS, LENGTH, CHANNELS = 1, 8, 2048, 32
 #: What queries and keys after a LayerNorm with first weights can reach.
 BOUND = CHANNELS**0.5
@@ -55,7 +57,7 @@ def forward_backward(
     return [out.detach(), *torch.autograd.grad(out.square().sum(), qkv)]
 
 
-def peak_megabytes(side: str) -> float:
+def added_in_new_process(side: str) -> float:
     """Return what a side adds to the peak memory of a fresh process, its tables included."""
     code = (
         "from tests.benchmarks import test_attention as bench\n"
@@ -80,7 +82,7 @@ def added_megabytes(side: str) -> float:
     slopes = alibi_slopes(HEADS)
     short = [tensor.detach()[:, :, :64].clone().requires_grad_() for tensor in qkv]
     forward_backward(lambda q, k, v: attend(q, k, v, slopes, backend="blocked"), short)
-    before = _peak_kilobytes()
+    before = support.peak_megabytes()
     if side == "full mask":
         mask = torch.empty(1, HEADS, LENGTH, LENGTH)
         # Head by head: making it all at once in float64 would count against it.
@@ -94,21 +96,13 @@ def added_megabytes(side: str) -> float:
         forward_backward(
             lambda q, k, v: attend(q, k, v, slopes, backend="blocked", score_bound=bound), qkv
         )
-    return (_peak_kilobytes() - before) / 1024
-
-
-def _peak_kilobytes() -> int:
-    # Not getrusage: its peak is inherited from the process that started this one.
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return support.peak_megabytes() - before
 
 
 @pytest.mark.benchmark
 def test_blocked_is_faster_and_leaner_than_one_call_with_the_whole_mask(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if not Path("/proc/self/status").exists():
-        pytest.skip("peak memory is read from /proc, which only Linux has")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -126,14 +120,14 @@ def test_blocked_is_faster_and_leaner_than_one_call_with_the_whole_mask(
         for ours, expected in zip(results[name], results["full mask"], strict=True):
             torch.testing.assert_close(ours, expected, atol=2e-5, rtol=2e-5)
     middle = {name: statistics.median(values) for name, values in seconds.items()}
-    memory = {name: peak_megabytes(name) for name in functions}
-    with capsys.disabled():
-        sys.stderr.write(f"\nattention, L {LENGTH}, {HEADS} heads x {CHANNELS}, one thread\n")
-        for name in functions:
-            sys.stderr.write(
-                f"  {name:15} {1e3 * middle[name]:7.0f} ms  "
-                f"{middle['full mask'] / middle[name]:5.2f} x  {memory[name]:6.0f} MB\n"
-            )
+    memory = {name: added_in_new_process(name) for name in functions}
+    lines = [
+        f"  {name:15} {1e3 * middle[name]:7.0f} ms  "
+        f"{middle['full mask'] / middle[name]:5.2f} x  {memory[name]:6.0f} MB"
+        for name in functions
+    ]
+    title = f"attention, L {LENGTH}, {HEADS} heads x {CHANNELS}, one thread"
+    support.show(capsys, "\n".join([title, *lines]))
     for name in ("blocked", "blocked, bound"):
         assert middle[name] < middle["full mask"]
         assert memory[name] < memory["full mask"]

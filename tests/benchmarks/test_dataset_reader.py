@@ -50,7 +50,8 @@ def make_dataset(workspace, observation_dim, action_dim, steps):
                 },
             )
             for name in STATISTICS:
-                write_array(group, name, np.zeros(1))
+                size = observation_dim if name.startswith("observation") else action_dim
+                write_array(group, name, np.full(size, 0.5))
         return staging.publish(summary={}), raw
 
 

@@ -7,7 +7,6 @@ meets both alike.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 
@@ -28,6 +27,8 @@ from pipelines.train.loader import BatchLoader, Prefetcher
 from pipelines.train.loop import Trainer
 from pipelines.train.sampler import WindowSampler
 from pipelines.train.stage import model_config
+
+from .support import show
 
 ROWS = 20_000
 CHUNK_ROWS = 8_192
@@ -77,11 +78,6 @@ def data(tmp_path_factory):
                     )
                     array[...] = values
         return DatasetReader(staging.publish(summary={}))
-
-
-def show(capsys, text):
-    with capsys.disabled():
-        sys.stderr.write(f"\n{text}\n")
 
 
 @dataclass

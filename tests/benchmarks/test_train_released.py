@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import resource
-import sys
 import time
 from pathlib import Path
 
@@ -32,6 +30,7 @@ from pipelines.train.loader import BatchLoader, MicroBatch
 from pipelines.train.loop import Trainer
 from pipelines.train.sampler import Window, WindowSampler
 
+from .support import peak_megabytes, show
 from .test_dataset_reader import make_dataset
 
 pytestmark = pytest.mark.benchmark
@@ -44,11 +43,6 @@ GROUPS = {
 MEMBERS = ("mw", "reacher", "mw", "ib")
 LENGTH = 1024
 HARDWARE = Hardware("cpu", "float32", 1)
-
-
-def show(capsys, text):
-    with capsys.disabled():
-        sys.stderr.write(f"\n{text}\n")
 
 
 def make_sequences():
@@ -163,13 +157,13 @@ def step_in_child(name, which):
     sequences = make_sequences()
     micro = grouped(sequences)
     ours, released = make_both(name)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_megabytes()
     with torch_threads(1):
         if which == "ours":
             ours.step(0, micro)
         else:
             released.step(sequences)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_megabytes() - before
 
 
 def peak_of(function, *arguments):
@@ -249,7 +243,7 @@ def test_windows_per_second_against_the_released_loader(
         for turn in range(7):
             for which, read in (
                 ("ours", lambda start: loader.assemble([Window("t", 0, start, 0)])),
-                ("read", lambda start: lanes["t"][0].read(reader, start, context + 1)),
+                ("read", lambda start: reader.window("t", 0, start, context + 1)),
                 ("released", lambda start: released.window(start, context + 1)),
             ):
                 begin = time.process_time()
@@ -317,6 +311,6 @@ def paper_in_child():
     return (
         sum(one.numel() for one in model.parameters()),
         loss,
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+        peak_megabytes() / 1024,
         time.process_time() - begin,
     )

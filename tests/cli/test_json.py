@@ -125,6 +125,22 @@ def test_stages(shell, stage):
     assert set(anew) == set(again)
 
 
+def test_import_and_export(gallery_shell):
+    written = document(
+        gallery_shell.vintix("export", "checkpoint", "quickstart", "--output", "out", "--json")
+    )
+    assert written["exported"] == "checkpoints/quickstart@v1"
+    assert written["format"] == "official"
+    assert {"path", "bytes"} <= set(written["files"][0])
+    assert (gallery_shell.directory / "out").samefile(written["output"])
+    read = document(gallery_shell.vintix("import", "checkpoint", "out", "--json"))
+    check(read["artifact"], {key: kind for key, kind in ARTIFACT.items() if key != "created"})
+    assert read["up_to_date"] is False
+    assert (gallery_shell.directory / "out").samefile(read["source"])
+    assert read["unmatched"] == {}
+    assert {task["task"] for task in read["tasks"]} == {"hopper", "reach"}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_plans(shell, stage):
     words = ["--domain", "point-mass"] if stage == "demonstrators" else []

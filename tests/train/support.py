@@ -5,7 +5,7 @@ Each task's action is a fixed function of its observation, so that a model that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.rng import stream
 from pipelines.train.config import TrainConfig
+from pipelines.train.data import TrainingData
+from pipelines.train.lanes import Lane
 
 ROW_FIELDS = ("observation", "action", "reward", "episode_step", "noise")
 
@@ -148,8 +150,22 @@ class MemoryData:
         assert start >= 0 and start + length <= len(rows["reward"])
         return {name: values[start : start + length] for name, values in rows.items()}
 
+    def pieces(
+        self, task: str, trajectory: int, start: int, length: int, fields: Collection[str]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """In parts of seven rows, as if files ended there."""
+        for row in range(start, start + length, 7):
+            found = self.window(task, trajectory, row, min(7, start + length - row))
+            yield {name: found[name] for name in fields}
+
     def episode_starts(self, task: str, trajectory: int) -> np.ndarray:
         return np.flatnonzero(self._rows[task, trajectory]["episode_step"] == 0)
+
+
+def read_lane(lane: Lane, data: TrainingData, start: int, length: int) -> dict[str, np.ndarray]:
+    """Rows of a lane in one piece."""
+    pieces = list(lane.pieces(data, start, length, ROW_FIELDS))
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def write_dataset(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipelines.errors import ConfigError
 from pipelines.train.lanes import THINNED_WINDOWS, build_lanes
 
-from .support import MemoryData, ToyTask, rows_of
+from .support import MemoryData, ToyTask, read_lane, rows_of
 
 
 def lanes_of(task, **options):
@@ -36,7 +36,7 @@ def test_a_thinned_lane_is_every_kth_episode(every, episode_length, rows, start)
         kept = np.flatnonzero(episode % every == lane.phase)
         assert lane.rows == len(kept)
         first = min(start, lane.rows - 21)
-        read = lane.read(data, first, 21)
+        read = read_lane(lane, data, first, 21)
         for name, values in whole.items():
             np.testing.assert_array_equal(read[name], values[kept[first : first + 21]])
     assert sum(lane.rows for lane in lanes) == rows
@@ -60,7 +60,7 @@ def test_expert_distillation_sees_noise_free_rows_only(sparsity):
     task = ToyTask(noise_free=0.3, episode_sparsity=sparsity, rows=(600, 500))
     data, lanes = lanes_of(task, context=30, method="ed")
     for lane in lanes:
-        read = lane.read(data, 0, lane.rows)
+        read = read_lane(lane, data, 0, lane.rows)
         assert not read["noise"].any()
         np.testing.assert_array_equal(read["noise"].shape, (lane.rows,))
     free = sum(int((rows_of(task, k)["noise"] == 0).sum()) for k in range(2))

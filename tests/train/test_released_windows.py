@@ -20,7 +20,7 @@ from pipelines.train.fidelity import WINDOW_STRIDE, ReleaseSampler
 from pipelines.train.lanes import Lane, build_lanes, last_part
 from pipelines.train.sampler import Window, WindowSampler
 
-from .support import MemoryData, ToyTask
+from .support import MemoryData, ToyTask, read_lane
 
 pytest.importorskip("h5py", reason="the extra h5 is not installed")
 
@@ -59,7 +59,7 @@ def released(
 
 def tokens(reader: DatasetReader, lanes: dict[str, list[Lane]], window: Window) -> dict[str, Any]:
     """A window in the released layout: its first row gives the first token's past only."""
-    found = lanes[window.task][window.lane].read(reader, window.start, CONTEXT + 1)
+    found = read_lane(lanes[window.task][window.lane], reader, window.start, CONTEXT + 1)
     return {
         "observation": found["observation"][1:],
         "prev_action": found["action"][:-1],
@@ -157,7 +157,7 @@ def test_the_last_fraction_bounds_every_window_in_either_fidelity(every: int) ->
             lane = lanes["toy-a"][window.lane]
             first = int(lane.trajectory_rows(np.array([window.start]))[0])
             assert first >= begin
-            rows = lane.read(data, window.start, 33)["observation"]
+            rows = read_lane(lane, data, window.start, 33)["observation"]
             all_rows = data.window("toy-a", 0, 0, 4000)["observation"]
             kept = lane.trajectory_rows(np.arange(window.start, window.start + 33))
             np.testing.assert_array_equal(rows, all_rows[kept])
