@@ -58,15 +58,15 @@ def test_trajectories_are_set_aside_whole():
 def test_nothing_held_out_is_trained_on(workspace, monkeypatch):
     """The rows of steps and of measurements come from different trajectories."""
     seen = {True: set(), False: set()}
-    read = Lane.read
+    pieces = Lane.pieces
 
     def watch(self, data, start, length):
         # Steps are read ahead in a thread of their own, measurements where training runs.
         measuring = threading.current_thread() is threading.main_thread()
         seen[measuring].add((self.task, self.trajectory))
-        return read(self, data, start, length)
+        return pieces(self, data, start, length)
 
-    monkeypatch.setattr(Lane, "read", watch)
+    monkeypatch.setattr(Lane, "pieces", watch)
     config = small_config(validation_fraction=0.5, validation_every=5, validation_windows=10)
     rows = metrics(train(workspace, config).artifact)
     assert seen[True] and seen[False] and not seen[True] & seen[False]
