@@ -120,6 +120,7 @@ class BatchLoader:
         self._data = data
         self._tasks = {task.name: task for task in tasks}
         self._statistics = {task.name: task_statistics(task) for task in tasks}
+        self._normalizers = {name: _Normalizer(each) for name, each in self._statistics.items()}
         self._lanes = lanes
         self._sampler = sampler
         self._config = config
@@ -192,7 +193,7 @@ class BatchLoader:
         for place, window in enumerate(windows):
             lane = self._lanes[window.task][window.lane]
             statistics = self._statistics[window.task]
-            divisor_O = statistics.observation_std + STD_EPSILON
+            normalize = self._normalizers[window.task]
             scale = np.float32(statistics.reward_scale)
             row = 0
             for rows in lane.pieces(self._data, window.start, length + 1):
@@ -203,8 +204,7 @@ class BatchLoader:
                 past = slice(row, min(row + count, length))
                 observation_NO = rows["observation"][skipped:]
                 if self._config.normalize_observations:
-                    mean_O, out_NO = statistics.observation_mean, observations[place, own]
-                    _normalize(observation_NO, mean_O, divisor_O, out_NO)
+                    normalize(observation_NO, observations[place, own])
                 else:
                     observations[place, own] = observation_NO
                 actions[place, own] = rows["action"][skipped:]
@@ -237,26 +237,32 @@ class BatchLoader:
         return torch.empty(shape, dtype=dtype, pin_memory=self._pin)
 
 
-def _normalize(rows_LC: Floats, mean_C: Floats, divisor_C: Floats, out_LC: Floats) -> None:
-    """Write (rows - mean) / divisor.
+class _Normalizer:
+    """Writes (rows - mean) / (std + epsilon) of a task's observations.
 
     Several rows are taken as one, since NumPy's inner loops are slow on short rows, and a few of
     these at a time, so that the division finds them in the cache.
     """
-    length, size = rows_LC.shape
-    fold = max(1, min(_FOLDED_ELEMENTS // size, length))
-    whole = length - length % fold
-    mean, divisor = np.tile(mean_C, fold), np.tile(divisor_C, fold)
-    rows = rows_LC[:whole].reshape(-1, fold * size)
-    out = out_LC[:whole].reshape(-1, fold * size)
-    block = max(1, _BLOCK_ELEMENTS // (fold * size))
-    for start in range(0, len(rows), block):
-        part = out[start : start + block]
-        np.subtract(rows[start : start + block], mean, out=part)
-        np.divide(part, divisor, out=part)
-    if whole < length:
-        np.subtract(rows_LC[whole:], mean_C, out=out_LC[whole:])
-        np.divide(out_LC[whole:], divisor_C, out=out_LC[whole:])
+
+    def __init__(self, statistics: TaskStatistics) -> None:
+        self._mean_O = statistics.observation_mean
+        self._divisor_O = statistics.observation_std + STD_EPSILON
+        self._fold = max(1, _FOLDED_ELEMENTS // len(self._mean_O))
+        self._mean = np.tile(self._mean_O, self._fold)
+        self._divisor = np.tile(self._divisor_O, self._fold)
+        self._block = max(1, _BLOCK_ELEMENTS // len(self._mean))
+
+    def __call__(self, rows_NO: Floats, out_NO: Floats) -> None:
+        whole = len(rows_NO) - len(rows_NO) % self._fold
+        rows = rows_NO[:whole].reshape(-1, len(self._mean))
+        out = out_NO[:whole].reshape(-1, len(self._mean))
+        for start in range(0, len(rows), self._block):
+            part = out[start : start + self._block]
+            np.subtract(rows[start : start + self._block], self._mean, out=part)
+            np.divide(part, self._divisor, out=part)
+        if whole < len(rows_NO):
+            np.subtract(rows_NO[whole:], self._mean_O, out=out_NO[whole:])
+            np.divide(out_NO[whole:], self._divisor_O, out=out_NO[whole:])
 
 
 class Prefetcher(Generic[Item]):

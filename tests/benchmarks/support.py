@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,14 @@ def show(capsys: pytest.CaptureFixture[str], text: str) -> None:
     """Print past pytest's capture."""
     with capsys.disabled():
         sys.stderr.write(f"\n{text}\n")
+
+
+def paired_ratio(baseline: Sequence[float], ours: Sequence[float]) -> float:
+    """Return the median ratio of times that were taken one right after the other.
+
+    A machine's speed may change by a third within a minute, which meets both of a pair alike.
+    """
+    return statistics.median(one / other for one, other in zip(baseline, ours, strict=True))
 
 
 def peak_megabytes() -> float:
