@@ -57,7 +57,8 @@ def print_table(
     others = {key: value for key, value in (totals or {}).items() if key not in columns}
     if others:
         told = ", ".join(
-            f"{key.replace('seconds', 'time').replace('_', ' ')} {_cell(value, key)}"
+            f"{key.replace('seconds', 'time').removesuffix('_bytes').replace('_', ' ')} "
+            f"{_cell(value, key)}"
             for key, value in others.items()
         )
         console.print(f"in all: {told}", highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ Shapes: B sequences, L steps, O observation, A action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,14 +53,19 @@ class GroupBatch:
         """Steps of each sequence."""
         return self.observation_BLO.shape[1]
 
+    def part(self, start: int, stop: int) -> GroupBatch:
+        """Return sequences [start, stop) of the batch, without copying."""
+        return self._with(lambda value: value[start:stop])
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> GroupBatch:
         """Return the batch with every tensor on a device."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=non_blocking)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+        return self._with(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> GroupBatch:
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        return replace(self, **moved)
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from pipelines.train.measure import (
     held_out_micro_batches,
     split_trajectories,
 )
+from pipelines.train.memory import installed_bytes, required_bytes
 from pipelines.train.sampler import WindowSampler
 from pipelines.train.state import State, layout, take_snapshot
 from pipelines.train.tracking import open_tracker
@@ -33,6 +34,8 @@ from pipelines.train.tracking import open_tracker
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
     from pipelines.signals import StopSignal
+    from pipelines.train.config import TrainConfig
+    from pipelines.train.device import Hardware
     from pipelines.train.stage import Run
     from pipelines.train.world import World
 
@@ -162,6 +165,7 @@ def train_model(
         + ("" if world.alone else f", {world.size} processes")
         + ")"
     )
+    _warn_of_memory(model, config, hardware, reporter)
     trainer = Trainer(model, config, hardware, world, loader.domains)
     tracker = None
     if config.track is not None and world.writes:
@@ -208,6 +212,21 @@ def train_model(
             "domains": _recent_by_domain(recent),
         }
         _write_model(prepared, staging, model, state, summary)
+
+
+def _warn_of_memory(
+    model: Vintix, config: TrainConfig, hardware: Hardware, reporter: Reporter
+) -> None:
+    """Say before the first step that the system may kill the run."""
+    parameters = sum(one.numel() for one in model.parameters())
+    needed = config.local_processes * required_bytes(parameters, model.config, config, hardware)
+    there = installed_bytes()
+    if hardware.device == "cpu" and there is not None and needed > there:
+        reporter.warn(
+            f"this takes about {needed / 1e9:.0f} GB of memory, and the machine has "
+            f"{there / 1e9:.0f} GB: --set train.gradient_checkpointing=true or a shorter --context "
+            "takes less"
+        )
 
 
 def saved_tasks(prepared: Run) -> dict[str, SavedTask]:

@@ -64,6 +64,29 @@ class MicroBatch:
             [batch.to(device, non_blocking=True) for batch in self.batches], self.domains
         )
 
+    def split(self, most: int | None) -> list[MicroBatch]:
+        """Return the same sequences in parts of `most`, the last of what is left; None for one.
+
+        Batches without sequences are in the first part.
+        """
+        if most is None or len(self.domains) <= most:
+            return [self]
+        parts, batches = [], [batch for batch in self.batches if not batch.batch_size]
+        done = before = 0
+        for batch in self.batches:
+            start = 0
+            while start < batch.batch_size:
+                stop = min(batch.batch_size, start + most - (before + start - done))
+                batches.append(batch.part(start, stop))
+                start = stop
+                if before + start - done == most:
+                    parts.append(MicroBatch(batches, self.domains[done : before + start]))
+                    batches, done = [], before + start
+            before += batch.batch_size
+        if batches:
+            parts.append(MicroBatch(batches, self.domains[done:]))
+        return parts
+
 
 class Sampler(Protocol):
     """Says which windows a step has: `WindowSampler`, or `ReleaseSampler`."""

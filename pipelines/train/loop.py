@@ -21,6 +21,7 @@ from pipelines.train.config import TrainConfig
 from pipelines.train.device import Hardware
 from pipelines.train.fidelity import loss_weights
 from pipelines.train.loader import BatchLoader, MicroBatch, Prefetcher
+from pipelines.train.memory import sequences_at_once
 from pipelines.train.metrics import NAME, MetricsLog
 from pipelines.train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from pipelines.train.recorder import Pending, Recorder, StepOutcome
@@ -68,6 +69,7 @@ class Trainer:
         self._sharded = any(hasattr(one, "full_tensor") for one in self._parameters)
         self._exchange = Exchange(self._parameters, world, sharded=self._sharded)
         architecture = model.config
+        self._at_once = sequences_at_once(architecture, config, hardware)
         self._random = architecture.attention_dropout > 0 or architecture.residual_dropout > 0
 
     def step(
@@ -97,13 +99,15 @@ class Trainer:
             others = [self._world.rank] if self._world.rank else []
             torch.manual_seed(derive_seed(self.config.seed, "train", "dropout", step, *others))
         for micro, weight in zip(micro_batches, weights, strict=True):
-            micro = micro.to(self._device)
-            with self._autocast():
-                predictions = self.model(micro.batches)
-            loss, each = action_loss(predictions, micro.batches)
-            (loss if weight == 1 else loss * weight).backward()
-            losses.extend(one.detach() for one in each)
-            domains.extend(micro.domains)
+            for part in micro.split(self._at_once):
+                part = part.to(self._device)
+                with self._autocast():
+                    predictions = self.model(part.batches)
+                loss, each = action_loss(predictions, part.batches)
+                share = weight * len(part.domains) / len(micro.domains)
+                (loss if share == 1 else loss * share).backward()
+                losses.extend(one.detach() for one in each)
+                domains.extend(part.domains)
         outcome = self._reduced(torch.cat(losses), domains, signal)
         set_learning_rate(self.optimizer, learning_rate(step, self.config))
         self.optimizer.step()

@@ -10,6 +10,7 @@ from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.stage import Plan
 from pipelines.train.config import TrainConfig
 from pipelines.train.device import Hardware, planned_hardware, torch_threads
+from pipelines.train.memory import required_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ def make_plan(
     processes = config.local_processes * config.nodes
     tokens = config.steps * config.tokens_per_step
     seconds, notes = None, list(notes)
+    memory = required_bytes(sum(parts.values()), model, config, hardware)
     if hardware.device == "cpu" or torch.cuda.is_available():
         rate = _EFFICIENCY * _matmul_flops(hardware) * processes
         seconds = float(f"{tokens * flops_per_token(model) / rate:.2g}")
@@ -49,6 +51,7 @@ def make_plan(
             "parameters": sum(parts.values()),
             "steps": config.steps,
             "tokens": tokens,
+            "memory_bytes": memory,
             **({} if seconds is None else {"estimated_seconds": seconds}),
         },
         notes=[

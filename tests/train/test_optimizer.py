@@ -55,15 +55,16 @@ def test_absent_groups_are_left_alone():
     assert any("transformer" in name for name in moved)
 
 
-def test_a_step_is_the_mean_over_sequences_however_it_is_split():
-    """Uneven micro-batches give the gradient of the whole batch (quirks 16 and 17)."""
+def test_a_step_is_the_mean_over_sequences_however_it_is_split(monkeypatch):
+    """Uneven micro-batches, and parts of them, give the whole batch's gradient (quirks 16, 17)."""
+    from pipelines.train import loop
     from pipelines.train.device import Hardware
     from pipelines.train.loop import Trainer
 
     _, loader, sampler = make_loader()
     windows = sampler.batch(0)
     results = []
-    for split in ([8], [5, 3], [1, 1, 6]):
+    for split, at_once in (([8], None), ([5, 3], None), ([1, 1, 6], None), ([8], 3), ([5, 3], 1)):
         ends = np.cumsum(split)
         micro = [
             loader.assemble(windows[end - size : end])
@@ -71,6 +72,7 @@ def test_a_step_is_the_mean_over_sequences_however_it_is_split():
         ]
         model = Vintix(loader._config)
         config = small_config(learning_rate=1.0, weight_decay=0.0)
+        monkeypatch.setattr(loop, "sequences_at_once", lambda *_, most=at_once: most)
         trainer = Trainer(model, config, Hardware("cpu", "float32", 1))
         norm = trainer.step(0, micro).gradient_norm
         first = next(iter(trainer.optimizer.state.values()))["exp_avg"].clone()
