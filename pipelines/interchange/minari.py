@@ -11,7 +11,7 @@ Shapes: T steps of an episode, O observation, A action.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from pipelines.interchange.tasks import safe_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
     from pipelines.reporter import Progress, Reporter
 
@@ -63,31 +64,80 @@ def export_minari(config: ExportConfig, workspace: Workspace, reporter: Reporter
         MissingDependencyError: minari is not installed.
         StorageError: The output cannot be written.
     """
+    artifact = workspace.find("histories", config.reference)
+    return _export(artifact, _by_task([HistoryReader(artifact)]), config, reporter)
+
+
+def export_packed(config: ExportConfig, workspace: Workspace, reporter: Reporter) -> ExportResult:
+    """Write a dataset as Minari datasets, from the histories that it was packed from.
+
+    What is packed lacks the last observations of episodes, their flags and the demonstrator's
+    actions; the histories have them.
+
+    Args:
+        config: Which dataset, and where to.
+        workspace: Where it and its histories are.
+        reporter: Told of progress.
+
+    Raises:
+        ArtifactMissingError: There is no such dataset, or its histories are gone.
+        ConfigError: It was imported, and there are no histories.
+        ArtifactCorruptError, UsageError, MissingDependencyError, StorageError: As `export_minari`.
+    """
+    from pipelines.datasets.reader import DatasetReader
+
+    artifact = workspace.find("datasets", config.reference)
+    parents = [one for one in artifact.manifest.parents if one.kind == "histories"]
+    if not parents:
+        raise ConfigError(
+            "a dataset without histories does not record all that a Minari dataset needs",
+            where=f"datasets {artifact.reference}",
+            expected="a dataset that vintix pack made of histories",
+            found="no histories among what it was made from",
+            fix="vintix export dataset --format official",
+        )
+    readers = [
+        HistoryReader(workspace.find("histories", f"{one.name}@v{one.version}")) for one in parents
+    ]
+    packed = DatasetReader(artifact).tasks
+    found = {name: one for name, one in _by_task(readers).items() if name in packed}
+    return _export(artifact, found, config, reporter)
+
+
+def _by_task(readers: Iterable[HistoryReader]) -> dict[str, HistoryReader]:
+    return {name: reader for reader in readers for name in reader.tasks()}
+
+
+def _export(
+    artifact: Artifact,
+    readers: Mapping[str, HistoryReader],
+    config: ExportConfig,
+    reporter: Reporter,
+) -> ExportResult:
     load_extra("minari", "minari")
     load_extra("h5py", "minari")
-    reader = HistoryReader(workspace.find("histories", config.reference))
-    names = _selected(reader, config.tasks)
+    names = _selected(artifact, readers, config.tasks)
     for name in names:
-        _check_complete(reader, name)
-    total = sum(sum(reader.lengths(name)) for name in names)
-    manifest = reader.artifact.manifest
+        _check_complete(readers[name], name)
+    total = sum(sum(readers[name].lengths(name)) for name in names)
     exported = []
     with (
         output_directory(config.output, overwrite=config.overwrite, own=_OWN) as target,
         reporter.progress("export", total, "steps") as progress,
     ):
         for name in names:
+            manifest = readers[name].artifact.manifest
             identity = dataset_id(name, manifest.name, manifest.version)
-            episodes = _write_task(reader, name, identity, target, progress)
+            episodes = _write_task(readers[name], name, identity, target, progress)
             exported.append(
                 {
                     "task": name,
                     "dataset_id": identity,
                     "episodes": episodes,
-                    "steps": sum(reader.lengths(name)),
+                    "steps": sum(readers[name].lengths(name)),
                 }
             )
-    return export_result(reader.artifact, config.output, "minari", tasks=exported)
+    return export_result(artifact, config.output, "minari", tasks=exported)
 
 
 def _write_task(
@@ -218,19 +268,21 @@ def _check_complete(reader: HistoryReader, name: str) -> None:
         )
 
 
-def _selected(reader: HistoryReader, wanted: tuple[str, ...]) -> list[str]:
+def _selected(
+    artifact: Artifact, readers: Mapping[str, HistoryReader], wanted: tuple[str, ...]
+) -> list[str]:
     names = {
         alias.casefold(): name
-        for name in reader.tasks()
+        for name, reader in readers.items()
         for alias in (name, *reader.task(name)["task"]["aliases"])
     }
     for each in wanted:
         if each.casefold() not in names:
             raise UsageError(
-                f"the histories hold no task {each!r}",
-                where=reader.reference,
-                expected=", ".join(reader.tasks()),
+                f"the {artifact.kind} hold no task {each!r}",
+                where=artifact.reference,
+                expected=", ".join(sorted(readers)),
                 found=each,
             )
-    chosen = {names[each.casefold()] for each in wanted} or set(reader.tasks())
-    return [name for name in reader.tasks() if name in chosen]
+    chosen = {names[each.casefold()] for each in wanted} or set(readers)
+    return sorted(chosen)

@@ -89,6 +89,28 @@ def test_every_number_is_there_and_minari_reads_it(
                 assert np.isnan(each.infos["demonstrator_action"][-1]).all()
 
 
+def test_a_dataset_is_exported_from_its_histories(histories: Workspace, tmp_path: Path) -> None:
+    """The same files as of the histories themselves, for the tasks that were packed."""
+    pytest.importorskip("minari", reason="the extra minari is not installed")
+    from pipelines.interchange.minari import export_packed
+    from pipelines.pack.config import PackConfig
+    from pipelines.pack.stage import run
+
+    packed = run(PackConfig(tasks=("toy-b",), name="packed"), histories, REPORTER).artifact
+    config = ExportConfig(reference="packed", format="minari", output=tmp_path / "packed")
+    result = export_packed(config, histories, REPORTER)
+    assert result.artifact.reference == packed.reference
+    assert [row["dataset_id"] for row in result.report["tasks"]] == ["vintix/toy-b/toys-v1"]
+    with pytest.raises(UsageError, match="datasets hold no task 'toy-a'"):
+        other = config.model_copy(update={"tasks": ("toy-a",), "output": tmp_path / "other"})
+        export_packed(other, histories, REPORTER)
+    whole = export(histories, tmp_path / "whole", tasks=("toy-b",))
+    assert whole.report["tasks"] == result.report["tasks"]
+    for rows in zip(whole.report["files"], result.report["files"], strict=True):
+        assert rows[0]["path"] == rows[1]["path"]
+        assert rows[0]["bytes"] == rows[1]["bytes"]
+
+
 def test_a_cut_episode_raises_no_flag_and_says_so(
     histories: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

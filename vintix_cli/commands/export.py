@@ -29,7 +29,7 @@ _CHECKPOINT = {
     "official": "official_checkpoint.export_official",
     "safetensors": "safetensors_checkpoint.export_safetensors",
 }
-_DATASET = {"official": "official_dataset.export_dataset"}
+_DATASET = {"official": "official_dataset.export_dataset", "minari": "minari.export_packed"}
 _HISTORIES = {"minari": "minari.export_minari"}
 
 _Reference = Annotated[
@@ -70,14 +70,17 @@ def checkpoint(
     cls=Command,
     epilog=examples(
         "vintix export dataset quickstart --format official --output exported",
-        "vintix export dataset quickstart --task reach --output exported --overwrite",
+        "vintix export dataset quickstart --format minari --task reach --output minari",
     ),
 )
 @command
 def dataset(
     reference: _Reference = None,
     format_: Annotated[
-        str, typer.Option("--format", help="official: HDF5, as the authors' release.")
+        str,
+        typer.Option(
+            "--format", help="official (HDF5, as the authors' release) or minari (one a task)."
+        ),
     ] = "official",
     output: _Output = Path("dataset"),
     overwrite: _Overwrite = False,
@@ -86,7 +89,7 @@ def dataset(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a dataset in the layout that the authors' loader reads."""
+    """Write a dataset in the layout that the authors' loader reads, or as Minari datasets."""
     tasks = tuple(task or ())
     _export(_DATASET, reference, format_, output, overwrite, tasks, workspace, json, quiet)
 
