@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -64,8 +65,8 @@ class DatasetReader:
     """A packed dataset.
 
     A chunk file is checked against the manifest when it is first touched, then mapped; up to
-    `OPEN_FILES` stay mapped. A pickled reader reopens the artifact by its path, so that spawned
-    workers can be given one.
+    `OPEN_FILES` stay mapped. Several threads may read. A pickled reader reopens the artifact by its
+    path, so that spawned workers can be given one.
 
     Args:
         artifact: A published artifact of kind ``datasets``.
@@ -87,6 +88,7 @@ class DatasetReader:
         self.artifact = artifact
         self._open_files = max(1, open_files)
         self._maps: OrderedDict[tuple[_Rows, int], NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
         self._arrays: dict[tuple[str, int], tuple[_Rows, ...]] = {}
         found = (_TASK_GROUP.fullmatch(path) for path in artifact.manifest.files)
         names = sorted(match[1] for match in found if match and match[1] != CARD)
@@ -187,13 +189,17 @@ class DatasetReader:
 
     def _map(self, rows: _Rows, chunk: int) -> NDArray[Any]:
         key = (rows, chunk)
-        found = self._maps.get(key)
-        if found is None:
-            found = self._maps[key] = self._map_file(rows, chunk)
+        with self._lock:
+            found = self._maps.get(key)
+            if found is not None:
+                self._maps.move_to_end(key)
+                return found
+        # Outside of the lock: the first touch of a file reads and checks all of it.
+        found = self._map_file(rows, chunk)
+        with self._lock:
+            self._maps[key] = found
             if len(self._maps) > self._open_files:
                 self._maps.popitem(last=False)
-        else:
-            self._maps.move_to_end(key)
         return found
 
     def _map_file(self, rows: _Rows, chunk: int) -> NDArray[Any]:

@@ -82,6 +82,7 @@ NOT_CONTENT = (
     "rendezvous",
     "shard",
     "gradient_checkpointing",
+    "loader_threads",
     "track",
     "validation_every",
     "validation_windows",
@@ -167,6 +168,8 @@ class TrainConfig(BaseModel):
         attention: Attention backend.
         threads: CPU threads of the training step; 0 for all the process may use. Sums are split
             over threads, so runs are bit-identical for equal numbers only.
+        loader_threads: Threads that read windows ahead, in each process. One is enough for files
+            that the system has cached; more hide the latency of a network file system.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -213,6 +216,7 @@ class TrainConfig(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     attention: str = "auto"
     threads: int = Field(default=0, ge=0)
+    loader_threads: int = Field(default=1, ge=1)
 
     @property
     def sequences_per_step(self) -> int:

@@ -205,12 +205,15 @@ class ReleaseSampler:
         return [self.window(int(index)) for index in chosen[rank::world]]
 
     def _shuffle(self, epoch: int) -> npt.NDArray[np.int64]:
-        if self._shuffled[0] != epoch:
+        # Threads that load ahead may be in two epochs at once.
+        known, order = self._shuffled
+        if known != epoch:
             import torch
 
             generator = torch.Generator().manual_seed(self.seed + epoch)
-            self._shuffled = (epoch, torch.randperm(self.windows, generator=generator).numpy())
-        return self._shuffled[1]
+            order = torch.randperm(self.windows, generator=generator).numpy()
+            self._shuffled = (epoch, order)
+        return order
 
     def window(self, index: int) -> Window:
         """Return a window by its number in the index: over tasks by name, then trajectories."""

@@ -10,9 +10,9 @@ Shapes: B sequences of a group, L context, O observation, A action.
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
@@ -289,29 +289,38 @@ class _Normalizer:
 
 
 class Prefetcher(Generic[Item]):
-    """Runs a function of 0, 1, 2 ... in a thread, a few calls ahead, and hands out the results.
+    """Runs a function of 0, 1, 2 ... in threads, a few calls ahead, and hands out the results.
 
-    The order is fixed, so results do not depend on how fast the thread is. Reading maps files and
-    copies arrays, which leaves the interpreter lock to the training step for most of the time.
+    The order is fixed, so results do not depend on how fast the threads are. Threads and not
+    processes, since reading maps files and copies arrays, which leaves the interpreter lock to the
+    training step for most of the time and needs nothing to be sent.
 
     Args:
-        function: What to call with each number.
+        function: What to call with each number; safe to call from several threads.
         start: First number.
         stop: One past the last.
-        depth: Results kept ready.
+        depth: Results kept ready, at least one a thread.
+        threads: How many call it: more than one hides the latency of files that are not cached.
     """
 
     def __init__(
-        self, function: Callable[[int], Item], start: int, stop: int, *, depth: int = 3
+        self,
+        function: Callable[[int], Item],
+        start: int,
+        stop: int,
+        *,
+        depth: int = 3,
+        threads: int = 1,
     ) -> None:
         self._function = function
-        self._numbers = range(start, stop)
-        self._ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
+        self._numbers = iter(range(start, stop))
+        self._depth = max(depth, threads)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
+        self._ahead: deque[Future[Item]] = deque()
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for _ in range(self._depth):
+            self._begin_next()
         return self
 
     def __exit__(
@@ -320,28 +329,15 @@ class Prefetcher(Generic[Item]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._closing.set()
-        while self._thread.is_alive():
-            # Room in the queue lets a waiting thread see that it is over.
-            try:
-                self._ready.get(timeout=0.05)
-            except queue.Empty:
-                continue
-        self._thread.join()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def get(self) -> Item:
         """Return the next result; raises what the function raised."""
-        item, error = self._ready.get()
-        if error is not None:
-            raise error
-        return item  # type: ignore[return-value]
+        item = self._ahead.popleft().result()
+        self._begin_next()
+        return item
 
-    def _work(self) -> None:
-        for number in self._numbers:
-            if self._closing.is_set():
-                return
-            try:
-                self._ready.put((self._function(number), None))
-            except BaseException as error:
-                self._ready.put((None, error))
-                return
+    def _begin_next(self) -> None:
+        number = next(self._numbers, None)
+        if number is not None:
+            self._ahead.append(self._pool.submit(self._function, number))

@@ -209,7 +209,9 @@ def train(
         writer = stack.enter_context(
             CheckpointWriter(staging, keep_last=config.keep_last, keep_every=config.keep_every)
         )
-        prefetched = stack.enter_context(Prefetcher(loader.step, done, config.steps))
+        prefetched = stack.enter_context(
+            Prefetcher(loader.step, done, config.steps, threads=config.loader_threads)
+        )
         if done:
             progress.advance(done)
         recorder = Recorder(log, progress, config, recent, loader, tracker)

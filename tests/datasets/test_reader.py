@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,6 +56,38 @@ def test_windows_equal_plain_zarr(packed):
                 assert values.dtype == whole[field].dtype
                 assert values.flags.writeable
                 assert values.flags.c_contiguous
+
+
+def test_pieces_are_the_window_as_the_files_hold_it_and_not_to_be_changed(packed):
+    reader = DatasetReader(packed)
+    window = reader.window("made-up", 0, 100, 500)
+    pieces = list(reader.pieces("made-up", 0, 100, 500, ("action", "reward")))
+    chunk = zarr.open_group(packed.path / "data.zarr")["made-up/00000/action"].chunks[0]
+    ends = [*range(-(-101 // chunk) * chunk, 600, chunk), 600]
+    assert [len(piece["reward"]) for piece in pieces] == np.diff([100, *ends]).tolist()
+    for field in ("action", "reward"):
+        joined = np.concatenate([piece[field] for piece in pieces])
+        np.testing.assert_array_equal(joined, window[field])
+    for piece in pieces:
+        assert set(piece) == {"action", "reward"}
+        with pytest.raises(ValueError, match="read-only"):
+            piece["action"][0] = 0
+
+
+def test_several_threads_may_read(packed):
+    """With fewer files kept open than they touch."""
+    expected = DatasetReader(packed)
+    reader = DatasetReader(packed, open_files=2)
+    starts = np.random.default_rng(0).integers(0, STEPS - 300, 200).tolist()
+
+    def read(start):
+        return reader.window("made-up", start % 2, start, 300)
+
+    with ThreadPoolExecutor(8) as pool:
+        for start, found in zip(starts, pool.map(read, starts), strict=True):
+            for field, values in expected.window("made-up", start % 2, start, 300).items():
+                np.testing.assert_array_equal(found[field], values)
+    assert len(reader._maps) <= 2
 
 
 def test_windows_may_be_changed(packed):

@@ -138,12 +138,13 @@ def test_tasks_of_one_group_share_its_dimensions():
         group_dims(list(data.tasks.values()))
 
 
-def test_prefetching_keeps_the_order_whatever_the_speed():
+@pytest.mark.parametrize("threads", [1, 4])
+def test_prefetching_keeps_the_order_whatever_the_speed(threads):
     def slow(number):
         time.sleep(0.002 * (number % 3))
         return number
 
-    with Prefetcher(slow, 5, 25, depth=2) as ahead:
+    with Prefetcher(slow, 5, 25, depth=2, threads=threads) as ahead:
         assert [ahead.get() for _ in range(20)] == list(range(5, 25))
 
 
