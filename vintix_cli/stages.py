@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -63,6 +64,9 @@ def run_stage(
             print_table(plan.rows, totals=plan.totals, notes=plan.notes)
         return
     result: StageResult = implementation.run(settings, space, reporter)
+    if stage == "train" and os.environ.get("RANK", "0") != "0":
+        # One of torchrun's processes: the first one speaks for all.
+        return
     if plot is not None:
         from pipelines.rollout.report import plot_artifact
 
