@@ -73,12 +73,21 @@ def main() -> None:
         found = tune(task, own, settings, state, lambda line, name=name: say(f"{name}: {line}"))
         say(f"{name}: pool {found.pool_start:.1f} -> {found.pool_best:.1f}")
         candidate = measure(task, found.phases, given.measure_seed, given.episodes)
-        if current is not None:
+        if current is not None and not measured_as(current, given):
             current = measure(task, current, given.measure_seed, given.episodes)
         if current is None or candidate.measured.phases > current.measured.phases:
             keep(task, candidate)
         else:
             say(f"{name}: {candidate.measured.phases} is not better than {current.measured.phases}")
+
+
+def measured_as(tuned: TaskPhases, given: argparse.Namespace) -> bool:
+    """Return whether the phases have been measured on the episodes that are asked for."""
+    known = tuned.measured
+    return known is not None and (known.seed, known.episodes) == (
+        given.measure_seed,
+        given.episodes,
+    )
 
 
 def read_starts() -> dict[str, list[TaskPhases]]:
