@@ -1,7 +1,7 @@
 """Writes the table of docs/metaworld-experts.md from a measured demonstrators artifact.
 
-    vintix demonstrators --domain metaworld --episodes 50 --seed 90125 --name metaworld-experts
-    python runs/metaworld_experts_table.py metaworld-experts
+vintix demonstrators --domain metaworld --episodes 50 --seed 90125 --name metaworld-experts
+python runs/metaworld_experts_table.py metaworld-experts
 """
 
 import argparse
@@ -20,9 +20,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, help="as of vintix")
     given = parser.parse_args()
     artifact = Workspace.resolve(given.workspace).find("demonstrators", given.reference)
-    tasks = [
-        task for task in artifact.manifest.summary["tasks"] if task["domain"] == "metaworld"
-    ]
+    tasks = [task for task in artifact.manifest.summary["tasks"] if task["domain"] == "metaworld"]
     text = PAGE.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
