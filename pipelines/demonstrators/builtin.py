@@ -8,6 +8,7 @@ from pipelines.policies.base import PolicySpec
 
 if TYPE_CHECKING:
     from pipelines.domains.base import Domain, Options
+    from pipelines.policies.phases import TaskPhases
     from pipelines.tasks.spec import TaskSpec
 
 # Diagonal state costs (positions, velocities) by environment; angles weigh most because they end
@@ -26,14 +27,15 @@ def has_builtin(task: TaskSpec, domain: Domain) -> bool:
         return True
     if domain.name == "mujoco":
         return task.env_id in _PENDULUM_COSTS or task.env_id == _REACHER
-    return domain.name == "metaworld" and _script_of(task) is not None
+    return domain.name == "metaworld" and script_of(task) is not None
 
 
 def builtin_policy(task: TaskSpec, domain: Domain, options: Options) -> PolicySpec | None:
     """Return the demonstrator of a task that needs no training, or None.
 
     The domain's own comes first; then linear-quadratic regulators for both pendulums (linearised
-    on the task's own physics), inverse kinematics for Reacher, and Meta-World's stock scripts.
+    on the task's own physics), inverse kinematics for Reacher, and for Meta-World the better, as
+    measured, of tuned phases (`pipelines.policies.phases`) and the stock script.
 
     Args:
         task: The task, or a variation of one.
@@ -50,7 +52,7 @@ def builtin_policy(task: TaskSpec, domain: Domain, options: Options) -> PolicySp
 
         return PolicySpec(kind="reacher", config=ReacherConfig().model_dump())
     if domain.name == "metaworld":
-        return _script_of(task)
+        return phases_of(task, measured_better=True) or script_of(task)
     return None
 
 
@@ -76,10 +78,34 @@ def _regulator(task: TaskSpec, domain: Domain, options: Options) -> PolicySpec:
     )
 
 
-def _script_of(task: TaskSpec) -> PolicySpec | None:
+def script_of(task: TaskSpec) -> PolicySpec | None:
+    """Return the stock script of a Meta-World task, fed the mean goal; None for another task."""
     from pipelines.policies.metaworld_script import mean_goals
 
     goal = mean_goals().get(task.env_id)
     if goal is None:
         return None
     return PolicySpec(kind="metaworld_script", config={"script": task.env_id, "goal": list(goal)})
+
+
+def phases_of(task: TaskSpec, *, measured_better: bool = False) -> PolicySpec | None:
+    """Return the tuned phases of a Meta-World task, or None.
+
+    Args:
+        task: The task.
+        measured_better: Only where they were measured to beat the stock script.
+    """
+    from pipelines.policies.phases import metaworld_phases
+
+    tuned = metaworld_phases().get(task.env_id)
+    if tuned is None or (measured_better and not tuned.better):
+        return None
+    return phases_spec(tuned, task)
+
+
+def phases_spec(tuned: TaskPhases, task: TaskSpec) -> PolicySpec:
+    """Return a task's phases as a policy, with the task's mean goal where they need it."""
+    from pipelines.policies.metaworld_script import mean_goals
+
+    config = tuned.config(mean_goals()[task.env_id])
+    return PolicySpec(kind="phases", config=config.model_dump(mode="json", exclude_none=True))

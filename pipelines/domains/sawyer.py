@@ -28,9 +28,9 @@ FRAME = 18
 
 # What a reset of the package may move. It is put back before each reset, so that no episode depends
 # on the ones before it.
-_MODEL_FIELDS = ("body_pos", "body_quat", "geom_pos", "geom_quat", "site_pos", "site_quat")
+MODEL_FIELDS = ("body_pos", "body_quat", "geom_pos", "geom_quat", "site_pos", "site_quat")
 # The part that motion depends on: sites carry no mass and touch nothing.
-_SOLID_FIELDS = _MODEL_FIELDS[:4]
+_SOLID_FIELDS = MODEL_FIELDS[:4]
 # Derived positions that the package reads before the next forward pass.
 _DERIVED_FIELDS = (
     *("xpos", "xquat", "xmat", "xipos", "ximat"),
@@ -124,7 +124,7 @@ class SawyerProtocol:
         self._goal_pinned = False
         self._rehearsing = False
         self._hand_key: tuple[bytes, ...] | None = None
-        self._model_start = {name: getattr(self.model, name).copy() for name in _MODEL_FIELDS}
+        self._model_start = {name: getattr(self.model, name).copy() for name in MODEL_FIELDS}
         self._state_size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION)
 
     def _initialize_simulation(self) -> tuple[Any, Any]:

@@ -19,6 +19,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "linear": ("pipelines.policies.networks", "build_linear"),
     "state_feedback": ("pipelines.policies.feedback", "build_state_feedback"),
     "reacher": ("pipelines.policies.reacher", "build_reacher"),
+    "phases": ("pipelines.policies.phases", "build_phases"),
     "metaworld_script": ("pipelines.policies.metaworld_script", "build_metaworld_script"),
 }
 """Module and function of each kind's builder."""
