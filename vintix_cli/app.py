@@ -17,6 +17,7 @@ from vintix_cli.commands import (
     import_,
     pack,
     quickstart,
+    report,
     rollout,
     tasks,
     train,
@@ -52,6 +53,7 @@ for module, name, panel in (
         getattr(module, name)
     )
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=_AROUND)
+app.add_typer(report.app, name="report", rich_help_panel=_AROUND)
 app.add_typer(import_.app, name="import", rich_help_panel=_AROUND)
 app.add_typer(export.app, name="export", rich_help_panel=_AROUND)
 

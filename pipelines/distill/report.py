@@ -24,6 +24,8 @@ def describe_returns(returns: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
     """
     import numpy as np
 
+    from pipelines.histories.quality import rank_correlation
+
     full = [each for each in returns if len(each)]
     tenths = [max(1, len(each) // 10) for each in full]
     correlations = [rank_correlation(each) for each in full if len(each) >= 3]
@@ -35,18 +37,3 @@ def describe_returns(returns: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
         "last_tenth": float(np.mean(last)) if full else None,
         "rank_correlation": float(np.mean(correlations)) if correlations else None,
     }
-
-
-def rank_correlation(values: NDArray[np.float64]) -> float:
-    """Return Spearman's rank correlation of values (E,) with their position.
-
-    Ties share their mean rank; equal values throughout give 0.
-    """
-    import numpy as np
-
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if len(counts) < 2:
-        return 0.0
-    last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2)[inverse]
-    return float(np.corrcoef(ranks, np.arange(len(values)))[0, 1])

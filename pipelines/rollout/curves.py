@@ -1,73 +1,35 @@
 """Pictures of many-shot curves: one panel a task, and the mean over tasks.
 
-Made with Matplotlib's Agg and SVG canvases directly, so that no display and no global state of
-pyplot is touched. Colours are Okabe and Ito's, which stay apart under colour blindness; every line
-is also told apart by its style or its label.
+Every line is told apart by its style or its label too, not by its colour alone.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.pictures import CURVE, DEMONSTRATOR, MUTED, RANDOM, STYLE, new_figure
 from pipelines.rollout.scores import TaskCurve, by_shot, last_mean, mean_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-DPI = 150
-#: Inches; at 150 dots an inch, 1200 pixels.
-WIDTH = 8.0
+#: Inches.
 PANEL_HEIGHT = 1.62
 MEAN_HEIGHT = 3.4
 #: Most panels of tasks that stand beside the mean; more go below it.
 SIDE_PANELS = 6
 COLUMNS = 4
 
-INK, MUTED, GRID = "#22272e", "#6b7480", "#e6e9ed"
-CURVE, DEMONSTRATOR, RANDOM = "#0072b2", "#009e73", "#d55e00"
-
 _REFERENCES: tuple[tuple[float, str, str, Any], ...] = (
     (1.0, "demonstrator", DEMONSTRATOR, (0, (5, 2))),
     (0.0, "random policy", RANDOM, (0, (1, 1.6))),
 )
-
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Inter", "Helvetica Neue", "Arial", "DejaVu Sans"],
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": "#aab2bc",
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.labelsize": 9,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "svg.hashsalt": "vintix",
-    "svg.fonttype": "none",
-}
 
 
 def draw_overview(curves: Sequence[TaskCurve]) -> Figure:
@@ -78,17 +40,17 @@ def draw_overview(curves: Sequence[TaskCurve]) -> Figure:
     """
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         if len(curves) > SIDE_PANELS:
             columns = _columns(len(curves))
             below = PANEL_HEIGHT * math.ceil(len(curves) / columns)
-            figure = _figure(MEAN_HEIGHT + below)
+            figure = new_figure(MEAN_HEIGHT + below)
             parts: Any = figure.subfigures(2, 1, height_ratios=[MEAN_HEIGHT, below])
             _mean_panel(parts[0].subplots(), curves)
             _task_panels(parts[1], curves, columns)
         else:
             columns = 1 if len(curves) < 3 else 2
-            figure = _figure(max(3.7, 1.45 * math.ceil(len(curves) / columns) + 0.5))
+            figure = new_figure(max(3.7, 1.45 * math.ceil(len(curves) / columns) + 0.5))
             parts = figure.subfigures(1, 2, width_ratios=[1.0, 0.55 + 0.3 * columns])
             _mean_panel(parts[0].subplots(), curves)
             # The label of the left axis holds for all panels of the picture.
@@ -101,8 +63,8 @@ def draw_mean(curves: Sequence[TaskCurve]) -> Figure:
     """Draw the normalised return averaged over tasks, with the tasks' own curves behind it."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(4.2)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(4.2)
         _mean_panel(figure.subplots(), curves)
         return figure
 
@@ -111,51 +73,19 @@ def draw_tasks(curves: Sequence[TaskCurve]) -> Figure:
     """Draw one panel a task: light lines for the seeds, a bold one for their mean."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         columns = _columns(len(curves))
         rows = math.ceil(len(curves) / columns)
-        figure = _figure(max(2.8, PANEL_HEIGHT * rows + 0.9))
+        figure = new_figure(max(2.8, PANEL_HEIGHT * rows + 0.9))
         _task_panels(figure, curves, columns)
         _task_legend(figure, curves)
         return figure
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as the suffix of the file says; the same figure gives the same bytes.
-
-    Raises:
-        StorageError: The file system refused.
-    """
-    import matplotlib
-
-    from pipelines.artifacts.files import write_file
-
-    suffix = path.suffix.lower().lstrip(".")
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(
-            buffer,
-            format=suffix,
-            dpi=DPI,
-            metadata={"Date": None} if suffix == "svg" else {"Software": None},
-        )
-    write_file(path, buffer.getvalue())
-    return path
 
 
 def _columns(panels: int) -> int:
     """Return three or four columns, whichever leaves fewer places empty."""
     fewest = min((COLUMNS, COLUMNS - 1), key=lambda columns: -panels % columns)
     return min(fewest, panels)
-
-
-def _figure(height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _mean_panel(axes: Axes, curves: Sequence[TaskCurve]) -> None:

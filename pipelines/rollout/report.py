@@ -6,13 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import UsageError
+from pipelines.pictures import FORMATS
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
-
-#: Suffixes of the pictures that `plot_artifact` writes.
-FORMATS = (".png", ".svg")
 
 
 def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str, Any]:
@@ -67,27 +64,22 @@ def plot_artifact(artifact: Artifact, target: Path, reference: str | None = None
         UsageError: The file's suffix is neither.
         StorageError: The file system refused.
     """
+    from pipelines.pictures import check_format, save
     from pipelines.rollout import curves as drawing
     from pipelines.rollout.scores import load_curves
 
-    if target.suffix and target.suffix.lower() not in FORMATS and not target.is_dir():
-        raise UsageError(
-            "pictures of this kind are not drawn",
-            where=target,
-            expected=" or ".join(FORMATS),
-            found=target.suffix,
-            fix=f"name it {target.with_suffix('.png').name}",
-        )
+    if target.suffix and not target.is_dir():
+        check_format(target)
     loaded = load_curves(artifact, reference)
     if target.suffix.lower() in FORMATS:
-        return [drawing.save(drawing.draw_overview(loaded), target)]
+        return [save(drawing.draw_overview(loaded), target)]
     figures = {
         "overview": drawing.draw_overview,
         "mean": drawing.draw_mean,
         "tasks": drawing.draw_tasks,
     }
     return [
-        drawing.save(draw(loaded), target / f"{name}{suffix}")
+        save(draw(loaded), target / f"{name}{suffix}")
         for name, draw in figures.items()
         for suffix in FORMATS
     ]

@@ -39,6 +39,8 @@ COMMANDS = (
     "export checkpoint",
     "export dataset",
     "export histories",
+    "report",
+    "report histories",
 )
 LONG = ("demonstrators", "distill", "train", "rollout")
 MODULES_THAT_WAIT = ("torch", "mujoco", "zarr", "matplotlib", "metaworld", "pydantic", "rich")

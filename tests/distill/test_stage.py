@@ -12,7 +12,7 @@ from distill.toy import make_demonstrators
 from pipelines.artifacts.staging import Unit
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
-from pipelines.distill.report import describe_returns, rank_correlation
+from pipelines.distill.report import describe_returns
 from pipelines.distill.stage import run
 from pipelines.errors import ConfigError, InterruptedRunError, StorageError, TasksFailedError
 from pipelines.histories.reader import HistoryReader
@@ -216,15 +216,6 @@ def _fail_at(count, original):
         original(unit)
 
     return commit
-
-
-def test_rank_correlation_with_ties():
-    """Against the textbook: ranks of 1, 2, 2, 3 are 1, 2.5, 2.5, 4."""
-    ranks = np.array([1, 2.5, 2.5, 4])
-    expected = np.corrcoef(ranks, np.arange(4))[0, 1]
-    assert rank_correlation(np.array([1.0, 2, 2, 3])) == pytest.approx(expected)
-    assert rank_correlation(np.array([5.0, 4, 3])) == pytest.approx(-1)
-    assert rank_correlation(np.array([5.0, 5, 5])) == 0
 
 
 def test_describe_returns():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import UsageError
+from pipelines.pictures import save
 from pipelines.reporter import NullReporter
 from pipelines.rollout import curves as drawing
 from pipelines.rollout.config import RolloutConfig
@@ -106,11 +107,11 @@ def test_any_number_of_tasks_is_drawn(count: int, tmp_path: Path) -> None:
     figure = drawing.draw_overview(many)
     titles = {axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()}
     assert {each.name for each in many} <= titles
-    assert drawing.save(figure, tmp_path / "x.png").stat().st_size > 5000
+    assert save(figure, tmp_path / "x.png").stat().st_size > 5000
 
 
 def test_nothing_normalised_is_still_drawn(tmp_path: Path) -> None:
     figure = drawing.draw_overview([curve(score=None)])
-    assert drawing.save(figure, tmp_path / "x.svg").stat().st_size > 5000
+    assert save(figure, tmp_path / "x.svg").stat().st_size > 5000
     (mean_axes, _) = figure.axes
     assert "no task has scores" in mean_axes.texts[0].get_text()

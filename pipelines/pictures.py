@@ -1,0 +1,104 @@
+"""How all pictures look, and how they are written.
+
+Made with Matplotlib's Agg and SVG canvases directly, so that no display and no global state of
+pyplot is touched. Colours are Okabe and Ito's, which stay apart under colour blindness.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 150
+#: Inches; at 150 dots an inch, 1200 pixels.
+WIDTH = 8.0
+#: Suffixes of the pictures that can be written.
+FORMATS = (".png", ".svg")
+
+INK, MUTED, GRID = "#22272e", "#6b7480", "#e6e9ed"
+CURVE, DEMONSTRATOR, RANDOM = "#0072b2", "#009e73", "#d55e00"
+
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Inter", "Helvetica Neue", "Arial", "DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#aab2bc",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.hashsalt": "vintix",
+    "svg.fonttype": "none",
+}
+
+
+def new_figure(height: float) -> Figure:
+    """Return an empty figure, `WIDTH` by `height` inches; within the context of `STYLE`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as the suffix of the file says; the same figure gives the same bytes.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    import matplotlib
+
+    from pipelines.artifacts.files import write_file
+
+    suffix = path.suffix.lower().lstrip(".")
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(
+            buffer,
+            format=suffix,
+            dpi=DPI,
+            metadata={"Date": None} if suffix == "svg" else {"Software": None},
+        )
+    write_file(path, buffer.getvalue())
+    return path
+
+
+def check_format(path: Path) -> None:
+    """Check that a picture can be written under this name.
+
+    Raises:
+        UsageError: Its suffix is none of `FORMATS`.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(
+            "pictures of this kind are not drawn",
+            where=path,
+            expected=" or ".join(FORMATS),
+            found=path.suffix or "no suffix",
+            fix=f"name it {path.with_suffix('.png').name}",
+        )
