@@ -1,7 +1,7 @@
 """Resets of a Meta-World environment, stored once and played from many times.
 
 A reset costs as much as twenty steps and a new seed; a stored one costs a fraction of a step and
-gives every candidate of an optimiser the same episodes (facts/metaworld-experts.md, section 1).
+gives every candidate of an optimiser the same episodes.
 
 Legend: O observation.
 """

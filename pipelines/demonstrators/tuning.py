@@ -2,7 +2,7 @@
 
 Each generation draws a few of a pool of stored resets; all candidates play the same ones, the
 better half plays a few more, and the losers keep their rank of the first round (racing with common
-random numbers; facts/metaworld-experts.md, section 3).
+random numbers).
 
 Legend: D parameters, P candidates, K phases.
 """
