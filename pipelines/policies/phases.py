@@ -3,7 +3,7 @@
 A controller is a sequence of phases. Each pulls the hand towards a point that is given axis by
 axis relative to something the observation shows, with a gripper command and a gain, and ends when
 the hand is near enough or enough steps have passed. The way-points are data: where they come from
-is told in ``data/metaworld_phases.yaml``, how they are improved in `pipelines.demonstrators.tuning`.
+is told in ``data/metaworld_phases.yaml``, and `pipelines.demonstrators.tuning` improves them.
 
 Legend: B copies, O observation, A action, K phases.
 """

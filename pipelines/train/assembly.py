@@ -161,7 +161,7 @@ def train_model(
     reporter.info(
         f"{sum(one.numel() for one in model.parameters()):,} parameters on {hardware.device} "
         f"({hardware.precision}, {hardware.threads} threads, attention "
-        f"{model.transformer.attention}"
+        f"{prepared.content()['attention']}"
         + ("" if world.alone else f", {world.size} processes")
         + ")"
     )
