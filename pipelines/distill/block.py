@@ -10,6 +10,7 @@ from pipelines.histories.layout import balanced_rows, row_bytes, shard_unit
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
+    from pipelines.distill.schedule import NoiseCurve
     from pipelines.tasks.spec import Schedule, TaskSpec
 
 SHARD_BYTES = 64 << 20
@@ -40,7 +41,7 @@ class Block:
     trajectories: tuple[int, ...]
     steps: int
     shard_rows: int
-    schedule: Schedule
+    schedule: Schedule | NoiseCurve
     options: Mapping[str, Any]
     seed: int
 

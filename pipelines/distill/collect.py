@@ -19,7 +19,7 @@ import numpy as np
 
 from pipelines.distill.block import Block, EpisodeMark, Position
 from pipelines.distill.buffers import Progress, ShardBuffer, ShardWriter
-from pipelines.distill.schedule import epsilons
+from pipelines.distill.schedule import noise_along
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.layout import trajectory_path
 from pipelines.rng import derive_seed, stream
@@ -93,8 +93,7 @@ class _Collector:
         self._running = [_Running(0, 0) for _ in range(size)]
         self._returns_B = np.zeros(size, dtype=np.float64)
         self._observation_BO = np.zeros((size, environment.observation_dim), dtype=np.float32)
-        schedule = block.schedule
-        self._epsilon_T = epsilons(block.steps, schedule.p, schedule.f).astype(np.float32)
+        self._epsilon_T = noise_along(block.steps, block.schedule).astype(np.float32)
 
     def restore(self, position: Position) -> None:
         """Bring environment, policy and counters to the first step of a shard.

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipelines.distill.schedule import FITS, Fit
 from pipelines.errors import UsageError
 from pipelines.tasks.spec import Schedule
 
@@ -26,8 +27,11 @@ class DistillConfig(BaseModel):
         tasks: Names or aliases; with `domains`, only those tasks of these domains.
         domains: Names of domains. Neither: all tasks of the demonstrators artifact.
         demonstrators: Reference of the demonstrators artifact; None for the newest that fits.
-        schedule: Decay of the noise for all tasks, also as text (``p=0.7,f=0.1``); None for each
-            task's own.
+        schedule: Decay of the noise for all tasks, also as text (``p=0.7,f=0.1``); ``auto`` for the
+            p and f, ``fitted`` for the curve, that a pilot finds for each; None for each task's
+            own.
+        pilot_episodes: Episodes of the pilot at each level of noise; part of the artifact only
+            where there is a pilot.
         trajectories: Trajectories of each task; None for the catalogue's number.
         steps: Steps of each trajectory; None for the catalogue's length times `scale`.
         scale: Factor on the catalogue's trajectory lengths; at least one full episode is kept.
@@ -46,7 +50,8 @@ class DistillConfig(BaseModel):
     tasks: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     demonstrators: str | None = None
-    schedule: Schedule | None = None
+    schedule: Schedule | Fit | None = None
+    pilot_episodes: int = Field(8, ge=2, le=1000)
     trajectories: int | None = Field(None, ge=1, le=100_000)
     steps: int | None = Field(None, ge=1)
     scale: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -62,7 +67,7 @@ class DistillConfig(BaseModel):
 
         if isinstance(value, dict):
             value = ",".join(f"{name}={number}" for name, number in value.items())
-        if isinstance(value, str):
+        if isinstance(value, str) and value not in FITS:
             try:
                 return parse_schedule(value)
             except UsageError as error:

@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.block import Block, shard_rows
+from pipelines.distill.schedule import schedule_json
 from pipelines.errors import ArtifactMissingError, UsageError
 from pipelines.histories.layout import row_bytes
 from pipelines.parallel import available_cores
 from pipelines.stage import Plan, default_name
+from pipelines.tasks.spec import Schedule
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
     from pipelines.demonstrators.reader import Demonstrator
     from pipelines.distill.config import DistillConfig
+    from pipelines.distill.schedule import Fit
     from pipelines.domains.base import Domain
     from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
@@ -31,12 +34,17 @@ class TaskPlan:
         blocks: Its blocks.
         demonstrator: Its demonstrator, measured.
         steps_per_second: Environment steps that one worker is expected to make in a second.
+        fit: How a pilot finds the decay; until it has run, the blocks have the task's own. None
+            where the blocks' decay is the one.
+        pilot_episodes: Episodes of the pilot at each level of noise.
     """
 
     task: TaskSpec
     blocks: tuple[Block, ...]
     demonstrator: Demonstrator
     steps_per_second: float
+    fit: Fit | None = None
+    pilot_episodes: int = 0
 
     @property
     def trajectories(self) -> int:
@@ -64,7 +72,9 @@ class TaskPlan:
         return {
             "trajectories": self.trajectories,
             "steps": block.steps,
-            "schedule": {"p": block.schedule.p, "f": block.schedule.f},
+            "schedule": schedule_json(block.schedule)
+            if self.fit is None
+            else {"fit": self.fit, "episodes": self.pilot_episodes},
             "options": dict(block.options),
             "shard_rows": block.shard_rows,
             "block": len(block.trajectories),
@@ -133,7 +143,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
             "domain": each.task.domain,
             "trajectories": each.trajectories,
             "steps": each.total_steps,
-            "schedule": "p={p:g},f={f:g}".format(**each.as_config()["schedule"]),
+            "schedule": each.fit or "p={p:g},f={f:g}".format(**each.as_config()["schedule"]),
             "jobs": len(each.blocks),
             "bytes": each.data_bytes,
             "seconds": round(each.seconds, 1),
@@ -156,6 +166,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         f"demonstrators: {distillation.demonstrators.reference}",
         f"time: each task on one core; the total on {workers}; from declared step rates",
         "bytes: before compression",
+        *(["pilots: not counted"] if any(each.fit for each in distillation.tasks) else []),
         *distillation.notes,
     ]
     return Plan(rows, totals, notes)
@@ -239,7 +250,9 @@ def _plan_task(
     size = trajectories if domain.vectorized else 1
     most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
     rows = shard_rows(task, steps, size, config.shard_rows or most)
-    schedule = config.schedule or task.schedule
+    fit = config.schedule if isinstance(config.schedule, str) else None
+    given_schedule = config.schedule if isinstance(config.schedule, Schedule) else None
+    schedule = given_schedule or task.schedule
     blocks = tuple(
         Block(
             task=task,
@@ -252,7 +265,14 @@ def _plan_task(
         )
         for first in range(0, trajectories, size)
     )
-    return TaskPlan(task, blocks, demonstrator, domain.steps_per_second)
+    return TaskPlan(
+        task,
+        blocks,
+        demonstrator,
+        domain.steps_per_second,
+        fit,
+        config.pilot_episodes if fit else 0,
+    )
 
 
 def _check_options(options: Mapping[str, Any], domains: Mapping[str, Domain]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.block import Block, Position, find_position
 from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
 from pipelines.distill.report import describe_returns
+from pipelines.distill.schedule import schedule_json
 from pipelines.errors import (
     ConfigError,
     VintixError,
@@ -63,6 +64,7 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         if staging.published is not None:
             return _result(staging.published, True)
         fingerprints = _fingerprints(distillation, staging, config, reporter)
+        distillation = _fit(distillation, staging, config, reporter)
         _collect(distillation, staging, config, reporter)
         reports = [_finish_task(each, staging) for each in distillation.tasks]
         summary = {
@@ -80,6 +82,26 @@ def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
     return StageResult(
         artifact, up_to_date, {**artifact.manifest.summary, "demonstrators": parents[0]}
     )
+
+
+def _fit(
+    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: Reporter
+) -> Distillation:
+    """Return the distillation with the decays that its pilots found."""
+    if not any(each.fit for each in distillation.tasks):
+        return distillation
+    from pipelines.distill.pilot import fit_schedules
+
+    tasks, failed = fit_schedules(
+        distillation.tasks,
+        distillation.demonstrators.path,
+        staging,
+        config.workers,
+        reporter,
+    )
+    if failed:
+        raise _failure(failed, distillation, staging)
+    return replace(distillation, tasks=tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +383,8 @@ def _finish_task(each: TaskPlan, staging: Staging) -> dict[str, Any]:
             name,
             {
                 "task": each.task.as_json(),
-                "schedule": {"p": block.schedule.p, "f": block.schedule.f},
+                "schedule": schedule_json(block.schedule),
+                **_pilot(each, staging),
                 "options": dict(block.options),
                 "scores": {**scores, "measured": measured},
                 "steps": block.steps,
@@ -372,6 +395,15 @@ def _finish_task(each: TaskPlan, staging: Staging) -> dict[str, Any]:
         )
         unit.data["report"] = report
     return report
+
+
+def _pilot(each: TaskPlan, staging: Staging) -> dict[str, Any]:
+    """Return the attribute ``pilot`` of a history whose decay was fitted."""
+    if each.fit is None:
+        return {}
+    from pipelines.distill.pilot import pilot_record
+
+    return {"pilot": pilot_record(each, staging)}
 
 
 def _packages(distillation: Distillation) -> list[str]:

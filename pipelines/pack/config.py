@@ -22,6 +22,8 @@ class PackConfig(BaseModel):
         tasks: Names or aliases of the tasks to take; empty for all.
         domains: Names of the domains to take; empty for all.
         chunk_rows: Most rows of a chunk file.
+        allow: Names or aliases of tasks to pack although their history is poor, or ``all``; part of
+            the artifact only where such a task was packed.
         allow_validation: Give tasks of the validation split a sampling weight, so that training
             draws from them too. They are packed and marked either way.
     """
@@ -33,4 +35,5 @@ class PackConfig(BaseModel):
     tasks: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     chunk_rows: int = Field(CHUNK_ROWS, ge=1)
+    allow: tuple[str, ...] = ()
     allow_validation: bool = False

@@ -16,6 +16,7 @@ from pipelines.stage import Plan, default_name
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
+    from pipelines.histories.quality import HistoryQuality
     from pipelines.histories.source import HistorySource
     from pipelines.pack.config import PackConfig
 
@@ -81,12 +82,16 @@ class Packing:
         histories: The artifacts that tasks are taken from.
         tasks: The tasks, by name.
         config: The artifact's configuration.
+        quality: What each task's history looks like.
+        allowed: Tasks with a poor history that are packed all the same.
     """
 
     name: str
     histories: tuple[Artifact, ...]
     tasks: tuple[PackedTask, ...]
     config: dict[str, Any]
+    quality: dict[str, HistoryQuality]
+    allowed: list[str]
 
 
 def resolve(config: PackConfig, workspace: Workspace) -> Packing:
@@ -94,12 +99,16 @@ def resolve(config: PackConfig, workspace: Workspace) -> Packing:
 
     Raises:
         ArtifactMissingError: A reference means nothing.
-        ConfigError: Two histories hold the same task, or tasks of one group differ in dims.
+        ConfigError: Two histories hold the same task, tasks of one group differ in dims, or a
+            history is poor and not allowed.
         UsageError: A task or domain is not in the histories.
     """
+    from pipelines.pack.gate import check_quality
+
     references: tuple[str | None, ...] = config.histories or (None,)
     readers = [HistoryReader(workspace.find("histories", each)) for each in references]
     tasks = arrange(config, readers)
+    quality, allowed = check_quality(config, tasks)
     histories = tuple(
         reader.artifact for reader in readers if any(task.reader is reader for task in tasks)
     )
@@ -110,7 +119,10 @@ def resolve(config: PackConfig, workspace: Workspace) -> Packing:
         config={
             "tasks": {task.name: {"chunk_rows": task.chunk_rows} for task in tasks},
             "allow_validation": config.allow_validation,
+            **({"allowed": allowed} if allowed else {}),
         },
+        quality=quality,
+        allowed=allowed,
     )
 
 
@@ -159,6 +171,7 @@ def plan(config: PackConfig, workspace: Workspace) -> Plan:
             "split": task.task["split"],
             "trajectories": task.trajectories,
             "steps": task.total_steps,
+            "history": packing.quality[task.name].verdict,
             "weight_by_window": round(task.weights["by_window"], 4),
             "bytes": task.data_bytes,
             "seconds": round(task.data_bytes / _BYTES_PER_SECOND, 1),
@@ -172,6 +185,7 @@ def plan(config: PackConfig, workspace: Workspace) -> Plan:
         "split": "",
         "trajectories": sum(task.trajectories for task in packing.tasks),
         "steps": sum(task.total_steps for task in packing.tasks),
+        "history": "",
         "weight_by_window": round(sum(task.weights["by_window"] for task in packing.tasks), 4),
         "bytes": size,
         "seconds": round(size / _BYTES_PER_SECOND, 1),
@@ -199,14 +213,14 @@ def _selected(
 ) -> list[tuple[HistorySource, dict[str, Any]]]:
     found = [(reader, reader.task(name)) for reader in readers for name in reader.tasks()]
     references = ", ".join(reader.reference for reader in readers)
-    wanted_tasks = {_fold(name) for name in config.tasks}
-    wanted_domains = {_fold(name) for name in config.domains}
+    wanted_tasks = {fold(name) for name in config.tasks}
+    wanted_domains = {fold(name) for name in config.domains}
     for kind, wanted, known in (
-        ("task", config.tasks, {name for _, each in found for name in _names(each["task"])}),
-        ("domain", config.domains, {_fold(each["task"]["domain"]) for _, each in found}),
+        ("task", config.tasks, {name for _, each in found for name in task_names(each["task"])}),
+        ("domain", config.domains, {fold(each["task"]["domain"]) for _, each in found}),
     ):
         for name in wanted:
-            if _fold(name) not in known:
+            if fold(name) not in known:
                 raise UsageError(
                     f"no {kind} {name!r} in the histories",
                     where=references,
@@ -216,8 +230,8 @@ def _selected(
     chosen = [
         (reader, each)
         for reader, each in found
-        if (not wanted_tasks or wanted_tasks & _names(each["task"]))
-        and (not wanted_domains or _fold(each["task"]["domain"]) in wanted_domains)
+        if (not wanted_tasks or wanted_tasks & task_names(each["task"]))
+        and (not wanted_domains or fold(each["task"]["domain"]) in wanted_domains)
     ]
     if not chosen:
         raise UsageError(
@@ -228,11 +242,13 @@ def _selected(
     return chosen
 
 
-def _names(task: dict[str, Any]) -> set[str]:
-    return {_fold(name) for name in (task["name"], *task["aliases"])}
+def task_names(task: dict[str, Any]) -> set[str]:
+    """Return a task's name and aliases, folded, from the task as JSON."""
+    return {fold(name) for name in (task["name"], *task["aliases"])}
 
 
-def _fold(name: str) -> str:
+def fold(name: str) -> str:
+    """Return a name in the spelling that names are compared in."""
     return name.casefold().replace("_", "-")
 
 

@@ -48,7 +48,8 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
     Raises:
         ArtifactMissingError: A reference means nothing.
         ArtifactCorruptError: A history does not have the bytes its manifest promises.
-        ConfigError: Two histories hold the same task, or tasks of one group differ in dims.
+        ConfigError: Two histories hold the same task, tasks of one group differ in dims, or a
+            history does not look like learning and is not allowed.
         UsageError: A task or domain is not in the histories.
         InterruptedRunError: A signal stopped the run; whole trajectories are staged.
         StorageError, LockedError: The workspace cannot be written.
@@ -58,6 +59,18 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
     packing = resolve(config, workspace)
     for artifact in packing.histories:
         reporter.info(f"histories: {artifact.reference}")
+    for name in packing.allowed:
+        quality = packing.quality[name].quality
+        failures = [] if quality is None else quality.failures()
+        reporter.warn(f"{name}: a poor history, packed as allowed: {', '.join(failures)}")
+    unjudged = {
+        "short": "of too few episodes to be judged",
+        "unmeasured": "without measured scores",
+    }
+    for verdict, why in unjudged.items():
+        names = [name for name, each in packing.quality.items() if each.verdict == verdict]
+        if names:
+            reporter.info(f"histories {why}: {', '.join(names)}")
     with (
         StopSignal() as stop,
         workspace.stage(

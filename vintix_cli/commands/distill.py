@@ -31,7 +31,10 @@ def distill(
     ] = None,
     schedule: Annotated[
         str | None,
-        typer.Option(help="Decay of the noise, such as p=0.7,f=0.1; default each task's own."),
+        typer.Option(
+            help="Decay of the noise: p=0.7,f=0.1, or what a pilot finds: auto (p and f) or fitted "
+            "(any shape); default each task's own."
+        ),
     ] = None,
     trajectories: Annotated[
         int | None, typer.Option(min=1, help="Trajectories a task; default the paper's.")

@@ -28,6 +28,13 @@ def pack(
     ] = None,
     task: options.Tasks = None,
     domain: options.Domains = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help="Pack this task although its history is poor, or 'all'; may be repeated.",
+        ),
+    ] = None,
     plan: Annotated[
         str | None,
         typer.Option(help="With --dry-run: 'paper' prints the paper's Table 1, without data."),
@@ -40,13 +47,17 @@ def pack(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Stage 3: join histories into one training dataset, with statistics, groups and splits."""
+    """Stage 3: join histories into one training dataset, with statistics, groups and splits.
+
+    A history whose return does not rise from random to demonstrator is refused by name; vintix
+    report histories shows all of them.
+    """
     if plan is not None:
         _show_paper_plan(plan, dry_run=dry_run, json=json)
         return
     run_stage(
         "pack",
-        {"histories": histories, "tasks": task, "domains": domain, "name": name},
+        {"histories": histories, "tasks": task, "domains": domain, "allow": allow, "name": name},
         workspace=workspace,
         config=config,
         assignments=set_,

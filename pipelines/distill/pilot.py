@@ -1,0 +1,230 @@
+"""The pilot: what noise does to the return of a demonstrator, and the decay that follows from it.
+
+Runs before the collection, one job a task, each with streams of its own: the same configuration
+finds the same decay. What it found is staged, so a resumed run does not repeat it.
+
+Shapes: B copies of an environment, O observation, A action, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.distill.response import (
+    LINEAR,
+    Response,
+    fit_curve,
+    fit_family,
+    levels_between,
+    predicted_straightness,
+)
+from pipelines.distill.schedule import NoiseCurve, schedule_json
+from pipelines.errors import VintixError
+from pipelines.parallel import Advance, run_parallel
+from pipelines.rng import derive_seed, stream
+from pipelines.tasks.spec import Schedule
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.staging import Staging
+    from pipelines.distill.plan import TaskPlan
+    from pipelines.domains.base import BatchEnvironment
+    from pipelines.policies.base import Policy
+    from pipelines.reporter import Reporter
+    from pipelines.tasks.spec import TaskSpec
+
+LEVELS = tuple(level / 10 for level in range(11))
+"""Levels of noise that every pilot measures."""
+
+ROUNDS, LEVELS_A_ROUND, SPAN = 3, 4, 0.12
+"""After them, rounds of levels in the gaps that the return changes across by more than this share
+of its range: a cliff, as of the pendulums, is then known to an eightieth of the noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class PilotJob:
+    """The pilot of one task.
+
+    Attributes:
+        task: The task.
+        options: Values of all options of the domain.
+        demonstrators: Path of the demonstrators artifact.
+        seed: Base seed.
+        episodes: Episodes at each level.
+    """
+
+    task: TaskSpec
+    options: Mapping[str, Any]
+    demonstrators: Path
+    seed: int
+    episodes: int
+
+
+def run_pilot(job: PilotJob, advance: Advance) -> Response:
+    """Measure the response of a task's demonstrator to noise; runs in a worker.
+
+    Raises:
+        VintixError: A return is not finite.
+    """
+    from pipelines.artifacts.artifact import Artifact
+    from pipelines.demonstrators.reader import load_demonstrator
+    from pipelines.domains.registry import domain_of
+    from pipelines.policies.registry import build_policy
+
+    domain = domain_of(job.task)
+    seeds = [
+        derive_seed(job.seed, "pilot", job.task.name, "stream", episode)
+        for episode in range(job.episodes)
+    ]
+    environment = domain.make_batch(job.task, job.episodes, job.options, seeds)
+    try:
+        policy = build_policy(
+            load_demonstrator(Artifact(job.demonstrators), job.task.name).spec,
+            environment.action_low_A,
+            environment.action_high_A,
+            domain.policies(),
+        )
+        returns = {level: _play(job, environment, policy, level) for level in LEVELS}
+        advance(0.5)
+        for _ in range(ROUNDS):
+            for level in levels_between(Response.of(returns), LEVELS_A_ROUND, SPAN):
+                returns[level] = _play(job, environment, policy, level)
+        advance(0.5)
+    finally:
+        environment.close()
+    return Response.of(returns)
+
+
+def fit_schedules(
+    tasks: Sequence[TaskPlan],
+    demonstrators: Path,
+    staging: Staging,
+    workers: int,
+    reporter: Reporter,
+) -> tuple[tuple[TaskPlan, ...], dict[str, VintixError]]:
+    """Run the pilots that are not staged yet and give the blocks the decays they found.
+
+    Returns:
+        The tasks with their decays, and the error of each task whose pilot failed.
+
+    Raises:
+        InterruptedRunError: A signal came; pilots that were done are staged.
+    """
+    waiting = [each for each in tasks if each.fit and not staging.done(_unit(each))]
+    jobs = [
+        PilotJob(
+            task=each.task,
+            options=each.blocks[0].options,
+            demonstrators=demonstrators,
+            seed=each.blocks[0].seed,
+            episodes=each.pilot_episodes,
+        )
+        for each in waiting
+    ]
+    failed: dict[str, VintixError] = {}
+    if jobs:
+
+        def keep(index: int, outcome: Any) -> None:
+            if outcome.error is not None:
+                failed[waiting[index].task.name] = outcome.error
+                return
+            with staging.unit(_unit(waiting[index])) as record:
+                record.data.update(describe_fit(outcome.value, waiting[index].fit or "auto"))
+
+        run_parallel(
+            run_pilot,
+            jobs,
+            workers,
+            reporter,
+            label="pilot",
+            total=len(jobs),
+            unit="tasks",
+            on_done=keep,
+        )
+    if failed:
+        return tuple(tasks), failed
+    return tuple(_with_schedule(each, staging) for each in tasks), failed
+
+
+def describe_fit(response: Response, fit: str) -> dict[str, Any]:
+    """Return what a history records of its pilot; JSON.
+
+    Returns:
+        ``fit``; ``schedule``, the decay found; ``response``: level of noise, mean return and
+        episodes; and the R-squared of a straight line through the return that is predicted, for
+        the decay found and for linear decay.
+    """
+    found: Schedule | NoiseCurve
+    found = fit_curve(response) if fit == "fitted" else fit_family(response)
+    return {
+        "fit": fit,
+        "schedule": schedule_json(found),
+        "response": response.as_json(),
+        "predicted_r_squared": predicted_straightness(response, found),
+        "predicted_r_squared_of_linear": predicted_straightness(response, LINEAR),
+    }
+
+
+def pilot_record(each: TaskPlan, staging: Staging) -> dict[str, Any] | None:
+    """Return what is staged of a task's pilot; None for a task without one."""
+    return dict(staging.data(_unit(each))) if each.fit else None
+
+
+def _with_schedule(each: TaskPlan, staging: Staging) -> TaskPlan:
+    record = pilot_record(each, staging)
+    if record is None:
+        return each
+    found = record["schedule"]
+    schedule: Schedule | NoiseCurve
+    if "noise" in found:
+        schedule = NoiseCurve(tuple(found["progress"]), tuple(found["noise"]))
+    else:
+        schedule = Schedule(**found)
+    return replace(each, blocks=tuple(replace(block, schedule=schedule) for block in each.blocks))
+
+
+def _unit(each: TaskPlan) -> str:
+    return f"pilot/{each.task.name}"
+
+
+def _play(
+    job: PilotJob, environment: BatchEnvironment, policy: Policy, level: float
+) -> list[float]:
+    """Return the return of one episode of every copy under a constant level of noise."""
+    size, name = job.episodes, job.task.name
+    low_A, high_A = environment.action_low_A, environment.action_high_A
+    seeds = [derive_seed(job.seed, "pilot", name, repr(level), "episode", k) for k in range(size)]
+    draws = [stream(job.seed, "pilot", name, repr(level), "noise", k) for k in range(size)]
+    everyone = list(range(size))
+    observation_BO = np.array(environment.reset(everyone, seeds), dtype=np.float32)
+    policy.reset(everyone)
+    returns_B, running_B = np.zeros(size), np.ones(size, dtype=bool)
+    for _ in range(job.task.horizon):
+        uniform_BA = np.stack([each.random(len(low_A), dtype=np.float32) for each in draws])
+        push_BA = low_A + (high_A - low_A) * uniform_BA
+        action_BA = (1 - level) * policy.act(observation_BO) + level * push_BA
+        result = environment.step(np.clip(action_BA, low_A, high_A).astype(np.float32))
+        returns_B[running_B] += result.reward_B[running_B]
+        ended_B = result.terminated_B | result.truncated_B
+        running_B &= ~ended_B
+        if not running_B.any():
+            break
+        observation_BO = np.array(result.observation_BO, dtype=np.float32)
+        idle = np.flatnonzero(ended_B).tolist()
+        if idle:
+            # Copies that are done play on unrecorded: a batch steps all of its copies.
+            observation_BO[idle] = environment.reset(idle, [seeds[index] for index in idle])
+            policy.reset(idle)
+    if not np.isfinite(returns_B).all():
+        raise VintixError(
+            "a return of the pilot is not finite",
+            where=f"task {name}, noise {level:g}",
+            expected="finite numbers",
+            found=returns_B.tolist(),
+            fix="measure the demonstrator again: vintix demonstrators --evaluate",
+        )
+    return [float(value) for value in returns_B]

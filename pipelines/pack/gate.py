@@ -1,0 +1,85 @@
+"""Which histories are let into a dataset: a poor one only where that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipelines.errors import ConfigError, UsageError
+from pipelines.histories.quality import (
+    LEAST_AT_END,
+    LEAST_RANK_CORRELATION,
+    MOST_AT_START,
+    HistoryQuality,
+    history_quality,
+)
+
+if TYPE_CHECKING:
+    from pipelines.pack.config import PackConfig
+    from pipelines.pack.plan import PackedTask
+
+EVERYTHING = "all"
+_NAMED = 8
+
+
+def check_quality(
+    config: PackConfig, tasks: Sequence[PackedTask]
+) -> tuple[dict[str, HistoryQuality], list[str]]:
+    """Judge the history of every task; see `pipelines.histories.quality` for the criteria.
+
+    Histories without measured scores, such as imported ones, and those of too few episodes are
+    let in: there is nothing to judge them by.
+
+    Returns:
+        The quality by task, and the tasks that are poor and were allowed.
+
+    Raises:
+        ArtifactCorruptError: The bytes of a history differ from the manifest's.
+        ConfigError: A history is poor and not allowed.
+        UsageError: A task that is allowed is not among them.
+    """
+    from pipelines.pack.plan import fold, task_names
+
+    allowed = {fold(name) for name in config.allow}
+    known = {EVERYTHING}.union(*(task_names(task.task) for task in tasks))
+    for name in config.allow:
+        if fold(name) not in known:
+            raise UsageError(
+                f"no task {name!r} to allow",
+                where="--allow",
+                expected=f"{EVERYTHING}, or one of {', '.join(task.name for task in tasks)}",
+                found=name,
+            )
+    found = {task.name: history_quality(task.reader, task.name) for task in tasks}
+    poor = [task for task in tasks if found[task.name].verdict == "poor"]
+    refused = [
+        task for task in poor if EVERYTHING not in allowed and not allowed & task_names(task.task)
+    ]
+    if refused:
+        raise _refusal(refused, found)
+    return found, [task.name for task in poor]
+
+
+def _refusal(refused: Sequence[PackedTask], found: dict[str, HistoryQuality]) -> ConfigError:
+    described = []
+    for task in refused:
+        quality = found[task.name].quality
+        failures = [] if quality is None else quality.failures()
+        described.append(f"{task.name}: {', '.join(failures)}")
+    names = [task.name for task in refused]
+    allow = EVERYTHING if len(names) > _NAMED else " --allow ".join(names)
+    subject = (
+        f"the history of {names[0]} does"
+        if len(names) == 1
+        else f"the histories of {len(names)} tasks do"
+    )
+    return ConfigError(
+        f"{subject} not look like learning",
+        where=", ".join(dict.fromkeys(task.reader.reference for task in refused)),
+        expected=f"a start of {MOST_AT_START:g} or less, an end of {LEAST_AT_END:g} or more, a "
+        f"rank correlation of {LEAST_RANK_CORRELATION:g} or more; returns normalised by the "
+        "measured scores",
+        found="; ".join(described),
+        fix=f"collect them again with another --schedule or demonstrator (vintix report histories "
+        f"shows them), or pack them as they are: --allow {allow}",
+    )
