@@ -292,7 +292,8 @@ def read_phases(path: Path) -> dict[str, TaskPhases]:
     import yaml
     from pydantic import ValidationError
 
-    raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    raw: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=loader) or {}
     found = {}
     for name, entry in raw.items():
         try:
