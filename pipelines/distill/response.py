@@ -66,7 +66,10 @@ class Response:
     @property
     def monotone(self) -> NDArray[np.float64]:
         """The means as they fall with noise: the closest values that never rise with it, (L,)."""
-        return -isotonic(-self.means_L, self.counts_L.astype(np.float64))
+        from scipy.optimize import isotonic_regression
+
+        fitted = isotonic_regression(self.means_L, weights=self.counts_L, increasing=False)
+        return np.asarray(fitted.x, dtype=np.float64)
 
     def at(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the return at other levels of noise, between the measured ones in a line."""
@@ -131,19 +134,6 @@ def fit_curve(response: Response) -> NoiseCurve:
     return NoiseCurve(
         tuple(round(at * scale, 6) for at, _ in knots), tuple(noise for _, noise in knots)
     )
-
-
-def isotonic(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the closest values that never fall, by weighted squares (pool adjacent violators)."""
-    pools: list[tuple[float, float, int]] = []
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        pools.append((value, weight, 1))
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            (low, low_weight, low_count), (high, high_weight, high_count) = pools[-2:]
-            total = low_weight + high_weight
-            mean = (low * low_weight + high * high_weight) / total
-            pools[-2:] = [(mean, total, low_count + high_count)]
-    return np.repeat([mean for mean, _, _ in pools], [count for _, _, count in pools])
 
 
 def levels_between(response: Response, most: int, span: float) -> list[float]:

@@ -282,13 +282,11 @@ def rank_correlation(values: NDArray[np.float64]) -> float:
     Ties share their mean rank; equal values throughout give 0.
     """
     import numpy as np
+    from scipy.stats import spearmanr
 
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if len(counts) < 2:
+    if np.ptp(values) == 0:
         return 0.0
-    last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2)[inverse]
-    return float(np.corrcoef(ranks, np.arange(len(values)))[0, 1])
+    return float(spearmanr(values, np.arange(len(values))).statistic)
 
 
 def straightness(progress_C: NDArray[np.float64], values_C: NDArray[np.float64]) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import UsageError
 from pipelines.histories.quality import HistoryQuality, history_quality
 from pipelines.histories.reader import HistoryReader
+from pipelines.tasks.names import choose_tasks
 
 if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
@@ -29,22 +29,14 @@ def assess_histories(
         UsageError: It has no such task.
     """
     reader = HistoryReader(workspace.find("histories", reference))
-    names = {name: (name, *reader.task(name)["task"]["aliases"]) for name in reader.tasks()}
-    chosen = set()
-    for wanted in tasks:
-        found = [name for name, known in names.items() if _fold(wanted) in map(_fold, known)]
-        if not found:
-            raise UsageError(
-                f"no task {wanted!r} in the histories",
-                where=reader.reference,
-                expected=", ".join(names),
-                found=wanted,
-                fix=f"vintix distill --task {wanted}",
-            )
-        chosen.update(found)
-    found_qualities = [
-        history_quality(reader, name) for name in names if not chosen or name in chosen
-    ]
+    names = choose_tasks(
+        tasks,
+        [reader.task(name)["task"] for name in reader.tasks()],
+        among="the histories hold",
+        where=reader.reference,
+        fix="vintix distill --task {task}",
+    )
+    found_qualities = [history_quality(reader, name) for name in names]
     found_qualities.sort(key=lambda each: (each.domain, each.task))
     return reader.reference, found_qualities
 
@@ -68,7 +60,3 @@ def summarize(histories: Sequence[HistoryQuality]) -> list[dict[str, Any]]:
             row[name] = sum(known) / len(known) if known else None
         rows.append(row)
     return rows
-
-
-def _fold(name: str) -> str:
-    return name.casefold().replace("_", "-")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifacts import files
-from pipelines.errors import ConfigError, UsageError
+from pipelines.errors import ConfigError
 from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig
@@ -26,6 +26,7 @@ from pipelines.interchange.dependencies import load_extra
 from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
 from pipelines.interchange.tasks import safe_name
+from pipelines.tasks.names import choose_tasks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,7 +117,12 @@ def _export(
 ) -> ExportResult:
     load_extra("minari", "minari")
     load_extra("h5py", "minari")
-    names = _selected(artifact, readers, config.tasks)
+    names = choose_tasks(
+        config.tasks,
+        [reader.task(name)["task"] for name, reader in readers.items()],
+        among=f"the {artifact.kind} hold",
+        where=artifact.reference,
+    )
     for name in names:
         _check_complete(readers[name], name)
     total = sum(sum(readers[name].lengths(name)) for name in names)
@@ -266,23 +272,3 @@ def _check_complete(reader: HistoryReader, name: str) -> None:
             fix="vintix pack and vintix export dataset --format official, or choose other "
             "tasks with --task",
         )
-
-
-def _selected(
-    artifact: Artifact, readers: Mapping[str, HistoryReader], wanted: tuple[str, ...]
-) -> list[str]:
-    names = {
-        alias.casefold(): name
-        for name, reader in readers.items()
-        for alias in (name, *reader.task(name)["task"]["aliases"])
-    }
-    for each in wanted:
-        if each.casefold() not in names:
-            raise UsageError(
-                f"the {artifact.kind} hold no task {each!r}",
-                where=artifact.reference,
-                expected=", ".join(sorted(readers)),
-                found=each,
-            )
-    chosen = {names[each.casefold()] for each in wanted} or set(readers)
-    return sorted(chosen)

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.artifacts import files
 from pipelines.artifacts.arrays import create_rows, write_array
-from pipelines.errors import ArtifactCorruptError, UsageError
+from pipelines.errors import ArtifactCorruptError
 from pipelines.histories.layout import balanced_rows, row_layout, trajectory_path
 from pipelines.interchange.config import CHUNK_BYTES, ExportConfig, ImportDatasetConfig
 from pipelines.interchange.dependencies import load_h5py
@@ -23,6 +23,7 @@ from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
 from pipelines.interchange.tasks import description_of, safe_name
 from pipelines.stage import StageResult
+from pipelines.tasks.names import choose_tasks
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -274,21 +275,13 @@ def _hashes(
 
 
 def _selected(reader: DatasetReader, wanted: tuple[str, ...]) -> list[DatasetTask]:
-    names = {
-        alias.casefold(): task.name
-        for task in reader.tasks.values()
-        for alias in (task.name, *task.attributes["task"]["aliases"])
-    }
-    for name in wanted:
-        if name.casefold() not in names:
-            raise UsageError(
-                f"the dataset holds no task {name!r}",
-                where=reader.artifact.reference,
-                expected=", ".join(reader.tasks),
-                found=name,
-            )
-    chosen = {names[name.casefold()] for name in wanted} or set(reader.tasks)
-    return [task for name, task in reader.tasks.items() if name in chosen]
+    names = choose_tasks(
+        wanted,
+        [task.attributes["task"] for task in reader.tasks.values()],
+        among="the dataset holds",
+        where=reader.artifact.reference,
+    )
+    return [reader.tasks[name] for name in names]
 
 
 def _write_trajectory(

@@ -13,6 +13,7 @@ from pipelines.histories.quality import (
     HistoryQuality,
     history_quality,
 )
+from pipelines.tasks.names import fold, task_names
 
 if TYPE_CHECKING:
     from pipelines.pack.config import PackConfig
@@ -38,8 +39,6 @@ def check_quality(
         ConfigError: A history is poor and not allowed.
         UsageError: A task that is allowed is not among them.
     """
-    from pipelines.pack.plan import fold, task_names
-
     allowed = {fold(name) for name in config.allow}
     known = {EVERYTHING}.union(*(task_names(task.task) for task in tasks))
     for name in config.allow:

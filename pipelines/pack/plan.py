@@ -12,6 +12,7 @@ from pipelines.histories.layout import balanced_rows
 from pipelines.histories.reader import HistoryReader
 from pipelines.pack.config import CHUNK_BYTES
 from pipelines.stage import Plan, default_name
+from pipelines.tasks.names import fold, task_names
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -240,16 +241,6 @@ def _selected(
             found=", ".join((*config.tasks, *config.domains)),
         )
     return chosen
-
-
-def task_names(task: dict[str, Any]) -> set[str]:
-    """Return a task's name and aliases, folded, from the task as JSON."""
-    return {fold(name) for name in (task["name"], *task["aliases"])}
-
-
-def fold(name: str) -> str:
-    """Return a name in the spelling that names are compared in."""
-    return name.casefold().replace("_", "-")
 
 
 def _check_groups(tasks: Sequence[dict[str, Any]]) -> None:

@@ -292,8 +292,7 @@ def read_phases(path: Path) -> dict[str, TaskPhases]:
     import yaml
     from pydantic import ValidationError
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    raw: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=loader) or {}
+    raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     found = {}
     for name, entry in raw.items():
         try:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pipelines.errors import ConfigError, UsageError, VintixError
+from pipelines.tasks.names import fold
 from pipelines.tasks.spec import SPLITS, TaskSpec
 
 # Row order of the paper's Table 1; other domains follow in catalogue order.
@@ -70,7 +71,7 @@ class Catalogue:
         self._index: dict[str, TaskSpec] = {}
         for spec in specs:
             for name in (spec.name, *spec.aliases):
-                holder = self._index.setdefault(_fold(name), spec)
+                holder = self._index.setdefault(fold(name), spec)
                 if holder is not spec:
                     raise ConfigError(
                         f"Two tasks answer to the name {name!r}.",
@@ -96,9 +97,9 @@ class Catalogue:
         Raises:
             UsageError: No task answers to it; the message names the nearest ones.
         """
-        spec = self._index.get(_fold(name))
+        spec = self._index.get(fold(name))
         if spec is None:
-            close = difflib.get_close_matches(_fold(name), self._index, n=6, cutoff=0.6)
+            close = difflib.get_close_matches(fold(name), self._index, n=6, cutoff=0.6)
             nearest = list(dict.fromkeys(self._index[key].name for key in close))[:3]
             raise UsageError(
                 f"Unknown task {name!r}."
@@ -276,12 +277,8 @@ def _resolve(kind: str, wanted: Sequence[str], known: Sequence[str]) -> set[str]
     return found
 
 
-def _fold(name: str) -> str:
-    return name.casefold().replace("_", "-")
-
-
 def _squash(name: str) -> str:
-    return _fold(name).replace("-", "")
+    return fold(name).replace("-", "")
 
 
 def _describe(spec: TaskSpec) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.model.config import GroupDims
+from pipelines.tasks.names import fold
 
 Rows = Mapping[str, npt.NDArray[Any]]
 
@@ -111,7 +112,7 @@ def select_tasks(
         ConfigError: Nothing is left to train on.
     """
     by_name = {
-        name: task
+        fold(name): task
         for task in data.tasks.values()
         for name in (task.name, *_specification(task).get("aliases", ()))
     }
@@ -121,7 +122,7 @@ def select_tasks(
         ("domain", domains, known_domains),
     ):
         for name in asked:
-            if name not in known:
+            if (fold(name) if label == "task" else name) not in known:
                 raise UsageError(
                     f"the dataset does not hold this {label}",
                     where=f"--{label} {name}",
@@ -129,7 +130,7 @@ def select_tasks(
                     found=name,
                     fix=f"vintix pack --{label} {name}",
                 )
-    wanted = {by_name[name].name for name in tasks}
+    wanted = {by_name[fold(name)].name for name in tasks}
     chosen = [
         task
         for name, task in sorted(data.tasks.items())

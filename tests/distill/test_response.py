@@ -13,7 +13,6 @@ from pipelines.distill.response import (
     Response,
     fit_curve,
     fit_family,
-    isotonic,
     levels_between,
     predicted_straightness,
 )
@@ -86,19 +85,15 @@ def test_a_flat_response_gives_linear_decay():
     assert levels_between(flat, 4, 0.1) == []
 
 
-@given(st.lists(st.tuples(numbers, st.floats(0.5, 10)), min_size=1, max_size=30))
-def test_isotonic(pairs):
-    """Never falls, keeps the weighted mean, and leaves alone what is in order."""
-    values, weights = (np.array(column) for column in zip(*pairs, strict=True))
-    found = isotonic(values, weights)
-    assert (np.diff(found) >= -1e-9).all()
-    assert (found * weights).sum() == pytest.approx((values * weights).sum(), abs=1e-6)
-    np.testing.assert_array_equal(isotonic(np.sort(values), weights), np.sort(values))
-
-
-def test_isotonic_by_hand():
-    found = isotonic(np.array([1.0, 3, 2, 2, 5]), np.array([1.0, 2, 1, 1, 1]))
-    np.testing.assert_allclose(found, [1, 2.5, 2.5, 2.5, 5])
+@given(st.lists(st.tuples(numbers, st.integers(1, 10)), min_size=1, max_size=30))
+def test_the_monotone_response_never_rises_with_noise_and_keeps_its_mean(pairs):
+    means, counts = (np.array(column) for column in zip(*pairs, strict=True))
+    found = Response(np.linspace(0, 1, len(means)), means, counts).monotone
+    assert (np.diff(found) <= 1e-9).all()
+    assert (found * counts).sum() == pytest.approx((means * counts).sum(), abs=1e-6)
+    falling = np.sort(means)[::-1]
+    in_order = Response(np.linspace(0, 1, len(means)), falling, counts).monotone
+    np.testing.assert_allclose(in_order, falling)
 
 
 def test_more_levels_where_the_return_falls():
