@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from pipelines.errors import InterruptedRunError, UsageError, VintixError
+from pipelines.signals import STOP_SIGNALS
 from vintix_cli.render import print_error, print_json
 
 _UNEXPECTED = 1
@@ -35,9 +36,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 function(*args, **kwargs)
         except VintixError as error:
             _end(error, error.as_dict(), error.exit_code, str(error), as_json)
-        except KeyboardInterrupt as error:
-            stopped = InterruptedRunError("interrupted; finished work is kept, run it again")
-            _end(error, stopped.as_dict(), stopped.exit_code, str(stopped), as_json)
         except BrokenPipeError:
             # The reader went away (| head); there is nobody left to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -104,7 +102,11 @@ def _end(
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Let SIGTERM and SIGUSR1 unwind the stack, so that locks and workers are given back."""
+    """Let SIGINT, SIGTERM and SIGUSR1 unwind the stack, so that locks and workers are given back.
+
+    SIGINT too: a script's background job starts with it ignored, and asked to stop between two
+    pools of workers it would go on.
+    """
 
     def stop(number: int, frame: object) -> None:
         raise InterruptedRunError(
@@ -113,7 +115,7 @@ def _signals() -> Iterator[None]:
             fix="run the same command again to continue",
         )
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    previous = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     try:
         yield
     finally:

@@ -322,7 +322,7 @@ def test_7_in_distill(faulty):
 # 130, 143
 
 INTERRUPTED = {
-    "distill": ("histories", ["--steps", "20000", "--set", "distill.shard_rows=100"]),
+    "distill": ("histories", ["--steps", "5000", "--set", "distill.shard_rows=100"]),
     "train": ("checkpoints", ["--steps", "120"]),
 }
 
@@ -347,7 +347,7 @@ def test_130_and_143_keep_what_is_done(shell, command):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=300)
+        stdout, stderr = process.communicate(timeout=120)
         assert process.returncode == code, stderr
         assert stdout == ""
         assert "kept" in stderr and "again" in stderr
