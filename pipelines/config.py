@@ -193,10 +193,12 @@ def _describe(
     first = error.errors()[0]
     field = str(first["loc"][0]) if first["loc"] else ""
     source = sources.get(field, _COMMAND_LINE)
+    # What does not fit together is of no single setting.
+    setting = f"{stage}.{field}" if field else stage
     where = {
-        _FILE: f"{file}: {stage}.{field}",
+        _FILE: f"{file}: {setting}",
         _ENVIRONMENT: f"VINTIX_{stage.upper()}_{field.upper()}",
-    }.get(source, f"{stage}.{field}")
+    }.get(source, setting)
     message, expected = first["msg"].removeprefix("Value error, "), None
     if first["type"] == "extra_forbidden":
         message, expected = "unknown setting", ", ".join(model.model_fields)

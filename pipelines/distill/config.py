@@ -73,7 +73,8 @@ class DistillConfig(BaseModel):
             except UsageError as error:
                 # As a ValueError it is told with the file, variable or option it came from.
                 raise ValueError(
-                    f"{error.message}: expected {error.expected}, found {error.found}"
+                    f"{error.message}: expected {error.expected}, or {' or '.join(FITS)}, found "
+                    f"{error.found}"
                 ) from error
         return value
 

@@ -34,7 +34,6 @@ def assess_histories(
         [reader.task(name)["task"] for name in reader.tasks()],
         among="the histories hold",
         where=reader.reference,
-        fix="vintix distill --task {task}",
     )
     found_qualities = [history_quality(reader, name) for name in names]
     found_qualities.sort(key=lambda each: (each.domain, each.task))

@@ -58,7 +58,6 @@ class ExportConfig(BaseModel):
 
     Attributes:
         reference: The artifact; None for the newest of its kind.
-        format: Name of the format.
         output: Directory to write.
         overwrite: Replace an earlier export there.
         tasks: Names of the tasks to take; empty for all.
@@ -67,7 +66,6 @@ class ExportConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference: str | None = None
-    format: str
     output: Path
     overwrite: bool = False
     tasks: tuple[str, ...] = ()

@@ -24,7 +24,6 @@ def choose_tasks(
     *,
     among: str,
     where: object,
-    fix: str | None = None,
 ) -> list[str]:
     """Return the names of the tasks that are wanted, sorted; all of them if none is named.
 
@@ -33,7 +32,6 @@ def choose_tasks(
         tasks: The tasks there are, as JSON.
         among: What holds them, for the message: ``the dataset holds``.
         where: Its reference.
-        fix: The command that gets a task which is not there; ``{task}`` stands for its name.
 
     Raises:
         UsageError: There is no such task.
@@ -48,7 +46,6 @@ def choose_tasks(
                 where=where,
                 expected=", ".join(sorted(known)),
                 found=name,
-                fix=None if fix is None else fix.format(task=name),
             )
         chosen.update(found)
     return sorted(chosen or known)

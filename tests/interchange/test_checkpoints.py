@@ -42,7 +42,7 @@ def bring(workspace: Workspace, path: Path, name: str | None = None) -> StageRes
 
 
 def send(workspace: Workspace, form: str, output: Path, reference: str, **fields: bool):
-    config = ExportConfig(reference=reference, format=form, output=output, **fields)
+    config = ExportConfig(reference=reference, output=output, **fields)
     return EXPORTS[form](config, workspace, REPORTER)
 
 

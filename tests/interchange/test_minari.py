@@ -35,7 +35,7 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def export(workspace: Workspace, output: Path, **fields: object):
-    config = ExportConfig(format="minari", output=output, **fields)  # type: ignore[arg-type]
+    config = ExportConfig(output=output, **fields)  # type: ignore[arg-type]
     return export_minari(config, workspace, REPORTER)
 
 
@@ -97,7 +97,7 @@ def test_a_dataset_is_exported_from_its_histories(histories: Workspace, tmp_path
     from pipelines.pack.stage import run
 
     packed = run(PackConfig(tasks=("toy-b",), name="packed"), histories, REPORTER).artifact
-    config = ExportConfig(reference="packed", format="minari", output=tmp_path / "packed")
+    config = ExportConfig(reference="packed", output=tmp_path / "packed")
     result = export_packed(config, histories, REPORTER)
     assert result.artifact.reference == packed.reference
     assert [row["dataset_id"] for row in result.report["tasks"]] == ["vintix/toy-b/toys-v1"]

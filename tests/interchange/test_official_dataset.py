@@ -43,9 +43,7 @@ def bring(workspace: Workspace, path: Path, **fields: Any) -> StageResult:
 
 
 def send(workspace: Workspace, output: Path, **fields: Any):
-    return export_dataset(
-        ExportConfig(format="official", output=output, **fields), workspace, REPORTER
-    )
+    return export_dataset(ExportConfig(output=output, **fields), workspace, REPORTER)
 
 
 def steps_of(total: int, episode: int) -> np.ndarray:

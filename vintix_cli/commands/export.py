@@ -137,9 +137,7 @@ def _export(
     options.check_choice("--format", format_, tuple(formats))
     module, _, function = formats[format_].partition(".")
     export: Any = getattr(import_module(f"{_PACKAGE}.{module}"), function)
-    config = ExportConfig(
-        reference=reference, format=format_, output=output, overwrite=overwrite, tasks=tasks
-    )
+    config = ExportConfig(reference=reference, output=output, overwrite=overwrite, tasks=tasks)
     result = export(config, Workspace.resolve(workspace), ConsoleReporter(quiet or json))
     if json:
         print_json(result.report)
