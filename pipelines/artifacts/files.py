@@ -225,15 +225,33 @@ def hash_files(paths: Iterable[Path]) -> Iterable[FileRecord | OSError]:
         yield from pool.map(_hash_or_error, paths)
 
 
+def check_room(path: Path, needed: int) -> None:
+    """Refuse to begin writing what the file system has no room for.
+
+    For libraries that do not survive a full disk (HDF5 may crash when it closes its files).
+
+    Raises:
+        StorageError: There are fewer bytes free than needed.
+    """
+    room = _free_bytes(path)
+    if room is not None and room < needed:
+        raise storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), path, needed)
+
+
 def storage_error(error: OSError, path: Path, needed: int | None = None) -> StorageError:
-    """Return the error to raise for a refused write, with the room there is and what to do."""
+    """Return the error to raise for a refused write, with the room there is and what to do.
+
+    Libraries that write files of their own may not tell why they could not; a full disk is seen.
+    """
+    room = _free_bytes(path)
+    if error.errno is None and room == 0:
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if error.errno in _NO_ROOM:
         advice = "make room (vintix artifacts gc)"
     elif error.errno in _NOT_ALLOWED:
         advice = "allow writing there or choose another --workspace"
     else:
         advice = "check the disk and the file system"
-    room = _free_bytes(path)
     return StorageError(
         f"cannot write: {error.strerror or error}",
         where=path,

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipelines.artifacts import files
 from pipelines.errors import ConfigError
-from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS
+from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS, row_bytes
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig
 from pipelines.interchange.dependencies import load_extra
@@ -126,9 +126,12 @@ def _export(
     for name in names:
         _check_complete(readers[name], name)
     total = sum(sum(readers[name].lengths(name)) for name in names)
+    needed = sum(_bytes(readers[name], name) for name in names)
     exported = []
     with (
-        output_directory(config.output, overwrite=config.overwrite, own=_OWN) as target,
+        output_directory(
+            config.output, overwrite=config.overwrite, own=_OWN, needed=needed
+        ) as target,
         reporter.progress("export", total, "steps") as progress,
     ):
         for name in names:
@@ -144,6 +147,11 @@ def _export(
                 }
             )
     return export_result(artifact, config.output, "minari", tasks=exported)
+
+
+def _bytes(reader: HistoryReader, name: str) -> int:
+    task = reader.task(name)["task"]
+    return sum(reader.lengths(name)) * row_bytes(task["observation_dim"], task["action_dim"])
 
 
 def _write_task(

@@ -128,8 +128,13 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
     reader = DatasetReader(workspace.find("datasets", config.reference))
     tasks = _selected(reader, config.tasks)
     total = sum(sum(task.rows) for task in tasks)
+    needed = sum(
+        4 * sum(task.rows) * (task.observation_dim + task.action_dim + 2) for task in tasks
+    )
     with (
-        output_directory(config.output, overwrite=config.overwrite, own=_OWN) as target,
+        output_directory(
+            config.output, overwrite=config.overwrite, own=_OWN, needed=needed
+        ) as target,
         reporter.progress("export", total, "steps") as progress,
     ):
         described = {}

@@ -14,7 +14,7 @@ from pipelines.errors import UsageError
 
 
 @contextmanager
-def output_directory(target: Path, *, overwrite: bool, own: str) -> Iterator[Path]:
+def output_directory(target: Path, *, overwrite: bool, own: str, needed: int = 0) -> Iterator[Path]:
     """Give a directory to write in, and put it in the target's place once it is complete.
 
     Args:
@@ -22,6 +22,7 @@ def output_directory(target: Path, *, overwrite: bool, own: str) -> Iterator[Pat
         overwrite: Replace an earlier export.
         own: Regular expression of the relative paths that this format writes. A directory that
             holds anything else is never replaced.
+        needed: Bytes that will be written, about.
 
     Yields:
         A directory beside the target; deleted if the body raises.
@@ -32,6 +33,7 @@ def output_directory(target: Path, *, overwrite: bool, own: str) -> Iterator[Pat
     """
     target = target.expanduser().absolute()
     _check_target(target, overwrite, own)
+    files.check_room(target, needed)
     staged = target.with_name(f".{target.name}.{os.getpid()}{files.TEMPORARY_SUFFIX}")
     files.remove_tree(staged)
     files.make_directory(staged)

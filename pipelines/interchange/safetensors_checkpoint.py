@@ -8,6 +8,8 @@ there.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +94,7 @@ def export_safetensors(
         UsageError: The output is there already.
         StorageError: The output cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     artifact = workspace.find("checkpoints", config.reference)
@@ -114,12 +117,22 @@ def export_safetensors(
     with output_directory(config.output, overwrite=config.overwrite, own=own) as target:
         try:
             save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
-        except OSError as error:
-            raise files.storage_error(error, target / WEIGHTS) from error
+        except (OSError, SafetensorError) as error:
+            raise files.storage_error(_refusal(error), target / WEIGHTS) from error
         files.write_file(
             target / CONFIG, json.dumps(content, indent=1, ensure_ascii=False).encode()
         )
     return export_result(artifact, config.output, "safetensors", tensors=len(weights))
+
+
+def _refusal(error: Exception) -> OSError:
+    """Return what the system said, which the library only tells in words: ``(os error 28)``."""
+    if isinstance(error, OSError):
+        return error
+    number = re.search(r"os error (\d+)", str(error))
+    if number is None:
+        return OSError(str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1])))
 
 
 def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
