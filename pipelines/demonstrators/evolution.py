@@ -20,10 +20,10 @@ import io
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import ConfigError, VintixError
 from pipelines.policies.base import PolicySpec
@@ -40,7 +40,6 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.99, 1e-8
 _OBSERVATION_CLIP = 10.0
 # A component that has never moved says nothing; dividing by its spread would.
 _SMALLEST_STD = 1e-6
-_FIRST, _OWN = 1, 2
 
 
 class EvolutionSettings(BaseModel):
@@ -63,9 +62,6 @@ class EvolutionSettings(BaseModel):
         initial: Scale of the initial weights of hidden layers, times 1 / sqrt(inputs); the last
             layer begins at a tenth of it, a linear policy at 0.
         alive_bonus: What is taken off the reward of every step while training.
-        first_task: A task of the same domain that the search begins on, for an optimum that is
-            found there and, from scratch, hardly on the task itself; None to begin on the task.
-        first_steps: Steps on that task.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,14 +78,6 @@ class EvolutionSettings(BaseModel):
     final: float = Field(default=0.1, gt=0, le=1)
     initial: float = Field(default=1.0, ge=0)
     alive_bonus: float = 0.0
-    first_task: str | None = None
-    first_steps: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _check_first(self) -> Self:
-        if (self.first_task is None) != (self.first_steps == 0):
-            raise ValueError("first_task and first_steps belong together")
-        return self
 
 
 def evolution_settings(settings: TrainSettings) -> EvolutionSettings:
@@ -169,7 +157,6 @@ class _State:
         observations: How many there were.
         iteration: Iterations done.
         steps: Environment steps done.
-        phase: Which task there are statistics of: none, the first, or the task itself.
     """
 
     parameters_D: NDArray[np.float64]
@@ -180,7 +167,6 @@ class _State:
     observations: int = 0
     iteration: int = 0
     steps: int = 0
-    phase: int = 0
 
 
 class EvolutionLearner:
@@ -205,7 +191,6 @@ class EvolutionLearner:
         self._given = evolution_settings(settings)
         self._settings, self._task, self._seed = settings, task, seed
         self._domain, self._options = domain, options
-        self._first = _first_task(self._given, task)
         self._layout = Layout(self._given, task.observation_dim, task.action_dim)
         size, width = self._layout.size, task.observation_dim
         self._state = _State(
@@ -216,7 +201,6 @@ class EvolutionLearner:
             square_O=np.zeros(width),
         )
         self._batch: BatchEnvironment | None = None
-        self._playing = task
 
     @property
     def steps(self) -> int:
@@ -289,14 +273,9 @@ class EvolutionLearner:
         generator = stream(self._seed, "perturbations", state.iteration)
         step_PD = generator.standard_normal((given.pairs, self._layout.size))
         candidates_CD = state.parameters_D + noise * np.concatenate([step_PD, -step_PD])
-        on_first = state.steps < given.first_steps
-        phase = _FIRST if on_first else _OWN
-        self._set_task(self._first if on_first and self._first is not None else self._task)
-        if self._settings.normalize_observations and state.phase != phase:
-            # Without statistics a first step would be in the units of the simulator, and what is
-            # constant in a task may be another constant in the next.
+        if self._settings.normalize_observations and not state.observations:
+            # Without statistics a first step would be in the units of the simulator.
             self._play(candidates_CD)
-        state.phase = phase
         returns_C = self._play(candidates_CD)
         rate = given.learning_rate * shrink
         state.iteration += 1
@@ -388,13 +367,8 @@ class EvolutionLearner:
         size = episodes if self._domain.vectorized else 1
         if self._batch is None:
             seeds = [derive_seed(self._seed, "copy", slot) for slot in range(size)]
-            self._batch = self._domain.make_batch(self._playing, size, self._options, seeds)
+            self._batch = self._domain.make_batch(self._task, size, self._options, seeds)
         return self._batch
-
-    def _set_task(self, task: TaskSpec) -> None:
-        if task is not self._playing:
-            self.close()
-            self._playing = task
 
     def _actor(
         self, parameters_SD: NDArray[np.float32], batch: BatchEnvironment
@@ -438,39 +412,11 @@ class EvolutionLearner:
         square_O = ((exact_NO - mean_O) ** 2).sum(axis=0)
         total = state.observations + count
         difference_O = mean_O - state.mean_O
-        # Constant in either task, though not the same in both: what tells them apart, and nothing
-        # that an observation is to be scaled by.
-        constant_O = (state.square_O == 0) & (square_O == 0)
-        state.mean_O = np.where(constant_O, mean_O, state.mean_O)
-        difference_O = np.where(constant_O, 0.0, difference_O)
         state.square_O = (
             state.square_O + square_O + difference_O**2 * (state.observations * count / total)
         )
         state.mean_O = state.mean_O + difference_O * (count / total)
         state.observations = total
-
-
-def _first_task(given: EvolutionSettings, task: TaskSpec) -> TaskSpec | None:
-    """Return the task that the search begins on, or None.
-
-    Raises:
-        ConfigError: It is of another domain or shape.
-        UsageError: There is no such task.
-    """
-    if given.first_task is None:
-        return None
-    from pipelines.domains.registry import full_catalogue
-
-    first = full_catalogue().get(given.first_task)
-    shape = (task.domain, task.observation_dim, task.action_dim)
-    if (first.domain, first.observation_dim, first.action_dim) != shape:
-        raise ConfigError(
-            "A search can only begin on a task of the same domain and shape.",
-            where="demonstrators.train.hyperparameters.first_task",
-            expected=f"a task like {task.name}",
-            found=first.name,
-        )
-    return first
 
 
 def _centred_ranks(values_C: NDArray[np.float64]) -> NDArray[np.float64]:

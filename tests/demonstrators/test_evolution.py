@@ -45,7 +45,6 @@ def train(given, directory, advance=None, name="tiny-a"):
     [
         {},
         {"policy": "linear", "normalize": False},
-        {"first_task": "tiny-b", "first_steps": 700},
         {"rule": "ars"},
     ],
 )
@@ -172,20 +171,6 @@ def test_statistics_are_those_of_all_observations():
     mean, std = trained._normalization()
     np.testing.assert_allclose(mean, both.mean(axis=0))
     np.testing.assert_allclose(std, both.std(axis=0))
-
-
-def test_a_search_can_begin_on_another_task():
-    """It plays that task until its steps are done; the setpoint, constant in both, is recentred."""
-    task, domain, options = get("industrial-benchmark-50")
-    given = settings(first_task="industrial-benchmark-25", first_steps=5000)
-    search = EvolutionLearner(given, task, domain, options, 0)
-    search.learn(5000)
-    assert search._playing.name == "industrial-benchmark-25" and search._state.mean_O[0] == 25
-    search.learn(9000)
-    assert search._playing.name == "industrial-benchmark-50" and search._state.mean_O[0] == 50
-    assert search._normalization()[1][0] == 1
-    with pytest.raises(ConfigError, match="same domain"):
-        EvolutionLearner(settings(first_task="hopper", first_steps=1), task, domain, options, 0)
 
 
 def test_a_layout_covers_every_parameter_once():
