@@ -1,15 +1,18 @@
 """Trains the experts that come with the package and writes pipelines/demonstrators/data.
 
 The runs are in runs/experts.yaml: tasks, seeds and settings of `vintix demonstrators --source
-train`. Each run is one artifact in the workspace, `<run>-seed-<seed>`; an interrupted run goes on
-from its last checkpoint, a finished one is found again. Of all runs of a task that are finished,
-the policy with the best evaluation return while training is packed, where it beats what the package
-has for the task without training; it is then measured on other episodes, those of `vintix
-demonstrators --episodes 50`.
+train`. Each task and seed of a run is one artifact in the workspace, `<task>-<run>-<seed>`: what
+was interrupted goes on from its last checkpoint, what is finished is found again. Of all finished
+trainings of a task, the policy with the best evaluation return while training is packed, where it
+beats what the package has for the task without training; it is then measured on other episodes,
+those of `vintix demonstrators --episodes 50`.
 
-    python runs/train_experts.py                           # all runs, then pack
-    python runs/train_experts.py --run hopper --workers 1  # one of them, then pack
-    python runs/train_experts.py --run none                # pack what is finished
+    python runs/train_experts.py               # all runs, then pack
+    python runs/train_experts.py --run hopper  # one of them, then pack what is finished
+    python runs/train_experts.py --run none    # pack what is finished
+
+A training takes one core. On more of them, start the command once for each, with other runs and
+--no-pack, and pack at the end.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.experts import DATA, Expert, read_experts, write_experts
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
-from pipelines.errors import ArtifactMissingError, VintixError
+from pipelines.errors import ArtifactMissingError, InterruptedRunError, VintixError
 from pipelines.policies.base import PolicySpec
 from pipelines.reporter import NullReporter
 
@@ -42,29 +45,36 @@ EPISODES = 50
 
 
 def configurations(chosen: list[str]) -> Iterator[tuple[str, DemonstratorsConfig]]:
-    """Yield each run of the file with its name, one for each of its seeds."""
+    """Yield the trainings of the file with the names of their runs, seed after seed."""
     runs: dict[str, dict[str, Any]] = yaml.safe_load(RUNS.read_text(encoding="utf-8"))
     for name, run in runs.items():
         if chosen and name not in chosen:
             continue
-        fields = {key: value for key, value in run.items() if key != "seeds"}
         for seed in run["seeds"]:
-            yield (
-                name,
-                DemonstratorsConfig(
-                    name=f"{name}-seed-{seed}", seed=seed, source="train", **fields
-                ),
-            )
+            for task in run["tasks"]:
+                yield (
+                    name,
+                    DemonstratorsConfig(
+                        name=f"{task}-{name}-{seed}",
+                        tasks=(task,),
+                        seed=seed,
+                        source="train",
+                        episodes=EPISODES,
+                        workers=1,
+                        train=run["train"],
+                    ),
+                )
 
 
 def train(options: argparse.Namespace, workspace: Workspace) -> bool:
-    """Run what is chosen; a run that fails does not stop the others."""
+    """Train what is chosen; a training that fails does not stop the others."""
     well = True
     for _, config in configurations(options.run):
         say(f"{config.name} ...")
-        config = config.model_copy(update={"workers": options.workers})
         try:
             result = stage.run(config, workspace, NullReporter())
+        except InterruptedRunError:
+            raise
         except VintixError as error:
             say(f"{config.name}: {error}")
             well = False
@@ -75,7 +85,7 @@ def train(options: argparse.Namespace, workspace: Workspace) -> bool:
 
 
 def finished(workspace: Workspace) -> Iterator[tuple[str, int, Artifact]]:
-    """Yield the runs of the file that are in the workspace: name, seed, artifact."""
+    """Yield the trainings that are finished: name of the run, seed, artifact."""
     for name, config in configurations([]):
         try:
             yield name, config.seed, workspace.find("demonstrators", str(config.name))
@@ -152,7 +162,6 @@ def say(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", action="append", default=[], help="a run of the file, again")
-    parser.add_argument("--workers", type=int, default=0, help="processes over tasks, 0 for all")
     parser.add_argument("--workspace", type=Path, default=Path("experts"))
     parser.add_argument("--no-pack", action="store_true", help="only train")
     options = parser.parse_args()

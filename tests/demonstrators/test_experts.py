@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from demonstrators.conftest import get
+from pipelines.demonstrators import stage
 from pipelines.demonstrators.builtin import builtin_policy, has_builtin
+from pipelines.demonstrators.config import DemonstratorsConfig
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.experts import (
     DATA,
@@ -17,9 +19,11 @@ from pipelines.demonstrators.experts import (
     read_experts,
     write_experts,
 )
+from pipelines.demonstrators.reader import load_demonstrator
 from pipelines.errors import ArtifactCorruptError
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.registry import build_policy
+from pipelines.reporter import NullReporter
 
 DOMAINS = sorted(path.stem for path in DATA.glob("*.json"))
 SHIPPED = [
@@ -108,7 +112,7 @@ def test_a_shipped_expert_is_what_builtin_gives(name, shipped):
 
 
 @pytest.mark.parametrize(
-    ("name", "shipped"), [p for p in SHIPPED if p.id.startswith("industrial-benchmark")]
+    ("name", "shipped"), [p for p in SHIPPED if str(p.id).startswith("industrial-benchmark")]
 )
 def test_industrial_benchmark_experts_earn_what_their_cards_say(name, shipped):
     """The same first episodes give nearly the same returns, whatever the machine's tanh."""
@@ -121,7 +125,7 @@ def test_industrial_benchmark_experts_earn_what_their_cards_say(name, shipped):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "shipped"), [p for p in SHIPPED if "industrial" not in p.id])
+@pytest.mark.parametrize(("name", "shipped"), [p for p in SHIPPED if "industrial" not in str(p.id)])
 def test_other_experts_earn_what_their_cards_say(name, shipped):
     """Over the card's own episodes; contacts are chaotic in the last bit, hence the margin."""
     task, domain, options = get(name)
@@ -130,3 +134,13 @@ def test_other_experts_earn_what_their_cards_say(name, shipped):
     card = shipped.card["expert"]
     margin = 2 * card["std"] / np.sqrt(50) + 0.05 * abs(card["mean"])
     assert found.mean() == pytest.approx(card["mean"], abs=margin)
+
+
+def test_the_stage_records_how_an_expert_was_trained(workspace):
+    """A builtin that was trained is told from one that was not, also in the artifact."""
+    config = DemonstratorsConfig(tasks=("industrial-benchmark-25", "industrial-benchmark-70"))
+    artifact = stage.run(config, workspace, NullReporter()).artifact
+    trained = load_demonstrator(artifact, "industrial-benchmark-25")
+    assert trained.spec.kind == "mlp" and trained.source["kind"] == "builtin"
+    assert trained.source["training"]["settings"]["algorithm"] == "es"
+    assert "training" not in load_demonstrator(artifact, "industrial-benchmark-70").source
