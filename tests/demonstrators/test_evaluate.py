@@ -125,7 +125,7 @@ def test_which_tasks_have_a_builtin():
     names = {task.name for task in having}
     untrained = {"inverted-pendulum", "inverted-double-pendulum", "reacher"}
     trained = set(read_experts("mujoco"))
-    assert {"pusher", "swimmer"} <= trained and not trained & untrained
+    assert {"hopper", "pusher", "swimmer"} <= trained and not trained & untrained
     assert {task.name for task in having if task.domain == "mujoco"} == untrained | trained
     assert sum(task.domain == "metaworld" for task in having) == 50
     assert {"tiny-a", "tiny-b", "tiny-c"} <= names and "tiny-bare" not in names
