@@ -1,9 +1,10 @@
-"""Demonstrators that need no training."""
+"""Demonstrators that need no training by who uses them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipelines.demonstrators.experts import expert_policy, has_expert
 from pipelines.policies.base import PolicySpec
 
 if TYPE_CHECKING:
@@ -22,26 +23,34 @@ _REACHER = "Reacher-v5"
 
 
 def has_builtin(task: TaskSpec, domain: Domain) -> bool:
-    """Tell whether `builtin_policy` gives a policy, without making an environment."""
-    if domain.demonstrator(task) is not None:
+    """Tell whether `builtin_policy` gives one, without loading weights or an environment."""
+    if has_expert(task) or domain.demonstrator(task) is not None:
         return True
     if domain.name == "mujoco":
         return task.env_id in _PENDULUM_COSTS or task.env_id == _REACHER
     return domain.name == "metaworld" and script_of(task) is not None
 
 
-def builtin_policy(task: TaskSpec, domain: Domain, options: Options) -> PolicySpec | None:
-    """Return the demonstrator of a task that needs no training, or None.
+def builtin_policy(
+    task: TaskSpec, domain: Domain, options: Options, *, trained: bool = True
+) -> PolicySpec | None:
+    """Return the demonstrator of a task that comes with the package, or None.
 
-    The domain's own comes first; then linear-quadratic regulators for both pendulums (linearised
-    on the task's own physics), inverse kinematics for Reacher, and for Meta-World the better, as
-    measured, of tuned phases (`pipelines.policies.phases`) and the stock script.
+    A trained expert (`pipelines.demonstrators.experts`) comes first, being there only where it
+    is better than what follows; then the domain's own; then linear-quadratic regulators for both
+    pendulums (linearised on the task's own physics), inverse kinematics for Reacher, and for
+    Meta-World the better, as measured, of tuned phases (`pipelines.policies.phases`) and the stock
+    script.
 
     Args:
         task: The task, or a variation of one.
         domain: Its domain.
         options: Values of all options of the domain.
+        trained: Whether trained experts count.
     """
+    expert = expert_policy(task) if trained else None
+    if expert is not None:
+        return expert
     own = domain.demonstrator(task)
     if own is not None:
         return own

@@ -8,15 +8,16 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Source = Literal["builtin", "train", "import"]
-Algorithm = Literal["ppo", "sac", "td3", "tqc", "trpo", "ars"]
+Algorithm = Literal["ppo", "sac", "td3", "tqc", "trpo", "ars", "es"]
 Activation = Literal["tanh", "relu"]
 
 
 class TrainSettings(BaseModel):
-    """How ``--source train`` trains, with Stable-Baselines3 and sb3-contrib.
+    """How ``--source train`` trains.
 
     Attributes:
-        algorithm: Which learner.
+        algorithm: Which learner: one of Stable-Baselines3 and sb3-contrib, or ``es``, the
+            evolution strategy of `pipelines.demonstrators.evolution`.
         total_steps: Environment steps to train for.
         segment_steps: Steps between two checkpoints. Each segment starts from its checkpoint with
             fresh episodes and its own random streams, so that a resumed run equals an
@@ -32,7 +33,8 @@ class TrainSettings(BaseModel):
         hyperparameters: Arguments of the learner's constructor by their names there, numbers and
             texts; also ``net_arch``, ``activation_fn`` (tanh, relu) and ``log_std_init`` of its
             policy, ``policy`` (MlpPolicy, LinearPolicy) and ``action_noise`` (a standard
-            deviation). Everything else is the library's default. Schedules are constant.
+            deviation). Everything else is the library's default. Schedules are constant. Those of
+            ``es`` are the fields of `pipelines.demonstrators.evolution.EvolutionSettings`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.demonstrators.experts import expert_training
 from pipelines.demonstrators.selection import Selection, plan, select, skipped_note
 from pipelines.errors import UsageError, tasks_failed
 from pipelines.parallel import Advance, Outcome, run_parallel
@@ -159,7 +160,7 @@ def _make_one(job: _Job, advance: Advance) -> None:
         spec, source = _policy(job, evaluator, job.staging / SCRATCH / task.name, advance, logs)
         random = evaluator.random(config.episodes, advance)
         expert = evaluator.policy(spec, config.episodes, advance=advance)
-    card = _card(random, expert, task.scores.get("paper"))
+    card = score_card(random, expert, task.scores.get("paper"))
     with Unit(job.staging, task.name) as unit:
         unit.group(
             task.name,
@@ -218,7 +219,9 @@ def _policy(
         }
     if job.builtin is None:
         raise _no_builtin(task)
-    return job.builtin, {"kind": "builtin", "policy": job.builtin.kind}
+    source = {"kind": "builtin", "policy": job.builtin.kind}
+    training = expert_training(task)
+    return job.builtin, source if training is None else {**source, "training": training}
 
 
 def _imported(config: DemonstratorsConfig, task: TaskSpec) -> tuple[PolicySpec, dict[str, Any]]:
@@ -314,7 +317,10 @@ def _identity(spec: PolicySpec) -> dict[str, Any]:
     return {**policy_attributes(spec), "arrays": digest.hexdigest()}
 
 
-def _card(random: Evaluation, expert: Evaluation, paper: ScoreReference | None) -> dict[str, Any]:
+def score_card(
+    random: Evaluation, expert: Evaluation, paper: ScoreReference | None
+) -> dict[str, Any]:
+    """Return both returns and, where the paper has the task, how they compare with its own."""
     card: dict[str, Any] = {"random": random.summary(), "expert": expert.summary(), "paper": None}
     if paper is not None:
         card["paper"] = {
@@ -355,7 +361,8 @@ def _packages(config: DemonstratorsConfig, selection: Selection) -> list[str]:
     from pipelines.domains.registry import domain_of
 
     names = {name for task in selection.tasks for name in domain_of(task).packages}
-    if config.source == "train" and selection.measured is None:
+    training = config.source == "train" and selection.measured is None
+    if training and config.train.algorithm != "es":
         names |= {"stable-baselines3", "sb3-contrib", "torch"}
     return sorted(names)
 

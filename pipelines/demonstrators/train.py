@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifacts import files
-from pipelines.demonstrators.learner import Learner
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.storage import policy_attributes
 from pipelines.rng import derive_seed
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
     from pipelines.demonstrators.config import TrainSettings
     from pipelines.demonstrators.evaluate import Evaluator
+    from pipelines.demonstrators.evolution import EvolutionLearner
+    from pipelines.demonstrators.learner import Learner
     from pipelines.domains.base import Domain
     from pipelines.parallel import Advance
     from pipelines.tasks.spec import TaskSpec
@@ -71,8 +72,7 @@ def train_policy(
         ConfigError: A hyperparameter is not valid.
         VintixError: The training broke down.
     """
-    task, domain, seed = evaluator.task, evaluator.domain, evaluator.seed
-    checkpoint = _Checkpoint(directory)
+    checkpoint = _Checkpoint(directory, "npz" if settings.algorithm == "es" else "pt")
     curve: list[tuple[int, float]] = [(int(s), float(r)) for s, r in checkpoint.state["curve"]]
     seconds: list[float] = []
     transitions: list[dict[str, np.ndarray[Any, Any]]] = checkpoint.transitions(len(curve))
@@ -82,13 +82,8 @@ def train_policy(
         started = time.monotonic()
         segment = len(curve)
         done = curve[-1][0] if curve else 0
-        with _one_thread():
-            learner = Learner(
-                settings,
-                task,
-                lambda: _make_env(task, domain, training_options),
-                derive_seed(seed, "demonstrators", task.name, "train", segment),
-            )
+        with _one_thread(settings):
+            learner = _make_learner(settings, evaluator, training_options, segment)
             try:
                 if segment:
                     learner.load(checkpoint.learner(segment))
@@ -113,6 +108,23 @@ def train_policy(
     return Trained(checkpoint.best(), curve[best_index][0], curve, seconds)
 
 
+def _make_learner(
+    settings: TrainSettings, evaluator: Evaluator, options: dict[str, Any], segment: int
+) -> Learner | EvolutionLearner:
+    task, domain = evaluator.task, evaluator.domain
+    key = ("demonstrators", task.name, "train")
+    if settings.algorithm == "es":
+        from pipelines.demonstrators.evolution import EvolutionLearner
+
+        # It keys what it draws by the iteration, and has no need of a seed for each segment.
+        seed = derive_seed(evaluator.seed, *key)
+        return EvolutionLearner(settings, task, domain, options, seed)
+    from pipelines.demonstrators.learner import Learner
+
+    seed = derive_seed(evaluator.seed, *key, segment)
+    return Learner(settings, task, lambda: _make_env(task, domain, options), seed)
+
+
 def _make_env(task: TaskSpec, domain: Domain, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     from pipelines.domains.gym import Float32Observation
 
@@ -123,15 +135,15 @@ def _make_env(task: TaskSpec, domain: Domain, options: dict[str, Any]) -> gymnas
 class _Checkpoint:
     """Files of one training; ``state.json`` is replaced last and names what is valid."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, suffix: str) -> None:
+        self._directory, self._suffix = directory, suffix
         path = directory / "state.json"
         self.state: dict[str, Any] = {"curve": [], "best": None}
         if path.is_file():
             self.state = json.loads(path.read_bytes())
 
     def learner(self, segments: int) -> bytes:
-        return (self._directory / f"learner-{segments:05d}.pt").read_bytes()
+        return self._learner_path(segments).read_bytes()
 
     def transitions(self, segments: int) -> list[dict[str, np.ndarray[Any, Any]]]:
         found = []
@@ -156,7 +168,7 @@ class _Checkpoint:
         curve: list[tuple[int, float]],
         best: PolicySpec | None,
     ) -> None:
-        files.write_file(self._directory / f"learner-{segments:05d}.pt", learner)
+        files.write_file(self._learner_path(segments), learner)
         if transitions:
             path = self._directory / f"transitions-{segments:05d}.npz"
             files.write_file(path, _npz(transitions))
@@ -168,7 +180,10 @@ class _Checkpoint:
         files.write_json(self._directory / "state.json", state)
         files.sync_directories([self._directory])
         self.state = state
-        (self._directory / f"learner-{segments - 1:05d}.pt").unlink(missing_ok=True)
+        self._learner_path(segments - 1).unlink(missing_ok=True)
+
+    def _learner_path(self, segments: int) -> Path:
+        return self._directory / f"learner-{segments:05d}.{self._suffix}"
 
 
 def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
@@ -179,8 +194,12 @@ def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def _one_thread(settings: TrainSettings) -> Iterator[None]:
     """Compute with one thread: more would change the sums, and workers have one as well."""
+    if settings.algorithm == "es":
+        # It uses no library with threads of its own, and needs no torch.
+        yield
+        return
     import torch
 
     before = torch.get_num_threads()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "vintix demonstrators --domain metaworld",
     "vintix demonstrators --source train --task swimmer --algorithm ars --total-steps 200000",
+    "vintix demonstrators --source train --domain industrial-benchmark --algorithm es "
+    "--total-steps 30000000 --set demonstrators.train.normalize_observations=true",
 )
 
 
@@ -28,13 +30,13 @@ def demonstrators(
     option: options.EnvironmentOptions = None,
     source: Annotated[
         str | None,
-        typer.Option(help="builtin (no training), train (Stable-Baselines3) or import."),
+        typer.Option(help="builtin (comes with the package), train or import."),
     ] = None,
     episodes: Annotated[
         int | None, typer.Option(min=20, help="Episodes to measure each return over.")
     ] = None,
     algorithm: Annotated[
-        str | None, typer.Option(help="With --source train: ppo, sac, td3, tqc, trpo or ars.")
+        str | None, typer.Option(help="With --source train: ppo, sac, td3, tqc, trpo, ars, es.")
     ] = None,
     total_steps: Annotated[
         int | None, typer.Option(min=1, help="With --source train: environment steps.")
