@@ -45,7 +45,7 @@ def table(domain: str, rows: Sequence[dict[str, Any]]) -> str:
     for row in sorted(rows, key=lambda each: order(each["name"])):
         random, expert, paper = row["random"], row["expert"], row["paper"]
         scores.append(paper["normalized_expert"])
-        success = "" if expert["success"] is None else f"{expert['success']:.2f}"
+        success = "" if expert.get("success") is None else f"{expert['success']:.2f}"
         lines.append(
             f"| {row['name']} | {row['policy']} | {random['mean']:.1f} ± {random['std']:.1f}"
             f" | {expert['mean']:.1f} ± {expert['std']:.1f} | {success}"

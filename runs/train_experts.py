@@ -106,7 +106,7 @@ def pack(workspace: Workspace) -> None:
                     "seed": seed,
                     "steps": found.source["steps"],
                     "settings": found.source["settings"],
-                    "command": f"python runs/train_experts.py --run {name}",
+                    "command": f"vintix demonstrators --source train --task {task} --seed {seed}",
                 }
                 best[task] = (score, training, float32(found.spec))
     catalogue = full_catalogue()

@@ -62,7 +62,8 @@ class DemonstratorsConfig(BaseModel):
         episodes: Episodes for each of the random and the expert return.
         options: Options of the environments, as in ``--option``.
         workers: Processes over the tasks, 0 for one on each core; does not change the result.
-        train: How to train.
+        train: How to train; None for what the task's expert in this package was trained with
+            (`pipelines.demonstrators.experts`), or the defaults where it has none.
         import_path: The zip of ``--source import``.
         normalization_path: Observation statistics of an imported policy, .npz or .json.
         activation: Activation of an imported network where its file does not tell.
@@ -80,7 +81,7 @@ class DemonstratorsConfig(BaseModel):
     episodes: int = Field(default=20, ge=20)
     options: dict[str, Any] = Field(default_factory=dict)
     workers: int = Field(default=0, ge=0)
-    train: TrainSettings = TrainSettings()
+    train: TrainSettings | None = None
     import_path: Path | None = None
     normalization_path: Path | None = None
     activation: Activation | None = None

@@ -20,6 +20,7 @@ from pipelines.errors import ArtifactCorruptError
 from pipelines.policies.base import PolicySpec
 
 if TYPE_CHECKING:
+    from pipelines.demonstrators.config import TrainSettings
     from pipelines.tasks.spec import TaskSpec
 
 DATA = Path(__file__).with_name("data")
@@ -60,6 +61,16 @@ def expert_training(task: TaskSpec, directory: Path = DATA) -> dict[str, Any] | 
     """Return how the expert of a task was trained, or None where it has none."""
     record = _records(directory / f"{task.domain}.json").get(task.name)
     return None if record is None else dict(record["training"])
+
+
+def train_settings(given: TrainSettings | None, task: TaskSpec) -> TrainSettings:
+    """Return how to train a task: as given, as its expert was, or by the defaults."""
+    from pipelines.demonstrators.config import TrainSettings
+
+    if given is not None:
+        return given
+    training = expert_training(task)
+    return TrainSettings() if training is None else TrainSettings(**training["settings"])
 
 
 def read_experts(domain: str, directory: Path = DATA) -> dict[str, Expert]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.demonstrators.builtin import has_builtin
+from pipelines.demonstrators.experts import train_settings
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
 from pipelines.errors import ConfigError, UsageError
 from pipelines.stage import Plan, default_name
@@ -120,9 +121,10 @@ def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
         rate = _domain(task).steps_per_second
         seconds = steps / rate
         if config.source == "train" and selection.measured is None:
-            trained = config.train.total_steps
-            steps += trained
-            seconds += trained / _TRAINING_STEPS_PER_SECOND.get(config.train.algorithm, rate)
+            settings = train_settings(config.train, task)
+            steps += settings.total_steps
+            training_rate = _TRAINING_STEPS_PER_SECOND.get(settings.algorithm, rate)
+            seconds += settings.total_steps / training_rate
         rows.append(
             {
                 "task": task.name,

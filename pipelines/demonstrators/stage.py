@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.demonstrators.experts import expert_training
+from pipelines.demonstrators.experts import expert_training, train_settings
 from pipelines.demonstrators.selection import Selection, plan, select, skipped_note
 from pipelines.errors import UsageError, tasks_failed
 from pipelines.parallel import Advance, Outcome, run_parallel
@@ -201,9 +201,10 @@ def _policy(
     if config.source == "train":
         from pipelines.demonstrators.train import train_policy
 
-        share = 2 * config.episodes / config.train.total_steps
+        settings = train_settings(config.train, task)
+        share = 2 * config.episodes / settings.total_steps
         trained = train_policy(
-            config.train,
+            settings,
             evaluator,
             job.training_options,
             scratch,
@@ -213,7 +214,7 @@ def _policy(
         logs[f"training-{task.name}.jsonl"] = ("\n".join(lines) + "\n").encode()
         return trained.policy, {
             "kind": "train",
-            "settings": config.train.model_dump(mode="json"),
+            "settings": settings.model_dump(mode="json"),
             "steps": trained.steps,
             "curve": [list(point) for point in trained.curve],
         }
@@ -251,7 +252,8 @@ def _training_options(
 ) -> dict[str, Any]:
     from pipelines.domains.registry import domain_of, resolve_options
 
-    given = {**selection.options_of(task), **config.train.environment_options}
+    settings = train_settings(config.train, task)
+    given = {**selection.options_of(task), **settings.environment_options}
     return resolve_options(domain_of(task), given)
 
 
@@ -269,7 +271,7 @@ def _artifact_config(
         "source": "evaluate" if selection.measured else config.source,
     }
     if selection.measured is None and config.source == "train":
-        resolved["train"] = config.train.model_dump(mode="json")
+        resolved["train"] = _settings_json(config, selection)
     if selection.measured is None and config.import_path is not None:
         resolved["import"] = {
             "sha256": file_digest(config.import_path),
@@ -282,6 +284,16 @@ def _artifact_config(
         # A better expert in a later release is other work, not "up to date".
         resolved["policies"] = {name: _identity(spec) for name, spec in policies.items()}
     return resolved
+
+
+def _settings_json(config: DemonstratorsConfig, selection: Selection) -> dict[str, Any]:
+    """Return the settings of all tasks, by task where they are not the same for all."""
+    settings = {
+        task.name: train_settings(config.train, task).model_dump(mode="json")
+        for task in selection.tasks
+    }
+    first, *others = settings.values()
+    return {"by_task": settings} if any(each != first for each in others) else first
 
 
 def _builtin_policies(config: DemonstratorsConfig, selection: Selection) -> dict[str, PolicySpec]:
@@ -362,7 +374,8 @@ def _packages(config: DemonstratorsConfig, selection: Selection) -> list[str]:
 
     names = {name for task in selection.tasks for name in domain_of(task).packages}
     training = config.source == "train" and selection.measured is None
-    if training and config.train.algorithm != "es":
+    algorithms = {train_settings(config.train, task).algorithm for task in selection.tasks}
+    if training and algorithms != {"es"}:
         names |= {"stable-baselines3", "sb3-contrib", "torch"}
     return sorted(names)
 

@@ -9,7 +9,7 @@ import pytest
 from demonstrators.conftest import get
 from pipelines.demonstrators import stage
 from pipelines.demonstrators.builtin import builtin_policy, has_builtin
-from pipelines.demonstrators.config import DemonstratorsConfig
+from pipelines.demonstrators.config import DemonstratorsConfig, TrainSettings
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.experts import (
     DATA,
@@ -17,6 +17,7 @@ from pipelines.demonstrators.experts import (
     expert_policy,
     has_expert,
     read_experts,
+    train_settings,
     write_experts,
 )
 from pipelines.demonstrators.reader import load_demonstrator
@@ -144,3 +145,21 @@ def test_the_stage_records_how_an_expert_was_trained(workspace):
     assert trained.spec.kind == "mlp" and trained.source["kind"] == "builtin"
     assert trained.source["training"]["settings"]["algorithm"] == "es"
     assert "training" not in load_demonstrator(artifact, "industrial-benchmark-70").source
+
+
+def test_training_anew_begins_with_what_the_expert_was_trained_with(workspace):
+    """``--source train --task T`` makes the packaged expert again, unless it is told otherwise."""
+    names = ("industrial-benchmark-25", "industrial-benchmark-70", "swimmer")
+    config = DemonstratorsConfig(tasks=names, source="train")
+    steps = {row["task"]: row["steps"] for row in stage.plan(config, workspace).rows}
+    played = {name: 2 * config.episodes * get(name)[0].horizon for name in names}
+    settings = {name: train_settings(None, get(name)[0]) for name in names}
+    assert settings["swimmer"].algorithm == "es"
+    assert (
+        settings["swimmer"].model_dump(mode="json")
+        == (read_experts("mujoco")["swimmer"].training["settings"])
+    )
+    assert settings["industrial-benchmark-70"] == TrainSettings()
+    assert steps == {name: played[name] + settings[name].total_steps for name in names}
+    told = DemonstratorsConfig(tasks=("swimmer",), source="train", train={"total_steps": 5000})
+    assert train_settings(told.train, get("swimmer")[0]) == TrainSettings(total_steps=5000)

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 EPILOG = examples(
     "vintix demonstrators --domain metaworld",
-    "vintix demonstrators --source train --task swimmer --algorithm ars --total-steps 200000",
-    "vintix demonstrators --source train --domain industrial-benchmark --algorithm es "
-    "--total-steps 30000000 --set demonstrators.train.normalize_observations=true",
+    "vintix demonstrators --source train --task swimmer",
+    "vintix demonstrators --source train --task reacher --algorithm ppo --total-steps 200000",
 )
 
 
@@ -30,7 +29,10 @@ def demonstrators(
     option: options.EnvironmentOptions = None,
     source: Annotated[
         str | None,
-        typer.Option(help="builtin (comes with the package), train or import."),
+        typer.Option(
+            help="builtin (comes with the package), train (as what comes with the package was, unless "
+            "told otherwise) or import."
+        ),
     ] = None,
     episodes: Annotated[
         int | None, typer.Option(min=20, help="Episodes to measure each return over.")
@@ -60,7 +62,7 @@ def demonstrators(
 ) -> None:
     """Stage 1: get an expert policy a task and measure it against random actions.
 
-    Without a selection: every task that has an expert which needs no training.
+    Without a selection: every task that has an expert in the package.
     """
     run_stage(
         "demonstrators",
