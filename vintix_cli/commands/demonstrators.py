@@ -30,7 +30,7 @@ def demonstrators(
     source: Annotated[
         str | None,
         typer.Option(
-            help="builtin (comes with the package), train (as what comes with the package was, unless "
+            help="builtin (comes with the package), train (as the packaged one was, unless "
             "told otherwise) or import."
         ),
     ] = None,
