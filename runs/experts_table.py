@@ -18,15 +18,22 @@ ENOUGH = 0.95
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("reference", help="a demonstrators artifact")
+    parser.add_argument("references", nargs="+", help="demonstrators artifacts of the same seed")
     parser.add_argument("--workspace", type=Path, help="as of vintix")
     given = parser.parse_args()
-    artifact = Workspace.resolve(given.workspace).find("demonstrators", given.reference)
-    rows = [each for each in artifact.manifest.summary["tasks"] if each["paper"] is not None]
+    workspace = Workspace.resolve(given.workspace)
+    artifacts = [workspace.find("demonstrators", reference) for reference in given.references]
+    seeds = ", ".join(sorted({str(each.config["seed"]) for each in artifacts}))
+    rows = [
+        row
+        for artifact in artifacts
+        for row in artifact.manifest.summary["tasks"]
+        if row["paper"] is not None
+    ]
     domains = sorted({row["domain"] for row in rows})
     parts = [table(name, [row for row in rows if row["domain"] == name]) for name in domains]
     episodes = ", ".join(str(each) for each in sorted({row["expert"]["episodes"] for row in rows}))
-    head = f"{len(rows)} tasks, {episodes} episodes each, seed {artifact.manifest.config['seed']}."
+    head = f"{len(rows)} tasks, {episodes} episodes each, seed {seeds}."
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     written = "\n\n".join([BEGIN, head, *parts, END])
