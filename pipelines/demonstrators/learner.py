@@ -63,6 +63,7 @@ class Learner:
         task: The task.
         make_env: Makes the training environment.
         seed: Seeds the networks, the environment and all generators of the segment.
+        section: Where the settings are in a configuration, for messages.
 
     Raises:
         ConfigError: A hyperparameter is unknown or not valid.
@@ -75,13 +76,14 @@ class Learner:
         task: TaskSpec,
         make_env: Callable[[], gymnasium.Env[Any, Any]],
         seed: int,
+        section: str = "demonstrators.train",
     ) -> None:
         _import_library()
         from stable_baselines3.common.logger import Logger
         from stable_baselines3.common.monitor import Monitor
         from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-        self.settings, self.task = settings, task
+        self.settings, self.task, self.section = settings, task, section
         env: Any = DummyVecEnv([lambda: Monitor(make_env())])
         self._statistics: Any = None
         if settings.normalize_observations or settings.normalize_rewards:
@@ -91,7 +93,7 @@ class Learner:
                 norm_reward=settings.normalize_rewards,
                 gamma=float(settings.hyperparameters.get("gamma", 0.99)),
             )
-        self.model = _make_model(settings, env, seed)
+        self.model = _make_model(settings, env, seed, section)
         # Without one, the library makes a directory for its logs with every call of learn.
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         # The constructor has used up some of the seed's numbers.
@@ -125,7 +127,7 @@ class Learner:
                 f"task {self.task.name}: the training broke down",
                 where=f"{self.settings.algorithm}, after {self.steps:,} steps",
                 found=str(error).splitlines()[0],
-                fix="a smaller learning_rate or normalize_observations in demonstrators.train",
+                fix=f"a smaller learning_rate or normalize_observations in {self.section}",
             ) from error
 
     def close(self) -> None:
@@ -273,13 +275,13 @@ def _import_library() -> None:
         ) from error
 
 
-def _make_model(settings: TrainSettings, env: Any, seed: int) -> Any:
+def _make_model(settings: TrainSettings, env: Any, seed: int, section: str) -> Any:
     import importlib
 
     if taken := sorted(set(settings.hyperparameters) & set(_TAKEN)):
         raise ConfigError(
             "These hyperparameters cannot be set.",
-            where="demonstrators.train.hyperparameters",
+            where=f"{section}.hyperparameters",
             expected=f"none of {', '.join(_TAKEN)}",
             found=", ".join(taken),
         )
@@ -304,7 +306,7 @@ def _make_model(settings: TrainSettings, env: Any, seed: int) -> Any:
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(
             f"The hyperparameters do not fit the learner {name}.",
-            where="demonstrators.train.hyperparameters",
+            where=f"{section}.hyperparameters",
             expected=f"arguments of {module}.{name}",
             found=str(error).splitlines()[0] if str(error) else type(error).__name__,
         ) from error

@@ -82,7 +82,7 @@ def train_policy(
         started = time.monotonic()
         segment = len(curve)
         done = curve[-1][0] if curve else 0
-        with _one_thread(settings):
+        with one_thread(settings):
             learner = _make_learner(settings, evaluator, training_options, segment)
             try:
                 if segment:
@@ -194,7 +194,7 @@ def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
 
 
 @contextmanager
-def _one_thread(settings: TrainSettings) -> Iterator[None]:
+def one_thread(settings: TrainSettings) -> Iterator[None]:
     """Compute with one thread: more would change the sums, and workers have one as well."""
     if settings.algorithm == "es":
         # It uses no library with threads of its own, and needs no torch.

@@ -10,6 +10,7 @@ from pipelines.histories.layout import balanced_rows, row_bytes, shard_unit
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
+    from pipelines.demonstrators.config import TrainSettings
     from pipelines.distill.schedule import NoiseCurve
     from pipelines.tasks.spec import Schedule, TaskSpec
 
@@ -35,6 +36,7 @@ class Block:
         schedule: Decay of the noise.
         options: Values of all options of the domain.
         seed: Base seed of the run.
+        training: How the learner trains whose history the block is; None for noise distillation.
     """
 
     task: TaskSpec
@@ -44,6 +46,7 @@ class Block:
     schedule: Schedule | NoiseCurve
     options: Mapping[str, Any]
     seed: int
+    training: TrainSettings | None = None
 
     @property
     def shards(self) -> int:
@@ -116,6 +119,10 @@ def find_position(staging: Staging, block: Block) -> Position:
         for unit in units[count:]:
             if staging.done(unit):
                 staging.drop(unit)
+        if block.training is not None:
+            from pipelines.distill.learning import resting_shards
+
+            count = resting_shards(staging, units, count)
         durable.append(count)
     shard = min(durable)
     marks = tuple(

@@ -70,6 +70,8 @@ class ShardBuffer:
         rows: Array (R, B, ...) of each per-step field.
         episodes: What ended within the shard, by trajectory.
         marks: Episode in progress after the shard, by trajectory.
+        scratch: Further arrays that a resumed run needs; not published.
+        data: Further JSON that is kept with the shard's unit.
         shard: Its number.
     """
 
@@ -93,6 +95,8 @@ class ShardBuffer:
         self.shard = shard
         self.episodes = [Episodes() for _ in range(size)]
         self.marks: tuple[EpisodeMark, ...] = ()
+        self.scratch: dict[str, NDArray[Any]] = {}
+        self.data: dict[str, Any] = {}
 
 
 class ShardWriter:
@@ -176,11 +180,13 @@ class ShardWriter:
                     self._arrays.create(group, name, shape, rows.dtype, block.shard_rows)
                 values = rows[: end - begin, index]
                 self._arrays.write_chunk(group, name, shard, values, block.shard_rows)
-            unit.data["next"] = asdict(buffer.marks[index])
+            unit.data.update(buffer.data, next=asdict(buffer.marks[index]))
             if scratch is not None:
                 self._arrays.write(
                     scratch, _SCRATCH, buffer.episodes[index].as_table(observation_dim)
                 )
+                for name, values in buffer.scratch.items():
+                    self._arrays.write(scratch, name, values)
             else:
                 for name, values in self._assemble(unit, path, buffer.episodes[index]).items():
                     self._arrays.write(group, name, values)

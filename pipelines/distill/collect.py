@@ -88,7 +88,7 @@ class _Collector:
     ) -> None:
         self._block, self._environment, self._policy = block, environment, policy
         self._directory = directory
-        self._low_A, self._high_A = _check_box(block, environment)
+        self._low_A, self._high_A = check_box(block, environment)
         size = len(block.trajectories)
         self._running = [_Running(0, 0) for _ in range(size)]
         self._returns_B = np.zeros(size, dtype=np.float64)
@@ -129,7 +129,7 @@ class _Collector:
                 if at >= 0 and not np.array_equal(
                     episode.observation[at], self._observation_BO[index]
                 ):
-                    raise self._replay_error(index, self._running[index].start + at)
+                    raise replay_error(self._block, index, self._running[index].start + at)
             self._policy.act(self._observation_BO)
             result = self._environment.step(action_BA)
             np.copyto(self._observation_BO, result.observation_BO)
@@ -139,7 +139,7 @@ class _Collector:
                 if index not in waiting:
                     self._returns_B[index] += result.reward_B[index]
                     if ended_B[index]:
-                        raise self._replay_error(index, self._running[index].start + step)
+                        raise replay_error(self._block, index, self._running[index].start + step)
             again = [i for i in waiting if ended_B[i]]
             if again:
                 self._observation_BO[again] = self._reset(again)
@@ -160,7 +160,7 @@ class _Collector:
             span = slice(first - begin, last - begin)
             self._run(buffer, first, begin, keep_R[span].tolist(), push_RBA[span])
             progress((last - first) * size)
-        self._check_finite(buffer, begin, end)
+        check_finite(self._block, buffer)
         buffer.marks = tuple(EpisodeMark(each.episode, each.start) for each in self._running)
         if end == self._block.steps:
             self._cut(buffer)
@@ -268,33 +268,6 @@ class _Collector:
         noise_RBA += self._low_A
         return noise_RBA
 
-    def _check_finite(self, buffer: ShardBuffer, begin: int, end: int) -> None:
-        for name in ("observation", "demonstrator_action", "action", "reward"):
-            values = buffer.rows[name][: end - begin]
-            # A sum is finite only where all terms are, and needs no array of flags.
-            if np.isfinite(values.sum(dtype=np.float64)):
-                continue
-            bad = np.argwhere(~np.isfinite(values))
-            if len(bad):
-                row, index = int(bad[0][0]), int(bad[0][1])
-                raise VintixError(
-                    f"{name} is not finite",
-                    where=f"task {self._block.task.name}, "
-                    f"trajectory {self._block.trajectories[index]}, step {begin + row}",
-                    expected="finite numbers",
-                    found=values[row, index].tolist(),
-                    fix="measure the demonstrator again: vintix demonstrators --evaluate",
-                )
-
-    def _replay_error(self, index: int, step: int) -> ReplayError:
-        return ReplayError(
-            "the environment did not repeat a recorded episode",
-            where=f"task {self._block.task.name}, "
-            f"trajectory {self._block.trajectories[index]}, step {step}",
-            expected="the recorded observations for the same seed and actions",
-            fix="the trajectories of this block have to be collected from their beginning",
-        )
-
 
 class _Recorded:
     """Actions and observations of an unfinished episode, as staged."""
@@ -310,9 +283,55 @@ class _Recorded:
         self.observation = np.asarray(group["observation"][start:stop])  # type: ignore[index]
 
 
-def _check_box(
+def replay_error(block: Block, index: int, step: int) -> ReplayError:
+    """Return the error of a trajectory that did not come out as recorded.
+
+    Args:
+        block: Its block.
+        index: Its place in the block.
+        step: The step that differs.
+    """
+    return ReplayError(
+        "the environment did not repeat a recorded episode",
+        where=f"task {block.task.name}, trajectory {block.trajectories[index]}, step {step}",
+        expected="the recorded observations for the same seed and actions",
+        fix="the trajectories of this block have to be collected from their beginning",
+    )
+
+
+def check_finite(block: Block, buffer: ShardBuffer) -> None:
+    """Check the numbers of a full shard.
+
+    Raises:
+        VintixError: One is not finite.
+    """
+    begin, end = block.shard_range(buffer.shard)
+    for name in ("observation", "demonstrator_action", "action", "reward"):
+        values = buffer.rows[name][: end - begin]
+        # A sum is finite only where all terms are, and needs no array of flags.
+        if np.isfinite(values.sum(dtype=np.float64)):
+            continue
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            row, index = int(bad[0][0]), int(bad[0][1])
+            raise VintixError(
+                f"{name} is not finite",
+                where=f"task {block.task.name}, trajectory {block.trajectories[index]}, "
+                f"step {begin + row}",
+                expected="finite numbers",
+                found=values[row, index].tolist(),
+                fix="measure the demonstrator again: vintix demonstrators --evaluate",
+            )
+
+
+def check_box(
     block: Block, environment: BatchEnvironment
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the bounds of the actions (A,) of an environment that fits its block.
+
+    Raises:
+        ConfigError: The environment's dims are not the task's, or its action box is unbounded.
+    """
     low_A = np.asarray(environment.action_low_A, dtype=np.float32)
     high_A = np.asarray(environment.action_high_A, dtype=np.float32)
     expected = (len(block.trajectories), block.task.observation_dim, (block.task.action_dim,))
@@ -326,7 +345,7 @@ def _check_box(
         )
     if not (np.isfinite(low_A).all() and np.isfinite(high_A).all() and (low_A <= high_A).all()):
         raise ConfigError(
-            "noise distillation needs a bounded box of actions",
+            "a history needs a bounded box of actions",
             where=f"task {block.task.name}",
             expected="finite lower and upper bounds",
             found=f"{low_A.tolist()} to {high_A.tolist()}",

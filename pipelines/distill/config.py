@@ -1,11 +1,12 @@
-"""Configuration of noise distillation."""
+"""Configuration of distillation."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipelines.demonstrators.config import TrainSettings
 from pipelines.distill.schedule import FITS, Fit
 from pipelines.errors import UsageError
 from pipelines.tasks.spec import Schedule
@@ -27,6 +28,10 @@ class DistillConfig(BaseModel):
         tasks: Names or aliases; with `domains`, only those tasks of these domains.
         domains: Names of domains. Neither: all tasks of the demonstrators artifact.
         demonstrators: Reference of the demonstrators artifact; None for the newest that fits.
+        source: Where a history comes from: ``noise``, the demonstrator under annealed noise, or
+            ``learning-history``, a learner that is recorded while it trains from scratch.
+        train: How that learner trains; part of the artifact only where there is one. The steps in
+            all are those of the trajectory, and ``evaluation_episodes`` plays no part.
         schedule: Decay of the noise for all tasks, also as text (``p=0.7,f=0.1``); ``auto`` for the
             p and f, ``fitted`` for the curve, that a pilot finds for each; None for each task's
             own.
@@ -50,6 +55,8 @@ class DistillConfig(BaseModel):
     tasks: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     demonstrators: str | None = None
+    source: Literal["noise", "learning-history"] = "noise"
+    train: TrainSettings = TrainSettings()
     schedule: Schedule | Fit | None = None
     pilot_episodes: int = Field(8, ge=2, le=1000)
     trajectories: int | None = Field(None, ge=1, le=100_000)
@@ -82,4 +89,27 @@ class DistillConfig(BaseModel):
     def _one_length(self) -> DistillConfig:
         if self.steps is not None and self.scale != 1.0:
             raise ValueError("steps and scale both set the length: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_the_source(self) -> DistillConfig:
+        if self.source == "noise":
+            if "train" in self.model_fields_set:
+                raise ValueError("train belongs to the source learning-history: add --source")
+            return self
+        if self.schedule is not None:
+            raise ValueError(
+                "a learning history has no schedule: its learner goes from random to expert by "
+                "learning, not by less and less noise"
+            )
+        if self.shard_rows is not None:
+            raise ValueError(
+                "the shards of a learning history follow the learner's segments: give "
+                "train.segment_steps in place of shard_rows"
+            )
+        if self.train.environment_options:
+            raise ValueError(
+                "a learning history records what its learner sees: train.environment_options would "
+                "record the rewards of another environment; options (--option) hold for both"
+            )
         return self

@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.block import Block, shard_rows
+from pipelines.distill.learning import (
+    SOURCE,
+    history_attributes,
+    training_rate,
+    training_rows,
+    training_settings,
+)
 from pipelines.distill.schedule import schedule_json
 from pipelines.errors import ArtifactMissingError, UsageError
 from pipelines.histories.layout import row_bytes
@@ -47,6 +54,14 @@ class TaskPlan:
     pilot_episodes: int = 0
 
     @property
+    def noise(self) -> str:
+        """How the noise decays, as text."""
+        training = self.blocks[0].training
+        if training is not None:
+            return f"none ({training.algorithm})"
+        return self.fit or "p={p:g},f={f:g}".format(**self.as_config()["schedule"])
+
+    @property
     def trajectories(self) -> int:
         """Number of trajectories."""
         return sum(len(block.trajectories) for block in self.blocks)
@@ -69,12 +84,17 @@ class TaskPlan:
     def as_config(self) -> dict[str, Any]:
         """Return what decides the result, for the artifact's configuration."""
         block = self.blocks[0]
+        origin: dict[str, Any] = history_attributes(block)
+        if not origin:
+            origin["schedule"] = (
+                schedule_json(block.schedule)
+                if self.fit is None
+                else {"fit": self.fit, "episodes": self.pilot_episodes}
+            )
         return {
             "trajectories": self.trajectories,
             "steps": block.steps,
-            "schedule": schedule_json(block.schedule)
-            if self.fit is None
-            else {"fit": self.fit, "episodes": self.pilot_episodes},
+            **origin,
             "options": dict(block.options),
             "shard_rows": block.shard_rows,
             "block": len(block.trajectories),
@@ -123,7 +143,8 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
     plans = tuple(_plan_task(config, spec, domains[spec.domain], artifact) for spec in specs)
     chosen = [catalogue.get(name).name for name in config.tasks]
     chosen_domains = sorted({spec.domain for spec in specs}) if config.domains else []
-    name = config.name or default_name(chosen_domains, chosen)
+    suffix = f"-{SOURCE}" if config.source == SOURCE else ""
+    name = config.name or default_name(chosen_domains, chosen) + suffix
     return Distillation(name, config.seed, artifact, plans, tuple(notes))
 
 
@@ -143,7 +164,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
             "domain": each.task.domain,
             "trajectories": each.trajectories,
             "steps": each.total_steps,
-            "schedule": each.fit or "p={p:g},f={f:g}".format(**each.as_config()["schedule"]),
+            "schedule": each.noise,
             "jobs": len(each.blocks),
             "bytes": each.data_bytes,
             "seconds": round(each.seconds, 1),
@@ -247,9 +268,14 @@ def _plan_task(
     options = resolve_options(domain, {**demonstrator.options, **given})
     trajectories = config.trajectories or task.trajectories
     steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
-    size = trajectories if domain.vectorized else 1
+    training = training_settings(config, task, steps)
+    size = trajectories if domain.vectorized and training is None else 1
     most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
-    rows = shard_rows(task, steps, size, config.shard_rows or most)
+    rows = (
+        training_rows(training)
+        if training is not None
+        else shard_rows(task, steps, size, config.shard_rows or most)
+    )
     fit = config.schedule if isinstance(config.schedule, str) else None
     given_schedule = config.schedule if isinstance(config.schedule, Schedule) else None
     schedule = given_schedule or task.schedule
@@ -262,6 +288,7 @@ def _plan_task(
             schedule=schedule,
             options=options,
             seed=config.seed,
+            training=training,
         )
         for first in range(0, trajectories, size)
     )
@@ -269,7 +296,7 @@ def _plan_task(
         task,
         blocks,
         demonstrator,
-        domain.steps_per_second,
+        domain.steps_per_second if training is None else training_rate(training, domain),
         fit,
         config.pilot_episodes if fit else 0,
     )

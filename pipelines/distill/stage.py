@@ -1,4 +1,4 @@
-"""``vintix distill``: noise distillation of many tasks over worker processes."""
+"""``vintix distill``: the histories of many tasks over worker processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.block import Block, Position, find_position
+from pipelines.distill.learning import PACKAGES, history_attributes
 from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
 from pipelines.distill.report import describe_returns
 from pipelines.distill.schedule import schedule_json
@@ -117,12 +118,17 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.demonstrators.reader import load_demonstrator
     from pipelines.distill.collect import collect_block
+    from pipelines.distill.learning import record_training
     from pipelines.domains.registry import domain_of
     from pipelines.policies.registry import build_policy
     from pipelines.rng import derive_seed
 
     block = job.block
     domain = domain_of(block.task)
+    if block.training is not None:
+        spec = load_demonstrator(Artifact(job.demonstrators), block.task.name).spec
+        record_training(block, domain, spec, job.directory, position=job.position, progress=advance)
+        return
     seeds = [
         derive_seed(block.seed, "distill", block.task.name, trajectory, "stream")
         for trajectory in block.trajectories
@@ -383,7 +389,8 @@ def _finish_task(each: TaskPlan, staging: Staging) -> dict[str, Any]:
             name,
             {
                 "task": each.task.as_json(),
-                "schedule": schedule_json(block.schedule),
+                "schedule": None if block.training else schedule_json(block.schedule),
+                **history_attributes(block),
                 **_pilot(each, staging),
                 "options": dict(block.options),
                 "scores": {**scores, "measured": measured},
@@ -409,4 +416,7 @@ def _pilot(each: TaskPlan, staging: Staging) -> dict[str, Any]:
 def _packages(distillation: Distillation) -> list[str]:
     from pipelines.domains.registry import domain_of
 
-    return sorted({name for each in distillation.tasks for name in domain_of(each.task).packages})
+    names = {name for each in distillation.tasks for name in domain_of(each.task).packages}
+    if any(each.blocks[0].training for each in distillation.tasks):
+        names.update(PACKAGES)
+    return sorted(names)

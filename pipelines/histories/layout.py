@@ -13,6 +13,10 @@
     episode_return        float64 (E,)
     episode_final_observation  float32 (E, O)
 
+The history of a learner (``vintix distill --source learning-history``) has the same arrays, its
+noise 0, and says so in its task's attributes: ``source`` is ``learning-history``, ``train`` how the
+learner was trained, ``schedule`` None.
+
 A history that was imported from a format which does not record all of this says so in its task's
 attributes: ``fields`` and ``episode_fields`` name the arrays there are, ``rows`` the steps of each
 trajectory where they differ, ``imported`` where it came from. Without these attributes a history

@@ -123,8 +123,11 @@ def _panel(axes: Axes, history: HistoryQuality, quality: Quality) -> None:
         quality.progress_C, quality.smoothed_C, color=CURVE, linewidth=1.9, zorder=4, gid="mean"
     )
     poor = history.verdict == "poor"
+    title = textwrap.wrap(history.task, 21)
+    if history.history is not None:
+        title += textwrap.wrap(history.history, 30)
     axes.set_title(
-        "\n".join(textwrap.wrap(history.task, 21)) + (" ✗" if poor else ""),
+        "\n".join(title) + (" ✗" if poor else ""),
         pad=4,
         fontsize=8.5,
         color=RANDOM if poor else INK,

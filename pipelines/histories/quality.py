@@ -151,7 +151,8 @@ class HistoryQuality:
         domain: Its domain.
         quality: The numbers; None for a history without measured scores.
         trajectories: Its episodes, normalised; not normalised without measured scores.
-        schedule: The decay of its noise, as recorded; None where unknown.
+        schedule: The decay of its noise, as recorded; None where unknown, or where there is none.
+        history: Reference of the artifact, where it stands beside others.
     """
 
     task: str
@@ -159,6 +160,7 @@ class HistoryQuality:
     quality: Quality | None
     trajectories: tuple[Trajectory, ...]
     schedule: dict[str, Any] | None
+    history: str | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -172,6 +174,7 @@ class HistoryQuality:
     def as_json(self) -> dict[str, Any]:
         """Return the entry of a report."""
         return {
+            **({} if self.history is None else {"history": self.history}),
             "task": self.task,
             "domain": self.domain,
             "verdict": self.verdict,

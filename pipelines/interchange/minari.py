@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pipelines.reporter import Progress, Reporter
 
 NAMESPACE = "vintix"
+_ATTRIBUTES = ("task", "schedule", "source", "train", "options", "scores")
 _OWN = (
     rf"{NAMESPACE}/namespace_metadata\.json|{NAMESPACE}/[^/]+/namespace_metadata\.json"
     rf"|{NAMESPACE}/[^/]+/[^/]+/data/(metadata\.json|main_data\.hdf5)"
@@ -181,11 +182,9 @@ def _write_task(
             {
                 "dataset_id": identity,
                 "minari_version": minari.__version__,
-                "algorithm_name": "noise distillation",
+                "algorithm_name": _algorithm(task),
                 "description": f"Learning history of {name}, histories {reader.reference}",
-                "vintix": json.dumps(
-                    {key: task[key] for key in ("task", "schedule", "options", "scores")}
-                ),
+                "vintix": json.dumps({key: task[key] for key in _ATTRIBUTES if key in task}),
             }
         )
         for trajectory in reader.trajectories(name):
@@ -205,6 +204,11 @@ def _write_task(
     except OSError as error:
         raise files.storage_error(error, folder) from error
     return count
+
+
+def _algorithm(task: Mapping[str, Any]) -> str:
+    """Name what made a history: noise distillation, or the learner whose history it is."""
+    return str(task["train"]["algorithm"]) if "train" in task else "noise distillation"
 
 
 def _episodes(

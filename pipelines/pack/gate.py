@@ -79,6 +79,14 @@ def _refusal(refused: Sequence[PackedTask], found: dict[str, HistoryQuality]) ->
         f"rank correlation of {LEAST_RANK_CORRELATION:g} or more; returns normalised by the "
         "measured scores",
         found="; ".join(described),
-        fix=f"collect them again with another --schedule or demonstrator (vintix report histories "
-        f"shows them), or pack them as they are: --allow {allow}",
+        fix=f"collect them again with {_remedy(refused)} (vintix report histories shows them), or "
+        f"pack them as they are: --allow {allow}",
     )
+
+
+def _remedy(refused: Sequence[PackedTask]) -> str:
+    recorded = [task.attributes.get("source") == "learning-history" for task in refused]
+    ways = [] if all(recorded) else ["another --schedule or demonstrator"]
+    if any(recorded):
+        ways.append("more --steps or other settings of distill.train")
+    return ", learning histories with ".join(ways)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["pack_tasks", "paper_plan", "plan", "run"]
 
 _SOURCE_FIELDS = ("observation", "action", "reward", "noise")
+_ORIGIN = ("imported", "source", "train")
+"""Attributes of a history that is not noise-distilled: where it comes from."""
 _REDUCED_ROWS = 8_192
 """Rows reduced at a time: a float64 copy of them stays small."""
 
@@ -219,7 +221,7 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
                 "weights": task.weights,
                 "standard_deviation_divisor": "N - 1",
                 **({"fields": list(fields)} if fields != ROW_FIELDS else {}),
-                **({"imported": source["imported"]} if "imported" in source else {}),
+                **{name: source[name] for name in _ORIGIN if name in source},
             },
         )
         for name, moments in joined.items():

@@ -34,3 +34,22 @@ def test_what_it_refuses(shell):
     assert shell.vintix("report", "histories", "elsewhere").code == 4
     shell.workspace.rename(shell.directory / "moved")
     assert shell.vintix("report", "histories").code == 4
+
+
+def test_several_side_by_side(shell):
+    """Each row tells which artifact it is of, also in the picture and in the means."""
+    words = ["distill", "--config", "run.yaml", "--task", TASKS[0], "--seed", "3", "--quiet"]
+    assert shell.vintix(*words, "--name", "other").code == 0
+    first = shell.vintix("report", "histories", "other", "--json").document
+    assert "history" not in first["tasks"][0]
+    others = [path.name for path in (shell.workspace / "histories").iterdir()]
+    name = next(each for each in others if each != "other")
+    words = ["report", "histories", "other", name, "--task", TASKS[0]]
+    found = shell.vintix(*words, "--json", "--plot", "both.png").document
+    assert found["histories"] == f"other@v1, {name}@v1"
+    assert [each["history"] for each in found["tasks"]] == ["other@v1", f"{name}@v1"]
+    assert [each["history"] for each in found["domains"]] == ["other@v1", f"{name}@v1"]
+    assert {**found["tasks"][0], "history": None} == {**first["tasks"][0], "history": None}
+    table = shell.vintix(*words).stdout
+    assert "other@v1" in table and f"{name}@v1" in table
+    assert shell.vintix("report", "histories", "other", "elsewhere").code == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,12 @@ def test_a_panel_shows_the_numbers_of_the_report():
         assert sum(str(line.get_gid()).startswith("trajectory") for line in panel.lines) == 2
         assert f"R² {each.quality.r_squared:.2f}" in [text.get_text() for text in panel.texts]
     assert [panel.get_title(loc="left") for panel in axes] == ["good", "poor ✗"]
+
+
+def test_histories_of_one_task_are_told_apart():
+    entries = [replace(entry(), history="noise@v1"), replace(entry(), history="learner@v2")]
+    titles = [axes.get_title(loc="left") for axes in draw_domain(entries).axes]
+    assert titles == ["a\nnoise@v1", "a\nlearner@v2"]
 
 
 def test_a_picture_a_domain(tmp_path):

@@ -1,4 +1,4 @@
-"""``vintix distill``: stage 2, learning histories by noise distillation."""
+"""``vintix distill``: stage 2, learning histories by noise distillation or real ones."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "vintix distill --domain metaworld --schedule p=0.7,f=0.1",
     "vintix distill --task reach --trajectories 2 --steps 20000 --dry-run",
+    "vintix distill --source learning-history --task hopper --steps 100000",
 )
 
 
@@ -28,6 +29,13 @@ def distill(
     demonstrators: Annotated[
         str | None,
         typer.Option(help="Demonstrators artifact; default the newest that has the tasks."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="noise, or learning-history: record a Stable-Baselines3 learner (PPO by default, "
+            "see distill.train) that trains from scratch in each trajectory.",
+        ),
     ] = None,
     schedule: Annotated[
         str | None,
@@ -58,8 +66,9 @@ def distill(
 ) -> None:
     """Stage 2: roll experts out with annealed noise and record the whole history.
 
-    Algorithm 1 and the decay of Appendix A.3 of the paper. Without a selection: every task of the
-    demonstrators artifact.
+    Algorithm 1 and the decay of Appendix A.3 of the paper; or, with --source learning-history,
+    the training history of a learner. Without a selection: every task of the demonstrators
+    artifact.
     """
     run_stage(
         "distill",
@@ -68,6 +77,7 @@ def distill(
             "domains": domain,
             "options": options.parse_pairs(option),
             "demonstrators": demonstrators,
+            "source": source,
             "schedule": schedule,
             "trajectories": trajectories,
             "steps": steps,

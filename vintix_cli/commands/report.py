@@ -32,8 +32,11 @@ def _group() -> None:
 @command
 def histories(
     reference: Annotated[
-        str | None,
-        typer.Argument(help="NAME, NAME@v3 or a path; default the newest.", show_default=False),
+        list[str] | None,
+        typer.Argument(
+            help="NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
+            show_default=False,
+        ),
     ] = None,
     task: options.Tasks = None,
     plot: Annotated[
@@ -51,13 +54,16 @@ def histories(
     is what vintix pack refuses without --allow.
     """
     from pipelines.artifacts.workspace import Workspace
-    from pipelines.histories.report import assess_histories, summarize
+    from pipelines.histories.report import compare_histories, summarize
 
     if plot is not None:
         from pipelines.pictures import check_format
 
         check_format(plot)
-    found, entries = assess_histories(Workspace.resolve(workspace), reference, task or ())
+    references, entries = compare_histories(
+        Workspace.resolve(workspace), reference or (), task or ()
+    )
+    found = ", ".join(references)
     pictures: list[Path] = []
     if plot is not None:
         from pipelines.histories.pictures import plot_histories
@@ -83,6 +89,7 @@ def histories(
 def _row(entry: dict[str, Any]) -> dict[str, Any]:
     numbers = ("start", "end", "rank_correlation", "largest_jump", "r_squared")
     return {
+        **({"history": entry["history"]} if "history" in entry else {}),
         "task": entry["task"],
         "domain": entry["domain"],
         "verdict": entry["verdict"],

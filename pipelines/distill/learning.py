@@ -1,0 +1,326 @@
+"""Real learning histories: a Stable-Baselines3 run from scratch, recorded while it trains.
+
+The data of the original Algorithm Distillation (Laskin et al. 2022, arXiv:2210.14215), in the
+layout of a noise-distilled history.
+
+A run goes by segments, as the training of a demonstrator does: its learner is written down where
+it rests, and the next segment begins with it and with random streams keyed by the step that it
+begins at, whether or not the run was interrupted. The episode in progress goes on; a resumed run
+simulates it again from its seed with the recorded actions. Segments end where the learner does
+(on-policy, after its rollout), shards after their number of rows: a segment fills at least one,
+and carries what is left into the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.distill.block import Block, EpisodeMark, Position
+from pipelines.errors import ConfigError, VintixError
+from pipelines.histories.layout import ROW_FIELDS, balanced_rows, trajectory_path
+from pipelines.rng import derive_seed
+
+if TYPE_CHECKING:
+    import zarr
+    from numpy.typing import NDArray
+
+    from pipelines.artifacts.staging import Staging
+    from pipelines.demonstrators.config import TrainSettings
+    from pipelines.distill.buffers import ShardWriter
+    from pipelines.distill.config import DistillConfig
+    from pipelines.distill.recorder import Recorder
+    from pipelines.domains.base import Domain
+    from pipelines.policies.base import PolicySpec
+    from pipelines.tasks.spec import TaskSpec
+
+SOURCE = "learning-history"
+
+PACKAGES = ("sb3-contrib", "stable-baselines3", "torch")
+"""Distributions whose versions are recorded with a learning history."""
+
+_STEPS_PER_SECOND = {"ppo": 950, "trpo": 1300, "sac": 45, "td3": 55, "tqc": 30, "ars": 6500}
+"""Steps that each learner makes in a second of one core's time, with its default settings, beside
+an environment that takes none; measured on inverted-pendulum, for plans."""
+
+_LEARNER, _TRANSITION, _CARRIED = "learner", "transition_", "carried_"
+_RESTS = "rests"
+_SECTION = "distill.train"
+
+
+def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> TrainSettings | None:
+    """Return how the learner of a task trains; None for noise distillation.
+
+    Args:
+        config: The stage's configuration.
+        task: The task.
+        steps: Steps of each trajectory, which is the length of the training.
+
+    Raises:
+        ConfigError: The learner has no history of this kind, or its length is another one.
+    """
+    if config.source != SOURCE:
+        return None
+    settings = config.train
+    if settings.algorithm == "es":
+        raise ConfigError(
+            "the evolution strategy es has no learning history",
+            where=f"{_SECTION}.algorithm",
+            expected=", ".join(_STEPS_PER_SECOND),
+            found=settings.algorithm,
+            fix="--set distill.train.algorithm=ppo: es plays many candidates side by side, which "
+            "are no single trajectory of a learner",
+        )
+    if "total_steps" in settings.model_fields_set and settings.total_steps != steps:
+        raise ConfigError(
+            "the length of a training is that of its trajectory",
+            where=f"{_SECTION}.total_steps, task {task.name}",
+            expected=f"{steps}, or no total_steps at all",
+            found=settings.total_steps,
+            fix=f"--steps {settings.total_steps}",
+        )
+    return settings.model_copy(update={"total_steps": steps})
+
+
+def training_rows(settings: TrainSettings) -> int:
+    """Return the steps of a shard: a segment's, so that each shard ends near a resting place."""
+    from pipelines.demonstrators.train import segment_length
+
+    return balanced_rows(settings.total_steps, segment_length(settings))
+
+
+def training_json(settings: TrainSettings) -> dict[str, Any]:
+    """Return what decides the result beside the number of steps and the rows of a shard."""
+    return settings.model_dump(
+        mode="json",
+        include={"algorithm", "normalize_observations", "normalize_rewards", "hyperparameters"},
+    )
+
+
+def training_rate(settings: TrainSettings, domain: Domain) -> float:
+    """Return the steps of training that one core is expected to make in a second."""
+    # Not the rate of a vectorised domain: a learner steps a single copy.
+    simulated = 10_000.0 if domain.vectorized else domain.steps_per_second
+    return 1 / (1 / _STEPS_PER_SECOND[settings.algorithm] + 1 / simulated)
+
+
+def history_attributes(block: Block) -> dict[str, Any]:
+    """Return the further attributes of a task's history; none for noise distillation."""
+    if block.training is None:
+        return {}
+    return {"source": SOURCE, "train": training_json(block.training)}
+
+
+def resting_shards(staging: Staging, units: Sequence[str], durable: int) -> int:
+    """Return how many durable shards a run goes on after, and drop those beyond.
+
+    A learner is written down with the last shard that a segment fills; a segment that fills
+    several and was interrupted between them is recorded again.
+
+    Args:
+        staging: Where.
+        units: Units of all shards of the trajectory.
+        durable: Number of shards that are durable without a gap.
+    """
+    if durable == len(units):
+        return durable
+    while durable and not staging.data(units[durable - 1]).get(_RESTS):
+        durable -= 1
+        staging.drop(units[durable])
+    return durable
+
+
+def record_training(
+    block: Block,
+    domain: Domain,
+    demonstrator: PolicySpec,
+    directory: Path,
+    *,
+    position: Position | None = None,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> None:
+    """Train from scratch, or go on, and record every step; each shard becomes a durable unit.
+
+    Args:
+        block: One trajectory, with its training.
+        domain: The task's domain.
+        demonstrator: Whose action is recorded beside the learner's.
+        directory: The staging directory.
+        position: Where to go on; None for the beginning.
+        progress: Told of environment steps as they are done.
+
+    Raises:
+        ConfigError: A hyperparameter is unknown or not valid, or the environment does not fit.
+        ReplayError: A resumed episode came out differently; the block must be begun again.
+        StorageError: A shard could not be written; those before it are kept.
+        VintixError: The training broke down, or a number is not finite.
+    """
+    from pipelines.demonstrators.train import one_thread
+    from pipelines.distill.buffers import ShardWriter
+    from pipelines.distill.recorder import Recorder
+    from pipelines.policies.registry import build_policy
+
+    settings = block.training
+    if settings is None:
+        raise ValueError("the block is of noise distillation")
+    position = position or Position.start(block)
+    shard, mark = position.shard, position.marks[0]
+    if shard >= block.shards:
+        return
+    dumped, carried = _read_rest(block, directory, shard)
+    # As in noise distillation: what an option fixes for a whole trajectory.
+    key = ("distill", block.task.name, block.trajectories[0], "stream")
+    environment = domain.make_batch(block.task, 1, block.options, [derive_seed(block.seed, *key)])
+    try:
+        policy = build_policy(
+            demonstrator, environment.action_low_A, environment.action_high_A, domain.policies()
+        )
+        first = _first_kept(block, shard, mark)
+        recorder = Recorder(block, environment, policy, mark, first, carried, progress)
+        with one_thread(settings), ShardWriter(block, directory, position.durable) as writer:
+            while shard < block.shards:
+                shard, dumped = _train_segment(
+                    block, directory, settings, recorder, shard, dumped, writer
+                )
+    finally:
+        environment.close()
+
+
+def _train_segment(
+    block: Block,
+    directory: Path,
+    settings: TrainSettings,
+    recorder: Recorder,
+    shard: int,
+    dumped: bytes | None,
+    writer: ShardWriter,
+) -> tuple[int, bytes | None]:
+    """Train until a shard is full, and make what was recorded durable.
+
+    Args:
+        block: The trajectory.
+        directory: The staging directory.
+        settings: How to train.
+        recorder: The environment.
+        shard: The shard to fill.
+        dumped: The learner's state; None at the beginning.
+        writer: Writes the shards.
+
+    Returns:
+        The next shard to fill, and the learner's state; None where the trajectory is complete.
+    """
+    from pipelines.demonstrators.learner import Learner
+    from pipelines.distill.recorder import TrajectoryComplete
+
+    begin = recorder.total
+    # Keyed by the step: the state is all that a segment takes from those before it.
+    key = ("distill", block.task.name, block.trajectories[0], "learner", begin)
+    seed = derive_seed(block.seed, *key)
+    learner = Learner(settings, block.task, lambda: recorder, seed, _SECTION)
+    try:
+        if dumped is not None:
+            learner.load(dumped)
+            for transitions in _transitions(block, directory, shard):
+                learner.load_transitions(transitions)
+        recorder.rest()
+        try:
+            learner.learn(block.shard_range(shard)[1])
+        except TrajectoryComplete:
+            _write_shards(block, recorder, shard, block.shards, writer, None)
+            return block.shards, None
+        if learner.steps != recorder.total:
+            raise VintixError(
+                "the learner's count of steps is not that of its environment",
+                where=f"task {block.task.name}, trajectory {block.trajectories[0]}",
+                expected=recorder.total,
+                found=learner.steps,
+            )
+        dumped = learner.dump()
+        state = {_LEARNER: np.frombuffer(dumped, dtype=np.uint8)}
+        for name, values in learner.dump_transitions(begin).items():
+            state[_TRANSITION + name] = values
+    finally:
+        learner.close()
+    following = recorder.total // block.shard_rows
+    _write_shards(block, recorder, shard, following, writer, state)
+    recorder.forget(_first_kept(block, following, recorder.mark))
+    return following, dumped
+
+
+def _write_shards(
+    block: Block,
+    recorder: Recorder,
+    shard: int,
+    stop: int,
+    writer: ShardWriter,
+    state: dict[str, NDArray[Any]] | None,
+) -> None:
+    """Write the shards that a segment filled, what a resumed run needs with the last of them.
+
+    Args:
+        block: The trajectory.
+        recorder: What was recorded.
+        shard: The first shard.
+        stop: The one after the last.
+        writer: Writes them.
+        state: The learner's; None where the trajectory is complete.
+    """
+    from pipelines.distill.collect import check_finite
+
+    for number in range(shard, stop):
+        buffer = writer.begin(number)
+        begin, end = block.shard_range(number)
+        for name, rows in recorder.rows.items():
+            recorded = rows[begin - recorder.first : end - recorder.first]
+            buffer.rows[name][: end - begin, 0] = recorded
+        buffer.marks = (recorder.mark,)
+        if number == stop - 1:
+            buffer.episodes = [recorder.take_episodes()]
+            if state is not None:
+                kept = _first_kept(block, stop, recorder.mark) - recorder.first
+                carried = {
+                    _CARRIED + name: rows[kept : recorder.filled]
+                    for name, rows in recorder.rows.items()
+                }
+                buffer.data, buffer.scratch = {_RESTS: True}, {**state, **carried}
+        check_finite(block, buffer)
+        writer.submit(buffer)
+    # The next segment reads the transitions back.
+    writer.wait()
+
+
+def _first_kept(block: Block, shard: int, mark: EpisodeMark) -> int:
+    """Return the first step that is still needed: of a shard to be filled, or to be replayed."""
+    return min(block.shard_range(shard)[0], mark.start)
+
+
+def _read_rest(
+    block: Block, directory: Path, shard: int
+) -> tuple[bytes | None, dict[str, NDArray[Any]]]:
+    """Return the learner's state and the rows that go before a shard; nothing at the beginning."""
+    if shard == 0:
+        return None, {}
+    group: Any = _scratch(block, directory, shard - 1)
+    carried = {name: np.asarray(group[_CARRIED + name][...]) for name in ROW_FIELDS}
+    return np.asarray(group[_LEARNER][...]).tobytes(), carried
+
+
+def _transitions(block: Block, directory: Path, shards: int) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the transitions of each segment so far, in order; none on-policy."""
+    for shard in range(shards):
+        group: Any = _scratch(block, directory, shard)
+        names = [name for name in group.array_keys() if name.startswith(_TRANSITION)]
+        if names:
+            yield {name.removeprefix(_TRANSITION): np.asarray(group[name][...]) for name in names}
+
+
+def _scratch(block: Block, directory: Path, shard: int) -> zarr.Group:
+    import zarr
+
+    from pipelines.artifacts.staging import SCRATCH
+
+    path = f"{trajectory_path(block.task.name, block.trajectories[0])}/{shard:05d}"
+    return zarr.open_group(directory / SCRATCH, path=path, mode="r", zarr_format=3)

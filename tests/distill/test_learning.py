@@ -1,0 +1,341 @@
+"""Real learning histories: what is recorded, resumed runs, and what does not fit together."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from distill.toy import make_demonstrators
+from pipelines.artifacts.staging import Unit
+from pipelines.artifacts.verify import verify
+from pipelines.artifacts.workspace import Workspace
+from pipelines.distill.config import DistillConfig
+from pipelines.distill.plan import plan, resolve
+from pipelines.distill.stage import run
+from pipelines.errors import ConfigError, StorageError, VintixError
+from pipelines.histories.layout import ROW_FIELDS, row_layout
+from pipelines.histories.reader import HistoryReader
+from pipelines.reporter import NullReporter
+
+TRAIN = {
+    "ppo": {
+        "algorithm": "ppo",
+        # Rollouts of 24 steps and shards of 30: segments end inside shards and episodes.
+        "segment_steps": 30,
+        "normalize_observations": True,
+        "normalize_rewards": True,
+        "hyperparameters": {"n_steps": 24, "batch_size": 12, "n_epochs": 2, "net_arch": [8]},
+    },
+    "sac": {
+        "algorithm": "sac",
+        "segment_steps": 30,
+        "hyperparameters": {
+            "learning_starts": 20,
+            "net_arch": [8],
+            "batch_size": 8,
+            "buffer_size": 50,
+            "train_freq": 4,
+        },
+    },
+    # An iteration plays two episodes, which go over several shards.
+    "ars": {"algorithm": "ars", "segment_steps": 10, "hyperparameters": {"n_delta": 1}},
+}
+CONFIG = {
+    "source": "learning-history",
+    "tasks": ("toy-a",),
+    "trajectories": 1,
+    "steps": 100,
+    "name": "h",
+    "workers": 1,
+}
+
+
+def distill(workspace, algorithm="ppo", reporter=None, **changes):
+    config = DistillConfig(**{**CONFIG, "train": TRAIN[algorithm], **changes})
+    return run(config, workspace, reporter or NullReporter())
+
+
+def rows_of(artifact, task="toy-a", trajectory=0):
+    reader = HistoryReader(artifact)
+    (block,) = reader.blocks(task, trajectory, rows=reader.rows(task, trajectory))
+    return {name: np.array(values) for name, values in block.items()}
+
+
+@pytest.fixture(scope="module")
+def digests(tmp_path_factory, toy_domain):
+    """Digest of an uninterrupted run, by algorithm, each made once."""
+    found = {}
+
+    def digest(algorithm):
+        if algorithm not in found:
+            other = Workspace(tmp_path_factory.mktemp("reference"))
+            make_demonstrators(other)
+            found[algorithm] = distill(other, algorithm).artifact.digest
+        return found[algorithm]
+
+    return digest
+
+
+@pytest.mark.parametrize("algorithm", TRAIN)
+def test_it_records_what_the_environment_saw(workspace, monkeypatch, algorithm):
+    """Every step in its order, unnormalised, with the actions as executed, across all shards."""
+    from vintix_toy import HIGH, HORIZON, LOW, ToyEnv
+
+    seen: list[tuple] = []
+    current = None
+    original_step, original_reset = ToyEnv.step, ToyEnv.reset
+
+    def reset(self, **keywords):
+        nonlocal current
+        current, info = original_reset(self, **keywords)
+        return current, info
+
+    def step(self, action):
+        nonlocal current
+        row = (current, action.copy())
+        result = original_step(self, action)
+        seen.append((*row, *result[1:4]))
+        current = result[0]
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.distill.stage._fingerprints", lambda *a: {})
+        patch.setattr(ToyEnv, "step", step)
+        patch.setattr(ToyEnv, "reset", reset)
+        artifact = distill(workspace, algorithm).artifact
+    rows = rows_of(artifact)
+    assert len(seen) == 100 == len(rows["reward"])
+    for index, name in enumerate(("observation", "action", "reward", "terminated", "truncated")):
+        expected = np.array([row[index] for row in seen]).astype(rows[name].dtype)
+        assert np.array_equal(rows[name], expected), name
+    assert not rows["noise"].any()
+    assert (rows["action"] >= LOW).all() and (rows["action"] <= HIGH).all()
+    assert {name: (values.shape[1:], str(values.dtype)) for name, values in rows.items()} == (
+        row_layout(3, 2)
+    )
+    episodes = HistoryReader(artifact).episodes("toy-a", 0)
+    ends = episodes["episode_start"] + episodes["episode_length"]
+    assert episodes["episode_start"].tolist() == [0, *ends[:-1]]
+    assert ends[-1] == 100
+    # No segment's end cuts an episode off: each one ends where the environment ended it.
+    flagged = np.flatnonzero(rows["terminated"] | rows["truncated"]) + 1
+    assert ends[episodes["complete"]].tolist() == flagged.tolist()
+    assert (episodes["episode_length"][rows["truncated"][ends - 1]] == HORIZON).all()
+    for start, end, total in zip(
+        episodes["episode_start"], ends, episodes["episode_return"], strict=True
+    ):
+        assert total == pytest.approx(rows["reward"][start:end].sum(), abs=1e-4)
+
+
+def test_the_demonstrators_action_at_what_the_learner_saw(workspace):
+    """The toy's demonstrator counts its steps: it has to forget at the start of an episode."""
+    from vintix_toy import ToyPolicy
+
+    artifact = distill(workspace).artifact
+    rows, policy = rows_of(artifact), ToyPolicy()
+    starts = set(HistoryReader(artifact).episodes("toy-a", 0)["episode_start"].tolist())
+    for step, observation_O in enumerate(rows["observation"]):
+        if step in starts:
+            policy.reset([0])
+        expected_A = policy.act(observation_O[None])[0]
+        assert np.array_equal(rows["demonstrator_action"][step], expected_A), step
+    assert not np.array_equal(rows["demonstrator_action"], rows["action"])
+
+
+def test_the_learner_goes_on_over_segments(workspace):
+    """A segment that forgot its learner would act as an untrained one again."""
+    rates = {"hyperparameters": {**TRAIN["ppo"]["hyperparameters"], "log_std_init": -20}}
+    still = {**TRAIN["ppo"], **rates, "normalize_observations": False, "normalize_rewards": False}
+    still["hyperparameters"]["learning_rate"] = 0.0
+    rows = rows_of(distill(workspace, train=still).artifact)
+    # Without noise and without learning, one network acts all along: equal inputs, equal outputs.
+    again = rows_of(distill(workspace, train={**still, "segment_steps": 100}, name="g").artifact)
+    assert np.allclose(rows["action"], again["action"], atol=1e-6)
+    assert np.array_equal(rows["observation"][:24], again["observation"][:24])
+
+
+def test_trajectories_are_runs_of_their_own(workspace):
+    artifact = distill(workspace, trajectories=2).artifact
+    one, other = rows_of(artifact, trajectory=0), rows_of(artifact, trajectory=1)
+    assert not np.array_equal(one["action"], other["action"])
+    assert not np.array_equal(one["observation"][0], other["observation"][0])
+
+
+def test_episodes_begin_as_in_noise_distillation(workspace):
+    """Both kinds of history of a task have the same first states, so that they can be compared."""
+    real = HistoryReader(distill(workspace).artifact)
+    noise = DistillConfig(tasks=("toy-a",), trajectories=1, steps=100, name="n", workers=1)
+    noisy = HistoryReader(run(noise, workspace, NullReporter()).artifact)
+    starts = [reader.episodes("toy-a", 0)["episode_start"][:3] for reader in (real, noisy)]
+    rows = [rows_of(reader.artifact)["observation"] for reader in (real, noisy)]
+    assert np.array_equal(rows[0][starts[0]], rows[1][starts[1]])
+
+
+def test_what_is_said_about_it(workspace):
+    result = distill(workspace, trajectories=2, tasks=("toy-a", "toy-c"))
+    artifact = result.artifact
+    assert verify(artifact.path, deep=True) == []
+    assert [parent.kind for parent in artifact.manifest.parents] == ["demonstrators"]
+    assert {"stable-baselines3", "torch"} <= set(artifact.manifest.packages)
+    for name in ("toy-a", "toy-c"):
+        attributes = HistoryReader(artifact).task(name)
+        assert attributes["source"] == "learning-history"
+        assert attributes["schedule"] is None
+        assert attributes["train"]["algorithm"] == "ppo"
+        assert attributes["train"]["hyperparameters"]["n_steps"] == 24
+        assert attributes["scores"]["measured"]["expert"] == -5.0
+        assert HistoryReader(artifact).fields(name) == ROW_FIELDS
+    assert {each["task"] for each in result.report["tasks"]} == {"toy-a", "toy-c"}
+    # State and transitions of the learner are not published.
+    assert not any("scratch" in path for path in artifact.manifest.files)
+    assert sorted(path.name for path in artifact.path.iterdir()) == ["data.zarr", "manifest.json"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "failing"),
+    # The environment's unit comes first, the task's last; ars fills two or more shards at once.
+    [("ppo", 0), ("ppo", 2), ("ppo", 3), ("ppo", 5), ("sac", 3), ("ars", 2), ("ars", 5)],
+)
+def test_resumed_after_a_failure(workspace, digests, monkeypatch, algorithm, failing):
+    commits, original = 0, Unit._commit
+
+    def commit(unit):
+        nonlocal commits
+        commits += 1
+        if commits > failing:
+            raise StorageError("no room")
+        original(unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Unit, "_commit", commit)
+        with pytest.raises(StorageError):
+            distill(workspace, algorithm)
+    assert commits > failing
+    steps = []
+    with monkeypatch.context() as patch:
+        from vintix_toy import ToyEnv
+
+        patch.setattr(ToyEnv, "step", _counting(ToyEnv.step, steps))
+        artifact = distill(workspace, algorithm).artifact
+    assert artifact.digest == digests(algorithm)
+    if (algorithm, failing) == ("ppo", 3):
+        # It goes on after two shards of 25; what it repeats is less than that, the reference
+        # rollout of the fingerprint included.
+        assert len(steps) < 100
+
+
+def _counting(original, steps):
+    def step(self, action):
+        steps.append(1)
+        return original(self, action)
+
+    return step
+
+
+def test_workers_do_not_change_it(workspace, tmp_path):
+    one = distill(workspace, trajectories=2).artifact.digest
+    other = Workspace(tmp_path / "other")
+    make_demonstrators(other)
+    assert distill(other, trajectories=2, workers=2).artifact.digest == one
+
+
+def test_an_environment_that_does_not_repeat_is_recorded_anew(workspace, monkeypatch):
+    from vintix_toy import ToyEnv
+
+    original = Unit._commit
+
+    def commit(unit):
+        if unit.name.endswith("00002"):
+            raise StorageError("no room")
+        original(unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Unit, "_commit", commit)
+        with pytest.raises(StorageError):
+            distill(workspace)
+    step = ToyEnv.step
+
+    def drifting(self, action):
+        self.x = self.x + 1e-6
+        return step(self, action)
+
+    monkeypatch.setattr(ToyEnv, "step", drifting)
+    reporter = NullReporter()
+    distill(workspace, reporter=reporter)
+    assert any("does not repeat" in each for each in reporter.warnings)
+
+
+def test_a_number_that_is_not_finite_is_told(workspace, monkeypatch):
+    from vintix_toy import ToyEnv
+
+    original = ToyEnv.step
+
+    def step(self, action):
+        found = original(self, action)
+        return (found[0], float("nan"), *found[2:])
+
+    monkeypatch.setattr("pipelines.distill.stage._fingerprints", lambda *a: {})
+    monkeypatch.setattr(ToyEnv, "step", step)
+    with pytest.raises(VintixError, match=r"not finite|broke down"):
+        distill(workspace, train={**TRAIN["ppo"], "normalize_rewards": False})
+
+
+def test_the_plan(workspace):
+    """The trajectories of a vectorised domain train one by one, slower than it simulates."""
+    config = DistillConfig(**{**CONFIG, "tasks": ("toy-a", "toy-c"), "trajectories": 3})
+    rows = plan(config, workspace).rows
+    assert [row["schedule"] for row in rows] == ["none (ppo)", "none (ppo)"]
+    assert [row["jobs"] for row in rows] == [3, 3]
+    noise = DistillConfig(tasks=("toy-a",), trajectories=3, steps=100)
+    assert rows[0]["seconds"] >= plan(noise, workspace).rows[0]["seconds"]
+    assert set(rows[0]) == set(plan(noise, workspace).rows[0])
+    found = resolve(config.model_copy(update={"name": None}), workspace)
+    assert found.name == "toy-a-toy-c-learning-history"
+
+
+def test_what_decides_the_artifact(workspace):
+    """Other settings are other work; noise distillation is configured as it ever was."""
+
+    def config_of(**changes):
+        return resolve(DistillConfig(**{**CONFIG, **changes}), workspace).as_config()
+
+    base = config_of()
+    assert config_of(train={"evaluation_episodes": 9, "total_steps": 100}) == base
+    assert config_of(train={"segment_steps": 50}) != base
+    assert config_of(train={"hyperparameters": {"gamma": 0.9}}) != base
+    noise = resolve(DistillConfig(tasks=("toy-a",), trajectories=1, steps=100), workspace)
+    assert set(noise.as_config()["tasks"]["toy-a"]) == {
+        "trajectories", "steps", "schedule", "options", "shard_rows", "block",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"schedule": "p=1,f=0"}, "has no schedule"),
+        ({"shard_rows": 10}, "segment_steps"),
+        ({"train": {"environment_options": {"radius": 2}}}, "--option"),
+        ({"source": "noise", "train": {"algorithm": "ppo"}}, "learning-history"),
+        ({"source": "replay"}, "noise"),
+    ],
+)
+def test_settings_that_do_not_go_together(changes, said):
+    with pytest.raises(ValidationError, match=said):
+        DistillConfig(**{**CONFIG, **changes})
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"algorithm": "es"}, "es"),
+        ({"total_steps": 99}, "total_steps"),
+        ({"hyperparameters": {"speed": 3}}, "distill.train.hyperparameters"),
+    ],
+)
+def test_trainings_that_have_no_history(workspace, train, said):
+    with pytest.raises(ConfigError) as found:
+        distill(workspace, train=copy.deepcopy(train))
+    assert said in f"{found.value.where} {found.value}"
