@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.block import Block, shard_rows
 from pipelines.distill.schedule import schedule_json
+from pipelines.distill.shard import split
 from pipelines.errors import ArtifactMissingError, UsageError
 from pipelines.histories.layout import row_bytes
 from pipelines.parallel import available_cores
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pipelines.demonstrators.reader import Demonstrator
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.schedule import Fit
+    from pipelines.distill.shard import Shard
     from pipelines.domains.base import Domain
     from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
@@ -37,6 +39,7 @@ class TaskPlan:
         fit: How a pilot finds the decay; until it has run, the blocks have the task's own. None
             where the blocks' decay is the one.
         pilot_episodes: Episodes of the pilot at each level of noise.
+        planned_trajectories: Number of trajectories of the whole plan, of which a shard has some.
     """
 
     task: TaskSpec
@@ -45,10 +48,11 @@ class TaskPlan:
     steps_per_second: float
     fit: Fit | None = None
     pilot_episodes: int = 0
+    planned_trajectories: int = 0
 
     @property
     def trajectories(self) -> int:
-        """Number of trajectories."""
+        """Number of trajectories of the blocks."""
         return sum(len(block.trajectories) for block in self.blocks)
 
     @property
@@ -70,7 +74,7 @@ class TaskPlan:
         """Return what decides the result, for the artifact's configuration."""
         block = self.blocks[0]
         return {
-            "trajectories": self.trajectories,
+            "trajectories": self.planned_trajectories,
             "steps": block.steps,
             "schedule": schedule_json(block.schedule)
             if self.fit is None
@@ -104,6 +108,38 @@ class Distillation:
         tasks = {each.task.name: each.as_config() for each in self.tasks}
         return {"seed": self.seed, "tasks": tasks}
 
+    def share(self, shard: Shard | None) -> Distillation:
+        """Return what one shard collects: some of the blocks, and the tasks that have any.
+
+        Args:
+            shard: Which; None for everything.
+        """
+        if shard is None:
+            return self
+        seconds = {
+            (each.task.name, block.trajectories[0]): block.total_steps / each.steps_per_second
+            for each in self.tasks
+            for block in each.blocks
+        }
+        chosen = set(split(seconds, shard.count)[shard.index - 1])
+        blocks = {
+            each.task.name: tuple(
+                block for block in each.blocks if (each.task.name, block.trajectories[0]) in chosen
+            )
+            for each in self.tasks
+        }
+        spare = shard.count - len(seconds)
+        note = f"{shard.count} shards for {len(seconds)} jobs: {spare} of them have nothing to do"
+        return replace(
+            self,
+            tasks=tuple(
+                replace(each, blocks=blocks[each.task.name])
+                for each in self.tasks
+                if blocks[each.task.name]
+            ),
+            notes=(*self.notes, *([note] if spare > 0 else [])),
+        )
+
 
 def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
     """Resolve a configuration against the demonstrators there are.
@@ -135,7 +171,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         ArtifactMissingError: Tasks have no demonstrator.
         MissingDependencyError: They have none, and their simulator is not there either.
     """
-    distillation = resolve(config, workspace)
+    distillation = resolve(config, workspace).share(config.shard)
     workers = config.workers or available_cores()
     rows = [
         {
@@ -150,7 +186,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         }
         for each in distillation.tasks
     ]
-    longest = max(each.seconds / len(each.blocks) for each in distillation.tasks)
+    longest = max((each.seconds / len(each.blocks) for each in distillation.tasks), default=0.0)
     total = sum(each.seconds for each in distillation.tasks)
     totals = {
         "task": f"{len(rows)} tasks",
@@ -164,6 +200,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
     }
     notes = [
         f"demonstrators: {distillation.demonstrators.reference}",
+        *([] if config.shard is None else [f"shard: {config.shard} of {distillation.name}"]),
         f"time: each task on one core; the total on {workers}; from declared step rates",
         "bytes: before compression",
         *(["pilots: not counted"] if any(each.fit for each in distillation.tasks) else []),
@@ -272,6 +309,7 @@ def _plan_task(
         domain.steps_per_second,
         fit,
         config.pilot_episodes if fit else 0,
+        trajectories,
     )
 
 

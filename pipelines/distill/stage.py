@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.block import Block, Position, find_position
+from pipelines.distill.history import drop_units, summarize
 from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
-from pipelines.distill.report import describe_returns
-from pipelines.distill.schedule import schedule_json
 from pipelines.errors import (
     ConfigError,
     VintixError,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
     from pipelines.distill.config import DistillConfig
+    from pipelines.distill.shard import Shard
     from pipelines.reporter import Reporter
     from pipelines.tasks.spec import TaskSpec
 
@@ -39,7 +39,8 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         reporter: Told of progress.
 
     Returns:
-        The published histories artifact and a report of every history.
+        The published histories artifact, or with `config.shard` the part, and a report of every
+        history in it.
 
     Raises:
         UsageError: A task, domain or option is unknown.
@@ -50,31 +51,41 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         InterruptedRunError: A signal stopped the run; whole shards are staged.
         StorageError, LockedError: The workspace cannot be written.
     """
-    distillation = resolve(config, workspace)
+    whole = resolve(config, workspace)
+    kind, name, settings = _target(whole, config.shard)
+    distillation = whole.share(config.shard)
     reporter.info(f"demonstrators: {distillation.demonstrators.reference}")
     for note in distillation.notes:
         reporter.warn(note)
     with workspace.stage(
-        "histories",
-        distillation.name,
-        config=distillation.as_config(),
+        kind,
+        name,
+        config=settings,
         parents=[distillation.demonstrators],
         seeds={"seed": config.seed},
     ) as staging:
         if staging.published is not None:
             return _result(staging.published, True)
+        drop_units(staging, merged=True)
         fingerprints = _fingerprints(distillation, staging, config, reporter)
         distillation = _fit(distillation, staging, config, reporter)
         _collect(distillation, staging, config, reporter)
-        reports = [_finish_task(each, staging) for each in distillation.tasks]
-        summary = {
-            "tasks": reports,
-            "steps": sum(each.total_steps for each in distillation.tasks),
-        }
+        order = [each.task.name for each in whole.tasks] if config.shard else None
+        reports = [_close_task(each, staging, order) for each in distillation.tasks]
         artifact = staging.publish(
-            summary=summary, fingerprints=fingerprints, packages=_packages(distillation)
+            summary=summarize(reports),
+            fingerprints=fingerprints,
+            packages=_packages(distillation),
         )
     return _result(artifact, False)
+
+
+def _target(distillation: Distillation, shard: Shard | None) -> tuple[str, str, dict[str, Any]]:
+    """Return kind, name and configuration of the artifact to make."""
+    if shard is None:
+        return "histories", distillation.name, distillation.as_config()
+    settings = {**distillation.as_config(), "shard": shard.as_config()}
+    return "parts", shard.part_name(distillation.name), settings
 
 
 def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
@@ -340,70 +351,24 @@ def _check_staged(task: str, found: Mapping[str, Any], staging: Staging) -> None
         )
 
 
-def _finish_task(each: TaskPlan, staging: Staging) -> dict[str, Any]:
-    """Write the attributes of a task's group and return its report."""
-    import numpy as np
+def _close_task(each: TaskPlan, staging: Staging, order: list[str] | None) -> dict[str, Any]:
+    """Write the attributes of a task's group and return its report.
 
-    from pipelines.histories.layout import trajectory_path
-
-    name = each.task.name
-    if staging.done(name):
-        report: dict[str, Any] = staging.data(name)["report"]
-        return report
-    returns, complete = [], []
-    block = each.blocks[0]
-    for trajectory in range(each.trajectories):
-        group = staging.group(trajectory_path(name, trajectory))
-        returns.append(np.asarray(group["episode_return"][...]))  # type: ignore[index]
-        # The last flag that the environment raised tells whether its last episode was finished.
-        complete.append(
-            bool(group["terminated"][-1]) or bool(group["truncated"][-1])  # type: ignore[index]
-        )
-    whole = [
-        values if finished else values[:-1]
-        for values, finished in zip(returns, complete, strict=True)
-    ]
-    card = each.demonstrator.card
-    measured = {
-        "random": float(card["random"]["mean"]),
-        "expert": float(card["expert"]["mean"]),
-        "random_std": float(card["random"]["std"]),
-        "expert_std": float(card["expert"]["std"]),
-    }
-    scores = {reference: score.as_json() for reference, score in each.task.scores.items()}
-    report = {
-        "task": name,
-        "trajectories": each.trajectories,
-        "steps": each.total_steps,
-        **describe_returns(whole),
-        "measured": measured,
-    }
-    with staging.unit(name) as unit:
-        unit.group(
-            name,
-            {
-                "task": each.task.as_json(),
-                "schedule": schedule_json(block.schedule),
-                **_pilot(each, staging),
-                "options": dict(block.options),
-                "scores": {**scores, "measured": measured},
-                "steps": block.steps,
-                "trajectories": each.trajectories,
-                "shard_rows": block.shard_rows,
-                "last_episode_complete": complete,
-            },
-        )
-        unit.data["report"] = report
-    return report
-
-
-def _pilot(each: TaskPlan, staging: Staging) -> dict[str, Any]:
-    """Return the attribute ``pilot`` of a history whose decay was fitted."""
-    if each.fit is None:
-        return {}
+    Args:
+        each: The task.
+        staging: Where its rows are.
+        order: All tasks of the plan, for a part; None for a whole history.
+    """
+    from pipelines.distill.history import close_task, task_attributes
     from pipelines.distill.pilot import pilot_record
 
-    return {"pilot": pilot_record(each, staging)}
+    return close_task(
+        staging,
+        each.task.name,
+        task_attributes(each, pilot_record(each, staging)),
+        sorted(trajectory for block in each.blocks for trajectory in block.trajectories),
+        place=None if order is None else order.index(each.task.name),
+    )
 
 
 def _packages(distillation: Distillation) -> list[str]:

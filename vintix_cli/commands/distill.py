@@ -45,6 +45,13 @@ def distill(
     scale: Annotated[
         float | None, typer.Option(help="Multiply the paper's trajectory lengths by this.")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Collect the I-th of N shares, for array jobs; vintix artifacts merge joins them.",
+        ),
+    ] = None,
     name: options.Name = None,
     seed: options.Seed = None,
     workers: options.Workers = None,
@@ -72,6 +79,7 @@ def distill(
             "trajectories": trajectories,
             "steps": steps,
             "scale": scale,
+            "shard": shard,
             "name": name,
             "seed": seed,
             "workers": workers,
@@ -83,13 +91,16 @@ def distill(
         dry_run=dry_run,
         json=json,
         quiet=quiet,
-        show=_show,
+        show=show_histories,
     )
 
 
-def _show(result: StageResult) -> None:
+def show_histories(result: StageResult) -> None:
+    """Print the report of each history of an artifact; of an empty part, nothing."""
     from vintix_cli.render import print_table
 
+    if not result.report["tasks"]:
+        return
     print_table(
         [
             {
