@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import quote
 
 from pipelines.artifacts import files
@@ -153,6 +153,65 @@ class Unit:
         path = record_path(self.directory, self.name)
         files.write_json(path, record)
         files.sync_directories([path.parent])
+
+
+class UnitRecords(Protocol):
+    """Which units of a staging directory are durable."""
+
+    def done(self, unit: str) -> bool:
+        """Tell whether a unit is durable."""
+
+    def data(self, unit: str) -> dict[str, Any]:
+        """Return the small JSON that a durable unit kept."""
+
+    def drop(self, name: str) -> None:
+        """Take back a durable unit."""
+
+
+class StagedUnits:
+    """The durable units of a staging directory, as a worker process sees them at this moment.
+
+    `Staging` belongs to the process that holds the lock, and has checked every file by its hash
+    when it took over; this is for the workers that it started.
+
+    Args:
+        directory: The staging directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def done(self, unit: str) -> bool:
+        """Tell whether a unit is durable."""
+        return read_record(record_path(self._directory, unit)) is not None
+
+    def data(self, unit: str) -> dict[str, Any]:
+        """Return the small JSON that a durable unit kept.
+
+        Raises:
+            KeyError: The unit is not durable.
+        """
+        return dict(self._record(unit)["data"])
+
+    def drop(self, name: str) -> None:
+        """Take back a durable unit: first its record, then the files that are its alone.
+
+        Raises:
+            KeyError: The unit is not durable.
+            StorageError: The file system refused.
+        """
+        owned = set(self._record(name)["files"]) - files_of_others(self._directory, name)
+        path = record_path(self._directory, name)
+        files.remove_file(path)
+        files.sync_directories([path.parent])
+        for each in owned:
+            files.remove_file(self._directory / each)
+
+    def _record(self, unit: str) -> dict[str, Any]:
+        record = read_record(record_path(self._directory, unit))
+        if record is None:
+            raise KeyError(unit)
+        return record
 
 
 def record_path(directory: Path, unit: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -42,6 +42,8 @@ class DistillConfig(BaseModel):
         shard: Which share of the plan to collect, also as text (``2/4``), as a part that
             ``vintix artifacts merge`` joins with the others; None for all of it.
         workers: Processes, 0 for one on each core; no part of the artifact.
+        executor: Where the jobs run: ``local``, or ``ray`` for the nodes of a Ray cluster that
+            share the workspace; no part of the artifact.
         strict: Whether an environment that differs from the demonstrators' is an error instead of
             a warning; no part of the artifact.
     """
@@ -62,6 +64,7 @@ class DistillConfig(BaseModel):
     shard_rows: int | None = Field(None, ge=1)
     shard: Shard | None = None
     workers: int = Field(0, ge=0)
+    executor: Literal["local", "ray"] = "local"
     strict: bool = False
 
     @field_validator("schedule", mode="before")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.distill.block import Block, Position, find_position
+from pipelines.cluster import load_ray
+from pipelines.distill.block import Block, find_position
 from pipelines.distill.history import drop_units, summarize
 from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
 from pipelines.errors import (
@@ -49,6 +50,7 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
             `config.strict`; or has changed since the staged part was collected.
         TasksFailedError: Some tasks failed; what the others collected is staged.
         InterruptedRunError: A signal stopped the run; whole shards are staged.
+        MissingDependencyError: `config.executor` is ``ray``, and Ray is not there.
         StorageError, LockedError: The workspace cannot be written.
     """
     whole = resolve(config, workspace)
@@ -66,6 +68,9 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
     ) as staging:
         if staging.published is not None:
             return _result(staging.published, True)
+        if config.executor == "ray":
+            # Before minutes of other work.
+            load_ray()
         drop_units(staging, merged=True)
         fingerprints = _fingerprints(distillation, staging, config, reporter)
         distillation = _fit(distillation, staging, config, reporter)
@@ -109,23 +114,40 @@ def _fit(
         staging,
         config.workers,
         reporter,
+        _cluster(config, staging),
     )
     if failed:
         raise _failure(failed, distillation, staging)
     return replace(distillation, tasks=tasks)
 
 
+def _cluster(config: DistillConfig, staging: Staging) -> Path | None:
+    """Return the directory that the nodes have to share, where there are any."""
+    return staging.directory if config.executor == "ray" else None
+
+
 @dataclass(frozen=True, slots=True)
 class _CollectJob:
+    """A block to collect.
+
+    Attributes:
+        block: The block.
+        demonstrators: Path of the demonstrators artifact.
+        directory: The staging directory.
+        fingerprint: What the environment has to be like where the job runs; None where that is
+            known.
+    """
+
     block: Block
-    position: Position
     demonstrators: Path
     directory: Path
+    fingerprint: Mapping[str, Any] | None
 
 
 def _collect_job(job: _CollectJob, advance: Advance) -> None:
     """Build environment and demonstrator and collect a block; runs in a worker."""
     from pipelines.artifacts.artifact import Artifact
+    from pipelines.artifacts.unit import StagedUnits
     from pipelines.demonstrators.reader import load_demonstrator
     from pipelines.distill.collect import collect_block
     from pipelines.domains.registry import domain_of
@@ -133,6 +155,9 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
     from pipelines.rng import derive_seed
 
     block = job.block
+    _check_node(job)
+    # Looked up here and now: a job whose node died is given to another one with the same words.
+    position = find_position(StagedUnits(job.directory), block)
     domain = domain_of(block.task)
     seeds = [
         derive_seed(block.seed, "distill", block.task.name, trajectory, "stream")
@@ -151,11 +176,35 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
             environment,
             policy,
             job.directory,
-            position=job.position,
+            position=position,
             progress=advance,
         )
     finally:
         environment.close()
+
+
+def _check_node(job: _CollectJob) -> None:
+    """Compare the environment of a cluster's node with that of the machine that leads the run.
+
+    Raises:
+        ConfigError: It is another one.
+    """
+    import socket
+
+    from pipelines.domains.registry import compare_fingerprints, fingerprint
+
+    if job.fingerprint is None:
+        return
+    task = job.block.task
+    differences = compare_fingerprints(job.fingerprint, fingerprint(task, job.block.options))
+    if differences:
+        raise ConfigError(
+            "the environment on a node is not that of the machine that leads the run",
+            where=f"task {task.name}, node {socket.gethostname()}",
+            expected="equal fingerprints",
+            found="; ".join(differences),
+            fix="install the same packages on all nodes",
+        )
 
 
 def _collect(
@@ -221,19 +270,24 @@ def _collect_blocks(
     config: DistillConfig,
     reporter: Reporter,
 ) -> list[Outcome[None]]:
+    cluster = _cluster(config, staging)
     jobs = [
         _CollectJob(
             block=block,
-            position=find_position(staging, block),
             demonstrators=distillation.demonstrators.path,
             directory=staging.directory,
+            fingerprint=None
+            if cluster is None
+            else staging.data(_environment_unit(block.task.name))["fingerprint"],
         )
         for block in blocks
     ]
-    waiting = [index for index, job in enumerate(jobs) if job.position.shard < job.block.shards]
+    positions = [find_position(staging, block) for block in blocks]
+    waiting = [index for index, at in enumerate(positions) if at.shard < blocks[index].shards]
     total = sum(
-        (job.block.steps - job.position.shard * job.block.shard_rows) * len(job.position.durable)
-        for job in (jobs[index] for index in waiting)
+        blocks[index].total_steps
+        - positions[index].shard * blocks[index].shard_rows * len(positions[index].durable)
+        for index in waiting
     )
     outcomes: list[Outcome[None]] = [Outcome()] * len(jobs)
     if not waiting:
@@ -246,6 +300,7 @@ def _collect_blocks(
         label="distill",
         total=total,
         unit="steps",
+        cluster=cluster,
     )
     for index, outcome in zip(waiting, done, strict=True):
         outcomes[index] = outcome
@@ -335,7 +390,7 @@ def _check_staged(task: str, found: Mapping[str, Any], staging: Staging) -> None
     """
     from pipelines.domains.registry import compare_fingerprints
 
-    unit = f"environment/{task}"
+    unit = _environment_unit(task)
     if not staging.done(unit):
         with staging.unit(unit) as record:
             record.data["fingerprint"] = dict(found)
@@ -349,6 +404,10 @@ def _check_staged(task: str, found: Mapping[str, Any], staging: Staging) -> None
             found="; ".join(differences),
             fix=f"restore the packages, or delete {staging.directory} to begin again",
         )
+
+
+def _environment_unit(task: str) -> str:
+    return f"environment/{task}"
 
 
 def _close_task(each: TaskPlan, staging: Staging, order: list[str] | None) -> dict[str, Any]:

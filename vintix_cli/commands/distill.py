@@ -52,6 +52,13 @@ def distill(
             help="Collect the I-th of N shares, for array jobs; vintix artifacts merge joins them.",
         ),
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|ray",
+            help="Run the jobs here, or on a Ray cluster whose nodes share the workspace.",
+        ),
+    ] = None,
     name: options.Name = None,
     seed: options.Seed = None,
     workers: options.Workers = None,
@@ -80,6 +87,7 @@ def distill(
             "steps": steps,
             "scale": scale,
             "shard": shard,
+            "executor": executor,
             "name": name,
             "seed": seed,
             "workers": workers,
