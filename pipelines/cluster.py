@@ -326,16 +326,16 @@ def _shared(ray: Any, directory: Path) -> Iterator[SharedDirectory]:
 
 
 def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], shared: SharedDirectory) -> None:
-    if not nodes:
-        raise ConfigError(
-            "the Ray cluster has no processors",
-            expected="a node with processors",
-            found=f"{len(ray.nodes())} nodes",
-            fix="ray start --address=HOST:6379 on some machines",
-        )
-    probe = ray.remote(_probe).options(num_cpus=0, max_retries=0)
+    """Ask every node for its answer; one that is gone before it gives any is no matter.
+
+    Raises:
+        ConfigError: A node does not share the directory, or there is none at all.
+    """
+    answered = 0
     asked = [
-        probe.options(scheduling_strategy=_on_node(node["NodeID"])).remote(shared, node["NodeID"])
+        ray.remote(_probe)
+        .options(num_cpus=0, max_retries=0, scheduling_strategy=_on_node(node["NodeID"]))
+        .remote(shared, node["NodeID"])
         for node in nodes
     ]
     for node, reference in zip(nodes, asked, strict=True):
@@ -343,12 +343,33 @@ def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], shared: SharedDirect
         try:
             trouble = ray.get(reference, timeout=_ANSWER_SECONDS)
         except ray.exceptions.RayError as error:
+            if _gone(ray, node["NodeID"]):
+                continue
             trouble = f"no answer: {str(error).strip().splitlines()[-1]}"
         answer = shared.answer_path(node["NodeID"])
         if trouble is None and not appears(answer, shared.token):
             trouble = f"what it wrote there is not seen on {shared.host}"
         if trouble is not None:
             raise not_shared(shared.directory, name, trouble)
+        answered += 1
+    if not answered:
+        raise ConfigError(
+            "the Ray cluster has no processors",
+            where=f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')}",
+            expected="a node with processors",
+            found=f"{len(nodes)} such nodes, none of which answers",
+            fix="ray start --address=HOST:6379 on some machines",
+        )
+
+
+def _gone(ray: Any, node: str) -> bool:
+    """Tell whether a node has left the cluster, or does within the time that this takes to tell."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        if not any(each["Alive"] for each in ray.nodes() if each["NodeID"] == node):
+            return True
+        time.sleep(0.5)
+    return False
 
 
 def _probe(shared: SharedDirectory, node: str) -> str | None:
