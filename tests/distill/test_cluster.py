@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[1]
 CONFIG = {"trajectories": 2, "steps": 90, "shard_rows": 60, "name": "h"}
-LONG = {"trajectories": 2, "steps": 60_000, "shard_rows": 1_000, "name": "h"}
+LONG = {"trajectories": 2, "steps": 20_000, "shard_rows": 500, "name": "h"}
 
 
 class Watching(NullReporter):
