@@ -60,6 +60,14 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Run the tests of `distill --executor ray` on a test cluster of two nodes of this machine."""
+    _install(session, "test")
+    session.install("-c", "constraints.txt", "-e", ".[cluster]")
+    session.run("pytest", "tests/distill/test_cluster.py", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Print ratios against named baselines, one process after the other."""
     _install(session, "test")

@@ -1,5 +1,7 @@
 """Runs jobs in spawned worker processes, with results in job order and progress on the way.
 
+Or on the nodes of a cluster: `pipelines.cluster` does the same there.
+
 Workers are spawned, not forked; each computes with one thread, so that results do not depend on
 how many there are; and none outlives the process that started it, however that ends.
 """
@@ -26,20 +28,25 @@ from pipelines.signals import StopSignal
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
+    from pathlib import Path
 
     from pipelines.reporter import Progress, Reporter
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_THREADS = (
+THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-_REPORT_SECONDS = 0.2
+"""Variables by which numerical libraries are told how many threads to use."""
+
+REPORT_SECONDS = 0.2
+"""How often progress is told."""
+
 _progress_queue: SimpleQueue[float] | None = None
 
 
@@ -86,6 +93,7 @@ def run_parallel(
     total: float,
     unit: str = "",
     on_done: Callable[[int, Outcome[Result]], None] | None = None,
+    cluster: Path | None = None,
 ) -> list[Outcome[Result]]:
     """Call a function on every job.
 
@@ -97,21 +105,29 @@ def run_parallel(
         function: A function of a module, called with a job and an `Advance`.
         jobs: Its arguments; picklable like its results.
         workers: Processes to use, 0 for one on each core. With one worker, or one job, everything
-            runs in this process.
+            runs in this process. On a cluster, most jobs at a time, 0 for any number.
         reporter: Shows the progress.
         label: What the progress is labelled.
         total: The sum of what the jobs will have advanced by.
         unit: What is counted.
         on_done: Called in this process with a job's index and outcome as soon as it is known.
+        cluster: A directory that all nodes of a Ray cluster share, to run the jobs there; a job
+            whose node dies is run again. None for this machine.
 
     Returns:
         An outcome for each job, in their order.
 
     Raises:
         InterruptedRunError: One of the signals came.
+        MissingDependencyError: Ray is not installed, or no cluster answers.
+        ConfigError: A node of the cluster does not see the directory.
     """
-    workers = min(workers or available_cores(), len(jobs))
     with reporter.progress(label, total, unit) as progress, StopSignal() as stop:
+        if cluster is not None:
+            from pipelines.cluster import run_on_ray
+
+            return run_on_ray(function, jobs, workers, cluster, progress, stop, on_done)
+        workers = min(workers or available_cores(), len(jobs))
         if workers <= 1:
             return _run_here(function, jobs, progress, stop, on_done)
         return _run_spawned(function, jobs, workers, progress, stop, on_done)
@@ -125,16 +141,16 @@ def _run_here(
     on_done: Callable[[int, Outcome[Result]], None] | None,
 ) -> list[Outcome[Result]]:
     def advance(amount: float = 1) -> None:
-        _check(stop)
+        check(stop)
         progress.advance(amount)
 
     outcomes = []
     for index, job in enumerate(jobs):
-        _check(stop)
-        outcomes.append(_attempt(function, job, advance))
+        check(stop)
+        outcomes.append(attempt(function, job, advance))
         if on_done is not None:
             on_done(index, outcomes[-1])
-    _check(stop)
+    check(stop)
     return outcomes
 
 
@@ -161,8 +177,8 @@ def _run_spawned(
             }
         pending: set[Future[Outcome[Result]]] = set(futures)
         while pending:
-            done, pending = wait(pending, _REPORT_SECONDS, FIRST_COMPLETED)
-            _check(stop)
+            done, pending = wait(pending, REPORT_SECONDS, FIRST_COMPLETED)
+            check(stop)
             _drain(queue, progress)
             for future in sorted(done, key=futures.__getitem__):
                 index = futures[future]
@@ -182,15 +198,21 @@ def _run_spawned(
     return [outcomes[index] for index in range(len(jobs))]
 
 
-def _check(stop: StopSignal) -> None:
+def check(stop: StopSignal) -> None:
+    """Raise if a signal has come.
+
+    Raises:
+        InterruptedRunError: One has.
+    """
     stop.raise_if_requested(
         "interrupted; what is done is kept", fix="run the same command again: it goes on from there"
     )
 
 
-def _attempt(
+def attempt(
     function: Callable[[Job, Advance], Result], job: Job, advance: Advance
 ) -> Outcome[Result]:
+    """Call a function on a job and return what became of it; only an interruption is raised."""
     try:
         return Outcome(value=function(job, advance))
     except InterruptedRunError:
@@ -210,7 +232,7 @@ def _attempt(
 def _run_job(function: Callable[[Job, Advance], Result], job: Job) -> Outcome[Result]:
     advance = _ThrottledAdvance()
     try:
-        return _attempt(function, job, advance)
+        return attempt(function, job, advance)
     finally:
         advance.flush()
 
@@ -240,7 +262,7 @@ class _ThrottledAdvance:
 
     def __call__(self, amount: float = 1) -> None:
         self._waiting += amount
-        if time.monotonic() - self._sent_at >= _REPORT_SECONDS:
+        if time.monotonic() - self._sent_at >= REPORT_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -262,8 +284,8 @@ def _single_threaded_children() -> Iterator[None]:
     Numerical libraries read these variables when they are loaded, which in a spawned process may
     be before any code of ours runs.
     """
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
         yield
     finally:

@@ -40,7 +40,7 @@ class Artifact:
 
     @property
     def kind(self) -> str:
-        """One of the five kinds."""
+        """One of the kinds of `SCHEMA_VERSIONS`."""
         return self.manifest.kind
 
     @property

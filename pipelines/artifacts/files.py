@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from pathlib import Path
 from pipelines.errors import StorageError
 
 TEMPORARY_SUFFIX = ".partial"
+_PROCESS = secrets.token_hex(4)
 _HASH_BLOCK_BYTES = 1 << 20
 _HASH_THREADS = 4
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -262,9 +264,9 @@ def storage_error(error: OSError, path: Path, needed: int | None = None) -> Stor
 
 
 def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
-    # The process's number keeps a worker that outlived its killed parent from writing into the
-    # temporary file of the run that took over.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    # A name of its own keeps a worker that outlived its killed parent from writing into the
+    # temporary file of the run that took over; numbers of processes repeat from host to host.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{_PROCESS}{TEMPORARY_SUFFIX}")
     if not path.parent.is_dir():
         make_directory(path.parent)
     try:

@@ -59,7 +59,7 @@ def check_kind(kind: str) -> str:
     """Return the kind.
 
     Raises:
-        UsageError: It is none of the five.
+        UsageError: There is no such kind.
     """
     if kind not in SCHEMA_VERSIONS:
         raise UsageError(

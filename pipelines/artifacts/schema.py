@@ -17,6 +17,7 @@ DATA = "data.zarr"
 
 SCHEMA_VERSIONS: dict[str, int] = {
     "demonstrators": 1,
+    "parts": 1,
     "histories": 1,
     "datasets": 1,
     "checkpoints": 1,

@@ -75,7 +75,8 @@ class Staging:
         name: Its name.
         config: The stage's resolved configuration, JSON; what does not change the result (worker
             counts, output options) is not in it.
-        parents: The artifacts it is made from.
+        parents: The artifacts it is made from, or how a manifest names them where they are not
+            at hand.
         seeds: Base seeds by purpose.
 
     Attributes:
@@ -95,13 +96,15 @@ class Staging:
         name: str,
         *,
         config: Mapping[str, Any],
-        parents: Sequence[Artifact] = (),
+        parents: Sequence[Artifact | Parent] = (),
         seeds: Mapping[str, int] | None = None,
     ) -> None:
         self.workspace, self.kind, self.name = workspace, kind, name
         # Through JSON, so that what is compared is what is stored.
         self.config: dict[str, Any] = json.loads(files.canonical_json(dict(config)))
-        self.parents: list[Parent] = [parent.as_parent() for parent in parents]
+        self.parents: list[Parent] = [
+            parent if isinstance(parent, Parent) else parent.as_parent() for parent in parents
+        ]
         self.seeds = dict(seeds or {})
         self.published: Artifact | None = None
         self.resumed_units = 0
@@ -195,14 +198,15 @@ class Staging:
         *,
         summary: Mapping[str, Any],
         fingerprints: Mapping[str, Any] | None = None,
-        packages: Iterable[str] = (),
+        packages: Iterable[str] | Mapping[str, str] = (),
     ) -> Artifact:
         """Publish what the durable units wrote as the next version.
 
         Args:
             summary: What ``vintix artifacts show`` prints; JSON.
             fingerprints: Environment fingerprint of each task.
-            packages: Names of further distributions whose versions matter.
+            packages: Names of further distributions whose versions matter; or all versions, where
+                the content was made elsewhere.
 
         Raises:
             ArtifactCorruptError: The staged work is not whole; nothing is published.
@@ -225,7 +229,9 @@ class Staging:
                 "files": {path: entry.model_dump() for path, entry in listed.items()},
                 "fingerprints": dict(fingerprints or {}),
                 "summary": json.loads(files.canonical_json(dict(summary))),
-                "packages": package_versions(packages),
+                "packages": dict(packages)
+                if isinstance(packages, Mapping)
+                else package_versions(packages),
                 "git_revision": git_revision(),
                 "created_at": datetime.now(UTC).isoformat(timespec="microseconds"),
             }

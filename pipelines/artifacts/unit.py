@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import quote
 
 from pipelines.artifacts import files
@@ -15,11 +16,14 @@ from pipelines.artifacts.schema import DATA, check_relative
 if TYPE_CHECKING:
     import zarr
 
+    from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.zarr_stores import DurableStore
 
 PROGRESS = "progress"
 SCRATCH = "scratch"
 LOG = "log"
+_COPIES = 4
+"""Files that are copied at a time."""
 
 
 class Unit:
@@ -54,6 +58,40 @@ class Unit:
     def scratch(self, path: str) -> zarr.Group:
         """Open or create a group that later units read and that is not published."""
         return self._open(SCRATCH, path, None)
+
+    def take(
+        self,
+        source: Artifact,
+        keys: Iterable[str],
+        advance: Callable[[int], object] = lambda size: None,
+    ) -> None:
+        """Copy files of a published artifact's hierarchy, with the bytes that its manifest names.
+
+        Copies, not links: a disk that damages one then leaves the other whole.
+
+        Args:
+            source: The artifact.
+            keys: The files, relative to both hierarchies, such as ``hopper/00000/zarr.json``.
+            advance: Called with the bytes of each file that is copied.
+
+        Raises:
+            ArtifactCorruptError: A file is missing or has other bytes.
+            StorageError: The file system refused.
+        """
+        store = self._store(DATA)
+
+        def copy(key: str) -> tuple[str, files.FileRecord]:
+            path = f"{DATA}/{key}"
+            return key, files.write_file(self.directory / path, source.read_file(path))
+
+        # Most of the time goes by waiting for the disk to have each file.
+        pool = ThreadPoolExecutor(_COPIES)
+        try:
+            for key, record in pool.map(copy, keys):
+                store.written[key] = record
+                advance(record.size)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def write_log(self, name: str, data: bytes) -> None:
         """Write ``log/<name>``: timings and the like, published but not part of the digest.
@@ -115,6 +153,65 @@ class Unit:
         path = record_path(self.directory, self.name)
         files.write_json(path, record)
         files.sync_directories([path.parent])
+
+
+class UnitRecords(Protocol):
+    """Which units of a staging directory are durable."""
+
+    def done(self, unit: str) -> bool:
+        """Tell whether a unit is durable."""
+
+    def data(self, unit: str) -> dict[str, Any]:
+        """Return the small JSON that a durable unit kept."""
+
+    def drop(self, name: str) -> None:
+        """Take back a durable unit."""
+
+
+class StagedUnits:
+    """The durable units of a staging directory, as a worker process sees them at this moment.
+
+    `Staging` belongs to the process that holds the lock, and has checked every file by its hash
+    when it took over; this is for the workers that it started.
+
+    Args:
+        directory: The staging directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def done(self, unit: str) -> bool:
+        """Tell whether a unit is durable."""
+        return read_record(record_path(self._directory, unit)) is not None
+
+    def data(self, unit: str) -> dict[str, Any]:
+        """Return the small JSON that a durable unit kept.
+
+        Raises:
+            KeyError: The unit is not durable.
+        """
+        return dict(self._record(unit)["data"])
+
+    def drop(self, name: str) -> None:
+        """Take back a durable unit: first its record, then the files that are its alone.
+
+        Raises:
+            KeyError: The unit is not durable.
+            StorageError: The file system refused.
+        """
+        owned = set(self._record(name)["files"]) - files_of_others(self._directory, name)
+        path = record_path(self._directory, name)
+        files.remove_file(path)
+        files.sync_directories([path.parent])
+        for each in owned:
+            files.remove_file(self._directory / each)
+
+    def _record(self, unit: str) -> dict[str, Any]:
+        record = read_record(record_path(self._directory, unit))
+        if record is None:
+            raise KeyError(unit)
+        return record
 
 
 def record_path(directory: Path, unit: str) -> Path:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STAGE_OF_KIND = {
     "demonstrators": "demonstrators",
+    "parts": "distill --shard I/N",
     "histories": "distill",
     "datasets": "pack",
     "checkpoints": "train",

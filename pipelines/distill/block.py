@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.histories.layout import balanced_rows, row_bytes, shard_unit
 
 if TYPE_CHECKING:
-    from pipelines.artifacts.staging import Staging
+    from pipelines.artifacts.unit import UnitRecords
     from pipelines.demonstrators.config import TrainSettings
     from pipelines.distill.schedule import NoiseCurve
     from pipelines.tasks.spec import Schedule, TaskSpec
@@ -106,7 +106,7 @@ class Position:
         return cls(0, (0,) * count, (EpisodeMark(),) * count)
 
 
-def find_position(staging: Staging, block: Block) -> Position:
+def find_position(staging: UnitRecords, block: Block) -> Position:
     """Return where a block goes on after what is staged, and drop shards behind a gap.
 
     Shards are written in order, so a gap means that the disk lost one: what follows it would be

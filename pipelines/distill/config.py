@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pipelines.demonstrators.config import TrainSettings
 from pipelines.distill.schedule import FITS, Fit
+from pipelines.distill.shard import Shard
 from pipelines.errors import UsageError
 from pipelines.tasks.spec import Schedule
 
@@ -43,7 +44,11 @@ class DistillConfig(BaseModel):
         options: Environment options by name; those not given are the demonstrators' own.
         shard_rows: Most steps of a shard, the unit that a resumed run does not repeat; None for
             65,536, and twice that for vectorised domains.
+        shard: Which share of the plan to collect, also as text (``2/4``), as a part that
+            ``vintix artifacts merge`` joins with the others; None for all of it.
         workers: Processes, 0 for one on each core; no part of the artifact.
+        executor: Where the jobs run: ``local``, or ``ray`` for the nodes of a Ray cluster that
+            share the workspace; no part of the artifact.
         strict: Whether an environment that differs from the demonstrators' is an error instead of
             a warning; no part of the artifact.
     """
@@ -64,7 +69,9 @@ class DistillConfig(BaseModel):
     scale: float = Field(1.0, gt=0, allow_inf_nan=False)
     options: dict[str, Any] = Field(default_factory=dict)
     shard_rows: int | None = Field(None, ge=1)
+    shard: Shard | None = None
     workers: int = Field(0, ge=0)
+    executor: Literal["local", "ray"] = "local"
     strict: bool = False
 
     @field_validator("schedule", mode="before")
@@ -84,6 +91,11 @@ class DistillConfig(BaseModel):
                     f"{error.found}"
                 ) from error
         return value
+
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _read_shard(cls, value: Any) -> Any:
+        return value if value is None or isinstance(value, Shard) else Shard.parse(str(value))
 
     @model_validator(mode="after")
     def _one_length(self) -> DistillConfig:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-    from pipelines.artifacts.staging import Staging
+    from pipelines.artifacts.unit import UnitRecords
     from pipelines.demonstrators.config import TrainSettings
     from pipelines.distill.buffers import ShardWriter
     from pipelines.distill.config import DistillConfig
@@ -114,7 +114,7 @@ def history_attributes(block: Block) -> dict[str, Any]:
     return {"source": SOURCE, "train": training_json(block.training)}
 
 
-def resting_shards(staging: Staging, units: Sequence[str], durable: int) -> int:
+def resting_shards(staging: UnitRecords, units: Sequence[str], durable: int) -> int:
     """Return how many durable shards a run goes on after, and drop those beyond.
 
     A learner is written down with the last shard that a segment fills; a segment that fills

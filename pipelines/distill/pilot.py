@@ -105,8 +105,17 @@ def fit_schedules(
     staging: Staging,
     workers: int,
     reporter: Reporter,
+    cluster: Path | None = None,
 ) -> tuple[tuple[TaskPlan, ...], dict[str, VintixError]]:
     """Run the pilots that are not staged yet and give the blocks the decays they found.
+
+    Args:
+        tasks: The tasks.
+        demonstrators: Path of the demonstrators artifact.
+        staging: Where what they found is kept.
+        workers: As of `run_parallel`.
+        reporter: Told of progress.
+        cluster: As of `run_parallel`.
 
     Returns:
         The tasks with their decays, and the error of each task whose pilot failed.
@@ -144,6 +153,7 @@ def fit_schedules(
             total=len(jobs),
             unit="tasks",
             on_done=keep,
+            cluster=cluster,
         )
     if failed:
         return tuple(tasks), failed

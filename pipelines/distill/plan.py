@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.block import Block, shard_rows
@@ -15,6 +15,7 @@ from pipelines.distill.learning import (
     training_settings,
 )
 from pipelines.distill.schedule import schedule_json
+from pipelines.distill.shard import split
 from pipelines.errors import ArtifactMissingError, UsageError
 from pipelines.histories.layout import row_bytes
 from pipelines.parallel import available_cores
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pipelines.demonstrators.reader import Demonstrator
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.schedule import Fit
+    from pipelines.distill.shard import Shard
     from pipelines.domains.base import Domain
     from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
@@ -44,6 +46,7 @@ class TaskPlan:
         fit: How a pilot finds the decay; until it has run, the blocks have the task's own. None
             where the blocks' decay is the one.
         pilot_episodes: Episodes of the pilot at each level of noise.
+        planned_trajectories: Number of trajectories of the whole plan, of which a shard has some.
     """
 
     task: TaskSpec
@@ -52,6 +55,7 @@ class TaskPlan:
     steps_per_second: float
     fit: Fit | None = None
     pilot_episodes: int = 0
+    planned_trajectories: int = 0
 
     @property
     def noise(self) -> str:
@@ -63,7 +67,7 @@ class TaskPlan:
 
     @property
     def trajectories(self) -> int:
-        """Number of trajectories."""
+        """Number of trajectories of the blocks."""
         return sum(len(block.trajectories) for block in self.blocks)
 
     @property
@@ -92,7 +96,7 @@ class TaskPlan:
                 else {"fit": self.fit, "episodes": self.pilot_episodes}
             )
         return {
-            "trajectories": self.trajectories,
+            "trajectories": self.planned_trajectories,
             "steps": block.steps,
             **origin,
             "options": dict(block.options),
@@ -123,6 +127,38 @@ class Distillation:
         """Return the artifact's configuration."""
         tasks = {each.task.name: each.as_config() for each in self.tasks}
         return {"seed": self.seed, "tasks": tasks}
+
+    def share(self, shard: Shard | None) -> Distillation:
+        """Return what one shard collects: some of the blocks, and the tasks that have any.
+
+        Args:
+            shard: Which; None for everything.
+        """
+        if shard is None:
+            return self
+        seconds = {
+            (each.task.name, block.trajectories[0]): block.total_steps / each.steps_per_second
+            for each in self.tasks
+            for block in each.blocks
+        }
+        chosen = set(split(seconds, shard.count)[shard.index - 1])
+        blocks = {
+            each.task.name: tuple(
+                block for block in each.blocks if (each.task.name, block.trajectories[0]) in chosen
+            )
+            for each in self.tasks
+        }
+        spare = shard.count - len(seconds)
+        note = f"{shard.count} shards for {len(seconds)} jobs: {spare} of them have nothing to do"
+        return replace(
+            self,
+            tasks=tuple(
+                replace(each, blocks=blocks[each.task.name])
+                for each in self.tasks
+                if blocks[each.task.name]
+            ),
+            notes=(*self.notes, *([note] if spare > 0 else [])),
+        )
 
 
 def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
@@ -156,7 +192,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         ArtifactMissingError: Tasks have no demonstrator.
         MissingDependencyError: They have none, and their simulator is not there either.
     """
-    distillation = resolve(config, workspace)
+    distillation = resolve(config, workspace).share(config.shard)
     workers = config.workers or available_cores()
     rows = [
         {
@@ -171,7 +207,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         }
         for each in distillation.tasks
     ]
-    longest = max(each.seconds / len(each.blocks) for each in distillation.tasks)
+    longest = max((each.seconds / len(each.blocks) for each in distillation.tasks), default=0.0)
     total = sum(each.seconds for each in distillation.tasks)
     totals = {
         "task": f"{len(rows)} tasks",
@@ -185,6 +221,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
     }
     notes = [
         f"demonstrators: {distillation.demonstrators.reference}",
+        *([] if config.shard is None else [f"shard: {config.shard} of {distillation.name}"]),
         f"time: each task on one core; the total on {workers}; from declared step rates",
         "bytes: before compression",
         *(["pilots: not counted"] if any(each.fit for each in distillation.tasks) else []),
@@ -299,6 +336,7 @@ def _plan_task(
         domain.steps_per_second if training is None else training_rate(training, domain),
         fit,
         config.pilot_episodes if fit else 0,
+        trajectories,
     )
 
 

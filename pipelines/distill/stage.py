@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.distill.block import Block, Position, find_position
-from pipelines.distill.learning import PACKAGES, history_attributes
+from pipelines.cluster import load_ray
+from pipelines.distill.block import Block, find_position
+from pipelines.distill.history import drop_units, summarize
+from pipelines.distill.learning import PACKAGES
 from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
-from pipelines.distill.report import describe_returns
-from pipelines.distill.schedule import schedule_json
 from pipelines.errors import (
     ConfigError,
     VintixError,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
     from pipelines.distill.config import DistillConfig
+    from pipelines.distill.shard import Shard
     from pipelines.reporter import Reporter
     from pipelines.tasks.spec import TaskSpec
 
@@ -40,7 +41,8 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         reporter: Told of progress.
 
     Returns:
-        The published histories artifact and a report of every history.
+        The published histories artifact, or with `config.shard` the part, and a report of every
+        history in it.
 
     Raises:
         UsageError: A task, domain or option is unknown.
@@ -49,33 +51,47 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
             `config.strict`; or has changed since the staged part was collected.
         TasksFailedError: Some tasks failed; what the others collected is staged.
         InterruptedRunError: A signal stopped the run; whole shards are staged.
+        MissingDependencyError: `config.executor` is ``ray``, and Ray is not there.
         StorageError, LockedError: The workspace cannot be written.
     """
-    distillation = resolve(config, workspace)
+    whole = resolve(config, workspace)
+    kind, name, settings = _target(whole, config.shard)
+    distillation = whole.share(config.shard)
     reporter.info(f"demonstrators: {distillation.demonstrators.reference}")
     for note in distillation.notes:
         reporter.warn(note)
     with workspace.stage(
-        "histories",
-        distillation.name,
-        config=distillation.as_config(),
+        kind,
+        name,
+        config=settings,
         parents=[distillation.demonstrators],
         seeds={"seed": config.seed},
     ) as staging:
         if staging.published is not None:
             return _result(staging.published, True)
+        if config.executor == "ray":
+            # Before minutes of other work.
+            load_ray()
+        drop_units(staging, merged=True)
         fingerprints = _fingerprints(distillation, staging, config, reporter)
         distillation = _fit(distillation, staging, config, reporter)
         _collect(distillation, staging, config, reporter)
-        reports = [_finish_task(each, staging) for each in distillation.tasks]
-        summary = {
-            "tasks": reports,
-            "steps": sum(each.total_steps for each in distillation.tasks),
-        }
+        order = [each.task.name for each in whole.tasks] if config.shard else None
+        reports = [_close_task(each, staging, order) for each in distillation.tasks]
         artifact = staging.publish(
-            summary=summary, fingerprints=fingerprints, packages=_packages(distillation)
+            summary=summarize(reports),
+            fingerprints=fingerprints,
+            packages=_packages(distillation),
         )
     return _result(artifact, False)
+
+
+def _target(distillation: Distillation, shard: Shard | None) -> tuple[str, str, dict[str, Any]]:
+    """Return kind, name and configuration of the artifact to make."""
+    if shard is None:
+        return "histories", distillation.name, distillation.as_config()
+    settings = {**distillation.as_config(), "shard": shard.as_config()}
+    return "parts", shard.part_name(distillation.name), settings
 
 
 def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
@@ -99,23 +115,40 @@ def _fit(
         staging,
         config.workers,
         reporter,
+        _cluster(config, staging),
     )
     if failed:
         raise _failure(failed, distillation, staging)
     return replace(distillation, tasks=tasks)
 
 
+def _cluster(config: DistillConfig, staging: Staging) -> Path | None:
+    """Return the directory that the nodes have to share, where there are any."""
+    return staging.directory if config.executor == "ray" else None
+
+
 @dataclass(frozen=True, slots=True)
 class _CollectJob:
+    """A block to collect.
+
+    Attributes:
+        block: The block.
+        demonstrators: Path of the demonstrators artifact.
+        directory: The staging directory.
+        fingerprint: What the environment has to be like where the job runs; None where that is
+            known.
+    """
+
     block: Block
-    position: Position
     demonstrators: Path
     directory: Path
+    fingerprint: Mapping[str, Any] | None
 
 
 def _collect_job(job: _CollectJob, advance: Advance) -> None:
     """Build environment and demonstrator and collect a block; runs in a worker."""
     from pipelines.artifacts.artifact import Artifact
+    from pipelines.artifacts.unit import StagedUnits
     from pipelines.demonstrators.reader import load_demonstrator
     from pipelines.distill.collect import collect_block
     from pipelines.distill.learning import record_training
@@ -124,10 +157,13 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
     from pipelines.rng import derive_seed
 
     block = job.block
+    _check_node(job)
+    # Looked up here and now: a job whose node died is given to another one with the same words.
+    position = find_position(StagedUnits(job.directory), block)
     domain = domain_of(block.task)
     if block.training is not None:
         spec = load_demonstrator(Artifact(job.demonstrators), block.task.name).spec
-        record_training(block, domain, spec, job.directory, position=job.position, progress=advance)
+        record_training(block, domain, spec, job.directory, position=position, progress=advance)
         return
     seeds = [
         derive_seed(block.seed, "distill", block.task.name, trajectory, "stream")
@@ -146,11 +182,35 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
             environment,
             policy,
             job.directory,
-            position=job.position,
+            position=position,
             progress=advance,
         )
     finally:
         environment.close()
+
+
+def _check_node(job: _CollectJob) -> None:
+    """Compare the environment of a cluster's node with that of the machine that leads the run.
+
+    Raises:
+        ConfigError: It is another one.
+    """
+    import socket
+
+    from pipelines.domains.registry import compare_fingerprints, fingerprint
+
+    if job.fingerprint is None:
+        return
+    task = job.block.task
+    differences = compare_fingerprints(job.fingerprint, fingerprint(task, job.block.options))
+    if differences:
+        raise ConfigError(
+            "the environment on a node is not that of the machine that leads the run",
+            where=f"task {task.name}, node {socket.gethostname()}",
+            expected="equal fingerprints",
+            found="; ".join(differences),
+            fix="install the same packages on all nodes",
+        )
 
 
 def _collect(
@@ -216,19 +276,24 @@ def _collect_blocks(
     config: DistillConfig,
     reporter: Reporter,
 ) -> list[Outcome[None]]:
+    cluster = _cluster(config, staging)
     jobs = [
         _CollectJob(
             block=block,
-            position=find_position(staging, block),
             demonstrators=distillation.demonstrators.path,
             directory=staging.directory,
+            fingerprint=None
+            if cluster is None
+            else staging.data(_environment_unit(block.task.name))["fingerprint"],
         )
         for block in blocks
     ]
-    waiting = [index for index, job in enumerate(jobs) if job.position.shard < job.block.shards]
+    positions = [find_position(staging, block) for block in blocks]
+    waiting = [index for index, at in enumerate(positions) if at.shard < blocks[index].shards]
     total = sum(
-        (job.block.steps - job.position.shard * job.block.shard_rows) * len(job.position.durable)
-        for job in (jobs[index] for index in waiting)
+        blocks[index].total_steps
+        - positions[index].shard * blocks[index].shard_rows * len(positions[index].durable)
+        for index in waiting
     )
     outcomes: list[Outcome[None]] = [Outcome()] * len(jobs)
     if not waiting:
@@ -241,6 +306,7 @@ def _collect_blocks(
         label="distill",
         total=total,
         unit="steps",
+        cluster=cluster,
     )
     for index, outcome in zip(waiting, done, strict=True):
         outcomes[index] = outcome
@@ -330,7 +396,7 @@ def _check_staged(task: str, found: Mapping[str, Any], staging: Staging) -> None
     """
     from pipelines.domains.registry import compare_fingerprints
 
-    unit = f"environment/{task}"
+    unit = _environment_unit(task)
     if not staging.done(unit):
         with staging.unit(unit) as record:
             record.data["fingerprint"] = dict(found)
@@ -346,71 +412,28 @@ def _check_staged(task: str, found: Mapping[str, Any], staging: Staging) -> None
         )
 
 
-def _finish_task(each: TaskPlan, staging: Staging) -> dict[str, Any]:
-    """Write the attributes of a task's group and return its report."""
-    import numpy as np
-
-    from pipelines.histories.layout import trajectory_path
-
-    name = each.task.name
-    if staging.done(name):
-        report: dict[str, Any] = staging.data(name)["report"]
-        return report
-    returns, complete = [], []
-    block = each.blocks[0]
-    for trajectory in range(each.trajectories):
-        group = staging.group(trajectory_path(name, trajectory))
-        returns.append(np.asarray(group["episode_return"][...]))  # type: ignore[index]
-        # The last flag that the environment raised tells whether its last episode was finished.
-        complete.append(
-            bool(group["terminated"][-1]) or bool(group["truncated"][-1])  # type: ignore[index]
-        )
-    whole = [
-        values if finished else values[:-1]
-        for values, finished in zip(returns, complete, strict=True)
-    ]
-    card = each.demonstrator.card
-    measured = {
-        "random": float(card["random"]["mean"]),
-        "expert": float(card["expert"]["mean"]),
-        "random_std": float(card["random"]["std"]),
-        "expert_std": float(card["expert"]["std"]),
-    }
-    scores = {reference: score.as_json() for reference, score in each.task.scores.items()}
-    report = {
-        "task": name,
-        "trajectories": each.trajectories,
-        "steps": each.total_steps,
-        **describe_returns(whole),
-        "measured": measured,
-    }
-    with staging.unit(name) as unit:
-        unit.group(
-            name,
-            {
-                "task": each.task.as_json(),
-                "schedule": None if block.training else schedule_json(block.schedule),
-                **history_attributes(block),
-                **_pilot(each, staging),
-                "options": dict(block.options),
-                "scores": {**scores, "measured": measured},
-                "steps": block.steps,
-                "trajectories": each.trajectories,
-                "shard_rows": block.shard_rows,
-                "last_episode_complete": complete,
-            },
-        )
-        unit.data["report"] = report
-    return report
+def _environment_unit(task: str) -> str:
+    return f"environment/{task}"
 
 
-def _pilot(each: TaskPlan, staging: Staging) -> dict[str, Any]:
-    """Return the attribute ``pilot`` of a history whose decay was fitted."""
-    if each.fit is None:
-        return {}
+def _close_task(each: TaskPlan, staging: Staging, order: list[str] | None) -> dict[str, Any]:
+    """Write the attributes of a task's group and return its report.
+
+    Args:
+        each: The task.
+        staging: Where its rows are.
+        order: All tasks of the plan, for a part; None for a whole history.
+    """
+    from pipelines.distill.history import close_task, task_attributes
     from pipelines.distill.pilot import pilot_record
 
-    return {"pilot": pilot_record(each, staging)}
+    return close_task(
+        staging,
+        each.task.name,
+        task_attributes(each, pilot_record(each, staging)),
+        sorted(trajectory for block in each.blocks for trajectory in block.trajectories),
+        place=None if order is None else order.index(each.task.name),
+    )
 
 
 def _packages(distillation: Distillation) -> list[str]:

@@ -113,7 +113,7 @@ class Domain(ABC):
         vectorized: Whether a batch costs much less than its copies one by one, so that the
             trajectories of a task are best collected together.
         steps_per_second: Steps of all copies that one core makes in a second, roughly, with a
-            demonstrator; only plans are made from it.
+            demonstrator; plans, and their split over shards, are made from it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Packages that only an import or export needs."""
+"""Packages that only an extra of this distribution installs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 from pipelines.errors import MissingDependencyError
 
 
-def load_extra(module: str, extra: str) -> Any:
+def load_extra(module: str, extra: str, needed_for: str = "this format") -> Any:
     """Import a module of an optional dependency.
 
     Args:
         module: What is imported.
         extra: The extra of this distribution that installs it.
+        needed_for: What needs it, for the message.
 
     Raises:
         MissingDependencyError: It is not installed.
@@ -22,7 +23,7 @@ def load_extra(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
-            f"the package {module.partition('.')[0]} is needed for this format",
+            f"the package {module.partition('.')[0]} is needed for {needed_for}",
             where=f"extra {extra!r}",
             expected=f"{module.partition('.')[0]} to be installed",
             found=str(error),

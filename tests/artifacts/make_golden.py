@@ -67,11 +67,24 @@ def _demonstrators(unit: Unit) -> None:
     write_array(evaluation, "expert_length", np.array([1000, 1000], dtype=np.int32))
 
 
+def _parts(unit: Unit) -> None:
+    """The second of two trajectories."""
+    attributes = {"schedule": {"p": 0.5, "f": 0.1}, "options": {}, "scores": SCORES}
+    counts = {"steps": STEPS, "trajectories": 2, "shard_rows": CHUNK_ROWS}
+    share = {"last_episode_complete": [False], "part": {"trajectories": [1], "place": 0}}
+    unit.group("inverted-pendulum", {"task": TASK, **attributes, **counts, **share})
+    _history_rows(unit.group("inverted-pendulum/00001", {}))
+
+
 def _histories(unit: Unit) -> None:
     attributes = {"schedule": {"p": 0.5, "f": 0.1}, "options": {}, "scores": SCORES}
     counts = {"steps": STEPS, "trajectories": 1}
     unit.group("inverted-pendulum", {"task": TASK, **attributes, **counts})
-    group = unit.group("inverted-pendulum/00000", {"last_episode_complete": False})
+    _history_rows(unit.group("inverted-pendulum/00000", {"last_episode_complete": False}))
+    unit.write_log("timing.jsonl", b'{"seconds": 0.5}\n')
+
+
+def _history_rows(group: Any) -> None:
     fields = {
         "observation": steps(STEPS, OBSERVATION),
         "action": steps(STEPS, ACTION),
@@ -86,7 +99,6 @@ def _histories(unit: Unit) -> None:
     write_array(group, "episode_length", LENGTHS)
     write_array(group, "episode_return", np.array([-2.0, -0.5]))
     write_array(group, "episode_final_observation", steps(2, OBSERVATION))
-    unit.write_log("timing.jsonl", b'{"seconds": 0.5}\n')
 
 
 def _datasets(unit: Unit) -> None:
@@ -150,6 +162,7 @@ def _rows(group: Any, fields: dict[str, np.ndarray[Any, Any]], *, mapped: bool) 
 
 WRITERS: dict[str, tuple[Callable[[Unit], None], str | None]] = {
     "demonstrators": (_demonstrators, None),
+    "parts": (_parts, "demonstrators"),
     "histories": (_histories, "demonstrators"),
     "datasets": (_datasets, "histories"),
     "checkpoints": (_checkpoints, "datasets"),

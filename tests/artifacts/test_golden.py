@@ -17,6 +17,7 @@ from .make_golden import GOLDEN, LENGTHS, OBSERVATION, STARTS, STEPS, TASK, make
 # What these releases wrote. A line is added with each schema version and never changed.
 DIGESTS = {
     ("demonstrators", 1): "e9ff011e3e73ee98aa3415a5661efd48a53679c0e383274548c51aef02655fdc",
+    ("parts", 1): "abfa038d4e04be7f65c40d17cac2c363ed932ef95fdecfe5e5a9d842daaaafdc",
     ("histories", 1): "4be50ee011d6edbe3246bf2423d83ab99dd77b69c93991ab7ce3f88a1d4fe201",
     ("datasets", 1): "42f1d14888253881230556257c9e279252161f239aef43e4e75126ab2f8cd63a",
     ("checkpoints", 1): "969c3f7641e47319ddea07e0421c24f50faf777ed0aa0ee299cfee7b6cbb3f32",
@@ -74,6 +75,20 @@ def test_golden_histories():
     np.testing.assert_array_equal(artifact.read(f"{at}/episode_length"), LENGTHS)
     assert artifact.group(at).attrs["last_episode_complete"] is False
     assert artifact.read_file("log/timing.jsonl") == b'{"seconds": 0.5}\n'
+
+
+def test_golden_parts():
+    """One of two trajectories, under the attributes of the whole history."""
+    artifact = _open("parts", 1)
+    attributes = artifact.group("inverted-pendulum").attrs
+    assert attributes["task"] == TASK
+    assert attributes["trajectories"] == 2
+    assert attributes["part"] == {"trajectories": [1], "place": 0}
+    assert attributes["last_episode_complete"] == [False]
+    observation = artifact.read("inverted-pendulum/00001/observation")
+    np.testing.assert_array_equal(observation, steps(STEPS, OBSERVATION))
+    (parent,) = artifact.manifest.parents
+    assert (parent.kind, parent.digest) == ("demonstrators", DIGESTS["demonstrators", 1])
 
 
 def test_golden_datasets_can_be_mapped():

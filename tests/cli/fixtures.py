@@ -91,6 +91,10 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["distill", "--domain", "metaworld", "--name", "metaworld", *one],
             ["distill", "--task", "hopper", "--name", "mujoco", *one],
             ["distill", "--task", "hopper", "--name", "mujoco", *one, "--seed", "1"],
+            *(
+                ["distill", "--task", "hopper", "--name", "hopper", *one, "--shard", f"{shard}/2"]
+                for shard in (1, 2)
+            ),
             ["pack", "--histories", "metaworld", "--histories", "mujoco", "--name", "quickstart"],
             ["train", "--name", "quickstart"],
             ["rollout", "--task", "hopper", "--shots", "1", "--name", "quickstart"],

@@ -31,6 +31,7 @@ COMMANDS = (
     "artifacts ls",
     "artifacts show",
     "artifacts verify",
+    "artifacts merge",
     "artifacts gc",
     "import",
     "import checkpoint",

@@ -9,8 +9,9 @@ from pipelines.artifacts.workspace import Workspace
 @pytest.fixture(scope="module")
 def toy_domain(tmp_path_factory):
     """The plugin, for no longer than a module: other tests count the tasks that there are."""
-    with toy_installed(tmp_path_factory.mktemp("site")):
-        yield
+    directory = tmp_path_factory.mktemp("site")
+    with toy_installed(directory):
+        yield directory
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import STAGE_OF_KIND, Workspace
 
-KINDS = {stage: kind for kind, stage in STAGE_OF_KIND.items()}
+KINDS = {stage: kind for kind, stage in STAGE_OF_KIND.items()} | {"merge": "histories"}
 WORDS = {
     "demonstrators": ["--domain", "point-mass"],
     "distill": [],
@@ -31,7 +31,8 @@ PRELOAD = [
     "torch",
     "zarr",
     "gymnasium",
-    *(f"pipelines.{stage}.stage" for stage in KINDS),
+    *(f"pipelines.{stage}.stage" for stage in WORDS),
+    "pipelines.distill.merge",
     "pipelines.demonstrators.evaluate",
     "pipelines.distill.collect",
     "pipelines.model.saved",
@@ -69,7 +70,10 @@ def runs(context, shell, site):
     """Start a stage on a copy of the prepared workspace; returns a function to do so."""
 
     def start(stage: str, name: str, workers: int):
-        words = [stage, *WORDS[stage], "--config", "run.yaml", "--name", name, "--quiet"]
+        if stage == "merge":
+            words = ["artifacts", "merge", "point-mass", "--name", name, "--quiet"]
+        else:
+            words = [stage, *WORDS[stage], "--config", "run.yaml", "--name", name, "--quiet"]
         if stage in ("demonstrators", "distill"):
             words += ["--workers", str(workers)]
         receiver, sender = context.Pipe(duplex=False)
@@ -136,6 +140,15 @@ def test_killed_stage_resumes_to_equal_bytes_many_times(runs, shell, stage):
 def test_killed_workers_resume_to_equal_bytes(runs, shell, stage):
     """The same with two spawned workers that are killed along."""
     _check(runs, shell, stage, range(5), workers=2)
+
+
+def test_killed_merge_resumes_to_equal_bytes(runs, shell):
+    """And to those of one machine's collection."""
+    command = ["distill", "--config", "run.yaml", "--quiet", "--name", "point-mass"]
+    shell.prepare([*command, "--shard", f"{shard}/2"] for shard in (1, 2))
+    _check(runs, shell, "merge", range(3))
+    digests = shell.digests()
+    assert digests["histories/undisturbed@v1"] == digests["histories/point-mass@v1"]
 
 
 def test_workers_die_with_their_parent(shell):

@@ -22,7 +22,7 @@ from vintix_cli.run import command
 EPILOG = examples("vintix artifacts ls --kind histories", "vintix artifacts gc --keep 2")
 
 app = typer.Typer(
-    help="List, show, verify and clean up artifacts.",
+    help="List, show, verify, merge and clean up artifacts.",
     cls=Group,
     rich_markup_mode=None,
     epilog=EPILOG,
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 _Kind = Annotated[
     str | None,
-    typer.Option(help="demonstrators, histories, datasets, checkpoints or rollouts."),
+    typer.Option(help="demonstrators, parts, histories, datasets, checkpoints or rollouts."),
 ]
 _Reference = Annotated[str, typer.Argument(help="KIND/NAME, KIND/NAME@v3 or a path.")]
 
@@ -172,6 +172,50 @@ def verify(
             # The document above already tells everything; only the exit code is missing.
             raise typer.Exit(error.exit_code)
         raise error
+
+
+@app.command(
+    "merge",
+    cls=Command,
+    epilog=examples(
+        "vintix artifacts merge hopper",
+        "vintix artifacts merge parts/hopper-1-of-2 parts/hopper-2-of-2 --name joined",
+    ),
+)
+@command
+def merge(
+    parts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PARTS...",
+            help="parts/NAME, parts/NAME@v3 or paths, of all parts; or the name of their history.",
+            show_default=False,
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the history; default that of the parts.")
+    ] = None,
+    workspace: options.Workspace = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Join the parts that vintix distill --shard made into one history.
+
+    Each file is checked against its part's manifest. The history equals the one that a single
+    machine collects; the parts are no longer needed then.
+    """
+    from pipelines.distill.merge import merge as join
+    from vintix_cli.commands.distill import show_histories
+    from vintix_cli.stages import identity
+
+    result = join(parts, _workspace(workspace), ConsoleReporter(quiet or json), name)
+    if json:
+        print_json({**result.report, **identity(result)})
+        return
+    if not quiet:
+        show_histories(result)
+    state = "up to date" if result.up_to_date else "wrote"
+    print_text(f"{state}: {result.artifact.kind}/{result.artifact.reference}")
 
 
 @app.command(

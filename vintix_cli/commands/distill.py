@@ -53,6 +53,20 @@ def distill(
     scale: Annotated[
         float | None, typer.Option(help="Multiply the paper's trajectory lengths by this.")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Collect the I-th of N shares, for array jobs; vintix artifacts merge joins them.",
+        ),
+    ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|ray",
+            help="Run the jobs here, or on a Ray cluster whose nodes share the workspace.",
+        ),
+    ] = None,
     name: options.Name = None,
     seed: options.Seed = None,
     workers: options.Workers = None,
@@ -82,6 +96,8 @@ def distill(
             "trajectories": trajectories,
             "steps": steps,
             "scale": scale,
+            "shard": shard,
+            "executor": executor,
             "name": name,
             "seed": seed,
             "workers": workers,
@@ -93,13 +109,16 @@ def distill(
         dry_run=dry_run,
         json=json,
         quiet=quiet,
-        show=_show,
+        show=show_histories,
     )
 
 
-def _show(result: StageResult) -> None:
+def show_histories(result: StageResult) -> None:
+    """Print the report of each history of an artifact; of an empty part, nothing."""
     from vintix_cli.render import print_table
 
+    if not result.report["tasks"]:
+        return
     print_table(
         [
             {

@@ -1,0 +1,97 @@
+"""Splitting a plan over machines that do not talk to each other: ``--shard i/n``.
+
+Every machine resolves the whole plan and takes its share of it. The split follows from the plan
+alone, so that the shares of n runs of one command are a partition of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRichComparison
+
+    Key = TypeVar("Key", bound=SupportsRichComparison)
+
+_TEXT = re.compile(r"([0-9]{1,6})/([0-9]{1,6})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One share of a plan.
+
+    Attributes:
+        index: Its number, from 1.
+        count: Number of shares.
+
+    Raises:
+        ValueError: The number is not from 1 to `count`.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise ValueError(
+                f"a shard is i/n with i from 1 to n, such as 1/4 to 4/4: {self} is none"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read ``i/n``.
+
+        Raises:
+            ValueError: It is not of this form, or i is not from 1 to n.
+        """
+        match = _TEXT.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(
+                f"a shard is i/n with i from 1 to n, such as 1/4 to 4/4: {text!r} is none"
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def as_config(self) -> dict[str, Any]:
+        """Return it as a part's configuration records it."""
+        return {"index": self.index, "count": self.count}
+
+    def part_name(self, name: str) -> str:
+        """Return the name of this share's artifact, for a history of some name."""
+        return f"{name}{self._suffix}"
+
+    def history_name(self, part: str) -> str:
+        """Return the name of the history that a part of this share belongs to."""
+        return part.removesuffix(self._suffix)
+
+    @property
+    def _suffix(self) -> str:
+        return f"-{self.index}-of-{self.count}"
+
+
+def split(seconds: Mapping[Key, float], count: int) -> tuple[tuple[Key, ...], ...]:
+    """Split jobs into shares of about equal time.
+
+    The longest job goes to the share with the least time so far, and so on (longest processing
+    time first): two shares differ by no more than the longest job. Equal jobs go in the order of
+    their keys, equal shares are taken with the one of fewer jobs, then of lower number, first.
+
+    Args:
+        seconds: Expected time of each job; its order does not matter.
+        count: Number of shares, >= 1.
+
+    Returns:
+        The keys of each share, sorted; with fewer jobs than shares some are empty.
+    """
+    shares: list[list[Key]] = [[] for _ in range(count)]
+    load = [0.0] * count
+    for key, duration in sorted(seconds.items(), key=lambda item: (-item[1], item[0])):
+        least = min(range(count), key=lambda share: (load[share], len(shares[share])))
+        shares[least].append(key)
+        load[least] += duration
+    return tuple(tuple(sorted(share)) for share in shares)
