@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from pipelines.artifacts.arrays import create_rows, write_array
+from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.staging import LOG, PROGRESS, Unit
+from pipelines.artifacts.unit import StagedUnits, read_records
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError
@@ -199,3 +201,44 @@ def test_record_is_plain_json(tmp_path):
     assert fields["unit"] == UNITS[0]
     assert fields["data"] == {"rows": 4}
     assert "data.zarr/toy/00000/reward/c/0" in fields["files"]
+
+
+def test_workers_see_the_units_that_the_writer_sees(tmp_path):
+    """`StagedUnits` reads the directory alone; dropping keeps what other units own."""
+    with _stage(tmp_path) as staging:
+        for unit in UNITS:
+            write_unit(staging, unit)
+        seen = StagedUnits(staging.directory)
+        assert [seen.done(unit) for unit in (*UNITS, "none")] == [True] * len(UNITS) + [False]
+        assert [seen.data(unit) for unit in UNITS] == [staging.data(unit) for unit in UNITS]
+        owned = read_records(staging.directory)
+        seen.drop(UNITS[1])
+        for refused in (seen.data, seen.drop):
+            with pytest.raises(KeyError):
+                refused(UNITS[1])
+        assert not seen.done(UNITS[1])
+        assert not staging.done(UNITS[1])
+        kept = {path for unit in UNITS if unit != UNITS[1] for path in owned[unit]["files"]}
+        for path in owned[UNITS[1]]["files"]:
+            assert (staging.directory / path).exists() == (path in kept)
+    check_tiny(run_tiny(tmp_path))
+
+
+def test_a_taken_file_is_checked_and_recorded(tmp_path):
+    """A unit copies files of another artifact with their bytes, or refuses and is not durable."""
+    source = run_tiny(tmp_path / "source")
+    keys = [path.removeprefix("data.zarr/") for path in source.manifest.files if "/toy/" in path]
+    sizes = []
+    with _stage(tmp_path / "target") as staging:
+        with staging.unit("taken") as unit:
+            unit.take(source, keys, sizes.append)
+        taken = read_records(staging.directory)["taken"]["files"]
+        for key in keys:
+            entry = source.manifest.files[f"data.zarr/{key}"]
+            assert taken[f"data.zarr/{key}"] == {"size": entry.size, "sha256": entry.sha256}
+        assert sum(sizes) == sum(each["size"] for each in taken.values())
+        victim = next(key for key in keys if "/c/" in key)
+        (source.path / "data.zarr" / victim).write_bytes(b"")
+        with pytest.raises(ArtifactCorruptError), staging.unit("refused") as unit:
+            unit.take(Artifact(source.path), keys)
+        assert not staging.done("refused")
