@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _OFFSET, _GRIPPER, _LOG_GAIN, _LOG_DISTANCE, _LOG_STEPS = 0.02, 0.6, 0.4, 0.5, 0.5
 _LEAST_DISTANCE = 1e-4
+_SWITCH = ("distance", "steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def decode(vector_D: NDArray[np.float64], template: TaskPhases) -> TaskPhases:
 
     Args:
         vector_D: As from `encode`.
-        template: Where anchors and the rule of re-grasping come from.
+        template: Where anchors, damping and the rule of re-grasping come from.
     """
     rest = iter(vector_D.tolist())
     phases = []
@@ -89,6 +90,7 @@ def decode(vector_D: NDArray[np.float64], template: TaskPhases) -> TaskPhases:
             "offset": tuple(round(next(rest) * _OFFSET, 4) for _ in range(3)),
             "gripper": round(min(max(next(rest) * _GRIPPER, -1.0), 1.0), 3),
             "gain": max(round(float(np.exp(next(rest) * _LOG_GAIN)), 2), 0.01),
+            "damping": phase.damping,
         }
         if index < len(template.phases) - 1:
             changed["distance"] = round(float(np.exp(next(rest) * _LOG_DISTANCE)), 4)
@@ -272,9 +274,9 @@ def write_phases(path: Path, tuned: Mapping[str, TaskPhases], header: str) -> No
             lines.append(f"  hold: {each.hold}")
         lines.append("  phases:")
         for index, phase in enumerate(each.phases):
-            raw = phase.model_dump(mode="json")
+            raw = phase.model_dump(mode="json", exclude_none=True)
             if index == len(each.phases) - 1:
-                raw = {key: raw[key] for key in ("anchor", "offset", "gripper", "gain")}
+                raw = {key: value for key, value in raw.items() if key not in _SWITCH}
             lines.append(f"    - {_flow(raw)}")
     write_file(path, ("\n".join(lines) + "\n").encode())
 

@@ -35,7 +35,8 @@ mean goal, ``a`` the origin, ``h`` the hand at the start of the phase, ``2`` the
 """
 
 _HAND, _OBJECT, _SECOND = slice(0, 3), slice(4, 7), slice(11, 14)
-_LONGEST = 14
+_HAND_BEFORE = slice(18, 21)
+_LONGEST = 21
 """Entries of an observation that a controller reads."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -53,6 +54,9 @@ class Phase(BaseModel):
         gain: Action per metre of distance.
         distance: The phase ends when the hand is nearer than this, metres. Not of the last phase.
         steps: The phase ends after so many steps. Not of the last phase.
+        damping: The action aims from where the hand will be after so many steps at its present
+            speed. The hand lags behind what it is told by about five steps, and overshoots a
+            way-point without. None for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +67,7 @@ class Phase(BaseModel):
     gain: float = Field(gt=0, allow_inf_nan=False)
     distance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     steps: int = Field(default=100, ge=1)
+    damping: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class PhasesConfig(BaseModel):
@@ -118,6 +123,7 @@ class PhasesPolicy(Policy):
         self._gain_K = np.array([each.gain for each in phases], dtype=np.float64)
         self._distance_K = np.array([each.distance for each in phases], dtype=np.float64)
         self._steps_K = np.array([each.steps for each in phases])
+        self._damping_K = np.array([each.damping or 0.0 for each in phases], dtype=np.float64)
         self._goal_3 = np.array(config.goal or (0.0, 0.0, 0.0), dtype=np.float64)
         self._phase_B = np.zeros(0, np.int64)
         self._here_B = np.zeros(0, np.int64)
@@ -175,6 +181,9 @@ class PhasesPolicy(Policy):
         self._here_B[:size] += 1
         phase_B = self._phase_B[:size]
         action_BA = np.empty((size, 4), np.float64)
+        if self._damping_K.any():
+            speed_B3 = hand_B3 - seen_BO[:, _HAND_BEFORE]
+            error_B3 = error_B3 - self._damping_K[phase_B, None] * speed_B3
         action_BA[:, :3] = self._gain_K[phase_B, None] * error_B3
         action_BA[:, 3] = self._gripper_K[phase_B]
         return np.clip(action_BA.astype(np.float32), self._low_A, self._high_A)

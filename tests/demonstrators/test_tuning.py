@@ -182,9 +182,10 @@ def test_tuning_begins_at_the_best_start_and_never_ends_below_it(tmp_path, monke
 
 
 def test_phases_come_back_from_their_file(tmp_path):
-    """Anchors such as 222 stay texts."""
+    """Anchors such as 222 stay texts; damping is kept, also of a last phase."""
     stored = dict(metaworld_phases())
     assert any(phase.anchor == "222" for each in stored.values() for phase in each.phases)
+    assert any(each.phases[-1].damping for each in stored.values())
     write_phases(tmp_path / "phases.yaml", stored, "# a comment")
     assert read_phases(tmp_path / "phases.yaml") == stored
 

@@ -91,6 +91,24 @@ def test_the_objects_start_is_what_the_second_observation_shows():
     np.testing.assert_allclose(action[0, :3], (0.1, 0.2, 0.3), atol=1e-6)
 
 
+def test_damping_aims_from_where_the_hand_will_be():
+    """The action counts the hand's speed, from the stacked previous observation; what ends a phase
+    does not."""
+    damped = {"gain": 2.0, "damping": 4.0}
+    policy = build(
+        phase("aaa", (0.1, 0.2, 0.3), -1.0, distance=0.06, steps=1000, **damped),
+        phase("aaa", (0.1, 0.2, 0.3), 1.0, gain=2.0),
+    )
+    seen = observation((0.05, 0.2, 0.2))
+    seen[0, 18:21] = (0.04, 0.21, 0.2)
+    action = policy.act(seen)[0]
+    # Error (0.05, 0, 0.1) minus 4 steps of (0.01, -0.01, 0), times 2; the distance is 0.11 still.
+    np.testing.assert_allclose(action, (0.02, 0.08, 0.2, -1.0), atol=1e-6)
+    # Near enough by distance alone, and the next phase has no damping.
+    seen[0, 0:3] = (0.05, 0.2, 0.29)
+    np.testing.assert_allclose(policy.act(seen)[0], (0.1, 0.0, 0.02, 1.0), atol=1e-6)
+
+
 def test_a_lost_object_is_fetched_again():
     policy = build(
         phase(gripper=-1.0, distance=0.05, steps=1000), phase("hhh", gripper=1.0), hold=1
@@ -148,6 +166,8 @@ def test_it_knows_no_more_than_the_recorded_observation():
         {"phases": [phase("ggg")]},
         {"phases": [phase()], "hold": 1},
         {"phases": [phase(gain=0.0)]},
+        {"phases": [phase(damping=0.0)]},
+        {"phases": [phase(damping=float("inf"))]},
         {"phases": [phase(offset=(0, 0, float("nan")))]},
         {"phases": [phase(gripper=1.5)]},
         {"phases": [phase(steps=0)]},
@@ -174,6 +194,19 @@ def test_the_stored_phases_belong_to_tasks_and_are_measured():
     for name, each in stored.items():
         assert each.measured is not None and each.measured.episodes >= 50, name
         each.config(mean_goals()[name])
+
+
+def test_what_has_no_damping_says_nothing_of_it():
+    """The configuration in artifacts of tasks without damped phases stays what it was."""
+    for task in catalogue().select(domains=["metaworld"]):
+        spec, tuned = phases_of(task), metaworld_phases().get(task.env_id)
+        if spec is None:
+            continue
+        found = [each.get("damping") for each in spec.config["phases"]]
+        assert found == [each.damping for each in tuned.phases]
+        assert all(
+            ("damping" in raw) == (raw.get("damping") is not None) for raw in spec.config["phases"]
+        )
 
 
 def test_a_task_gets_the_better_of_its_two_controllers():
