@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.block import Block, shard_rows
-from pipelines.distill.schedule import schedule_json
 from pipelines.errors import ArtifactMissingError, UsageError
 from pipelines.histories.layout import row_bytes
 from pipelines.parallel import available_cores
 from pipelines.stage import Plan, default_name
-from pipelines.tasks.spec import Schedule
+from pipelines.tasks.schedule import schedule_json, schedule_text
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -143,7 +142,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
             "domain": each.task.domain,
             "trajectories": each.trajectories,
             "steps": each.total_steps,
-            "schedule": each.fit or "p={p:g},f={f:g}".format(**each.as_config()["schedule"]),
+            "schedule": each.fit or schedule_text(each.as_config()["schedule"]),
             "jobs": len(each.blocks),
             "bytes": each.data_bytes,
             "seconds": round(each.seconds, 1),
@@ -238,21 +237,28 @@ def _plan_task(
     config: DistillConfig, task: TaskSpec, domain: Domain, artifact: Artifact
 ) -> TaskPlan:
     from pipelines.demonstrators.reader import load_demonstrator
-    from pipelines.distill.config import SHARD_ROWS, VECTORIZED_SHARD_ROWS
+    from pipelines.distill.config import (
+        PILOT_EPISODES,
+        SHARD_ROWS,
+        VECTORIZED_PILOT_EPISODES,
+        VECTORIZED_SHARD_ROWS,
+    )
     from pipelines.domains.registry import resolve_options
 
     known = {option.name for option in domain.options()}
-    given = {name: value for name, value in config.options.items() if name in known}
+    given_options = {name: value for name, value in config.options.items() if name in known}
     demonstrator = load_demonstrator(artifact, task.name)
-    options = resolve_options(domain, {**demonstrator.options, **given})
+    options = resolve_options(domain, {**demonstrator.options, **given_options})
     trajectories = config.trajectories or task.trajectories
     steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
     size = trajectories if domain.vectorized else 1
     most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
     rows = shard_rows(task, steps, size, config.shard_rows or most)
     fit = config.schedule if isinstance(config.schedule, str) else None
-    given_schedule = config.schedule if isinstance(config.schedule, Schedule) else None
-    schedule = given_schedule or task.schedule
+    # Until its pilot has run, a task that is to be fitted has its own.
+    given = None if isinstance(config.schedule, str) else config.schedule
+    schedule = given or task.schedule
+    usual = VECTORIZED_PILOT_EPISODES if domain.vectorized else PILOT_EPISODES
     blocks = tuple(
         Block(
             task=task,
@@ -271,7 +277,7 @@ def _plan_task(
         demonstrator,
         domain.steps_per_second,
         fit,
-        config.pilot_episodes if fit else 0,
+        (config.pilot_episodes or usual) if fit else 0,
     )
 
 

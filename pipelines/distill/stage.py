@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines.distill.block import Block, Position, find_position
 from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
 from pipelines.distill.report import describe_returns
-from pipelines.distill.schedule import schedule_json
 from pipelines.errors import (
     ConfigError,
     VintixError,
@@ -18,6 +17,7 @@ from pipelines.errors import (
 )
 from pipelines.parallel import Advance, Outcome, run_parallel
 from pipelines.stage import StageResult
+from pipelines.tasks.schedule import schedule_json
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact

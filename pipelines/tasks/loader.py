@@ -2,21 +2,27 @@
 
 A file holds one domain: ``domain``, ``groups`` (dims by group), ``defaults`` (fields of every task,
 with ``{name}``, ``{stem}`` and the like filled in), ``tasks`` (what is particular to each) and, for
-MuJoCo, ``variations`` (changes applied to every task).
+MuJoCo, ``variations`` (changes applied to every task). Beside them, ``schedules.json`` holds the
+decays that were fitted to the package's demonstrators (runs/schedule_fits.py); a task that is not
+in it keeps the ``schedule`` of its domain's file.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import resources
 from typing import Any
 
 from pipelines.errors import ConfigError
-from pipelines.tasks.spec import Schedule, ScoreReference, TaskSpec
+from pipelines.tasks.schedule import Decay, schedule_from_json
+from pipelines.tasks.spec import ScoreReference, TaskSpec
 
 # The order of the catalogue.
 FILES = ("mujoco.yaml", "metaworld.yaml", "industrial_benchmark.yaml", "bidexhands.yaml")
+
+SCHEDULES = "schedules.json"
 
 _SECTIONS = {"domain", "groups", "defaults", "tasks", "variations"}
 
@@ -24,22 +30,49 @@ _SECTIONS = {"domain", "groups", "defaults", "tasks", "variations"}
 def load_builtin() -> tuple[TaskSpec, ...]:
     """Read the project's own files; tasks in file order, each file's variations after its tasks."""
     folder = resources.files("pipelines.tasks") / "data"
+    fitted = parse_schedules((folder / SCHEDULES).read_text(encoding="utf-8"), SCHEDULES)
     return tuple(
         spec
         for file in FILES
-        for spec in parse_domain((folder / file).read_text(encoding="utf-8"), file)
+        for spec in parse_domain((folder / file).read_text(encoding="utf-8"), file, fitted)
     )
 
 
-def parse_domain(text: str, source: str) -> tuple[TaskSpec, ...]:
+def parse_schedules(text: str, source: str) -> dict[str, Decay]:
+    """Return the fitted decays by task.
+
+    Args:
+        text: JSON, an object by task with the decay under ``schedule``.
+        source: Where it came from, for messages.
+
+    Raises:
+        ConfigError: It is not of this form.
+    """
+    try:
+        return {
+            name: schedule_from_json(entry["schedule"]) for name, entry in json.loads(text).items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            "The fitted decays cannot be read.",
+            where=source,
+            expected="an object by task, each with a schedule",
+            found=error,
+        ) from error
+
+
+def parse_domain(
+    text: str, source: str, fitted: Mapping[str, Decay] | None = None
+) -> tuple[TaskSpec, ...]:
     """Parse one domain file.
 
     Args:
         text: The YAML.
         source: Where it came from, for messages.
+        fitted: Decays that take the place of the file's, by task.
 
     Returns:
-        The tasks in file order, then their variations.
+        The tasks in file order, then their variations, which have their task's decay.
 
     Raises:
         ConfigError: Not YAML, an unknown section or field, or a value out of range.
@@ -53,7 +86,10 @@ def parse_domain(text: str, source: str) -> tuple[TaskSpec, ...]:
     for name, own in document["tasks"].items():
         entry = {**defaults, **(own or {})}
         entry["aliases"] = [*defaults.get("aliases", ()), *(own or {}).get("aliases", ())]
-        tasks.append(_task(name, domain, entry, groups, source))
+        task = _task(name, domain, entry, groups, source)
+        if fitted and name in fitted:
+            task = replace(task, schedule=fitted[name])
+        tasks.append(task)
     return (*tasks, *_variations(tasks, document.get("variations"), source))
 
 
@@ -80,7 +116,7 @@ def _task(
             group=group,
             env_id=entry.pop("env_id").format(**names),
             aliases=tuple(dict.fromkeys(a.format(**names) for a in entry.pop("aliases"))),
-            schedule=Schedule(**entry.pop("schedule", {})),
+            schedule=schedule_from_json(entry.pop("schedule", {})),
             scores={key: ScoreReference(**s) for key, s in entry.pop("scores", {}).items()},
             simulator=simulator,
             **groups[group],

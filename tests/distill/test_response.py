@@ -16,9 +16,9 @@ from pipelines.distill.response import (
     levels_between,
     predicted_straightness,
 )
-from pipelines.distill.schedule import NoiseCurve, noise_along, parse_schedule, schedule_json
+from pipelines.distill.schedule import noise_along, parse_schedule
 from pipelines.errors import ConfigError
-from pipelines.tasks.spec import Schedule
+from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_json
 
 LEVELS = [level / 10 for level in range(11)]
 numbers = st.floats(-100, 100)
