@@ -61,7 +61,7 @@ DATA = Path(__file__).parents[1] / "pipelines" / "tasks" / "data" / SCHEDULES
 DOMAINS = ("mujoco", "industrial-benchmark", "metaworld")
 DECAYS = ("linear", "auto", "fitted")
 
-SIZES = {"mujoco": (4, 50_000), "industrial-benchmark": (20, 12_500), "metaworld": (2, 6_000)}
+SIZES = {"mujoco": (4, 30_000), "industrial-benchmark": (20, 6_250), "metaworld": (2, 6_000)}
 """Trajectories and steps of each that are compared."""
 
 RESAMPLES = 200

@@ -175,7 +175,8 @@ def fit_curve(response: Response) -> NoiseCurve:
 def levels_along(response: Response, shares: Iterable[float]) -> list[float]:
     """Return levels to measure next: those at which the return has come given shares of its way.
 
-    Levels a trajectory spends its time at, if its return is to rise in a straight line.
+    Levels a trajectory spends its time at, if its return is to rise in a straight line. Read off
+    the fitted curve, not off the levels themselves: one lucky level would keep all others to it.
 
     Args:
         response: What is known.
@@ -184,12 +185,12 @@ def levels_along(response: Response, shares: Iterable[float]) -> list[float]:
     Returns:
         Rising levels, none of which was measured before; none where the response is flat.
     """
-    inverse = _inverse(response)
-    if inverse is None:
+    if np.ptp(response.monotone) == 0:
         return []
-    known = set(response.levels_L.tolist())
-    found = {round(float(np.interp(share, *inverse)), 4) for share in shares}
-    return sorted(found - known)
+    curve = fit_curve(response)
+    at = np.array(sorted(shares)) * (1 - SHORTEST_TAIL)
+    levels = np.interp(at, curve.progress, curve.noise).round(4)
+    return sorted(set(levels.tolist()) - set(response.levels_L.tolist()))
 
 
 def _inverse(response: Response) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

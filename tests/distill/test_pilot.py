@@ -81,7 +81,7 @@ def test_the_history_records_the_pilot_and_follows_the_decay(workspace, fit):
         found = attributes["pilot"]
         assert found["fit"] == fit
         assert found["schedule"] == attributes["schedule"]
-        assert set(found["response"]) == {"noise", "return", "episodes"}
+        assert set(found["response"]) == {"noise", "return", "episodes", "length"}
         assert 0 <= found["predicted_r_squared_of_linear"] <= 1
         if fit == "auto":
             assert found["predicted_r_squared"] >= found["predicted_r_squared_of_linear"]

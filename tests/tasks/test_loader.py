@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipelines.errors import ConfigError
-from pipelines.tasks.loader import parse_domain
+from pipelines.tasks.loader import parse_domain, parse_schedules
+from pipelines.tasks.schedule import NoiseCurve, Schedule
 
 FILE = """
 domain: mine
@@ -38,6 +39,26 @@ def test_defaults_and_templates():
     assert (task.schedule.p, task.schedule.f) == (2, 0.1)
     assert (variation.name, variation.variation_of) == ("grid-world-wind-0.5", "grid-world")
     assert variation.inert and variation.split == "validation"
+
+
+def test_a_fitted_decay_takes_the_place_of_the_files():
+    """Of a task and its variations; tasks without one keep what the file says."""
+    curve = '{"progress": [0, 0.95], "noise": [1, 0]}'
+    fitted = parse_schedules(f'{{"grid-world": {{"schedule": {curve}}}}}', "schedules.json")
+    tasks = parse_domain(FILE, "mine.yaml", fitted)
+    assert {task.schedule for task in tasks} == {NoiseCurve((0.0, 0.95), (1.0, 0.0))}
+    other = parse_schedules('{"other": {"schedule": {"p": 0.5, "f": 0.2}}}', "schedules.json")
+    assert other == {"other": Schedule(0.5, 0.2)}
+    assert parse_domain(FILE, "mine.yaml", other)[0].schedule == Schedule(2, 0.1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[", "[]", '{"a": {}}', '{"a": {"schedule": {"p": 0}}}', '{"a": {"schedule": {"q": 1}}}'],
+)
+def test_mistakes_in_fitted_decays_are_named(text):
+    with pytest.raises(ConfigError):
+        parse_schedules(text, "schedules.json")
 
 
 @pytest.mark.parametrize(
