@@ -176,7 +176,7 @@ def compare(tasks: list[TaskSpec], arguments: argparse.Namespace) -> None:
         names = [each.name for each in tasks if each.domain == domain and each.name in found]
         if names:
             print_table(domain, names, found, known)
-            drawn = [found[name][default_of(known[name])] for name in sorted(names)]
+            drawn = [found[name][default_of(known[name])] for name in names]
             say(str(save(draw_domain(drawn), arguments.output / f"{domain}.png")))
     sys.exit(any(outcome.error is not None for outcome in outcomes))
 

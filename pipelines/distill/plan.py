@@ -257,7 +257,7 @@ def _plan_task(
     fit = config.schedule if isinstance(config.schedule, str) else None
     # Until its pilot has run, a task that is to be fitted has its own.
     given = None if isinstance(config.schedule, str) else config.schedule
-    schedule = given or task.schedule
+    schedule = given or task.decay
     usual = VECTORIZED_PILOT_EPISODES if domain.vectorized else PILOT_EPISODES
     blocks = tuple(
         Block(

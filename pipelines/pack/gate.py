@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.histories.quality import (
+    LARGEST_JUMP,
     LEAST_AT_END,
     LEAST_RANK_CORRELATION,
     MOST_AT_START,
+    MOST_IN_A_TENTH,
     HistoryQuality,
     history_quality,
 )
@@ -76,9 +78,10 @@ def _refusal(refused: Sequence[PackedTask], found: dict[str, HistoryQuality]) ->
         f"{subject} not look like learning",
         where=", ".join(dict.fromkeys(task.reader.reference for task in refused)),
         expected=f"a start of {MOST_AT_START:g} or less, an end of {LEAST_AT_END:g} or more, a "
-        f"rank correlation of {LEAST_RANK_CORRELATION:g} or more; returns normalised by the "
-        "measured scores",
+        f"rank correlation of {LEAST_RANK_CORRELATION:g} or more, at most {MOST_IN_A_TENTH:.0%} of "
+        f"the steps in one tenth of the way, no jump above {LARGEST_JUMP:g}; returns normalised by "
+        "the measured scores",
         found="; ".join(described),
-        fix=f"collect them again with another --schedule or demonstrator (vintix report histories "
-        f"shows them), or pack them as they are: --allow {allow}",
+        fix=f"collect them again with --schedule fitted or another demonstrator (vintix report "
+        f"histories shows them), or pack them as they are: --allow {allow}",
     )

@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any
 
 from pipelines.errors import ConfigError
-from pipelines.tasks.schedule import Decay, schedule_from_json
+from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_from_json
 from pipelines.tasks.spec import ScoreReference, TaskSpec
 
 # The order of the catalogue.
@@ -38,38 +38,43 @@ def load_builtin() -> tuple[TaskSpec, ...]:
     )
 
 
-def parse_schedules(text: str, source: str) -> dict[str, Decay]:
-    """Return the fitted decays by task.
+def parse_schedules(text: str, source: str) -> dict[str, dict[str, Any]]:
+    """Return the fitted decays: ``schedule`` and ``noise_curve`` of each task's specification.
 
     Args:
-        text: JSON, an object by task with the decay under ``schedule``.
+        text: JSON, an object by task: ``auto``, the best p and f, and ``schedule``, the decay that
+            the task has by default: the same, or a curve.
         source: Where it came from, for messages.
 
     Raises:
         ConfigError: It is not of this form.
     """
     try:
-        return {
-            name: schedule_from_json(entry["schedule"]) for name, entry in json.loads(text).items()
-        }
+        return {name: _fitted(entry) for name, entry in json.loads(text).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
             "The fitted decays cannot be read.",
             where=source,
-            expected="an object by task, each with a schedule",
+            expected="an object by task, each with auto and schedule",
             found=error,
         ) from error
 
 
+def _fitted(entry: Mapping[str, Any]) -> dict[str, Any]:
+    chosen = schedule_from_json(entry["schedule"])
+    curve = chosen if isinstance(chosen, NoiseCurve) else None
+    return {"schedule": Schedule(**entry["auto"]), "noise_curve": curve}
+
+
 def parse_domain(
-    text: str, source: str, fitted: Mapping[str, Decay] | None = None
+    text: str, source: str, fitted: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[TaskSpec, ...]:
     """Parse one domain file.
 
     Args:
         text: The YAML.
         source: Where it came from, for messages.
-        fitted: Decays that take the place of the file's, by task.
+        fitted: Decays by task, as of `parse_schedules`, that take the place of the file's.
 
     Returns:
         The tasks in file order, then their variations, which have their task's decay.
@@ -88,7 +93,7 @@ def parse_domain(
         entry["aliases"] = [*defaults.get("aliases", ()), *(own or {}).get("aliases", ())]
         task = _task(name, domain, entry, groups, source)
         if fitted and name in fitted:
-            task = replace(task, schedule=fitted[name])
+            task = replace(task, **fitted[name])
         tasks.append(task)
     return (*tasks, *_variations(tasks, document.get("variations"), source))
 
@@ -116,7 +121,7 @@ def _task(
             group=group,
             env_id=entry.pop("env_id").format(**names),
             aliases=tuple(dict.fromkeys(a.format(**names) for a in entry.pop("aliases"))),
-            schedule=schedule_from_json(entry.pop("schedule", {})),
+            schedule=Schedule(**entry.pop("schedule", {})),
             scores={key: ScoreReference(**s) for key, s in entry.pop("scores", {}).items()},
             simulator=simulator,
             **groups[group],

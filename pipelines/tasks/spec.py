@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pipelines.errors import ConfigError
-from pipelines.tasks.schedule import Decay, Schedule, schedule_json
+from pipelines.tasks.schedule import Decay, NoiseCurve, Schedule, schedule_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +123,7 @@ class TaskSpec:
         trajectory_length: Steps in one trajectory (paper, Appendix G).
         mean_episode_length: Steps per episode over the trajectories (paper, Appendix G); None
             where nobody has measured it.
-        schedule: Noise decay: p and f, or a curve.
+        schedule: Noise decay of the paper's family (Appendix A.3).
         scores: Score references by name: ``paper`` (Tables 7 to 10), ``release`` (the authors'
             YAML). What we measure lives in demonstrators artifacts, never here.
         simulator: What else the domain needs to make the task, such as ``{"setpoint": 50}``.
@@ -133,6 +133,7 @@ class TaskSpec:
         variation: What is changed: a value (``{"viscosity": 0.05}``) or, as text ending in x, a
             factor on the default (``{"gravity": "1.1x"}``). None for a task of its own.
         inert_reason: Why the variation changes nothing; None where it does change something.
+        noise_curve: Noise decay in place of `schedule`, for tasks that the family does not suit.
 
     Raises:
         ConfigError: A field is out of range.
@@ -152,13 +153,14 @@ class TaskSpec:
     trajectories: int = 10
     trajectory_length: int = 100_000
     mean_episode_length: float | None = None
-    schedule: Decay = field(default_factory=Schedule)
+    schedule: Schedule = field(default_factory=Schedule)
     scores: Mapping[str, ScoreReference] = field(default_factory=FrozenMap, hash=False)
     simulator: Mapping[str, Any] = field(default_factory=FrozenMap, hash=False)
     observation_dim_v4: int | None = None
     variation_of: str | None = None
     variation: Mapping[str, float | str] | None = field(default=None, hash=False)
     inert_reason: str | None = None
+    noise_curve: NoiseCurve | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -176,6 +178,11 @@ class TaskSpec:
     def inert(self) -> bool:
         """Whether this is a variation that leaves the dynamics as they are."""
         return self.inert_reason is not None
+
+    @property
+    def decay(self) -> Decay:
+        """The noise decay that the task has by default."""
+        return self.noise_curve or self.schedule
 
     @property
     def timesteps(self) -> int:
@@ -211,6 +218,7 @@ class TaskSpec:
             "schedule": schedule_json(self.schedule),
             "scores": {name: score.as_json() for name, score in self.scores.items()},
             "inert": self.inert,
+            "noise_curve": schedule_json(self.noise_curve) if self.noise_curve else None,
         }
 
     def _check_names(self) -> None:

@@ -85,7 +85,8 @@ def test_tasks(gallery_shell):
     for task in tasks:
         check(task, TASK)
         assert task["split"] in ("train", "validation")
-        assert set(task["schedule"]) in ({"p", "f"}, {"progress", "noise"})
+        assert set(task["schedule"]) == {"p", "f"}
+        assert task["noise_curve"] is None or set(task["noise_curve"]) == {"progress", "noise"}
         for score in task["scores"].values():
             assert isinstance(score["random"], float) and isinstance(score["expert"], float)
     names = {task["name"] for task in bases}

@@ -159,7 +159,7 @@ def test_variations_are_their_base_with_one_change():
 
 def test_schedules_follow_the_response_to_noise():
     """Cliffs under noise need a halt there, early saturation p > 1 (Appendix A.3)."""
-    decay = {spec.name: spec.schedule for spec in catalogue().tasks}
+    decay = {spec.name: spec.decay for spec in catalogue().tasks}
     for name in ("inverted-pendulum", "inverted-double-pendulum"):
         halted = np.interp([0.2, 0.8], decay[name].progress, decay[name].noise)
         assert 0.5 > halted[0] > halted[1] > 0.2
@@ -172,7 +172,7 @@ def test_schedules_follow_the_response_to_noise():
 
 def test_every_decay_ends_with_the_demonstrator_alone():
     for spec in (*catalogue().tasks, *catalogue().variations):
-        noise = noise_along(1000, spec.schedule)
+        noise = noise_along(1000, spec.decay)
         assert noise[0] == 1 and not noise[951:].any()
         if spec.variation_of is not None:
-            assert spec.schedule == catalogue().get(spec.variation_of).schedule
+            assert spec.decay == catalogue().get(spec.variation_of).decay

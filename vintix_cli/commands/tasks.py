@@ -80,7 +80,7 @@ def _show(task: dict[str, Any]) -> None:
     for key, value in task.items():
         if key in ("name", "scores") or value is None:
             continue
-        if key == "schedule":
+        if key in ("schedule", "noise_curve"):
             value = schedule_text(value)
         elif isinstance(value, dict):
             value = ", ".join(f"{name}={item}" for name, item in value.items())
