@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import ConfigError
 from pipelines.tasks import Schedule, ScoreReference, TaskSpec, catalogue
+from pipelines.tasks.schedule import schedule_json
 
 MINIMAL = {
     "name": "gridworld",
