@@ -54,7 +54,13 @@ from pipelines.policies.storage import policy_attributes
 from pipelines.reporter import NullReporter
 from pipelines.rng import stream
 from pipelines.tasks.loader import SCHEDULES
-from pipelines.tasks.schedule import Schedule, schedule_from_json, schedule_json, schedule_text
+from pipelines.tasks.schedule import (
+    Decay,
+    Schedule,
+    schedule_from_json,
+    schedule_json,
+    schedule_text,
+)
 from pipelines.tasks.spec import TaskSpec
 
 DATA = Path(__file__).parents[1] / "pipelines" / "tasks" / "data" / SCHEDULES
@@ -185,9 +191,14 @@ def compare_task(job: Job, advance: Advance) -> dict[str, HistoryQuality]:
     """Return the quality of a task's history under each decay."""
     artifact = measured(job)
     trajectories, steps = SIZES[job.task.domain]
-    found = {}
+    workspace = Workspace(job.output / "artifacts")
+    found: dict[str, HistoryQuality] = {}
+    done: dict[Decay, HistoryQuality] = {}
     for name in DECAYS:
         decay = LINEAR if name == "linear" else schedule_from_json(job.decays[name])
+        if decay in done:
+            found[name] = done[decay]
+            continue
         config = DistillConfig(
             name=f"{job.task.name}-{name}",
             tasks=(job.task.name,),
@@ -198,10 +209,10 @@ def compare_task(job: Job, advance: Advance) -> dict[str, HistoryQuality]:
             seed=job.seed,
             workers=1,
         )
-        workspace = Workspace(job.output / "artifacts")
         history = distill(config, workspace, NullReporter()).artifact
         _, (found[name],) = assess_histories(workspace, history.reference)
-        advance(1 / len(DECAYS))
+        done[decay] = found[name]
+    advance(1)
     return found
 
 
@@ -245,7 +256,9 @@ def print_table(
         errors.append(spread)
         predicted.append(foreseen)
         cells = " | ".join(f"{a:.3f} ({b:.3f})" for a, b in zip(row, foreseen, strict=True))
-        difference = f"{row[1] - row[0]:+.3f} ± {np.hypot(spread[0], spread[1]):.3f}"
+        same = entry["auto"] == schedule_json(LINEAR)
+        error = 0.0 if same else np.hypot(spread[0], spread[1])
+        difference = "same" if same else f"{row[1] - row[0]:+.3f} ± {error:.3f}"
         auto, default = schedule_text(entry["auto"]), default_of(entry)
         print(f"| {name} | {cells} | {difference} | {auto} | {default} |")
     mean, foreseen_mean = np.mean(scores, axis=0), np.mean(predicted, axis=0)

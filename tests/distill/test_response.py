@@ -54,6 +54,15 @@ def test_auto_is_never_predicted_worse_than_linear(means):
     assert found.f >= SHORTEST_TAIL
 
 
+def test_auto_keeps_to_linear_decay_where_nothing_is_to_be_gained():
+    """A pilot's chance must not move a task away from what is straight already."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        noise = dict(zip(LEVELS, 0.02 * rng.standard_normal(11), strict=True))
+        nearly_straight = response(lambda level, noise=noise: 1 - level + noise[level])
+        assert fit_family(nearly_straight) == LINEAR
+
+
 def test_auto_straightens_what_the_family_can():
     """Appendix A.3: a return that rises early wants p > 1, one that rises late p < 1."""
     assert fit_family(STEEP_LATE).p > 1
