@@ -11,8 +11,8 @@ that the task has by default, and what is compared. Tasks are written as they ar
 ``compare`` collects three histories of every task, under linear decay (p = 1, f = 0.1), ``auto``
 and ``fitted``, in the workspace ``fits/artifacts``; prints the R-squared of a straight line through
 the smoothed return of each, with the standard error by bootstrap over the episodes, as a table in
-Markdown; and draws ``fits/<domain>.png`` of those histories that have the default decays. Run
-again, both go on where they stopped.
+Markdown; and draws ``fits/histories-<domain>.png`` of the histories with the default decays; with
+``--docs``, both also go to ``docs``. Run again, both commands go on where they stopped.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ from pipelines.tasks.schedule import (
 from pipelines.tasks.spec import TaskSpec
 
 DATA = Path(__file__).parents[1] / "pipelines" / "tasks" / "data" / SCHEDULES
+DOCS = Path(__file__).parents[1] / "docs"
 DOMAINS = ("mujoco", "industrial-benchmark", "metaworld")
 DECAYS = ("linear", "auto", "fitted")
 
@@ -71,6 +72,7 @@ SIZES = {"mujoco": (4, 30_000), "industrial-benchmark": (20, 6_250), "metaworld"
 """Trajectories and steps of each that are compared."""
 
 RESAMPLES = 200
+COLOURS = 48
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="fit: also what is up to date")
+    parser.add_argument("--docs", action="store_true", help="compare: write docs, too")
     arguments = parser.parse_args()
     tasks = chosen(arguments.tasks, arguments.domain or DOMAINS, arguments.every)
     (fit if arguments.what == "fit" else compare)(tasks, arguments)
@@ -181,9 +184,14 @@ def compare(tasks: list[TaskSpec], arguments: argparse.Namespace) -> None:
     for domain in dict.fromkeys(task.domain for task in tasks):
         names = [each.name for each in tasks if each.domain == domain and each.name in found]
         if names:
-            print_table(domain, names, found, known)
+            text = table(names, found, known)
+            print(f"\n{domain}\n\n{text}")
             drawn = [found[name][default_of(known[name])] for name in names]
-            say(str(save(draw_domain(drawn), arguments.output / f"{domain}.png")))
+            picture = save(draw_domain(drawn), arguments.output / f"histories-{domain}.png")
+            say(f"{picture}: {shrink(picture):,} bytes")
+            if arguments.docs:
+                (DOCS / picture.name).write_bytes(picture.read_bytes())
+                write_table(domain, text)
     sys.exit(any(outcome.error is not None for outcome in outcomes))
 
 
@@ -237,15 +245,14 @@ def run(function: Any, jobs: list[Job], workers: int, keep: Any) -> list[Any]:
     return outcomes
 
 
-def print_table(
-    domain: str,
+def table(
     names: list[str],
     found: dict[str, dict[str, HistoryQuality]],
     known: dict[str, dict[str, Any]],
-) -> None:
-    """Print a line a task: measured R-squared and, in brackets, the predicted one."""
-    print(f"\n{domain}\n\n| task | " + " | ".join(DECAYS) + " | auto - linear | auto | default |")
-    print("|---|" + "--:|" * (len(DECAYS) + 1) + "---|---|")
+) -> str:
+    """Return a line a task: measured R-squared and, in brackets, the predicted one."""
+    lines = ["| task | " + " | ".join(DECAYS) + " | auto - linear | auto | default |"]
+    lines.append("|---|" + "--:|" * (len(DECAYS) + 1) + "---|---|")
     scores, errors, predicted = [], [], []
     for name in names:
         entry = known[name]
@@ -260,18 +267,39 @@ def print_table(
         error = 0.0 if same else np.hypot(spread[0], spread[1])
         difference = "same" if same else f"{row[1] - row[0]:+.3f} ± {error:.3f}"
         auto, default = schedule_text(entry["auto"]), default_of(entry)
-        print(f"| {name} | {cells} | {difference} | {auto} | {default} |")
+        lines.append(f"| {name} | {cells} | {difference} | {auto} | {default} |")
     mean, foreseen_mean = np.mean(scores, axis=0), np.mean(predicted, axis=0)
     cells = " | ".join(f"{a:.3f} ({b:.3f})" for a, b in zip(mean, foreseen_mean, strict=True))
-    print(f"| mean of {len(names)} | {cells} | {mean[1] - mean[0]:+.3f} | | |")
+    lines.append(f"| mean of {len(names)} | {cells} | {mean[1] - mean[0]:+.3f} | | |")
     difference = np.array(scores)[:, 1] - np.array(scores)[:, 0]
     error = np.hypot(np.array(errors)[:, 0], np.array(errors)[:, 1])
     for label, chosen_tasks in (
-        ("auto below linear", difference < 0),
-        ("by more than two standard errors", difference < -2 * error),
+        ("Auto below linear", difference < 0),
+        ("By more than two standard errors", difference < -2 * error),
     ):
         listed = ", ".join(name for name, at in zip(names, chosen_tasks, strict=True) if at)
-        print(f"\n{label}: {int(chosen_tasks.sum())} of {len(names)} {listed}")
+        lines.append(f"\n{label}: {int(chosen_tasks.sum())} of {len(names)}. {listed}".rstrip())
+    return "\n".join(lines)
+
+
+def write_table(domain: str, text: str) -> None:
+    """Put a domain's table between its marks in the page."""
+    page = DOCS / "schedules.md"
+    before, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- table: {domain} -->\n")
+    _, end, after = rest.partition("<!-- end -->\n")
+    if not mark or not end:
+        sys.exit(f"{page} has no place for the table of {domain}")
+    page.write_text(f"{before}{mark}{text}\n{end}{after}", encoding="utf-8")
+
+
+def shrink(picture: Path) -> int:
+    """Keep the colours of a picture that lines and text need, and return its bytes."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(picture, optimize=True)
+    return picture.stat().st_size
 
 
 def score(entry: HistoryQuality) -> float:
