@@ -72,7 +72,7 @@ SIZES = {"mujoco": (4, 30_000), "industrial-benchmark": (20, 6_250), "metaworld"
 """Trajectories and steps of each that are compared."""
 
 RESAMPLES = 200
-COLOURS = 48
+COLOURS = 96
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="fit: also what is up to date")
     parser.add_argument("--docs", action="store_true", help="compare: write docs, too")
-    arguments = parser.parse_args()
+    # Tasks may stand before the options or after them.
+    arguments = parser.parse_intermixed_args()
     tasks = chosen(arguments.tasks, arguments.domain or DOMAINS, arguments.every)
     (fit if arguments.what == "fit" else compare)(tasks, arguments)
 
@@ -297,7 +298,9 @@ def shrink(picture: Path) -> int:
     from PIL import Image
 
     with Image.open(picture) as image:
-        few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        few = image.convert("RGB").quantize(
+            COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
     few.save(picture, optimize=True)
     return picture.stat().st_size
 
