@@ -41,7 +41,7 @@ two such spreads, and far from the 0.9 and more of a return that rises."""
 MOST_IN_A_TENTH = 0.75
 """A history with more of its steps than this in one tenth of the way from random to expert stands
 still; of a straight line, a tenth of them is there. Under linear decay, the histories that lay
-above 0.8 had an R-squared of 0.3 to 0.4, and those below 0.7 one of 0.5 and more; with decays that
+above 0.8 had an R-squared of 0.3 to 0.4, and those below 0.7 one of 0.47 and more; with decays that
 were fitted none came above 0.5 (docs/schedules.md)."""
 
 LARGEST_JUMP = 0.75
