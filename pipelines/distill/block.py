@@ -11,8 +11,8 @@ from pipelines.histories.layout import balanced_rows, row_bytes, shard_unit
 if TYPE_CHECKING:
     from pipelines.artifacts.unit import UnitRecords
     from pipelines.demonstrators.config import TrainSettings
-    from pipelines.distill.schedule import NoiseCurve
-    from pipelines.tasks.spec import Schedule, TaskSpec
+    from pipelines.tasks.schedule import Decay
+    from pipelines.tasks.spec import TaskSpec
 
 SHARD_BYTES = 64 << 20
 """Most bytes of one trajectory's shard, before compression."""
@@ -43,7 +43,7 @@ class Block:
     trajectories: tuple[int, ...]
     steps: int
     shard_rows: int
-    schedule: Schedule | NoiseCurve
+    schedule: Decay
     options: Mapping[str, Any]
     seed: int
     training: TrainSettings | None = None

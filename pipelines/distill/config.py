@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pipelines.demonstrators.config import TrainSettings
 from pipelines.distill.schedule import FITS, Fit
 from pipelines.distill.shard import Shard
-from pipelines.errors import UsageError
-from pipelines.tasks.spec import Schedule
+from pipelines.errors import ConfigError, UsageError
+from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_from_json
 
 SHARD_ROWS = 65_536
 """Most steps of a shard: a few seconds of a fast simulator, a minute of a slow one."""
@@ -18,6 +18,9 @@ SHARD_ROWS = 65_536
 VECTORIZED_SHARD_ROWS = 131_072
 """The same for vectorised domains, whose shards take seconds: writing one costs some 50 ms of
 processor time whatever its length, which a fast simulator would feel."""
+
+PILOT_EPISODES, VECTORIZED_PILOT_EPISODES = 8, 64
+"""Episodes of a pilot at each level of noise."""
 
 
 class DistillConfig(BaseModel):
@@ -34,10 +37,10 @@ class DistillConfig(BaseModel):
         train: How that learner trains; part of the artifact only where there is one. The steps in
             all are those of the trajectory, and ``evaluation_episodes`` plays no part.
         schedule: Decay of the noise for all tasks, also as text (``p=0.7,f=0.1``); ``auto`` for the
-            p and f, ``fitted`` for the curve, that a pilot finds for each; None for each task's
-            own.
-        pilot_episodes: Episodes of the pilot at each level of noise; part of the artifact only
-            where there is a pilot.
+            p and f, ``fitted`` for the curve, that a pilot finds for each; lists of ``progress``
+            and ``noise`` for a curve of one's own; None for each task's own.
+        pilot_episodes: Episodes of the pilot at each level of noise; None for 8, and 64 in
+            vectorised domains. Part of the artifact only where there is a pilot.
         trajectories: Trajectories of each task; None for the catalogue's number.
         steps: Steps of each trajectory; None for the catalogue's length times `scale`.
         scale: Factor on the catalogue's trajectory lengths; at least one full episode is kept.
@@ -62,8 +65,8 @@ class DistillConfig(BaseModel):
     demonstrators: str | None = None
     source: Literal["noise", "learning-history"] = "noise"
     train: TrainSettings = TrainSettings()
-    schedule: Schedule | Fit | None = None
-    pilot_episodes: int = Field(8, ge=2, le=1000)
+    schedule: Schedule | NoiseCurve | Fit | None = None
+    pilot_episodes: int | None = Field(None, ge=2, le=1000)
     trajectories: int | None = Field(None, ge=1, le=100_000)
     steps: int | None = Field(None, ge=1)
     scale: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -79,6 +82,13 @@ class DistillConfig(BaseModel):
     def _read_schedule(cls, value: Any) -> Any:
         from pipelines.distill.schedule import parse_schedule
 
+        if isinstance(value, dict) and not value.keys() <= {"p", "f"}:
+            try:
+                return schedule_from_json(value)
+            except ConfigError as error:
+                raise ValueError(
+                    f"{error.message} Expected {error.expected}, found {error.found}"
+                ) from error
         if isinstance(value, dict):
             value = ",".join(f"{name}={number}" for name, number in value.items())
         if isinstance(value, str) and value not in FITS:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.learning import history_attributes
 from pipelines.distill.report import describe_returns
-from pipelines.distill.schedule import schedule_json
 from pipelines.histories.layout import trajectory_path
+from pipelines.tasks.schedule import schedule_json
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging

@@ -20,14 +20,13 @@ from pipelines.distill.response import (
     Response,
     fit_curve,
     fit_family,
-    levels_between,
+    levels_along,
     predicted_straightness,
 )
-from pipelines.distill.schedule import NoiseCurve, schedule_json
 from pipelines.errors import VintixError
 from pipelines.parallel import Advance, run_parallel
 from pipelines.rng import derive_seed, stream
-from pipelines.tasks.spec import Schedule
+from pipelines.tasks.schedule import Decay, schedule_from_json, schedule_json
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
@@ -40,9 +39,9 @@ if TYPE_CHECKING:
 LEVELS = tuple(level / 10 for level in range(11))
 """Levels of noise that every pilot measures."""
 
-ROUNDS, LEVELS_A_ROUND, SPAN = 3, 4, 0.12
-"""After them, rounds of levels in the gaps that the return changes across by more than this share
-of its range: a cliff, as of the pendulums, is then known to an eightieth of the noise."""
+ROUNDS, LEVELS_A_ROUND = 3, 4
+"""After them, rounds of levels at equal steps of the return as it is known by then, each round
+between those of the one before: a cliff is measured where it falls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +87,19 @@ def run_pilot(job: PilotJob, advance: Advance) -> Response:
             environment.action_high_A,
             domain.policies(),
         )
-        returns = {level: _play(job, environment, policy, level) for level in LEVELS}
+        returns, lengths = {}, {}
+        for level in LEVELS:
+            returns[level], lengths[level] = _play(job, environment, policy, level)
         advance(0.5)
-        for _ in range(ROUNDS):
-            for level in levels_between(Response.of(returns), LEVELS_A_ROUND, SPAN):
-                returns[level] = _play(job, environment, policy, level)
+        for number in range(ROUNDS):
+            between = (number + 0.5) / ROUNDS
+            shares = [(step + between) / LEVELS_A_ROUND for step in range(LEVELS_A_ROUND)]
+            for level in levels_along(Response.of(returns), shares):
+                returns[level], lengths[level] = _play(job, environment, policy, level)
         advance(0.5)
     finally:
         environment.close()
-    return Response.of(returns)
+    return Response.of(returns, lengths)
 
 
 def fit_schedules(
@@ -164,12 +167,11 @@ def describe_fit(response: Response, fit: str) -> dict[str, Any]:
     """Return what a history records of its pilot; JSON.
 
     Returns:
-        ``fit``; ``schedule``, the decay found; ``response``: level of noise, mean return and
-        episodes; and the R-squared of a straight line through the return that is predicted, for
-        the decay found and for linear decay.
+        ``fit``; ``schedule``, the decay found; ``response``: level of noise, mean return,
+        episodes and their mean length; and the R-squared of a straight line through the return
+        that is predicted, for the decay found and for linear decay.
     """
-    found: Schedule | NoiseCurve
-    found = fit_curve(response) if fit == "fitted" else fit_family(response)
+    found: Decay = fit_curve(response) if fit == "fitted" else fit_family(response)
     return {
         "fit": fit,
         "schedule": schedule_json(found),
@@ -188,12 +190,7 @@ def _with_schedule(each: TaskPlan, staging: Staging) -> TaskPlan:
     record = pilot_record(each, staging)
     if record is None:
         return each
-    found = record["schedule"]
-    schedule: Schedule | NoiseCurve
-    if "noise" in found:
-        schedule = NoiseCurve(tuple(found["progress"]), tuple(found["noise"]))
-    else:
-        schedule = Schedule(**found)
+    schedule = schedule_from_json(record["schedule"])
     return replace(each, blocks=tuple(replace(block, schedule=schedule) for block in each.blocks))
 
 
@@ -203,8 +200,8 @@ def _unit(each: TaskPlan) -> str:
 
 def _play(
     job: PilotJob, environment: BatchEnvironment, policy: Policy, level: float
-) -> list[float]:
-    """Return the return of one episode of every copy under a constant level of noise."""
+) -> tuple[list[float], list[float]]:
+    """Return return and length of one episode of every copy under a constant level of noise."""
     size, name = job.episodes, job.task.name
     low_A, high_A = environment.action_low_A, environment.action_high_A
     seeds = [derive_seed(job.seed, "pilot", name, repr(level), "episode", k) for k in range(size)]
@@ -212,13 +209,14 @@ def _play(
     everyone = list(range(size))
     observation_BO = np.array(environment.reset(everyone, seeds), dtype=np.float32)
     policy.reset(everyone)
-    returns_B, running_B = np.zeros(size), np.ones(size, dtype=bool)
+    returns_B, lengths_B, running_B = np.zeros(size), np.zeros(size), np.ones(size, dtype=bool)
     for _ in range(job.task.horizon):
         uniform_BA = np.stack([each.random(len(low_A), dtype=np.float32) for each in draws])
         push_BA = low_A + (high_A - low_A) * uniform_BA
         action_BA = (1 - level) * policy.act(observation_BO) + level * push_BA
         result = environment.step(np.clip(action_BA, low_A, high_A).astype(np.float32))
         returns_B[running_B] += result.reward_B[running_B]
+        lengths_B[running_B] += 1
         ended_B = result.terminated_B | result.truncated_B
         running_B &= ~ended_B
         if not running_B.any():
@@ -237,4 +235,4 @@ def _play(
             found=returns_B.tolist(),
             fix="measure the demonstrator again: vintix demonstrators --evaluate",
         )
-    return [float(value) for value in returns_B]
+    return returns_B.tolist(), lengths_B.tolist()

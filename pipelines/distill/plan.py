@@ -14,13 +14,12 @@ from pipelines.distill.learning import (
     training_rows,
     training_settings,
 )
-from pipelines.distill.schedule import schedule_json
 from pipelines.distill.shard import split
 from pipelines.errors import ArtifactMissingError, UsageError
 from pipelines.histories.layout import row_bytes
 from pipelines.parallel import available_cores
 from pipelines.stage import Plan, default_name
-from pipelines.tasks.spec import Schedule
+from pipelines.tasks.schedule import schedule_json, schedule_text
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -63,7 +62,7 @@ class TaskPlan:
         training = self.blocks[0].training
         if training is not None:
             return f"none ({training.algorithm})"
-        return self.fit or "p={p:g},f={f:g}".format(**self.as_config()["schedule"])
+        return self.fit or schedule_text(schedule_json(self.blocks[0].schedule))
 
     @property
     def trajectories(self) -> int:
@@ -296,13 +295,18 @@ def _plan_task(
     config: DistillConfig, task: TaskSpec, domain: Domain, artifact: Artifact
 ) -> TaskPlan:
     from pipelines.demonstrators.reader import load_demonstrator
-    from pipelines.distill.config import SHARD_ROWS, VECTORIZED_SHARD_ROWS
+    from pipelines.distill.config import (
+        PILOT_EPISODES,
+        SHARD_ROWS,
+        VECTORIZED_PILOT_EPISODES,
+        VECTORIZED_SHARD_ROWS,
+    )
     from pipelines.domains.registry import resolve_options
 
     known = {option.name for option in domain.options()}
-    given = {name: value for name, value in config.options.items() if name in known}
+    given_options = {name: value for name, value in config.options.items() if name in known}
     demonstrator = load_demonstrator(artifact, task.name)
-    options = resolve_options(domain, {**demonstrator.options, **given})
+    options = resolve_options(domain, {**demonstrator.options, **given_options})
     trajectories = config.trajectories or task.trajectories
     steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
     training = training_settings(config, task, steps)
@@ -314,8 +318,10 @@ def _plan_task(
         else shard_rows(task, steps, size, config.shard_rows or most)
     )
     fit = config.schedule if isinstance(config.schedule, str) else None
-    given_schedule = config.schedule if isinstance(config.schedule, Schedule) else None
-    schedule = given_schedule or task.schedule
+    # Until its pilot has run, a task that is to be fitted has its own.
+    given = None if isinstance(config.schedule, str) else config.schedule
+    schedule = given or task.decay
+    usual = VECTORIZED_PILOT_EPISODES if domain.vectorized else PILOT_EPISODES
     blocks = tuple(
         Block(
             task=task,
@@ -335,7 +341,7 @@ def _plan_task(
         demonstrator,
         domain.steps_per_second if training is None else training_rate(training, domain),
         fit,
-        config.pilot_episodes if fit else 0,
+        (config.pilot_episodes or usual) if fit else 0,
         trajectories,
     )
 

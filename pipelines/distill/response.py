@@ -5,20 +5,20 @@ slowly that an episode sees one level of it, so the return that a decay gives ca
 it is the response at the decay's noise. Of the paper's family (Appendix A.3) the decay is taken
 whose predicted return is closest to a straight line; beyond the family, the response is inverted.
 
-Shapes: L levels of noise, K knots, C bins of progress.
+Shapes: L levels of noise, K knots, C bins of progress, E episodes of a level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.distill.schedule import NoiseCurve, noise_along
+from pipelines.distill.schedule import noise_along
 from pipelines.histories.quality import BINS, straightness
-from pipelines.tasks.spec import Schedule
+from pipelines.tasks.schedule import Decay, NoiseCurve, Schedule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +39,23 @@ _F = (0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 it falls off a cliff close to no noise at all."""
 
 
+LEAST_GAIN = 0.02
+"""R-squared that another p and f has to be predicted to gain over linear decay. Less is within what
+a pilot of eight episodes a level tells by chance: of decays chosen for less, some were worse."""
+
+FAMILY_WILL_DO = 0.97
+"""R-squared from which the catalogue keeps to the paper's family, as two numbers that say more."""
+
+_KNOTS = (0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.975)
+"""Shares of the return's way at which a fitted curve has a knot, besides both ends. A knot's noise
+is the mean over a window of the way, `_WINDOW` to both sides, narrower at the ends: an inverse read
+off level by level follows the chance of a few episodes, and was straighter than p and f on paper
+only (docs/schedules.md)."""
+
+_WINDOW = 0.1
+_FINE = 4000
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Response:
     """Mean return of a demonstrator under constant noise.
@@ -47,20 +64,42 @@ class Response:
         levels_L: Share of noise, rising from 0 to 1.
         means_L: Mean episode return, unscaled reward.
         counts_L: Episodes that each mean is of.
+        lengths_L: Their mean number of steps.
     """
 
     levels_L: NDArray[np.float64]
     means_L: NDArray[np.float64]
     counts_L: NDArray[np.int64]
+    lengths_L: NDArray[np.float64]
 
     @classmethod
-    def of(cls, returns: Mapping[float, Sequence[float]]) -> Response:
-        """Return the response that episodes tell, by level of noise."""
+    def of(
+        cls,
+        returns: Mapping[float, Sequence[float]],
+        lengths: Mapping[float, Sequence[float]] | None = None,
+    ) -> Response:
+        """Return the response that episodes tell.
+
+        Args:
+            returns: Return of each episode by level of noise.
+            lengths: Steps of each; None where all are equally long.
+        """
         levels = sorted(returns)
         return cls(
             np.array(levels),
             np.array([float(np.mean(returns[level])) for level in levels]),
             np.array([len(returns[level]) for level in levels]),
+            np.array([1.0 if lengths is None else np.mean(lengths[level]) for level in levels]),
+        )
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Response:
+        """Return the response that `as_json` described."""
+        return cls(
+            np.array(found["noise"], dtype=np.float64),
+            np.array(found["return"], dtype=np.float64),
+            np.array(found["episodes"], dtype=np.int64),
+            np.array(found["length"], dtype=np.float64),
         )
 
     @property
@@ -81,73 +120,104 @@ class Response:
             "noise": self.levels_L.tolist(),
             "return": self.means_L.tolist(),
             "episodes": self.counts_L.tolist(),
+            "length": self.lengths_L.tolist(),
         }
 
 
-def predicted_straightness(response: Response, schedule: Schedule | NoiseCurve) -> float:
+def predicted_straightness(response: Response, schedule: Decay) -> float:
     """Return R-squared of a straight line through the return that a decay is predicted to give.
 
-    Computed as `pipelines.histories.quality` does of a history: of means in bins of progress.
+    Computed as `pipelines.histories.quality` does of a history: of means over the episodes in bins
+    of progress. Where failures are short, a bin holds more of them than its steps tell.
     """
-    returns = response.at(noise_along(_POINTS, schedule)).reshape(BINS, -1).mean(axis=1)
-    return straightness((np.arange(BINS) + 0.5) / BINS, returns)
+    noise_T = noise_along(_POINTS, schedule)
+    episodes_T = 1 / np.interp(noise_T, response.levels_L, response.lengths_L)
+    sums_C = (response.at(noise_T) * episodes_T).reshape(BINS, -1).sum(axis=1)
+    returns_C = sums_C / episodes_T.reshape(BINS, -1).sum(axis=1)
+    return straightness((np.arange(BINS) + 0.5) / BINS, returns_C)
 
 
 def fit_family(response: Response) -> Schedule:
     """Return the p and f whose predicted return is closest to a straight line.
 
-    Linear decay is among what is tried, so the prediction is never worse than its own. Where the
-    response is flat there is nothing to fit, and linear decay is returned.
+    Linear decay is kept where nothing gains `LEAST_GAIN` over it, as where the response is flat.
     """
-    best, best_score = LINEAR, predicted_straightness(response, LINEAR)
+    linear = predicted_straightness(response, LINEAR)
+    best, best_score = LINEAR, linear
     for f in _F:
         for p in _P:
             schedule = Schedule(float(p), float(f))
             score = predicted_straightness(response, schedule)
-            # A rounding is no improvement: the first of equals, and linear before all, stays.
+            # A rounding is no improvement: the first of equals stays.
             if score > best_score + 1e-9:
                 best, best_score = schedule, score
-    return best
+    return best if best_score >= linear + LEAST_GAIN else LINEAR
 
 
 def fit_curve(response: Response) -> NoiseCurve:
     """Return the decay that inverts the response: its predicted return is a straight line.
 
-    The monotone response is walked from its value under full noise to its value without any; the
-    noise at which it is passed is read off at every level measured. Where the response is a cliff
-    between two levels, the noise passes slowly between them; where it is flat, at once.
+    The monotone response is walked from its value under full noise to its value without any; a
+    knot has the mean noise of the part of the way around it. Where the response is a cliff, the
+    noise passes slowly; where it is flat, at once.
     """
-    noise_L, return_L = response.levels_L[::-1], response.monotone[::-1]
-    rise = return_L[-1] - return_L[0]
-    if rise <= 0:
+    inverse = _inverse(response)
+    if inverse is None:
         return NoiseCurve((0.0, 1 - LINEAR.f), (1.0, 0.0))
-    progress_L = (1 - SHORTEST_TAIL) * (return_L - return_L[0]) / rise
-    # Levels of equal return are passed at one moment: the noise jumps over the flat part. A knot
-    # needs a moment of its own, so the jump takes a thousandth of the trajectory.
-    knots: list[tuple[float, float]] = [(0.0, 1.0)]
-    for index in range(1, len(noise_L)):
-        at = max(float(progress_L[index]), knots[-1][0] + 1e-3)
-        knots.append((at, float(noise_L[index])))
-    last = knots[-1][0]
-    # The jumps are taken out of the whole, so that the tail keeps its length.
-    scale = (1 - SHORTEST_TAIL) / last
-    return NoiseCurve(
-        tuple(round(at * scale, 6) for at, _ in knots), tuple(noise for _, noise in knots)
-    )
+    edges_F = np.linspace(0, 1, _FINE + 1)
+    sums_F = np.append(0, np.cumsum(np.interp((edges_F[1:] + edges_F[:-1]) / 2, *inverse)) / _FINE)
+    knots = [(0.0, 1.0)]
+    for share in _KNOTS:
+        window = min(_WINDOW, share, 1 - share)
+        low, high = np.interp((share - window, share + window), edges_F, sums_F)
+        noise = min(max(float(high - low) / (2 * window), 0.0), knots[-1][1])
+        knots.append((share * (1 - SHORTEST_TAIL), round(noise, 4)))
+    knots.append((1 - SHORTEST_TAIL, 0.0))
+    return NoiseCurve(tuple(round(at, 6) for at, _ in knots), tuple(noise for _, noise in knots))
 
 
-def levels_between(response: Response, most: int, span: float) -> list[float]:
-    """Return levels to measure next: the middles of gaps that the return changes much across.
+def levels_along(response: Response, shares: Iterable[float]) -> list[float]:
+    """Return levels to measure next: those at which the return has come given shares of its way.
+
+    Levels a trajectory spends its time at, if its return is to rise in a straight line. Read off
+    the fitted curve, not off the levels themselves: one lucky level would keep all others to it.
 
     Args:
         response: What is known.
-        most: Most levels to return, those of the largest changes.
-        span: Change of the return, as a share of its whole range, that is small enough.
+        shares: Shares of the way from full noise to none, within (0, 1).
+
+    Returns:
+        Rising levels, none of which was measured before; none where the response is flat.
     """
-    whole = float(np.ptp(response.means_L))
-    if whole <= 0:
+    if np.ptp(response.monotone) == 0:
         return []
-    change = np.abs(np.diff(response.means_L)) / whole
-    wide = [index for index in np.argsort(-change, kind="stable").tolist() if change[index] > span]
-    middles = (response.levels_L[1:] + response.levels_L[:-1]) / 2
-    return sorted(float(middles[index]) for index in wide[:most])
+    curve = fit_curve(response)
+    at = np.array(sorted(shares)) * (1 - SHORTEST_TAIL)
+    levels = np.interp(at, curve.progress, curve.noise).round(4)
+    return sorted(set(levels.tolist()) - set(response.levels_L.tolist()))
+
+
+def _inverse(response: Response) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return shares of the way, rising from 0 to 1, and the noise at each; None if it is flat."""
+    noise_L, return_L = response.levels_L[::-1], response.monotone[::-1]
+    rise = return_L[-1] - return_L[0]
+    if rise <= 0:
+        return None
+    # Levels of equal return are passed at once; an interpolation wants them apart, if by a hair.
+    shares_L = (return_L - return_L[0]) / rise + 1e-9 * np.arange(len(return_L))
+    return shares_L / shares_L[-1], noise_L
+
+
+def choose_decay(response: Response) -> Decay:
+    """Return the decay that the catalogue gives a task: p and f where they will do, else a curve.
+
+    They will do where the return that they are predicted to give has an R-squared of
+    `FAMILY_WILL_DO` or more. Where a response is a cliff none does: Appendix A.3 bends the decay,
+    it cannot halt it.
+    """
+    family = fit_family(response)
+    score = predicted_straightness(response, family)
+    if score >= FAMILY_WILL_DO:
+        return family
+    curve = fit_curve(response)
+    return curve if predicted_straightness(response, curve) > score else family

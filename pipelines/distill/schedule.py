@@ -9,12 +9,10 @@ noise, and from (1 - f) N on the demonstrator acts alone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
-from pipelines.errors import ConfigError, UsageError
-from pipelines.tasks.spec import Schedule
+from pipelines.errors import UsageError
+from pipelines.tasks.schedule import Decay, NoiseCurve, Schedule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,51 +26,7 @@ FITS = ("auto", "fitted")
 Fit = Literal["auto", "fitted"]
 
 
-@dataclass(frozen=True, slots=True)
-class NoiseCurve:
-    """A decay of any shape: straight between knots, and beyond the last as at the last.
-
-    Attributes:
-        progress: Shares of the trajectory, rising from 0, within [0, 1]; two or more.
-        noise: Share of noise at each, never rising, within [0, 1].
-
-    Raises:
-        ConfigError: The knots are not of this kind.
-    """
-
-    progress: tuple[float, ...]
-    noise: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        rising = all(a < b for a, b in pairwise(self.progress))
-        falling = all(a >= b for a, b in pairwise(self.noise))
-        values = (*self.progress, *self.noise)
-        if not (
-            len(self.progress) == len(self.noise) >= 2
-            and self.progress[0] == 0
-            and rising
-            and falling
-            and all(0 <= value <= 1 for value in values)
-        ):
-            raise ConfigError(
-                "Noise curve: the knots are not valid.",
-                expected="progress rising from 0, noise never rising, both within 0 and 1",
-                found=f"progress {self.progress}, noise {self.noise}",
-            )
-
-    def as_json(self) -> dict[str, list[float]]:
-        """Return the knots as a JSON object."""
-        return {"progress": list(self.progress), "noise": list(self.noise)}
-
-
-def schedule_json(schedule: Schedule | NoiseCurve) -> dict[str, Any]:
-    """Return a decay as artifacts record it: ``p`` and ``f``, or ``progress`` and ``noise``."""
-    if isinstance(schedule, NoiseCurve):
-        return dict(schedule.as_json())
-    return {"p": schedule.p, "f": schedule.f}
-
-
-def noise_along(total: int, schedule: Schedule | NoiseCurve) -> NDArray[np.float64]:
+def noise_along(total: int, schedule: Decay) -> NDArray[np.float64]:
     """Return the share of noise at every step of a trajectory.
 
     Args:

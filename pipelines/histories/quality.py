@@ -38,6 +38,16 @@ LEAST_RANK_CORRELATION = 0.5
 """Over twenty bins without any trend, Spearman's correlation spreads by 0.23: one half is beyond
 two such spreads, and far from the 0.9 and more of a return that rises."""
 
+MOST_IN_A_TENTH = 0.75
+"""A history with more of its steps than this in one tenth of the way from random to expert stands
+still; of a straight line, a tenth of them is there. Under linear decay, the histories that lay
+above 0.8 had an R-squared of 0.3 to 0.4, and those below 0.7 one of 0.47 and more; with decays that
+were fitted none came above 0.5 (docs/schedules.md)."""
+
+LARGEST_JUMP = 0.75
+"""A history whose mean moves by more than this from one tenth of the trajectory to the next shows
+a beginner and an expert, and nobody between them; a straight line moves by 0.1."""
+
 LEAST_EPISODES = 100
 """Episodes below which nothing is judged: a tenth of the history then has fewer than ten, whose
 mean is off by chance."""
@@ -46,7 +56,7 @@ LEAST_EPISODES_A_TRAJECTORY = 10
 """The same for each trajectory: a single episode would span more than a tenth of the noise."""
 
 _SPREADS = 2.0
-"""Standard errors by which a start or an end has to miss its threshold."""
+"""Standard errors by which a start, an end or a jump has to miss its threshold."""
 
 Verdict = Literal["good", "poor", "short", "unmeasured"]
 
@@ -78,6 +88,7 @@ class Quality:
         rank_correlation: Spearman's, of the smoothed return with progress.
         largest_jump: Largest step up or down of the mean between neighbouring tenths of the
             trajectory; 0.1 for a straight line.
+        largest_jump_error: Its standard error.
         shares: Share of the steps at which the smoothed return lies in each tenth from random to
             expert, what lies beyond counted with the outermost; 0.1 each for a straight line.
         r_squared: Of a straight line through the smoothed return; 0 where it falls.
@@ -93,6 +104,7 @@ class Quality:
     end_error: float | None
     rank_correlation: float | None
     largest_jump: float | None
+    largest_jump_error: float | None
     shares: tuple[float, ...] | None
     r_squared: float | None
     progress_C: NDArray[np.float64]
@@ -109,8 +121,8 @@ class Quality:
     def failures(self) -> list[str]:
         """Name what is wrong with the history, with its numbers; empty where nothing is.
 
-        A start or an end counts only where it misses its threshold by two standard errors, so that
-        no history fails by chance; one of too few episodes never fails.
+        A start, an end or a jump counts only where it misses its threshold by two standard errors,
+        so that no history fails by chance; one of too few episodes never fails.
         """
         if self.short:
             return []
@@ -122,6 +134,16 @@ class Quality:
             found.append(f"ends at {end:.2f}, below {LEAST_AT_END:g}")
         if rank < LEAST_RANK_CORRELATION:
             found.append(f"rank correlation {rank:.2f}, below {LEAST_RANK_CORRELATION:g}")
+        shares = self.shares or (0.0,)
+        fullest = max(range(len(shares)), key=shares.__getitem__)
+        if shares[fullest] > MOST_IN_A_TENTH:
+            found.append(
+                f"{shares[fullest]:.0%} of the steps between {fullest / 10:g} and "
+                f"{(fullest + 1) / 10:g}, above {MOST_IN_A_TENTH:.0%}"
+            )
+        jump = _number(self.largest_jump)
+        if jump - _SPREADS * _number(self.largest_jump_error) > LARGEST_JUMP:
+            found.append(f"jumps by {jump:.2f}, above {LARGEST_JUMP:g}")
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -135,6 +157,7 @@ class Quality:
             "end_error": self.end_error,
             "rank_correlation": self.rank_correlation,
             "largest_jump": self.largest_jump,
+            "largest_jump_error": self.largest_jump_error,
             "r_squared": self.r_squared,
             "shares": None if self.shares is None else list(self.shares),
             "progress": self.progress_C.tolist(),
@@ -199,14 +222,14 @@ def assess(trajectories: Sequence[Trajectory]) -> Quality:
     if bins < 2:
         nothing = np.empty(0)
         return Quality(
-            len(trajectories), count, None, None, None, None, None, None, None, None,
+            len(trajectories), count, None, None, None, None, None, None, None, None, None,
             nothing, nothing,
         )  # fmt: skip
     smoothed_C = binned_means(progress_E, returns_E, bins)
     progress_C = (np.arange(bins) + 0.5) / bins
     start, start_error = _tenth(progress_E, returns_E, first=True)
     end, end_error = _tenth(progress_E, returns_E, first=False)
-    tenths = binned_means(progress_E, returns_E, min(10, bins))
+    jump, jump_error = _largest_jump(progress_E, returns_E, min(10, bins))
     return Quality(
         trajectories=len(trajectories),
         episodes=count,
@@ -215,7 +238,8 @@ def assess(trajectories: Sequence[Trajectory]) -> Quality:
         end=end,
         end_error=end_error,
         rank_correlation=rank_correlation(smoothed_C),
-        largest_jump=float(np.abs(np.diff(tenths)).max()),
+        largest_jump=jump,
+        largest_jump_error=jump_error,
         shares=_shares(progress_C, smoothed_C),
         r_squared=straightness(progress_C, smoothed_C),
         progress_C=progress_C,
@@ -331,6 +355,25 @@ def _tenth(
     if len(chosen) < 2:
         return float(chosen.mean()), None
     return float(chosen.mean()), float(chosen.std(ddof=1) / np.sqrt(len(chosen)))
+
+
+def _largest_jump(
+    progress_E: NDArray[np.float64], values_E: NDArray[np.float64], bins: int
+) -> tuple[float, float | None]:
+    """Return the largest step between the means of neighbouring bins, and its standard error.
+
+    Without an error where a bin beside the step has a single value, or none.
+    """
+    import numpy as np
+
+    steps = np.abs(np.diff(binned_means(progress_E, values_E, bins)))
+    at = int(steps.argmax())
+    index_E = np.minimum((progress_E * bins).astype(np.int64), bins - 1)
+    beside = [values_E[index_E == each] for each in (at, at + 1)]
+    if min(len(values) for values in beside) < 2:
+        return float(steps[at]), None
+    variance = sum(float(values.var(ddof=1)) / len(values) for values in beside)
+    return float(steps[at]), float(np.sqrt(variance))
 
 
 def _shares(progress_C: NDArray[np.float64], smoothed_C: NDArray[np.float64]) -> tuple[float, ...]:

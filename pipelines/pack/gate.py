@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.histories.quality import (
+    LARGEST_JUMP,
     LEAST_AT_END,
     LEAST_RANK_CORRELATION,
     MOST_AT_START,
+    MOST_IN_A_TENTH,
     HistoryQuality,
     history_quality,
 )
@@ -76,8 +78,9 @@ def _refusal(refused: Sequence[PackedTask], found: dict[str, HistoryQuality]) ->
         f"{subject} not look like learning",
         where=", ".join(dict.fromkeys(task.reader.reference for task in refused)),
         expected=f"a start of {MOST_AT_START:g} or less, an end of {LEAST_AT_END:g} or more, a "
-        f"rank correlation of {LEAST_RANK_CORRELATION:g} or more; returns normalised by the "
-        "measured scores",
+        f"rank correlation of {LEAST_RANK_CORRELATION:g} or more, at most {MOST_IN_A_TENTH:.0%} of "
+        f"the steps in one tenth of the way, no jump above {LARGEST_JUMP:g}; returns normalised by "
+        "the measured scores",
         found="; ".join(described),
         fix=f"collect them again with {_remedy(refused)} (vintix report histories shows them), or "
         f"pack them as they are: --allow {allow}",
@@ -86,7 +89,7 @@ def _refusal(refused: Sequence[PackedTask], found: dict[str, HistoryQuality]) ->
 
 def _remedy(refused: Sequence[PackedTask]) -> str:
     recorded = [task.attributes.get("source") == "learning-history" for task in refused]
-    ways = [] if all(recorded) else ["another --schedule or demonstrator"]
+    ways = [] if all(recorded) else ["--schedule fitted or another demonstrator"]
     if any(recorded):
         ways.append("more --steps or other settings of distill.train")
     return ", learning histories with ".join(ways)

@@ -2,21 +2,27 @@
 
 A file holds one domain: ``domain``, ``groups`` (dims by group), ``defaults`` (fields of every task,
 with ``{name}``, ``{stem}`` and the like filled in), ``tasks`` (what is particular to each) and, for
-MuJoCo, ``variations`` (changes applied to every task).
+MuJoCo, ``variations`` (changes applied to every task). Beside them, ``schedules.json`` holds the
+decays that were fitted to the package's demonstrators (runs/schedule_fits.py); a task that is not
+in it keeps the ``schedule`` of its domain's file.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import resources
 from typing import Any
 
 from pipelines.errors import ConfigError
-from pipelines.tasks.spec import Schedule, ScoreReference, TaskSpec
+from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_from_json
+from pipelines.tasks.spec import ScoreReference, TaskSpec
 
 # The order of the catalogue.
 FILES = ("mujoco.yaml", "metaworld.yaml", "industrial_benchmark.yaml", "bidexhands.yaml")
+
+SCHEDULES = "schedules.json"
 
 _SECTIONS = {"domain", "groups", "defaults", "tasks", "variations"}
 
@@ -24,22 +30,54 @@ _SECTIONS = {"domain", "groups", "defaults", "tasks", "variations"}
 def load_builtin() -> tuple[TaskSpec, ...]:
     """Read the project's own files; tasks in file order, each file's variations after its tasks."""
     folder = resources.files("pipelines.tasks") / "data"
+    fitted = parse_schedules((folder / SCHEDULES).read_text(encoding="utf-8"), SCHEDULES)
     return tuple(
         spec
         for file in FILES
-        for spec in parse_domain((folder / file).read_text(encoding="utf-8"), file)
+        for spec in parse_domain((folder / file).read_text(encoding="utf-8"), file, fitted)
     )
 
 
-def parse_domain(text: str, source: str) -> tuple[TaskSpec, ...]:
+def parse_schedules(text: str, source: str) -> dict[str, dict[str, Any]]:
+    """Return the fitted decays: ``schedule`` and ``noise_curve`` of each task's specification.
+
+    Args:
+        text: JSON, an object by task: ``auto``, the best p and f, and ``schedule``, the decay that
+            the task has by default: the same, or a curve.
+        source: Where it came from, for messages.
+
+    Raises:
+        ConfigError: It is not of this form.
+    """
+    try:
+        return {name: _fitted(entry) for name, entry in json.loads(text).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            "The fitted decays cannot be read.",
+            where=source,
+            expected="an object by task, each with auto and schedule",
+            found=error,
+        ) from error
+
+
+def _fitted(entry: Mapping[str, Any]) -> dict[str, Any]:
+    chosen = schedule_from_json(entry["schedule"])
+    curve = chosen if isinstance(chosen, NoiseCurve) else None
+    return {"schedule": Schedule(**entry["auto"]), "noise_curve": curve}
+
+
+def parse_domain(
+    text: str, source: str, fitted: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[TaskSpec, ...]:
     """Parse one domain file.
 
     Args:
         text: The YAML.
         source: Where it came from, for messages.
+        fitted: Decays by task, as of `parse_schedules`, that take the place of the file's.
 
     Returns:
-        The tasks in file order, then their variations.
+        The tasks in file order, then their variations, which have their task's decay.
 
     Raises:
         ConfigError: Not YAML, an unknown section or field, or a value out of range.
@@ -53,7 +91,10 @@ def parse_domain(text: str, source: str) -> tuple[TaskSpec, ...]:
     for name, own in document["tasks"].items():
         entry = {**defaults, **(own or {})}
         entry["aliases"] = [*defaults.get("aliases", ()), *(own or {}).get("aliases", ())]
-        tasks.append(_task(name, domain, entry, groups, source))
+        task = _task(name, domain, entry, groups, source)
+        if fitted and name in fitted:
+            task = replace(task, **fitted[name])
+        tasks.append(task)
     return (*tasks, *_variations(tasks, document.get("variations"), source))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pipelines.errors import ConfigError
+from pipelines.tasks.schedule import Decay, NoiseCurve, Schedule, schedule_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,29 +100,6 @@ class ScoreReference:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Parameters of the noise decay of the paper's Appendix A.3.
-
-    Attributes:
-        p: Curvature, > 0. 1 is linear; below 1 the noise falls steeply at first, above 1 it stays
-            high for long and falls at the end.
-        f: Fraction of the trajectory at its end without noise, in [0, 1).
-
-    Raises:
-        ConfigError: A parameter is out of range.
-    """
-
-    p: float = 1.0
-    f: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.p) and self.p > 0):
-            raise ConfigError("Schedule: p is out of range.", expected="p > 0", found=self.p)
-        if not 0 <= self.f < 1:
-            raise ConfigError("Schedule: f is out of range.", expected="0 <= f < 1", found=self.f)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
     """One task, or one variation of a task.
@@ -145,7 +123,7 @@ class TaskSpec:
         trajectory_length: Steps in one trajectory (paper, Appendix G).
         mean_episode_length: Steps per episode over the trajectories (paper, Appendix G); None
             where nobody has measured it.
-        schedule: Noise decay.
+        schedule: Noise decay of the paper's family (Appendix A.3).
         scores: Score references by name: ``paper`` (Tables 7 to 10), ``release`` (the authors'
             YAML). What we measure lives in demonstrators artifacts, never here.
         simulator: What else the domain needs to make the task, such as ``{"setpoint": 50}``.
@@ -155,6 +133,7 @@ class TaskSpec:
         variation: What is changed: a value (``{"viscosity": 0.05}``) or, as text ending in x, a
             factor on the default (``{"gravity": "1.1x"}``). None for a task of its own.
         inert_reason: Why the variation changes nothing; None where it does change something.
+        noise_curve: Noise decay in place of `schedule`, for tasks that the family does not suit.
 
     Raises:
         ConfigError: A field is out of range.
@@ -174,13 +153,14 @@ class TaskSpec:
     trajectories: int = 10
     trajectory_length: int = 100_000
     mean_episode_length: float | None = None
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     scores: Mapping[str, ScoreReference] = field(default_factory=FrozenMap, hash=False)
     simulator: Mapping[str, Any] = field(default_factory=FrozenMap, hash=False)
     observation_dim_v4: int | None = None
     variation_of: str | None = None
     variation: Mapping[str, float | str] | None = field(default=None, hash=False)
     inert_reason: str | None = None
+    noise_curve: NoiseCurve | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -198,6 +178,11 @@ class TaskSpec:
     def inert(self) -> bool:
         """Whether this is a variation that leaves the dynamics as they are."""
         return self.inert_reason is not None
+
+    @property
+    def decay(self) -> Decay:
+        """The noise decay that the task has by default."""
+        return self.noise_curve or self.schedule
 
     @property
     def timesteps(self) -> int:
@@ -230,9 +215,10 @@ class TaskSpec:
             "episode_sparsity": self.episode_sparsity,
             "trajectories": self.trajectories,
             "trajectory_length": self.trajectory_length,
-            "schedule": {"p": self.schedule.p, "f": self.schedule.f},
+            "schedule": schedule_json(self.schedule),
             "scores": {name: score.as_json() for name, score in self.scores.items()},
             "inert": self.inert,
+            "noise_curve": schedule_json(self.noise_curve) if self.noise_curve else None,
         }
 
     def _check_names(self) -> None:

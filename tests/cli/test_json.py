@@ -86,6 +86,7 @@ def test_tasks(gallery_shell):
         check(task, TASK)
         assert task["split"] in ("train", "validation")
         assert set(task["schedule"]) == {"p", "f"}
+        assert task["noise_curve"] is None or set(task["noise_curve"]) == {"progress", "noise"}
         for score in task["scores"].values():
             assert isinstance(score["random"], float) and isinstance(score["expert"], float)
     names = {task["name"] for task in bases}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -46,6 +47,13 @@ def test_one_task_in_full_by_its_alias(empty):
     for words in ("mujoco", "Hopper-v5", "score, paper", "random", "expert", "--option"):
         assert words in done.stdout
     assert names(empty.vintix("tasks", "hopper", "--json")) == ["hopper"]
+
+
+def test_a_decay_is_told_in_a_line(empty):
+    """The paper's family by its numbers, a curve by its noise at some shares of the way."""
+    assert "p=0.7,f=0.1" in empty.vintix("tasks", "shadowhandover").stdout
+    shown = empty.vintix("tasks", "inverted-pendulum").stdout
+    assert re.search(r"noise curve +curve 1@0% 0\.\d+@19% .* 0@95%$", shown, re.MULTILINE)
 
 
 def test_plugin_tasks_are_tasks(empty):

@@ -12,7 +12,7 @@ from pipelines.demonstrators.reader import load_demonstrator
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.pilot import LEVELS, PilotJob, run_pilot
 from pipelines.distill.plan import plan
-from pipelines.distill.schedule import NoiseCurve, noise_along
+from pipelines.distill.schedule import noise_along
 from pipelines.distill.stage import run
 from pipelines.domains.registry import domain_of, full_catalogue
 from pipelines.errors import StorageError, VintixError
@@ -20,7 +20,7 @@ from pipelines.histories.reader import HistoryReader
 from pipelines.policies.registry import build_policy
 from pipelines.reporter import NullReporter
 from pipelines.rng import derive_seed
-from pipelines.tasks.spec import Schedule
+from pipelines.tasks.schedule import schedule_from_json
 
 from .toy import make_demonstrators
 
@@ -38,12 +38,6 @@ def pilot(workspace, seed=0, task="toy-a", episodes=3):
     artifact = workspace.find("demonstrators")
     job = PilotJob(full_catalogue().get(task), {"radius": 0.5}, artifact.path, seed, episodes)
     return run_pilot(job, lambda amount=1: None)
-
-
-def as_schedule(found):
-    if "noise" in found:
-        return NoiseCurve(tuple(found["progress"]), tuple(found["noise"]))
-    return Schedule(**found)
 
 
 def test_the_pilot_measures_the_response(workspace):
@@ -87,11 +81,11 @@ def test_the_history_records_the_pilot_and_follows_the_decay(workspace, fit):
         found = attributes["pilot"]
         assert found["fit"] == fit
         assert found["schedule"] == attributes["schedule"]
-        assert set(found["response"]) == {"noise", "return", "episodes"}
+        assert set(found["response"]) == {"noise", "return", "episodes", "length"}
         assert 0 <= found["predicted_r_squared_of_linear"] <= 1
         if fit == "auto":
             assert found["predicted_r_squared"] >= found["predicted_r_squared_of_linear"]
-        expected = noise_along(STEPS, as_schedule(attributes["schedule"])).astype(np.float32)
+        expected = noise_along(STEPS, schedule_from_json(attributes["schedule"])).astype(np.float32)
         for k in range(2):
             np.testing.assert_array_equal(artifact.read(f"{name}/{k:05d}/noise"), expected)
 

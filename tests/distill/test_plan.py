@@ -9,7 +9,7 @@ from distill.toy import make_demonstrators
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.plan import plan, resolve
 from pipelines.errors import ArtifactMissingError, UsageError
-from pipelines.tasks.spec import Schedule
+from pipelines.tasks.schedule import NoiseCurve, Schedule
 
 
 def names(distillation):
@@ -90,6 +90,24 @@ def test_schedule_is_the_tasks_own_unless_given(workspace):
     assert schedule(schedule="p=0.7,f=0.1") == Schedule(p=0.7, f=0.1)
     assert schedule(schedule={"p": 3}) == Schedule(p=3)
     assert schedule(schedule=Schedule(p=2)) == Schedule(p=2)
+    knots = {"progress": [0, 0.5, 0.9], "noise": [1, 0.3, 0]}
+    assert schedule(schedule=knots) == NoiseCurve((0.0, 0.5, 0.9), (1.0, 0.3, 0.0))
+
+
+def test_a_curve_is_planned_like_p_and_f(workspace):
+    """What ``--dry-run`` shows of it, and what the artifact's configuration holds of it."""
+    knots = {"progress": [0.0, 0.5, 0.9], "noise": [1.0, 0.3, 0.0]}
+    config = DistillConfig(tasks=("toy-a",), schedule=knots)
+    assert plan(config, workspace).rows[0]["schedule"] == "curve 1@0% 0.3@50% 0@90%"
+    assert resolve(config, workspace).tasks[0].as_config()["schedule"] == knots
+
+
+def test_a_pilot_is_longer_where_episodes_cost_next_to_nothing(workspace):
+    found = resolve(DistillConfig(schedule="auto"), workspace).tasks
+    episodes = {each.task.name: each.pilot_episodes for each in found}
+    assert (episodes["toy-a"], episodes["toy-c"]) == (8, 64)
+    given = resolve(DistillConfig(schedule="auto", pilot_episodes=5), workspace).tasks
+    assert {each.pilot_episodes for each in given} == {5}
 
 
 def test_options_carry_over_from_the_demonstrators(workspace):
@@ -110,6 +128,8 @@ def test_options_carry_over_from_the_demonstrators(workspace):
     [
         {"schedule": "p=0"},
         {"schedule": "x"},
+        {"schedule": {"progress": [0, 1], "noise": [0, 1]}},
+        {"schedule": {"progress": [0, 1]}},
         {"scale": 0},
         {"steps": 0},
         {"trajectories": 0},

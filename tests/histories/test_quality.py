@@ -57,6 +57,45 @@ def test_a_cliff_is_one_jump():
     assert found.largest_jump == pytest.approx(1)
     assert found.r_squared < 0.8
     assert found.shares[0] + found.shares[9] > 0.9
+    assert found.failures() == ["jumps by 1.00, above 0.75"]
+
+
+@pytest.mark.parametrize(
+    ("cliff", "named"),
+    [
+        (0.12, "85% of the steps between 0.9 and 1, above 75%"),
+        (0.88, "85% of the steps between 0 and 0.1, above 75%"),
+    ],
+)
+def test_a_history_that_stands_still_is_named(cliff, named):
+    """What the pendulums and Industrial-Benchmark do under linear decay, and its reverse."""
+    found = assess(history(lambda x: np.clip((x - cliff) / 0.1 + 0.5, 0, 1), spread=0.05))
+    (failure,) = [text for text in found.failures() if "steps" in text]
+    assert failure.endswith(named.split("%", 1)[1])
+    assert float(failure.split("%")[0]) == pytest.approx(float(named.split("%")[0]), abs=6)
+
+
+@pytest.mark.parametrize(
+    "rise",
+    [
+        lambda x: x,
+        lambda x: x**2,
+        lambda x: x**0.5,
+        lambda x: np.minimum(x / 0.6, 1),
+        lambda x: np.maximum(x - 0.5, 0) / 0.5,
+        lambda x: 1 / (1 + np.exp((0.5 - x) / 0.06)),
+    ],
+)
+def test_learning_of_many_shapes_passes(rise):
+    """Early, late, saturating and S-shaped, as training curves are: no line is asked for."""
+    assert assess(history(rise, spread=0.3)).failures() == []
+
+
+def test_a_jump_by_chance_does_not_fail():
+    """Ten noisy episodes a tenth step by much for no reason."""
+    wild = assess(history(lambda x: x, episodes=50, count=2, spread=2.5, seed=2))
+    assert wild.largest_jump > 0.75
+    assert not any("jump" in failure for failure in wild.failures())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +104,7 @@ def test_a_cliff_is_one_jump():
         (lambda x: 0.6 + 0.4 * x, ["starts at 0.62"]),
         (lambda x: 0.6 * x, ["ends at 0.57"]),
         (lambda x: 1 - x, ["starts at 0.95", "ends at 0.05", "rank correlation -1.00"]),
-        (lambda x: 0 * x, ["ends at 0.00", "rank correlation 0.00"]),
+        (lambda x: 0 * x, ["ends at 0.00", "rank correlation 0.00", "100% of the steps"]),
     ],
 )
 def test_each_failure_is_named_with_its_number(rise, named):

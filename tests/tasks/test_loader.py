@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pipelines.errors import ConfigError
-from pipelines.tasks.loader import parse_domain
+from pipelines.tasks.loader import parse_domain, parse_schedules
+from pipelines.tasks.schedule import NoiseCurve, Schedule
 
 FILE = """
 domain: mine
@@ -38,6 +41,40 @@ def test_defaults_and_templates():
     assert (task.schedule.p, task.schedule.f) == (2, 0.1)
     assert (variation.name, variation.variation_of) == ("grid-world-wind-0.5", "grid-world")
     assert variation.inert and variation.split == "validation"
+
+
+def test_a_fitted_decay_takes_the_place_of_the_files():
+    """Of a task and its variations; tasks without one keep what the file says."""
+    family = {"p": 0.5, "f": 0.2}
+    curve = {"progress": [0, 0.95], "noise": [1, 0]}
+
+    def tasks(name, chosen):
+        text = json.dumps({name: {"auto": family, "schedule": chosen}})
+        return parse_domain(FILE, "mine.yaml", parse_schedules(text, "schedules.json"))
+
+    for task in tasks("grid-world", curve):
+        assert task.decay == task.noise_curve == NoiseCurve((0.0, 0.95), (1.0, 0.0))
+        assert task.schedule == Schedule(0.5, 0.2)
+    for task in tasks("grid-world", family):
+        assert task.decay == Schedule(0.5, 0.2) and task.noise_curve is None
+    for task in tasks("other", curve):
+        assert task.decay == Schedule(2, 0.1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        "[]",
+        '{"a": {}}',
+        '{"a": {"schedule": {"p": 1}}}',
+        '{"a": {"auto": {"q": 1}, "schedule": {"p": 1}}}',
+        '{"a": {"auto": {"p": 1}, "schedule": {"p": 0}}}',
+    ],
+)
+def test_mistakes_in_fitted_decays_are_named(text):
+    with pytest.raises(ConfigError):
+        parse_schedules(text, "schedules.json")
 
 
 @pytest.mark.parametrize(

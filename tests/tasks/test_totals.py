@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from pipelines.tasks import catalogue
+from pipelines.distill.schedule import noise_along
+from pipelines.tasks import Schedule, catalogue
 
 TRAIN = ("train",)
 
@@ -156,11 +158,21 @@ def test_variations_are_their_base_with_one_change():
 
 
 def test_schedules_follow_the_response_to_noise():
-    """Cliffs under noise need p < 1, early saturation p > 1 (Appendix A.3)."""
-    p = {spec.name: spec.schedule.p for spec in catalogue().tasks}
-    assert p["inverted-pendulum"] == p["inverted-double-pendulum"] == 0.5
-    assert p["reacher"] == 3 and p["hopper"] == 1 and p["reach"] == 1
-    assert p["pick-place"] == p["peg-insert-side"] == 0.6
-    assert {p[s.name] for s in catalogue().select(domains=["bidexhands"])} == {0.7}
-    assert all(p[s.name] > 1 for s in catalogue().select(domains=["industrial-benchmark"]))
-    assert {spec.schedule.f for spec in catalogue().tasks} == {0.1}
+    """Cliffs under noise need a halt there, early saturation p > 1 (Appendix A.3)."""
+    decay = {spec.name: spec.decay for spec in catalogue().tasks}
+    for name in ("inverted-pendulum", "inverted-double-pendulum"):
+        halted = np.interp([0.2, 0.8], decay[name].progress, decay[name].noise)
+        assert 0.5 > halted[0] > halted[1] > 0.2
+    assert decay["reacher"].p > 1 and decay["pusher"].p > 1
+    assert all(
+        decay[spec.name] == Schedule(0.7, 0.1)
+        for spec in catalogue().select(domains=["bidexhands"])
+    )
+
+
+def test_every_decay_ends_with_the_demonstrator_alone():
+    for spec in (*catalogue().tasks, *catalogue().variations):
+        noise = noise_along(1000, spec.decay)
+        assert noise[0] == 1 and not noise[951:].any()
+        if spec.variation_of is not None:
+            assert spec.decay == catalogue().get(spec.variation_of).decay

@@ -74,12 +74,15 @@ def _counts(tasks: list[dict[str, Any]]) -> str:
 
 def _show(task: dict[str, Any]) -> None:
     from pipelines.domains.registry import load_domains
+    from pipelines.tasks.schedule import schedule_text
 
     print_text(task["name"])
     for key, value in task.items():
         if key in ("name", "scores") or value is None:
             continue
-        if isinstance(value, dict):
+        if key in ("schedule", "noise_curve"):
+            value = schedule_text(value)
+        elif isinstance(value, dict):
             value = ", ".join(f"{name}={item}" for name, item in value.items())
         elif isinstance(value, list):
             value = ", ".join(str(item) for item in value)
