@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -306,11 +307,32 @@ def _collect_blocks(
         label="distill",
         total=total,
         unit="steps",
+        on_done=_task_teller([blocks[index] for index in waiting], reporter),
         cluster=cluster,
     )
     for index, outcome in zip(waiting, done, strict=True):
         outcomes[index] = outcome
     return outcomes
+
+
+def _task_teller(
+    blocks: Sequence[Block], reporter: Reporter
+) -> Callable[[int, Outcome[None]], None]:
+    """Return what tells of each task whose last block has been collected."""
+    left = Counter(block.task.name for block in blocks)
+    failed: set[str] = set()
+    collected: list[str] = []
+
+    def tell(index: int, outcome: Outcome[None]) -> None:
+        name = blocks[index].task.name
+        left[name] -= 1
+        if outcome.error is not None:
+            failed.add(name)
+        if left[name] == 0 and name not in failed:
+            collected.append(name)
+            reporter.info(f"{name}: collected ({len(collected)} of {len(left)} tasks)")
+
+    return tell
 
 
 @dataclass(frozen=True, slots=True)

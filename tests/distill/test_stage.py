@@ -92,6 +92,24 @@ def test_two_workers_write_what_one_writes(workspace, reference):
     assert distill(workspace, workers=2).artifact.digest == reference
 
 
+def test_each_task_is_told_when_it_is_collected(workspace):
+    """In a run of hours one sees which tasks are done."""
+
+    class Listening(NullReporter):
+        def __init__(self):
+            super().__init__()
+            self.told = []
+
+        def info(self, message):
+            self.told.append(message)
+
+    reporter = Listening()
+    distill(workspace, reporter)
+    told = [message.split(": ") for message in reporter.told if "collected" in message]
+    assert sorted(task for task, _ in told) == ["toy-a", "toy-b", "toy-c"]
+    assert [rest for _, rest in told] == [f"collected ({n} of 3 tasks)" for n in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("failing", [0, 3, 4, 7, 11, 16, 17, 18])
 def test_resumed_after_a_failure(workspace, reference, monkeypatch, failing):
     """18 units: 3 environments, 12 shards, 3 tasks; publishing comes after the last."""
