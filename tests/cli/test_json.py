@@ -71,7 +71,7 @@ def page() -> dict[str, set[str]]:
 def test_page_tells_the_fields_that_are_checked_here():
     documented = page()
     assert documented["JSON output"] == set(ERROR)
-    assert documented["vintix tasks --json"] == {*TASK, "variation_of"}
+    assert documented["vintix tasks --json"] == {*TASK, "variation_of", "noise_curve"}
     curves = {f"tasks[].{name}" for name in CURVE} | {"seconds"}
     assert documented["Stages"] == {"artifact", "up_to_date"} | curves
 
