@@ -6,7 +6,8 @@
 
 ``fit`` runs a pilot of every task whose demonstrator is another than the one that its decay in
 ``pipelines/tasks/data/schedules.json`` was fitted to, and writes what it finds there: the decay
-that the task has by default, and what is compared. Tasks are written as they are done.
+that the task has by default, and what is compared. Tasks are written as they are done. Then
+it prints the means of the R-squared that the pilots predict; with ``--docs``, they go to ``docs``.
 
 ``compare`` collects three histories of every task, under linear decay (p = 1, f = 0.1), ``auto``
 and ``fitted``, in the workspace ``fits/artifacts``; prints the R-squared of a straight line through
@@ -95,7 +96,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="fit: also what is up to date")
-    parser.add_argument("--docs", action="store_true", help="compare: write docs, too")
+    parser.add_argument("--docs", action="store_true", help="write docs, too")
     # Tasks may stand before the options or after them.
     arguments = parser.parse_intermixed_args()
     tasks = chosen(arguments.tasks, arguments.domain or DOMAINS, arguments.every)
@@ -133,7 +134,27 @@ def fit(tasks: list[TaskSpec], arguments: argparse.Namespace) -> None:
 
     jobs = [Job(task, arguments.output, arguments.seed, {}) for task in waiting]
     outcomes = run(fit_task, jobs, arguments.workers, keep)
+    text = predictions(tasks, known)
+    print(text)
+    if arguments.docs:
+        write_table("predicted", text)
     sys.exit(any(outcome.error is not None for outcome in outcomes))
+
+
+def predictions(tasks: list[TaskSpec], known: dict[str, dict[str, Any]]) -> str:
+    """Return a line a domain: means of the R-squared that the pilots predict."""
+    lines = ["| predicted | " + " | ".join(DECAYS) + " | auto below linear |"]
+    lines.append("|---|" + "--:|" * (len(DECAYS) + 1))
+    fitted = [task for task in tasks if task.name in known]
+    for domain in (*dict.fromkeys(task.domain for task in fitted), None):
+        names = [task.name for task in fitted if domain in (task.domain, None)]
+        scores = np.array(
+            [[known[name]["predicted_r_squared"][decay] for decay in DECAYS] for name in names]
+        )
+        cells = " | ".join(f"{mean:.3f}" for mean in scores.mean(axis=0))
+        worse = int((scores[:, 1] < scores[:, 0]).sum())
+        lines.append(f"| {domain or 'all'}, {len(names)} | {cells} | {worse} |")
+    return "\n".join(lines)
 
 
 def fit_task(job: Job, advance: Advance) -> dict[str, Any]:
