@@ -18,18 +18,16 @@ ENOUGH = 0.95
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("references", nargs="+", help="demonstrators artifacts of the same seed")
+    parser.add_argument(
+        "references", nargs="+", help="demonstrators artifacts; of a task in several, the last"
+    )
     parser.add_argument("--workspace", type=Path, help="as of vintix")
     given = parser.parse_args()
     workspace = Workspace.resolve(given.workspace)
     artifacts = [workspace.find("demonstrators", reference) for reference in given.references]
     seeds = ", ".join(sorted({str(each.config["seed"]) for each in artifacts}))
-    rows = [
-        row
-        for artifact in artifacts
-        for row in artifact.manifest.summary["tasks"]
-        if row["paper"] is not None
-    ]
+    named = {row["name"]: row for each in artifacts for row in each.manifest.summary["tasks"]}
+    rows = [row for row in named.values() if row["paper"] is not None]
     domains = sorted({row["domain"] for row in rows})
     parts = [table(name, [row for row in rows if row["domain"] == name]) for name in domains]
     episodes = ", ".join(str(each) for each in sorted({row["expert"]["episodes"] for row in rows}))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # the episode. Control costs 0.1.
 _PENDULUM_COSTS: dict[str, tuple[str, tuple[float, ...]]] = {
     "InvertedPendulum-v5": ("identity", (1, 10, 0.1, 0.1)),
-    "InvertedDoublePendulum-v5": ("double_pendulum", (1, 50, 50, 0.1, 0.1, 0.1)),
+    "InvertedDoublePendulum-v5": ("double_pendulum", (1, 100, 100, 1, 1, 1)),
 }
 _CONTROL_COST = 0.1
 _REACHER = "Reacher-v5"
