@@ -6,14 +6,15 @@
 
 ``fit`` runs a pilot of every task whose demonstrator is another than the one that its decay in
 ``pipelines/tasks/data/schedules.json`` was fitted to, and writes what it finds there: the decay
-that the task has by default, and what is compared. Tasks are written as they are done. Then
-it prints the means of the R-squared that the pilots predict; with ``--docs``, they go to ``docs``.
+that the task has by default, and what is compared. Tasks are written as they are done. Then it
+prints the means of the R-squared that the pilots predict; with ``--docs``, they go to ``docs``.
 
 ``compare`` collects three histories of every task, under linear decay (p = 1, f = 0.1), ``auto``
 and ``fitted``, in the workspace ``fits/artifacts``; prints the R-squared of a straight line through
 the smoothed return of each, with the standard error by bootstrap over the episodes, as a table in
 Markdown; and draws ``fits/histories-<domain>.png`` of the histories with the default decays; with
-``--docs``, the table goes to ``docs``, and a picture that the page there shows. Run again, both commands go on where they stopped.
+``--docs``, the table goes to ``docs``, and a picture that the page there shows. Run again, both
+commands go on where they stopped.
 """
 
 from __future__ import annotations
