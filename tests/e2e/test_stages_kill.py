@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import random
@@ -106,12 +107,17 @@ def _check(runs, shell, stage: str, seeds: range, workers: int = 1) -> None:
     workspace, kind = Workspace(shell.workspace), KINDS[stage]
     seconds = _finish(runs(stage, "undisturbed", workers))
     expected = workspace.find(kind, "undisturbed").digest
-    killed = 0
-    for seed in seeds:
+    killed, wanted = 0, max(1, len(seeds) // 2)
+    for seed in itertools.count(seeds.start):
+        if seed >= seeds.stop and (killed >= wanted or seed >= seeds.stop + 10):
+            break
         name = f"seed-{seed}"
         moments = random.Random(f"{stage} {seed}")
         for _ in range(1 + seed % 2):
-            killed += _kill(runs(stage, name, workers), moments.uniform(0, seconds))
+            hit = _kill(runs(stage, name, workers), moments.uniform(0, seconds))
+            killed += hit
+            # Too late: the machine was slower when the time was taken.
+            seconds /= 1 if hit else 2
             for version in workspace.taken_versions(kind, name):
                 # What can be seen is whole.
                 assert verify(workspace.path(kind, name, version), deep=True) == []
@@ -121,7 +127,7 @@ def _check(runs, shell, stage: str, seeds: range, workers: int = 1) -> None:
         assert workspace.versions(kind, name) == [1]
         assert not list(found.path.parent.glob(".staging-*")), seed
         shutil.rmtree(found.path.parent)
-    assert killed >= len(seeds) // 2
+    assert killed >= wanted
 
 
 @pytest.mark.parametrize("stage", WORDS)
