@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.artifacts import files
 from pipelines.errors import ConfigError, MissingDependencyError, StorageError
-from pipelines.parallel import REPORT_SECONDS, THREADS, Outcome, WorkerError, attempt, check
+from pipelines.parallel import (
+    REPORT_SECONDS,
+    THREADS,
+    Outcome,
+    ThrottledAdvance,
+    WorkerError,
+    attempt,
+    check,
+)
 from pipelines.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
@@ -123,31 +131,11 @@ def _run_job(
         shared.require()
         return function(job, advance)
 
-    advance = _CountedAdvance(counter)
+    advance = ThrottledAdvance(counter.add.remote)
     try:
         return attempt(guarded, job, advance)
     finally:
         advance.flush()
-
-
-class _CountedAdvance:
-    """Adds up what a job reports and sends it on a few times a second."""
-
-    def __init__(self, counter: Any) -> None:
-        self._counter = counter
-        self._waiting = 0.0
-        self._sent_at = time.monotonic()
-
-    def __call__(self, amount: float = 1) -> None:
-        self._waiting += amount
-        if time.monotonic() - self._sent_at >= REPORT_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._waiting:
-            self._counter.add.remote(self._waiting)
-        self._waiting = 0.0
-        self._sent_at = time.monotonic()
 
 
 class _Counter:

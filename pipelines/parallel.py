@@ -230,7 +230,7 @@ def attempt(
 
 
 def _run_job(function: Callable[[Job, Advance], Result], job: Job) -> Outcome[Result]:
-    advance = _ThrottledAdvance()
+    advance = ThrottledAdvance(_send_progress)
     try:
         return attempt(function, job, advance)
     finally:
@@ -253,23 +253,35 @@ def _outcome_of(future: Future[Outcome[Result]]) -> Outcome[Result]:
         return Outcome(error=WorkerError(f"{type(error).__name__}: {error}"))
 
 
-class _ThrottledAdvance:
-    """Adds up what a job reports and sends it on a few times a second."""
+class ThrottledAdvance:
+    """Adds up what a job reports and sends it on a few times a second.
 
-    def __init__(self) -> None:
+    Args:
+        send: Takes a sum on to where it is shown.
+    """
+
+    def __init__(self, send: Callable[[float], object]) -> None:
+        self._send = send
         self._waiting = 0.0
         self._sent_at = time.monotonic()
 
     def __call__(self, amount: float = 1) -> None:
+        """Add to the sum."""
         self._waiting += amount
         if time.monotonic() - self._sent_at >= REPORT_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        if self._waiting and _progress_queue is not None:
-            _progress_queue.put(self._waiting)
+        """Send what is waiting."""
+        if self._waiting:
+            self._send(self._waiting)
         self._waiting = 0.0
         self._sent_at = time.monotonic()
+
+
+def _send_progress(amount: float) -> None:
+    if _progress_queue is not None:
+        _progress_queue.put(amount)
 
 
 def _drain(queue: SimpleQueue[float], progress: Progress) -> None:

@@ -18,13 +18,13 @@ class StageResult:
         artifact: The published artifact.
         up_to_date: Whether it had been there already.
         report: What ``--json`` prints for the stage; JSON.
-        failed: Message by task for tasks that failed while the others were kept.
+        silent: Whether another process of the same run tells the result.
     """
 
     artifact: Artifact
     up_to_date: bool
     report: dict[str, Any]
-    failed: dict[str, str] = field(default_factory=dict)
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

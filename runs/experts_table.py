@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pages import write_table
+
 from pipelines.artifacts.workspace import Workspace
 
-PAGE = Path(__file__).parents[1] / "docs" / "experts.md"
-BEGIN, END = "<!-- table: experts -->", "<!-- end: experts -->"
 ENOUGH = 0.95
 
 
@@ -32,10 +32,7 @@ def main() -> None:
     parts = [table(name, [row for row in rows if row["domain"] == name]) for name in domains]
     episodes = ", ".join(str(each) for each in sorted({row["expert"]["episodes"] for row in rows}))
     head = f"{len(rows)} tasks, {episodes} episodes each, seed {seeds}."
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    written = "\n\n".join([BEGIN, head, *parts, END])
-    PAGE.write_text(before + written + rest.split(END)[1], encoding="utf-8")
+    write_table("experts.md", "experts", "\n\n".join([head, *parts]))
 
 
 def table(domain: str, rows: Sequence[dict[str, Any]]) -> str:

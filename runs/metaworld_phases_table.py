@@ -4,18 +4,11 @@ python runs/metaworld_phases_table.py
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+
+from pages import write_table
 
 from pipelines.policies.phases import metaworld_phases
 from pipelines.tasks.registry import catalogue
-
-PAGE = Path(__file__).parents[1] / "docs" / "metaworld-experts.md"
-BEGIN, END = "<!-- table: controllers -->", "<!-- end: controllers -->"
-
-
-def main() -> None:
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 def table() -> str:
@@ -53,4 +46,4 @@ def summary(scores: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    write_table("metaworld-experts.md", "controllers", table())

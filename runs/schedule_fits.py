@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import DOCS, write_table
 
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
@@ -66,7 +67,6 @@ from pipelines.tasks.schedule import (
 from pipelines.tasks.spec import TaskSpec
 
 DATA = Path(__file__).parents[1] / "pipelines" / "tasks" / "data" / SCHEDULES
-DOCS = Path(__file__).parents[1] / "docs"
 DOMAINS = ("mujoco", "industrial-benchmark", "metaworld")
 DECAYS = ("linear", "auto", "fitted")
 
@@ -138,7 +138,7 @@ def fit(tasks: list[TaskSpec], arguments: argparse.Namespace) -> None:
     text = predictions(tasks, known)
     print(text)
     if arguments.docs:
-        write_table("predicted", text)
+        write_table("schedules.md", "predicted", text)
     sys.exit(any(outcome.error is not None for outcome in outcomes))
 
 
@@ -213,7 +213,7 @@ def compare(tasks: list[TaskSpec], arguments: argparse.Namespace) -> None:
             picture = save(draw_domain(drawn), arguments.output / f"histories-{domain}.png")
             say(f"{picture}: {shrink(picture):,} bytes")
             if arguments.docs:
-                write_table(domain, text)
+                write_table("schedules.md", domain, text)
                 if picture.name in (DOCS / "schedules.md").read_text(encoding="utf-8"):
                     (DOCS / picture.name).write_bytes(picture.read_bytes())
     sys.exit(any(outcome.error is not None for outcome in outcomes))
@@ -304,16 +304,6 @@ def table(
         listed = ", ".join(name for name, at in zip(names, chosen_tasks, strict=True) if at)
         lines.append(f"\n{label}: {int(chosen_tasks.sum())} of {len(names)}. {listed}".rstrip())
     return "\n".join(lines)
-
-
-def write_table(domain: str, text: str) -> None:
-    """Put a domain's table between its marks in the page."""
-    page = DOCS / "schedules.md"
-    before, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- table: {domain} -->\n")
-    _, end, after = rest.partition("<!-- end -->\n")
-    if not mark or not end:
-        sys.exit(f"{page} has no place for the table of {domain}")
-    page.write_text(f"{before}{mark}{text}\n{end}{after}", encoding="utf-8")
 
 
 def shrink(picture: Path) -> int:

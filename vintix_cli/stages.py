@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -64,25 +63,31 @@ def run_stage(
             print_table(plan.rows, totals=plan.totals, notes=plan.notes)
         return
     result: StageResult = implementation.run(settings, space, reporter)
-    if stage == "train" and os.environ.get("RANK", "0") != "0":
-        # One of torchrun's processes: the first one speaks for all.
+    if result.silent:
         return
     if plot is not None:
         from pipelines.rollout.report import plot_artifact
 
         plot_artifact(result.artifact, plot)
+    tell(result, json=json, quiet=quiet, show=show)
+    if plot is not None and not json:
+        print_text(f"picture: {plot}")
+
+
+def tell(
+    result: StageResult, *, json: bool, quiet: bool, show: Callable[[StageResult], None]
+) -> None:
+    """Print what a command made: as JSON, or as its table and a line with the artifact's name."""
     if json:
-        print_json({**result.report, **identity(result)})
+        print_json({**result.report, **_identity(result)})
         return
     if not quiet:
         show(result)
     state = "up to date" if result.up_to_date else "wrote"
     print_text(f"{state}: {result.artifact.kind}/{result.artifact.reference}")
-    if plot is not None:
-        print_text(f"picture: {plot}")
 
 
-def identity(result: StageResult) -> dict[str, Any]:
+def _identity(result: StageResult) -> dict[str, Any]:
     """Return what ``--json`` says of the artifact that a command made."""
     artifact = result.artifact
     return {

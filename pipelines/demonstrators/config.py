@@ -7,46 +7,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipelines.learners.settings import TrainSettings
+
 Source = Literal["builtin", "train", "import"]
-Algorithm = Literal["ppo", "sac", "td3", "tqc", "trpo", "ars", "es"]
 Activation = Literal["tanh", "relu"]
-
-
-class TrainSettings(BaseModel):
-    """How ``--source train`` trains.
-
-    Attributes:
-        algorithm: Which learner: one of Stable-Baselines3 and sb3-contrib, or ``es``, the
-            evolution strategy of `pipelines.demonstrators.evolution`.
-        total_steps: Environment steps to train for.
-        segment_steps: Steps between two checkpoints. Each segment starts from its checkpoint with
-            fresh episodes and its own random streams, so that a resumed run equals an
-            uninterrupted one; None for a twentieth of the total, at least 2000.
-        evaluation_episodes: Episodes that the policy is measured on after each segment; the best
-            one is kept.
-        normalize_observations: Normalise observations by running statistics, which become part
-            of the policy.
-        normalize_rewards: Divide rewards by the running spread of the discounted return while
-            training.
-        environment_options: Options of the domain that hold in training only, such as a delta
-            reward.
-        hyperparameters: Arguments of the learner's constructor by their names there, numbers and
-            texts; also ``net_arch``, ``activation_fn`` (tanh, relu) and ``log_std_init`` of its
-            policy, ``policy`` (MlpPolicy, LinearPolicy) and ``action_noise`` (a standard
-            deviation). Everything else is the library's default. Schedules are constant. Those of
-            ``es`` are the fields of `pipelines.demonstrators.evolution.EvolutionSettings`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    algorithm: Algorithm = "ppo"
-    total_steps: int = Field(default=100_000, ge=1)
-    segment_steps: int | None = Field(default=None, ge=1)
-    evaluation_episodes: int = Field(default=5, ge=1)
-    normalize_observations: bool = False
-    normalize_rewards: bool = False
-    environment_options: dict[str, Any] = Field(default_factory=dict)
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
 
 
 class DemonstratorsConfig(BaseModel):

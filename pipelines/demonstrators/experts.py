@@ -20,7 +20,7 @@ from pipelines.errors import ArtifactCorruptError
 from pipelines.policies.base import PolicySpec
 
 if TYPE_CHECKING:
-    from pipelines.demonstrators.config import TrainSettings
+    from pipelines.learners.settings import TrainSettings
     from pipelines.tasks.spec import TaskSpec
 
 DATA = Path(__file__).with_name("data")
@@ -44,7 +44,7 @@ class Expert:
 
 def has_expert(task: TaskSpec, directory: Path = DATA) -> bool:
     """Tell whether a task has a trained expert; a variation of a task has none of its own."""
-    return task.name in _records(directory / f"{task.domain}.json")
+    return task.name in _records(directory, task.domain)
 
 
 def expert_policy(task: TaskSpec, directory: Path = DATA) -> PolicySpec | None:
@@ -53,19 +53,19 @@ def expert_policy(task: TaskSpec, directory: Path = DATA) -> PolicySpec | None:
     Raises:
         ArtifactCorruptError: The weights are not those that the record tells of.
     """
-    record = _records(directory / f"{task.domain}.json").get(task.name)
+    record = _records(directory, task.domain).get(task.name)
     return None if record is None else _policy(task.name, record, _arrays(directory, task.domain))
 
 
 def expert_training(task: TaskSpec, directory: Path = DATA) -> dict[str, Any] | None:
     """Return how the expert of a task was trained, or None where it has none."""
-    record = _records(directory / f"{task.domain}.json").get(task.name)
+    record = _records(directory, task.domain).get(task.name)
     return None if record is None else dict(record["training"])
 
 
 def train_settings(given: TrainSettings | None, task: TaskSpec) -> TrainSettings:
     """Return how to train a task: as given, as its expert was, or by the defaults."""
-    from pipelines.demonstrators.config import TrainSettings
+    from pipelines.learners.settings import TrainSettings
 
     if given is not None:
         return given
@@ -79,7 +79,7 @@ def read_experts(domain: str, directory: Path = DATA) -> dict[str, Expert]:
     Raises:
         ArtifactCorruptError: The weights are not those that the records tell of.
     """
-    records = _records(directory / f"{domain}.json")
+    records = _records(directory, domain)
     arrays = _arrays(directory, domain) if records else {}
     return {
         name: Expert(_policy(name, record, arrays), record["training"], record["card"])
@@ -122,16 +122,13 @@ def write_experts(domain: str, experts: Mapping[str, Expert], directory: Path = 
     directory.mkdir(parents=True, exist_ok=True)
     files.write_file(directory / f"{domain}.npz", packed.getvalue())
     files.write_json(directory / f"{domain}.json", {"format": FORMAT, "tasks": records})
-    _read_records.cache_clear()
-    _read_arrays.cache_clear()
-
-
-def _records(path: Path) -> dict[str, Any]:
-    return _read_records(path)
+    _records.cache_clear()
+    _arrays.cache_clear()
 
 
 @lru_cache(maxsize=16)
-def _read_records(path: Path) -> dict[str, Any]:
+def _records(directory: Path, domain: str) -> dict[str, Any]:
+    path = directory / f"{domain}.json"
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -157,16 +154,13 @@ def _read_records(path: Path) -> dict[str, Any]:
     return tasks
 
 
-def _arrays(directory: Path, domain: str) -> dict[str, Any]:
-    return _read_arrays(directory / f"{domain}.npz")
-
-
 @lru_cache(maxsize=4)
-def _read_arrays(path: Path) -> dict[str, Any]:
+def _arrays(directory: Path, domain: str) -> dict[str, Any]:
     import zipfile
 
     import numpy as np
 
+    path = directory / f"{domain}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

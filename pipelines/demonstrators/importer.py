@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pipelines.demonstrators.sb3_weights import Normalization, find_actor, policy_spec
 from pipelines.errors import ConfigError, UnsafeContentError
+from pipelines.learners.sb3_weights import Normalization, find_actor, policy_spec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,6 +10,7 @@ from pipelines.demonstrators.builtin import has_builtin
 from pipelines.demonstrators.experts import train_settings
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
 from pipelines.errors import ConfigError, UsageError
+from pipelines.learners.settings import training_rate
 from pipelines.stage import Plan, default_name
 
 if TYPE_CHECKING:
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
     from pipelines.domains.base import Domain
     from pipelines.tasks.spec import TaskSpec
 
-# Environment steps a second of training on one core (facts of our own measurements, a 256-wide
-# network on a MuJoCo body); ARS takes no gradients and runs at the environment's own rate.
-_TRAINING_STEPS_PER_SECOND = {
-    "ppo": 900.0,
-    "trpo": 900.0,
-    "sac": 40.0,
-    "td3": 60.0,
-    "tqc": 30.0,
-}
 _BYTES_OF_A_TASK = 16 * 1024
 
 
@@ -118,13 +110,12 @@ def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
     rows: list[dict[str, Any]] = []
     for task in selection.tasks:
         steps = 2 * config.episodes * task.horizon
-        rate = _domain(task).steps_per_second
-        seconds = steps / rate
+        domain = _domain(task)
+        seconds = steps / domain.steps_per_second
         if config.source == "train" and selection.measured is None:
             settings = train_settings(config.train, task)
             steps += settings.total_steps
-            training_rate = _TRAINING_STEPS_PER_SECOND.get(settings.algorithm, rate)
-            seconds += settings.total_steps / training_rate
+            seconds += settings.total_steps / training_rate(settings, domain)
         rows.append(
             {
                 "task": task.name,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifacts import files
+from pipelines.learners.settings import one_thread, segment_length
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.storage import policy_attributes
 from pipelines.rng import derive_seed
@@ -21,11 +20,11 @@ from pipelines.rng import derive_seed
 if TYPE_CHECKING:
     import gymnasium
 
-    from pipelines.demonstrators.config import TrainSettings
     from pipelines.demonstrators.evaluate import Evaluator
-    from pipelines.demonstrators.evolution import EvolutionLearner
-    from pipelines.demonstrators.learner import Learner
     from pipelines.domains.base import Domain
+    from pipelines.learners.evolution import EvolutionLearner
+    from pipelines.learners.sb3 import Learner
+    from pipelines.learners.settings import TrainSettings
     from pipelines.parallel import Advance
     from pipelines.tasks.spec import TaskSpec
 
@@ -45,11 +44,6 @@ class Trained:
     steps: int
     curve: list[tuple[int, float]]
     seconds: list[float]
-
-
-def segment_length(settings: TrainSettings) -> int:
-    """Return the steps between two checkpoints."""
-    return settings.segment_steps or max(2000, -(-settings.total_steps // 20))
 
 
 def train_policy(
@@ -114,12 +108,12 @@ def _make_learner(
     task, domain = evaluator.task, evaluator.domain
     key = ("demonstrators", task.name, "train")
     if settings.algorithm == "es":
-        from pipelines.demonstrators.evolution import EvolutionLearner
+        from pipelines.learners.evolution import EvolutionLearner
 
         # It keys what it draws by the iteration, and has no need of a seed for each segment.
         seed = derive_seed(evaluator.seed, *key)
         return EvolutionLearner(settings, task, domain, options, seed)
-    from pipelines.demonstrators.learner import Learner
+    from pipelines.learners.sb3 import Learner
 
     seed = derive_seed(evaluator.seed, *key, segment)
     return Learner(settings, task, lambda: _make_env(task, domain, options), seed)
@@ -191,20 +185,3 @@ def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
     # Keyword arguments of NumPy's own would clash with an array called "file".
     np.savez(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()
-
-
-@contextmanager
-def one_thread(settings: TrainSettings) -> Iterator[None]:
-    """Compute with one thread: more would change the sums, and workers have one as well."""
-    if settings.algorithm == "es":
-        # It uses no library with threads of its own, and needs no torch.
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ from pipelines.histories.layout import balanced_rows, row_bytes, shard_unit
 
 if TYPE_CHECKING:
     from pipelines.artifacts.unit import UnitRecords
-    from pipelines.demonstrators.config import TrainSettings
+    from pipelines.learners.settings import TrainSettings
     from pipelines.tasks.schedule import Decay
     from pipelines.tasks.spec import TaskSpec
 

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipelines.demonstrators.config import TrainSettings
 from pipelines.distill.schedule import FITS, Fit
 from pipelines.distill.shard import Shard
 from pipelines.errors import ConfigError, UsageError
+from pipelines.learners.settings import TrainSettings
 from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_from_json
 
 SHARD_ROWS = 65_536

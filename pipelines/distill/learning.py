@@ -22,6 +22,7 @@ import numpy as np
 from pipelines.distill.block import Block, EpisodeMark, Position
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.layout import ROW_FIELDS, balanced_rows, trajectory_path
+from pipelines.learners.settings import STEPS_PER_SECOND, segment_length
 from pipelines.rng import derive_seed
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.artifacts.unit import UnitRecords
-    from pipelines.demonstrators.config import TrainSettings
     from pipelines.distill.buffers import ShardWriter
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.recorder import Recorder
     from pipelines.domains.base import Domain
+    from pipelines.learners.settings import TrainSettings
     from pipelines.policies.base import PolicySpec
     from pipelines.tasks.spec import TaskSpec
 
@@ -41,10 +42,6 @@ SOURCE = "learning-history"
 
 PACKAGES = ("sb3-contrib", "stable-baselines3", "torch")
 """Distributions whose versions are recorded with a learning history."""
-
-_STEPS_PER_SECOND = {"ppo": 950, "trpo": 1300, "sac": 45, "td3": 55, "tqc": 30, "ars": 6500}
-"""Steps that each learner makes in a second of one core's time, with its default settings, beside
-an environment that takes none; measured on inverted-pendulum, for plans."""
 
 _LEARNER, _TRANSITION, _CARRIED = "learner", "transition_", "carried_"
 _RESTS = "rests"
@@ -69,7 +66,7 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
         raise ConfigError(
             "the evolution strategy es has no learning history",
             where=f"{_SECTION}.algorithm",
-            expected=", ".join(_STEPS_PER_SECOND),
+            expected=", ".join(STEPS_PER_SECOND),
             found=settings.algorithm,
             fix="--set distill.train.algorithm=ppo: es plays many candidates side by side, which "
             "are no single trajectory of a learner",
@@ -87,8 +84,6 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
 
 def training_rows(settings: TrainSettings) -> int:
     """Return the steps of a shard: a segment's, so that each shard ends near a resting place."""
-    from pipelines.demonstrators.train import segment_length
-
     return balanced_rows(settings.total_steps, segment_length(settings))
 
 
@@ -98,13 +93,6 @@ def training_json(settings: TrainSettings) -> dict[str, Any]:
         mode="json",
         include={"algorithm", "normalize_observations", "normalize_rewards", "hyperparameters"},
     )
-
-
-def training_rate(settings: TrainSettings, domain: Domain) -> float:
-    """Return the steps of training that one core is expected to make in a second."""
-    # Not the rate of a vectorised domain: a learner steps a single copy.
-    simulated = 10_000.0 if domain.vectorized else domain.steps_per_second
-    return 1 / (1 / _STEPS_PER_SECOND[settings.algorithm] + 1 / simulated)
 
 
 def history_attributes(block: Block) -> dict[str, Any]:
@@ -158,9 +146,9 @@ def record_training(
         StorageError: A shard could not be written; those before it are kept.
         VintixError: The training broke down, or a number is not finite.
     """
-    from pipelines.demonstrators.train import one_thread
     from pipelines.distill.buffers import ShardWriter
     from pipelines.distill.recorder import Recorder
+    from pipelines.learners.settings import one_thread
     from pipelines.policies.registry import build_policy
 
     settings = block.training
@@ -212,8 +200,8 @@ def _train_segment(
     Returns:
         The next shard to fill, and the learner's state; None where the trajectory is complete.
     """
-    from pipelines.demonstrators.learner import Learner
     from pipelines.distill.recorder import TrajectoryComplete
+    from pipelines.learners.sb3 import Learner
 
     begin = recorder.total
     # Keyed by the step: the state is all that a segment takes from those before it.

@@ -10,13 +10,13 @@ from pipelines.distill.block import Block, shard_rows
 from pipelines.distill.learning import (
     SOURCE,
     history_attributes,
-    training_rate,
     training_rows,
     training_settings,
 )
 from pipelines.distill.shard import split
 from pipelines.errors import ArtifactMissingError, UsageError
 from pipelines.histories.layout import row_bytes
+from pipelines.learners.settings import training_rate
 from pipelines.parallel import available_cores
 from pipelines.stage import Plan, default_name
 from pipelines.tasks.schedule import schedule_json, schedule_text

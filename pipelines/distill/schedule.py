@@ -9,7 +9,7 @@ noise, and from (1 - f) N on the demonstrator acts alone.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, get_args
 
 from pipelines.errors import UsageError
 from pipelines.tasks.schedule import Decay, NoiseCurve, Schedule
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 _EXAMPLE = "p=0.7,f=0.1"
 
-FITS = ("auto", "fitted")
+Fit = Literal["auto", "fitted"]
 """Decays that a pilot finds: the best of the paper's family, and the inverse of the response."""
 
-Fit = Literal["auto", "fitted"]
+FITS: tuple[Fit, ...] = get_args(Fit)
 
 
 def noise_along(total: int, schedule: Decay) -> NDArray[np.float64]:

@@ -35,6 +35,8 @@ PANEL_HEIGHT = 1.55
 COLUMNS = 5
 #: Most trajectories that are drawn one by one.
 MOST_LINES = 12
+#: Most letters in a line of a panel's title: wide ones would reach into the next of five panels.
+_TITLE = 18
 #: Curves beyond these normalised returns are cut off: one odd task must not flatten the others.
 _LOWEST, _HIGHEST = -0.3, 1.5
 
@@ -123,7 +125,7 @@ def _panel(axes: Axes, history: HistoryQuality, quality: Quality) -> None:
         quality.progress_C, quality.smoothed_C, color=CURVE, linewidth=1.9, zorder=4, gid="mean"
     )
     poor = history.verdict == "poor"
-    title = textwrap.wrap(history.task, 21)
+    title = textwrap.wrap(history.task, _TITLE)
     if history.history is not None:
         title += textwrap.wrap(history.history, 30)
     axes.set_title(

@@ -98,17 +98,17 @@ class Quality:
 
     trajectories: int
     episodes: int
-    start: float | None
-    start_error: float | None
-    end: float | None
-    end_error: float | None
-    rank_correlation: float | None
-    largest_jump: float | None
-    largest_jump_error: float | None
-    shares: tuple[float, ...] | None
-    r_squared: float | None
     progress_C: NDArray[np.float64]
     smoothed_C: NDArray[np.float64]
+    start: float | None = None
+    start_error: float | None = None
+    end: float | None = None
+    end_error: float | None = None
+    rank_correlation: float | None = None
+    largest_jump: float | None = None
+    largest_jump_error: float | None = None
+    shares: tuple[float, ...] | None = None
+    r_squared: float | None = None
 
     @property
     def short(self) -> bool:
@@ -220,11 +220,7 @@ def assess(trajectories: Sequence[Trajectory]) -> Quality:
     count = len(returns_E)
     bins = min(BINS, count // EPISODES_A_BIN)
     if bins < 2:
-        nothing = np.empty(0)
-        return Quality(
-            len(trajectories), count, None, None, None, None, None, None, None, None, None,
-            nothing, nothing,
-        )  # fmt: skip
+        return Quality(len(trajectories), count, np.empty(0), np.empty(0))
     smoothed_C = binned_means(progress_E, returns_E, bins)
     progress_C = (np.arange(bins) + 0.5) / bins
     start, start_error = _tenth(progress_E, returns_E, first=True)

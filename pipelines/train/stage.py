@@ -170,6 +170,7 @@ def _run_in(
         artifact=artifact,
         up_to_date=found["published"] is not None,
         report=_report(artifact, dataset),
+        silent=not world.writes,
     )
 
 

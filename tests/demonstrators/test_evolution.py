@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from demonstrators.conftest import get
-from demonstrators.test_train import Killed, assert_equal
-from pipelines.artifacts import files
-from pipelines.demonstrators.config import TrainSettings
+from demonstrators.test_train import assert_killed_resumes
 from pipelines.demonstrators.evaluate import Evaluator
-from pipelines.demonstrators.evolution import EvolutionLearner, EvolutionSettings, Layout
 from pipelines.demonstrators.train import train_policy
 from pipelines.errors import ConfigError
+from pipelines.learners.evolution import EvolutionLearner, EvolutionSettings, Layout
+from pipelines.learners.settings import TrainSettings
 from pipelines.policies.registry import build_policy
 
 SMALL = {"pairs": 4, "copies": 2, "hidden": (5,)}
@@ -49,32 +48,10 @@ def train(given, directory, advance=None, name="tiny-a"):
     ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one(more, tmp_path, monkeypatch):
-    """Killed inside the second segment, then while the third's checkpoint is written."""
     given = settings(**more)
-    whole = train(given, tmp_path / "whole")
-    assert len(whole.curve) >= 3
-    steps = 0
-
-    def kill_in_second_segment(amount=1):
-        nonlocal steps
-        steps += amount
-        if steps > 700:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(given, tmp_path / "parts", kill_in_second_segment)
-    written = files.write_json
-
-    def kill_at_third_checkpoint(path, value):
-        if len(value["curve"]) == 3:
-            raise Killed
-        return written(path, value)
-
-    monkeypatch.setattr(files, "write_json", kill_at_third_checkpoint)
-    with pytest.raises(Killed):
-        train(given, tmp_path / "parts")
-    monkeypatch.setattr(files, "write_json", written)
-    assert_equal(train(given, tmp_path / "parts"), whole)
+    assert_killed_resumes(
+        lambda directory, advance: train(given, directory, advance), tmp_path, monkeypatch, 700
+    )
 
 
 def test_segments_leave_no_trace(tmp_path):

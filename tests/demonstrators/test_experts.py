@@ -9,7 +9,7 @@ import pytest
 from demonstrators.conftest import get
 from pipelines.demonstrators import stage
 from pipelines.demonstrators.builtin import builtin_policy, has_builtin
-from pipelines.demonstrators.config import DemonstratorsConfig, TrainSettings
+from pipelines.demonstrators.config import DemonstratorsConfig
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.experts import (
     DATA,
@@ -22,6 +22,7 @@ from pipelines.demonstrators.experts import (
 )
 from pipelines.demonstrators.reader import load_demonstrator
 from pipelines.errors import ArtifactCorruptError
+from pipelines.learners.settings import TrainSettings
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.registry import build_policy
 from pipelines.reporter import NullReporter

@@ -13,8 +13,8 @@ import pytest
 
 from demonstrators.conftest import get
 from pipelines.demonstrators.importer import import_policy, read_statistics
-from pipelines.demonstrators.sb3_weights import find_actor, policy_spec
 from pipelines.errors import ConfigError, UnsafeContentError
+from pipelines.learners.sb3_weights import find_actor, policy_spec
 from pipelines.policies.registry import build_policy
 
 _SMALL = {"net_arch": [16, 8]}
@@ -246,7 +246,7 @@ def test_networks_that_are_not_feed_forward_are_refused(names):
 
 
 def test_statistics_of_another_size_are_refused():
-    from pipelines.demonstrators.sb3_weights import Actor, Normalization
+    from pipelines.learners.sb3_weights import Actor, Normalization
 
     actor = Actor("ars", [np.ones((3, 1), np.float32)], [None])
     with pytest.raises(ConfigError, match="statistics"):

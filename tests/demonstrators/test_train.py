@@ -5,10 +5,10 @@ import pytest
 
 from demonstrators.conftest import get
 from pipelines.artifacts import files
-from pipelines.demonstrators.config import TrainSettings
 from pipelines.demonstrators.evaluate import Evaluator
-from pipelines.demonstrators.train import segment_length, train_policy
+from pipelines.demonstrators.train import train_policy
 from pipelines.errors import ConfigError
+from pipelines.learners.settings import TrainSettings, segment_length
 
 SMALL = {
     "ppo": {"n_steps": 32, "batch_size": 16, "net_arch": [8]},
@@ -42,21 +42,26 @@ class Killed(BaseException):
     """Like a kill: nothing catches it."""
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "sac", "td3", "ars"])
-def test_a_resumed_training_equals_an_uninterrupted_one(algorithm, tmp_path, monkeypatch):
-    """Killed twice: inside the second segment, and while the third's checkpoint is written."""
-    given = settings(algorithm, normalize_observations=algorithm in ("ppo", "sac"))
-    whole = train(given, tmp_path / "whole")
-    steps = 0
+def assert_killed_resumes(run, directory, monkeypatch, steps):
+    """Kill a training twice, inside the second segment and in the third checkpoint; then let it be.
+
+    Args:
+        run: Trains in a directory, and calls back with steps.
+        directory: For the trainings.
+        monkeypatch: Undoes what is patched.
+        steps: Steps after which the second segment is under way.
+    """
+    whole = run(directory / "whole", None)
+    done = 0
 
     def kill_in_second_segment(amount=1):
-        nonlocal steps
-        steps += amount
-        if steps > 50:
+        nonlocal done
+        done += amount
+        if done > steps:
             raise Killed
 
     with pytest.raises(Killed):
-        train(given, tmp_path / "parts", kill_in_second_segment)
+        run(directory / "parts", kill_in_second_segment)
     written = files.write_json
 
     def kill_at_third_checkpoint(path, value):
@@ -65,11 +70,19 @@ def test_a_resumed_training_equals_an_uninterrupted_one(algorithm, tmp_path, mon
         return written(path, value)
 
     if len(whole.curve) >= 3:
-        monkeypatch.setattr(files, "write_json", kill_at_third_checkpoint)
-        with pytest.raises(Killed):
-            train(given, tmp_path / "parts")
-        monkeypatch.setattr(files, "write_json", written)
-    assert_equal(train(given, tmp_path / "parts"), whole)
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "write_json", kill_at_third_checkpoint)
+            with pytest.raises(Killed):
+                run(directory / "parts", None)
+    assert_equal(run(directory / "parts", None), whole)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac", "td3", "ars"])
+def test_a_resumed_training_equals_an_uninterrupted_one(algorithm, tmp_path, monkeypatch):
+    given = settings(algorithm, normalize_observations=algorithm in ("ppo", "sac"))
+    assert_killed_resumes(
+        lambda directory, advance: train(given, directory, advance), tmp_path, monkeypatch, 50
+    )
 
 
 def test_the_best_policy_is_kept(tmp_path):

@@ -8,13 +8,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipelines.artifacts.staging import Unit
+from distill.toy import refuse_commits
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.block import Block, Position, find_position, shard_rows
 from pipelines.distill.collect import ReplayError, collect_block
 from pipelines.distill.schedule import epsilons
 from pipelines.domains.loop import LoopBatch
-from pipelines.errors import ConfigError, VintixError
+from pipelines.errors import ConfigError, StorageError, VintixError
 from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS, trajectory_path
 from pipelines.rng import derive_seed, stream
 from pipelines.tasks.spec import Schedule
@@ -145,19 +145,9 @@ def test_resumed_after_a_failure_at_any_unit(tmp_path, monkeypatch, failing):
     block = make_block([0, 1], rows=17, steps=60)  # 4 shards of 2 trajectories
     with staged(tmp_path) as staging:
         reference = {k: naive(block, k) for k in block.trajectories}
-        commits = 0
-        original = Unit._commit
-
-        def commit(unit):
-            nonlocal commits
-            commits += 1
-            if commits == failing + 1:
-                raise OSError("disk on fire")
-            original(unit)
-
         with monkeypatch.context() as patch:
-            patch.setattr(Unit, "_commit", commit)
-            with pytest.raises(OSError, match="on fire"):
+            refuse_commits(patch, failing, failing + 1)
+            with pytest.raises(StorageError, match="no room"):
                 collect_block(block, *parts(block), staging.directory)
     with staged(tmp_path) as staging:
         position = find_position(staging, block)

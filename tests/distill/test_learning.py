@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from distill.toy import make_demonstrators
+from distill.toy import make_demonstrators, refuse_commits
 from pipelines.artifacts.staging import Unit
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
@@ -200,20 +200,11 @@ def test_what_is_said_about_it(workspace):
     [("ppo", 0), ("ppo", 2), ("ppo", 3), ("ppo", 5), ("sac", 3), ("ars", 2), ("ars", 5)],
 )
 def test_resumed_after_a_failure(workspace, digests, monkeypatch, algorithm, failing):
-    commits, original = 0, Unit._commit
-
-    def commit(unit):
-        nonlocal commits
-        commits += 1
-        if commits > failing:
-            raise StorageError("no room")
-        original(unit)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Unit, "_commit", commit)
+        attempts = refuse_commits(patch, failing)
         with pytest.raises(StorageError):
             distill(workspace, algorithm)
-    assert commits > failing
+    assert len(attempts) > failing
     steps = []
     with monkeypatch.context() as patch:
         from vintix_toy import ToyEnv

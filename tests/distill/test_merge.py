@@ -7,10 +7,9 @@ import shutil
 
 import pytest
 
-from distill.toy import make_demonstrators
+from distill.toy import make_demonstrators, refuse_commits
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.schema import DATA, MANIFEST, dump_manifest, seal
-from pipelines.artifacts.staging import Unit
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
@@ -167,24 +166,13 @@ def test_an_empty_share_is_told_and_published(workspace):
 def test_resumed_after_a_failure(workspace, reference, monkeypatch, failing):
     """9 units: 6 trajectories and 3 tasks; those done are not copied again."""
     collect(workspace, 2)
-    original, commits, names = Unit._commit, 0, []
-
-    def commit(unit):
-        nonlocal commits
-        commits += 1
-        if commits > failing:
-            raise StorageError("no room")
-        names.append(unit.name)
-        original(unit)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Unit, "_commit", commit)
+        attempts = refuse_commits(patch, failing)
         with pytest.raises(StorageError):
             join(workspace)
         assert workspace.names("histories") == []
-    done = set(names)
-    names.clear()
-    monkeypatch.setattr(Unit, "_commit", lambda unit: (names.append(unit.name), original(unit)))
+    done = set(attempts[:failing])
+    names = refuse_commits(monkeypatch, after=100)
     assert join(workspace).artifact.digest == reference().artifact.digest
     assert done.isdisjoint(name for name in names if name.startswith("merge/"))
 
@@ -194,7 +182,7 @@ def test_a_collection_that_was_begun_gives_way_to_the_merge(workspace, reference
     collect(workspace, 2)
     for first, second in ((distill, join), (join, distill)):
         with monkeypatch.context() as patch:
-            patch.setattr(Unit, "_commit", _fail_at(6, Unit._commit))
+            refuse_commits(patch, 5, 6)
             with pytest.raises(StorageError):
                 first(workspace)
         result = second(workspace)
@@ -206,7 +194,7 @@ def test_a_merge_of_other_parts_begins_again(workspace, tmp_path, monkeypatch):
     """What was staged of a part that has been collected anew since is not mixed in."""
     collect(workspace, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(Unit, "_commit", _fail_at(9, Unit._commit))
+        refuse_commits(patch, 8, 9)
         with pytest.raises(StorageError):
             join(workspace)
     other = Workspace(tmp_path / "other")
@@ -217,19 +205,6 @@ def test_a_merge_of_other_parts_begins_again(workspace, tmp_path, monkeypatch):
     merged = join(workspace, *paths).artifact
     assert merged.digest == join(other).artifact.digest
     assert verify(merged, deep=True) == []
-
-
-def _fail_at(count, original):
-    commits = 0
-
-    def commit(unit):
-        nonlocal commits
-        commits += 1
-        if commits == count:
-            raise StorageError("no room")
-        original(unit)
-
-    return commit
 
 
 def test_a_damaged_part_is_refused_and_named(workspace):

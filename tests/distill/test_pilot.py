@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipelines.artifacts.staging import Unit
 from pipelines.artifacts.workspace import Workspace
 from pipelines.demonstrators.reader import load_demonstrator
 from pipelines.distill.config import DistillConfig
@@ -22,7 +21,7 @@ from pipelines.reporter import NullReporter
 from pipelines.rng import derive_seed
 from pipelines.tasks.schedule import schedule_from_json
 
-from .toy import make_demonstrators
+from .toy import make_demonstrators, refuse_commits
 
 STEPS = 90
 CONFIG = {"trajectories": 2, "steps": STEPS, "shard_rows": 60, "name": "h", "workers": 1}
@@ -97,18 +96,8 @@ def test_resumed_after_a_failure(tmp_path, workspace, monkeypatch, fit, failing)
     other = Workspace(tmp_path / "reference")
     make_demonstrators(other)
     reference = distill(other, schedule=fit).artifact.digest
-    commits = 0
-    original = Unit._commit
-
-    def commit(unit):
-        nonlocal commits
-        commits += 1
-        if commits > failing:
-            raise StorageError("no room")
-        original(unit)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Unit, "_commit", commit)
+        refuse_commits(patch, failing)
         with pytest.raises(StorageError):
             distill(workspace, schedule=fit)
     assert distill(workspace, schedule=fit).artifact.digest == reference

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from distill.toy import make_demonstrators
-from pipelines.artifacts.staging import Unit
+from distill.toy import make_demonstrators, refuse_commits
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.report import describe_returns
@@ -113,18 +112,8 @@ def test_each_task_is_told_when_it_is_collected(workspace):
 @pytest.mark.parametrize("failing", [0, 3, 4, 7, 11, 16, 17, 18])
 def test_resumed_after_a_failure(workspace, reference, monkeypatch, failing):
     """18 units: 3 environments, 12 shards, 3 tasks; publishing comes after the last."""
-    commits = 0
-    original = Unit._commit
-
-    def commit(unit):
-        nonlocal commits
-        commits += 1
-        if commits > failing:
-            raise StorageError("no room")
-        original(unit)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Unit, "_commit", commit)
+        refuse_commits(patch, failing)
         if failing < 18:
             with pytest.raises(StorageError):
                 distill(workspace)
@@ -195,7 +184,7 @@ def test_an_overridden_option_is_no_difference(workspace):
 
 def test_staged_work_of_another_simulator_is_not_continued(workspace, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Unit, "_commit", _fail_at(5, Unit._commit))
+        refuse_commits(patch, 4, 5)
         with pytest.raises(StorageError):
             distill(workspace)
     monkeypatch.setenv("VINTIX_TOY_DRIFT", "0.1")
@@ -208,7 +197,7 @@ def test_an_episode_that_does_not_repeat_is_collected_anew(workspace, monkeypatc
     from vintix_toy import ToyEnv
 
     with monkeypatch.context() as patch:
-        patch.setattr(Unit, "_commit", _fail_at(4, Unit._commit))
+        refuse_commits(patch, 3, 4)
         with pytest.raises(StorageError):
             distill(workspace, tasks=("toy-a",), trajectories=1, shard_rows=30)
     original = ToyEnv.step
@@ -221,19 +210,6 @@ def test_an_episode_that_does_not_repeat_is_collected_anew(workspace, monkeypatc
     reporter = NullReporter()
     distill(workspace, reporter, tasks=("toy-a",), trajectories=1, shard_rows=30)
     assert any("does not repeat" in each for each in reporter.warnings)
-
-
-def _fail_at(count, original):
-    commits = 0
-
-    def commit(unit):
-        nonlocal commits
-        commits += 1
-        if commits == count:
-            raise StorageError("no room")
-        original(unit)
-
-    return commit
 
 
 def test_describe_returns():

@@ -9,7 +9,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.artifacts.arrays import write_array
+from pipelines.artifacts.staging import Unit
 from pipelines.artifacts.workspace import Workspace
+from pipelines.errors import StorageError
+
+
+def refuse_commits(monkeypatch, after, until=None):
+    """Let the disk refuse units that are to be made durable.
+
+    Args:
+        monkeypatch: Undoes it.
+        after: Units that are still made durable.
+        until: Units after which the disk has room again; None for never.
+
+    Returns:
+        A list that grows by one with every attempt.
+    """
+    attempts, original = [], Unit._commit
+
+    def commit(unit):
+        attempts.append(unit.name)
+        if len(attempts) > after and (until is None or len(attempts) <= until):
+            raise StorageError("no room")
+        original(unit)
+
+    monkeypatch.setattr(Unit, "_commit", commit)
+    return attempts
+
 
 CARD = {
     "random": {"mean": -30.0, "std": 5.0, "episodes": 20, "length": 20.0},

@@ -206,16 +206,10 @@ def merge(
     """
     from pipelines.distill.merge import merge as join
     from vintix_cli.commands.distill import show_histories
-    from vintix_cli.stages import identity
+    from vintix_cli.stages import tell
 
     result = join(parts, _workspace(workspace), ConsoleReporter(quiet or json), name)
-    if json:
-        print_json({**result.report, **identity(result)})
-        return
-    if not quiet:
-        show_histories(result)
-    state = "up to date" if result.up_to_date else "wrote"
-    print_text(f"{state}: {result.artifact.kind}/{result.artifact.reference}")
+    tell(result, json=json, quiet=quiet, show=show_histories)
 
 
 @app.command(

@@ -9,8 +9,9 @@ import typer
 
 from vintix_cli import options
 from vintix_cli.help import Command, Group, examples
-from vintix_cli.render import ConsoleReporter, print_json, print_table, print_text
+from vintix_cli.render import ConsoleReporter, print_table
 from vintix_cli.run import command
+from vintix_cli.stages import tell
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
@@ -59,7 +60,7 @@ def checkpoint(
         Workspace.resolve(workspace),
         ConsoleReporter(quiet or json),
     )
-    _show(result, json=json, quiet=quiet)
+    tell(result, json=json, quiet=quiet, show=_show)
 
 
 @app.command(
@@ -101,20 +102,13 @@ def dataset(
         Workspace.resolve(workspace),
         ConsoleReporter(quiet or json),
     )
-    _show(result, json=json, quiet=quiet)
+    tell(result, json=json, quiet=quiet, show=_show)
 
 
-def _show(result: StageResult, *, json: bool, quiet: bool) -> None:
-    from vintix_cli.stages import identity
-
-    if json:
-        print_json({**result.report, **identity(result)})
-        return
-    if not quiet:
-        rows = [
+def _show(result: StageResult) -> None:
+    print_table(
+        [
             {key: value for key, value in row.items() if not isinstance(value, dict)}
             for row in result.report["tasks"]
         ]
-        print_table(rows)
-    state = "up to date" if result.up_to_date else "wrote"
-    print_text(f"{state}: {result.artifact.kind}/{result.artifact.reference}")
+    )

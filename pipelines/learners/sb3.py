@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.demonstrators.sb3_weights import Normalization, find_actor, policy_spec
 from pipelines.errors import ConfigError, MissingDependencyError, VintixError
+from pipelines.learners.sb3_weights import Normalization, find_actor, policy_spec
 
 if TYPE_CHECKING:
     import gymnasium
 
-    from pipelines.demonstrators.config import TrainSettings
+    from pipelines.learners.settings import TrainSettings
     from pipelines.policies.base import PolicySpec
     from pipelines.tasks.spec import TaskSpec
 

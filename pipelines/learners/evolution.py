@@ -32,8 +32,8 @@ from pipelines.rng import derive_seed, stream
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipelines.demonstrators.config import TrainSettings
     from pipelines.domains.base import BatchEnvironment, Domain, Options
+    from pipelines.learners.settings import TrainSettings
     from pipelines.tasks.spec import TaskSpec
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.99, 1e-8

@@ -1,0 +1,1 @@
+"""Learners: policies from training, for demonstrators and for learning histories."""

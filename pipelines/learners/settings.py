@@ -1,0 +1,90 @@
+"""How learners train, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from pipelines.domains.base import Domain
+
+Algorithm = Literal["ppo", "sac", "td3", "tqc", "trpo", "ars", "es"]
+
+STEPS_PER_SECOND = {"ppo": 950, "trpo": 1300, "sac": 45, "td3": 55, "tqc": 30, "ars": 6500}
+"""Steps that each learner of Stable-Baselines3 and sb3-contrib makes in a second of one core's time
+with its default settings, beside an environment that takes none; measured on inverted-pendulum.
+For plans."""
+
+_SINGLE_COPY = 10_000.0
+"""The same of a copy of a vectorised environment: such a learner steps one."""
+
+
+class TrainSettings(BaseModel):
+    """How a learner trains.
+
+    Attributes:
+        algorithm: Which learner: one of Stable-Baselines3 and sb3-contrib, or ``es``, the
+            evolution strategy of `pipelines.learners.evolution`.
+        total_steps: Environment steps to train for.
+        segment_steps: Steps between two checkpoints. Each segment starts from its checkpoint with
+            fresh episodes and its own random streams, so that a resumed run equals an
+            uninterrupted one; None for a twentieth of the total, at least 2000.
+        evaluation_episodes: Episodes that the policy is measured on after each segment; the best
+            one is kept.
+        normalize_observations: Normalise observations by running statistics, which become part
+            of the policy.
+        normalize_rewards: Divide rewards by the running spread of the discounted return while
+            training.
+        environment_options: Options of the domain that hold in training only, such as a delta
+            reward.
+        hyperparameters: Arguments of the learner's constructor by their names there, numbers and
+            texts; also ``net_arch``, ``activation_fn`` (tanh, relu) and ``log_std_init`` of its
+            policy, ``policy`` (MlpPolicy, LinearPolicy) and ``action_noise`` (a standard
+            deviation). Everything else is the library's default. Schedules are constant. Those of
+            ``es`` are the fields of `pipelines.learners.evolution.EvolutionSettings`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    algorithm: Algorithm = "ppo"
+    total_steps: int = Field(default=100_000, ge=1)
+    segment_steps: int | None = Field(default=None, ge=1)
+    evaluation_episodes: int = Field(default=5, ge=1)
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    environment_options: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+
+
+def segment_length(settings: TrainSettings) -> int:
+    """Return the steps between two checkpoints."""
+    return settings.segment_steps or max(2000, -(-settings.total_steps // 20))
+
+
+def training_rate(settings: TrainSettings, domain: Domain) -> float:
+    """Return the steps of training that one core is expected to make in a second."""
+    if settings.algorithm == "es":
+        # It computes next to nothing beside the environments, and steps all of them at once.
+        return domain.steps_per_second
+    simulated = _SINGLE_COPY if domain.vectorized else domain.steps_per_second
+    return 1 / (1 / STEPS_PER_SECOND[settings.algorithm] + 1 / simulated)
+
+
+@contextmanager
+def one_thread(settings: TrainSettings) -> Iterator[None]:
+    """Compute with one thread: more would change the sums, and workers have one as well."""
+    if settings.algorithm == "es":
+        # It uses no library with threads of its own, and needs no torch.
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
