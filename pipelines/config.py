@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pipelines.errors import ConfigError, UsageError, VintixError
 
@@ -194,14 +194,15 @@ def _describe(
     field = str(first["loc"][0]) if first["loc"] else ""
     source = sources.get(field, _COMMAND_LINE)
     # What does not fit together is of no single setting.
-    setting = f"{stage}.{field}" if field else stage
+    path, holder = _setting(model, first["loc"])
+    setting = ".".join([stage, *path])
     where = {
         _FILE: f"{file}: {setting}",
         _ENVIRONMENT: f"VINTIX_{stage.upper()}_{field.upper()}",
     }.get(source, setting)
     message, expected = first["msg"].removeprefix("Value error, "), None
     if first["type"] == "extra_forbidden":
-        message, expected = "unknown setting", ", ".join(model.model_fields)
+        message, expected = "unknown setting", ", ".join(holder.model_fields)
     kind = UsageError if source == _COMMAND_LINE else ConfigError
     return kind(
         f"{stage}: {message}",
@@ -210,3 +211,34 @@ def _describe(
         found=repr(first.get("input"))[:80],
         fix=f"vintix {stage} --help",
     )
+
+
+def _setting(
+    model: type[BaseModel], location: Sequence[str | int]
+) -> tuple[list[str], type[BaseModel]]:
+    """Return the names that lead to a setting, and the class that has or lacks the last one.
+
+    A location goes on into the members of a union and the items of a list; a setting does not.
+    """
+    path: list[str] = []
+    for part in location:
+        if path:
+            nested = _nested(model, path[-1])
+            if nested is None:
+                break
+            model = nested
+        path.append(str(part))
+    return path, model
+
+
+def _nested(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """Return the class of the settings within a setting; None where there are none."""
+    from pydantic import BaseModel
+
+    field = model.model_fields.get(name)
+    if field is None:
+        return None
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None

@@ -22,6 +22,8 @@ from pipelines.errors import ArtifactMissingError, UsageError
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
 
+_JOIN = "join it with the other parts: vintix artifacts merge NAME, the name of the history"
+
 STAGE_OF_KIND = {
     "demonstrators": "demonstrators",
     "parts": "distill --shard I/N",
@@ -127,7 +129,11 @@ class Workspace:
         found_kind = artifact.kind if artifact else parsed.kind
         if artifact is None or found_kind != kind:
             raise UsageError(
-                "wrong kind of artifact", where=reference, expected=kind, found=found_kind
+                "wrong kind of artifact",
+                where=reference,
+                expected=kind,
+                found=found_kind,
+                fix=_JOIN if (found_kind, kind) == ("parts", "histories") else None,
             )
         return artifact
 
@@ -198,5 +204,7 @@ class Workspace:
             where=self.root,
             expected=f"a published artifact of kind {kind}",
             found=", ".join(known[-8:]) if known else f"no {kind} at all",
-            fix=f"vintix {STAGE_OF_KIND[kind]}, or point --workspace to where it is",
+            fix=_JOIN
+            if kind == "histories" and reference in self.names("parts")
+            else f"vintix {STAGE_OF_KIND[kind]}, or point --workspace to where it is",
         )

@@ -37,7 +37,7 @@ class Shard:
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
             raise ValueError(
-                f"a shard is i/n with i from 1 to n, such as 1/4 to 4/4: {self} is none"
+                f"a shard is i/n with i from 1 to n, such as 1/4 to 4/4, and not {self}"
             )
 
     @classmethod
@@ -50,7 +50,7 @@ class Shard:
         match = _TEXT.fullmatch(text.strip())
         if match is None:
             raise ValueError(
-                f"a shard is i/n with i from 1 to n, such as 1/4 to 4/4: {text!r} is none"
+                f"a shard is i/n with i from 1 to n, such as 1/4 to 4/4, and not {text!r}"
             )
         return cls(int(match[1]), int(match[2]))
 

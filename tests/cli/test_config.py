@@ -133,3 +133,21 @@ def test_nested_settings_are_joined_over_the_layers(tmp_path):
         environment={"VINTIX_TRAIN_MODEL": "{heads: 2}"},
     )
     assert resolved.model == {"layers": 2, "width": 32, "heads": 2}
+
+
+def test_a_setting_within_settings_is_named(shell):
+    """The list of what there is, is that of the place where the setting is missing."""
+    wrong = shell.vintix("demonstrators", "--dry-run", "--set", "demonstrators.train.lr=1")
+    assert wrong.code == 2 and "where: demonstrators.train.lr" in wrong.stderr
+    assert "total_steps" in wrong.stderr and "import_path" not in wrong.stderr
+    wrong = shell.vintix("demonstrators", "--dry-run", "--algorithm", "dqn")
+    assert wrong.code == 2 and "where: demonstrators.train.algorithm" in wrong.stderr
+
+
+def test_a_part_in_place_of_a_history_tells_how_to_join_it(shell):
+    split = ("--trajectories", "2", "--steps", "50", "--name", "halves", "--shard", "1/2")
+    made = shell.vintix("distill", "--task", "point-mass-north-east", *split)
+    assert made.code == 0, made.stderr
+    for reference, code in (("halves-1-of-2", 4), ("parts/halves-1-of-2", 2)):
+        wrong = shell.vintix("pack", "--histories", reference)
+        assert wrong.code == code and "vintix artifacts merge" in wrong.stderr
