@@ -1,0 +1,113 @@
+"""What the reference does that its authors may not have meant, kept by default, each with a switch.
+
+Source of each: Bi-DexHands as released, and what was measured against the returns that the paper's
+authors publish (docs/bidexhands.md). The fields are options of the domain, by the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.domains.base import OptionSpec
+
+BACKENDS = ("mujoco", "isaacgym")
+
+
+def _positive(value: Any) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError("a number > 0")
+    return number
+
+
+OPTIONS: tuple[OptionSpec, ...] = (
+    OptionSpec(
+        "backend",
+        "mujoco",
+        "the simulator: MuJoCo, or an Isaac Gym of your own (docs/isaac-gym.md)",
+        choices=BACKENDS,
+    ),
+    OptionSpec(
+        "base_damping",
+        4.5,
+        "damping of a hand's base as a multiple of the reference's nominal one; 4.5 fits the "
+        "random returns that were measured in Isaac Gym",
+        parse=_positive,
+    ),
+    OptionSpec(
+        "push_block_goals",
+        "left",
+        "hand-push-block: left rewards both blocks for the left goal, as the reference does; own "
+        "rewards each for its own",
+        choices=("left", "own"),
+    ),
+    OptionSpec(
+        "reorientation_goal",
+        "second",
+        "hand-reorientation: a goal counts as reached when the second cube is there, as in the "
+        "reference, or when both are",
+        choices=("second", "both"),
+    ),
+    OptionSpec(
+        "kettle_target",
+        "below",
+        "hand-kettle: the spout aims 10 cm below the bucket's centre, as in the reference, or at "
+        "its opening",
+        choices=("below", "opening"),
+    ),
+    OptionSpec(
+        "switch_success",
+        "reference",
+        "hand-switch: the reference's threshold, which no rocker can reach, or a reachable one",
+        choices=("reference", "reachable"),
+    ),
+    OptionSpec(
+        "door_spring",
+        "none",
+        "doors: no spring at the hinges, as the reference's are most likely to be, or its "
+        "stiffness of 5 Nm/rad in effect",
+        choices=("none", "stiff"),
+    ),
+    OptionSpec(
+        "euler",
+        "positive",
+        "angles of a hand's base in [0, 2 pi), as in the reference, which the clipping to 5 "
+        "cuts, or in (-pi, pi]",
+        choices=("positive", "signed"),
+    ),
+    OptionSpec(
+        "clip",
+        "on",
+        "observations clipped to [-5, 5], as in the reference, or not",
+        choices=("on", "off"),
+    ),
+    OptionSpec(
+        "first_step",
+        "random",
+        "the reference's reset makes one step with a tiny random action before the first "
+        "observation; none leaves it out",
+        choices=("random", "none"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    """The domain's options but for the backend; see `OPTIONS` for what they mean."""
+
+    base_damping: float = 4.5
+    push_block_goals: str = "left"
+    reorientation_goal: str = "second"
+    kettle_target: str = "below"
+    switch_success: str = "reference"
+    door_spring: str = "none"
+    euler: str = "positive"
+    clip: str = "on"
+    first_step: str = "random"
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Quirks:
+        """Return the quirks among resolved options; those left out are the default's."""
+        return cls(**{name: value for name, value in options.items() if name != "backend"})

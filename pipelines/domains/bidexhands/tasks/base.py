@@ -1,0 +1,175 @@
+"""What a task of Bi-DexHands is: a scene, a start, an observation of its objects, a reward.
+
+Source of all constants: Bi-DexHands (PKU-MARL/DexterousHands, Apache-2.0) as read in its code; a
+task's class names the reference's. B copies of an environment.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+
+from pipelines.domains.bidexhands.geometry import Array, about, conjugate, multiply
+
+if TYPE_CHECKING:
+    import mujoco
+    from numpy.typing import NDArray
+
+    from pipelines.domains.bidexhands.hand import Pose
+    from pipelines.domains.bidexhands.quirks import Quirks
+    from pipelines.domains.bidexhands.scene import Scene, SceneBuilder
+    from pipelines.domains.bidexhands.snapshot import ObjectState, Snapshot
+
+Goals = dict[str, Array]
+"""What is fixed for an episode, by name, of all copies (B, ...)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step of B copies earned.
+
+    Attributes:
+        reward_B: The reward.
+        terminated_B: Whether the episode is over for a reason other than its length.
+        success_B: Whether this state counts as a success. The reference keeps the best of an
+            episode and ends none for it. Half a success is 0.5.
+    """
+
+    reward_B: Array
+    terminated_B: NDArray[np.bool_]
+    success_B: Array
+
+
+class View(NamedTuple):
+    """Where a camera stands; see ``mujoco.MjvCamera``.
+
+    Attributes:
+        target: The point it looks at.
+        distance: To that point, metres.
+        azimuth: Degrees about z; at 180 it looks along -x.
+        elevation: Degrees; negative ones look down.
+    """
+
+    target: tuple[float, float, float]
+    distance: float
+    azimuth: float
+    elevation: float
+
+
+class HandTask(ABC):
+    """A task; a class attribute that is not set has the default below.
+
+    Attributes:
+        stem: What follows ``ShadowHand`` in the catalogue's environment id.
+        poses: Where the right and the left hand start.
+        fixed_base: Whether the mounts are fixed.
+        force_scale: The reference's ``transition_scale``.
+        torque_scale: The reference's ``orientation_scale``.
+        position_noise: Half width of the uniform noise on objects' positions at reset, metres.
+        joint_noise: The same on the hands' joints, as a share of their range (`_start_joints`).
+        substeps: Simulation steps in a 60th of a second.
+        hands_meet: Whether the hands can touch each other.
+        hand_friction: Sliding friction of the hands.
+        start_joints: Angles that the hands' joints start at, by name, radians; others at zero.
+        observe_root: Whether the base position in the observation is that of the actor's root;
+            else it is the palm point.
+        view: Where pictures look: a point, the distance to it, azimuth and elevation in degrees.
+        quirks: What is kept of the reference's oddities.
+    """
+
+    stem: ClassVar[str]
+    poses: ClassVar[tuple[Pose, Pose]]
+    fixed_base: ClassVar[bool] = False
+    force_scale: ClassVar[float] = 0.0
+    torque_scale: ClassVar[float] = 0.0
+    position_noise: ClassVar[float] = 0.0
+    joint_noise: ClassVar[float] = 0.0
+    substeps: ClassVar[int] = 2
+    hands_meet: ClassVar[bool] = False
+    hand_friction: ClassVar[float] = 1.0
+    start_joints: ClassVar[Mapping[str, float]] = {}
+    observe_root: ClassVar[bool] = False
+    view: ClassVar[View] = View((0.1, 0.0, 0.65), 1.4, 155.0, -30.0)
+
+    def __init__(self, quirks: Quirks) -> None:
+        self.quirks = quirks
+
+    @abstractmethod
+    def build(self, scene: SceneBuilder) -> None:
+        """Add the task's objects to a scene with the two hands."""
+
+    def begin(
+        self, scene: Scene, data: mujoco.MjData, generator: np.random.Generator
+    ) -> dict[str, Array]:
+        """Place the objects at the start of an episode.
+
+        Args:
+            scene: The compiled scene.
+            data: Of one copy, with every body where the model has it; changed in place.
+            generator: The episode's own.
+
+        Returns:
+            What is fixed for the episode, such as the goal, by name; the same names and shapes in
+            every episode.
+        """
+        return {}
+
+    @abstractmethod
+    def observe(self, state: Snapshot, goals: Goals) -> Array:
+        """Return what follows the hands in the observation, (B, n).
+
+        Args:
+            state: The state.
+            goals: What `begin` returned, stacked to (B, ...).
+        """
+
+    @abstractmethod
+    def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
+        """Return reward, end and success of a state.
+
+        Args:
+            state: The state after the step.
+            goals: What `begin` returned, stacked to (B, ...).
+            action_BA: The action that led there, within [-1, 1].
+        """
+
+    def renew(  # noqa: B027 - most tasks keep their goals
+        self, state: Snapshot, goals: Goals, generators: list[np.random.Generator]
+    ) -> None:
+        """Change goals after a step in place, for the next one."""
+
+
+def object_entries(state: ObjectState) -> Array:
+    """Return the 13 entries of an object: position, quaternion xyzw, velocity, turn rate / 5."""
+    return np.concatenate(
+        [state.position_B3, xyzw(state.quaternion_B4), state.linear_B3, 0.2 * state.angular_B3],
+        axis=-1,
+    )
+
+
+def goal_entries(state: ObjectState, position_B3: Array, quaternion_B4: Array) -> Array:
+    """Return the 11 entries of a goal: position, quaternion, and the turn that is left to it."""
+    left_B4 = multiply(state.quaternion_B4, conjugate(quaternion_B4))
+    return np.concatenate([position_B3, xyzw(quaternion_B4), xyzw(left_B4)], axis=-1)
+
+
+def xyzw(quaternion: Array) -> Array:
+    """Return quaternions (..., 4) in the reference's order."""
+    return quaternion[..., [1, 2, 3, 0]]
+
+
+def random_orientation(generator: np.random.Generator) -> Array:
+    """Return the reference's random orientation: Rx(pi u1) Ry(pi u2), u uniform in [-1, 1]."""
+    first, second = generator.uniform(-np.pi, np.pi, 2)
+    return multiply(about(0, first), about(1, second))
+
+
+def place(scene: Scene, data: mujoco.MjData, body: str, position: Array, quaternion: Array) -> None:
+    """Put a free body somewhere, at rest."""
+    start = scene.qpos(body)
+    data.qpos[start : start + 3] = position
+    data.qpos[start + 3 : start + 7] = quaternion

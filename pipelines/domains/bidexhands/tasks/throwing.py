@@ -1,0 +1,178 @@
+"""Throwing and catching an egg: five tasks (facts of the reference: egg, poses, goals, reward).
+
+The reward is ``exp(-0.2 (scale D + theta))`` with D the distance of the egg to its goal and theta
+the angle that its orientation is off. Goals have a random orientation; they are not touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from pipelines.domains.bidexhands.geometry import Array, angle_between, distance
+from pipelines.domains.bidexhands.hand import Pose
+from pipelines.domains.bidexhands.tasks.base import (
+    Goals,
+    HandTask,
+    Outcome,
+    View,
+    goal_entries,
+    object_entries,
+    place,
+    random_orientation,
+)
+
+if TYPE_CHECKING:
+    import mujoco
+
+    from pipelines.domains.bidexhands.scene import Scene, SceneBuilder
+    from pipelines.domains.bidexhands.snapshot import Snapshot
+
+
+Point = tuple[float, float, float]
+
+EGG = (0.03, 0.03, 0.04)
+EGG_DENSITY = 500.0
+_NAMES = ("egg", "second-egg")
+_COLOURS = ((0.93, 0.6, 0.2, 1.0), (0.35, 0.55, 0.9, 1.0))
+
+
+class Throwing(HandTask):
+    """What the five tasks share.
+
+    Attributes:
+        starts: Where the eggs start.
+        targets: Their goals.
+        distance_scale: Factor on the distance in the reward.
+        lowest: Height at or below which an egg is dropped, metres.
+        centres: Where a hand has to stay within `leash`, right and left; none for no such rule.
+        leash: Metres.
+        leash_at_palm: Whether the palm's body has to stay there, or the root.
+        reached: Distance, or sum of distances, below which the goal is reached.
+    """
+
+    hands_meet = True
+    observe_root = True
+    view = View((0.0, -0.55, 0.5), 1.5, 180.0, -35.0)
+    starts: ClassVar[tuple[Point, ...]]
+    targets: ClassVar[tuple[Point, ...]]
+    distance_scale: ClassVar[float] = 50.0
+    lowest: ClassVar[float] = 0.2
+    centres: ClassVar[tuple[Point, Point] | None] = None
+    leash: ClassVar[float] = 0.1
+    leash_at_palm: ClassVar[bool] = False
+    reached: ClassVar[float] = 0.03
+
+    def build(self, scene: SceneBuilder) -> None:
+        """Add the eggs and their goals."""
+        for number, (start, target) in enumerate(zip(self.starts, self.targets, strict=True)):
+            name, colour = _NAMES[number], _COLOURS[number]
+            egg = scene.body(name, start)
+            scene.geom(egg, "ellipsoid", EGG, density=EGG_DENSITY, condim=4, colour=colour)
+            scene.marker(f"{name}-goal", "ellipsoid", EGG, colour=(*colour[:3], 0.35))
+            scene.spec.body(f"{name}-goal").pos = target
+
+    def begin(
+        self, scene: Scene, data: mujoco.MjData, generator: np.random.Generator
+    ) -> dict[str, Array]:
+        """Turn eggs and goals at random, and move the eggs by the noise."""
+        goals = {}
+        for number, (start, target) in enumerate(zip(self.starts, self.targets, strict=True)):
+            name = _NAMES[number]
+            offset = self.position_noise * generator.uniform(-1.0, 1.0, 3)
+            place(scene, data, name, np.array(start) + offset, random_orientation(generator))
+            goals[f"{name}-position"] = np.array(target)
+            goals[f"{name}-quaternion"] = random_orientation(generator)
+            data.mocap_quat[scene.mocap(f"{name}-goal")] = goals[f"{name}-quaternion"]
+        return goals
+
+    def observe(self, state: Snapshot, goals: Goals) -> Array:
+        """Return each egg and its goal."""
+        parts = []
+        for name in _NAMES[: len(self.starts)]:
+            egg = state.objects[name]
+            goal = goals[f"{name}-position"], goals[f"{name}-quaternion"]
+            parts += [object_entries(egg), goal_entries(egg, *goal)]
+        return np.concatenate(parts, axis=-1)
+
+    def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
+        """Return the sum over the eggs of ``exp(-0.2 (scale D + theta))``."""
+        rows = len(action_BA)
+        reward_B, apart_B = np.zeros(rows), np.zeros(rows)
+        terminated_B = np.zeros(rows, np.bool_)
+        for name in _NAMES[: len(self.starts)]:
+            egg = state.objects[name]
+            apart = distance(egg.position_B3, goals[f"{name}-position"])
+            angle = angle_between(egg.quaternion_B4, goals[f"{name}-quaternion"])
+            reward_B += np.exp(-0.2 * (self.distance_scale * apart + angle))
+            apart_B += apart
+            terminated_B |= egg.position_B3[:, 2] <= self.lowest
+        if self.centres is not None:
+            for hand, centre in zip(state.hands, self.centres, strict=True):
+                where = hand.palm_position_B3 if self.leash_at_palm else hand.root_position_B3
+                terminated_B |= distance(where, np.array(centre)) >= self.leash
+        return Outcome(reward_B, terminated_B, (apart_B < self.reached).astype(np.float64))
+
+
+class HandOver(Throwing):
+    """ShadowHandOver: hands that stand still, 75 steps."""
+
+    stem = "Over"
+    poses = (Pose((0, 0, 0.5)), Pose((0, -1, 0.5), (0, 0, np.pi)))
+    fixed_base = True
+    position_noise, joint_noise = 0.01, 0.2
+    starts = ((0, -0.39, 0.54),)
+    targets = ((0, -0.64, 0.54),)
+
+
+class CatchUnderarm(Throwing):
+    """ShadowHandCatchUnderarm."""
+
+    stem = "CatchUnderarm"
+    poses = (Pose((0, 0, 0.5)), Pose((0, -1.15, 0.5), (0, 0, np.pi)))
+    force_scale, torque_scale = 0.05, 0.5
+    position_noise, joint_noise = 0.01, 0.2
+    starts = ((0, -0.39, 0.54),)
+    targets = ((0, -0.79, 0.54),)
+    lowest = 0.1
+
+
+class TwoCatchUnderarm(Throwing):
+    """ShadowHandTwoCatchUnderarm: the hands exchange two eggs."""
+
+    stem = "TwoCatchUnderarm"
+    poses = CatchUnderarm.poses
+    force_scale, torque_scale = 0.05, 0.5
+    position_noise, joint_noise = 0.01, 0.2
+    starts = ((0, -0.39, 0.54), (0, -0.78, 0.54))
+    targets = ((0, -0.79, 0.54), (0, -0.38, 0.54))
+    reached = 0.06
+
+
+class CatchOver2Underarm(Throwing):
+    """ShadowHandCatchOver2Underarm: from a hand that points up to one that lies open."""
+
+    stem = "CatchOver2Underarm"
+    poses = (Pose((0, 0, 0.5), (1.67, 3.14, 0)), Pose((0, -0.8, 0.5), (0, 0, np.pi)))
+    force_scale, torque_scale = 0.1, 2.0
+    starts = ((0, 0.05, 1.0),)
+    targets = ((0, -0.4, 0.55),)
+    distance_scale = 20.0
+    lowest = 0.3
+    centres = ((0, 0, 0.5), (0, -0.8, 0.5))
+
+
+class CatchAbreast(Throwing):
+    """ShadowHandCatchAbreast: hands side by side."""
+
+    stem = "CatchAbreast"
+    poses = (
+        Pose((0, -0.55, 0.5), (0, 0.3925, -1.57)),
+        Pose((0, -1.15, 0.5), (0, -0.3925, -1.57)),
+    )
+    force_scale, torque_scale = 0.5, 1.0
+    starts = ((-0.39, -0.55, 0.54),)
+    targets = ((-0.39, -1.15, 0.54),)
+    centres = ((-0.3, -0.55, 0.5), (-0.3, -1.15, 0.5))
+    leash_at_palm = True
