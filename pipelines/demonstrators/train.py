@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifacts import files
-from pipelines.learners.settings import one_thread, segment_length
+from pipelines.learners.settings import NUMPY_ALGORITHMS, one_thread, segment_length
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.storage import policy_attributes
 from pipelines.rng import derive_seed
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipelines.learners.evolution import EvolutionLearner
     from pipelines.learners.sb3 import Learner
     from pipelines.learners.settings import TrainSettings
+    from pipelines.learners.waypoints import WaypointLearner
     from pipelines.parallel import Advance
     from pipelines.tasks.spec import TaskSpec
 
@@ -66,7 +67,7 @@ def train_policy(
         ConfigError: A hyperparameter is not valid.
         VintixError: The training broke down.
     """
-    checkpoint = _Checkpoint(directory, "npz" if settings.algorithm == "es" else "pt")
+    checkpoint = _Checkpoint(directory, "npz" if settings.algorithm in NUMPY_ALGORITHMS else "pt")
     curve: list[tuple[int, float]] = [(int(s), float(r)) for s, r in checkpoint.state["curve"]]
     seconds: list[float] = []
     transitions: list[dict[str, np.ndarray[Any, Any]]] = checkpoint.transitions(len(curve))
@@ -104,15 +105,19 @@ def train_policy(
 
 def _make_learner(
     settings: TrainSettings, evaluator: Evaluator, options: dict[str, Any], segment: int
-) -> Learner | EvolutionLearner:
+) -> Learner | EvolutionLearner | WaypointLearner:
     task, domain = evaluator.task, evaluator.domain
     key = ("demonstrators", task.name, "train")
-    if settings.algorithm == "es":
-        from pipelines.learners.evolution import EvolutionLearner
-
-        # It keys what it draws by the iteration, and has no need of a seed for each segment.
+    if settings.algorithm in NUMPY_ALGORITHMS:
+        # They key what they draw by the iteration, and have no need of a seed for each segment.
         seed = derive_seed(evaluator.seed, *key)
-        return EvolutionLearner(settings, task, domain, options, seed)
+        if settings.algorithm == "es":
+            from pipelines.learners.evolution import EvolutionLearner
+
+            return EvolutionLearner(settings, task, domain, options, seed)
+        from pipelines.learners.waypoints import WaypointLearner
+
+        return WaypointLearner(settings, task, domain, options, seed)
     from pipelines.learners.sb3 import Learner
 
     seed = derive_seed(evaluator.seed, *key, segment)

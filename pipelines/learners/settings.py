@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from pipelines.domains.base import Domain
 
-Algorithm = Literal["ppo", "sac", "td3", "tqc", "trpo", "ars", "es"]
+Algorithm = Literal["ppo", "sac", "td3", "tqc", "trpo", "ars", "es", "waypoints"]
+
+NUMPY_ALGORITHMS = ("es", "waypoints")
+"""Searches over whole episodes, which need no torch."""
 
 STEPS_PER_SECOND = {"ppo": 950, "trpo": 1300, "sac": 45, "td3": 55, "tqc": 30, "ars": 6500}
 """Steps that each learner of Stable-Baselines3 and sb3-contrib makes in a second of one core's time
@@ -27,7 +30,8 @@ class TrainSettings(BaseModel):
 
     Attributes:
         algorithm: Which learner: one of Stable-Baselines3 and sb3-contrib, or ``es``, the
-            evolution strategy of `pipelines.learners.evolution`.
+            evolution strategy of `pipelines.learners.evolution`, or ``waypoints``, the search of
+            `pipelines.learners.waypoints` for the tasks of Bi-DexHands.
         total_steps: Environment steps to train for.
         segment_steps: Steps between two checkpoints. Each segment starts from its checkpoint with
             fresh episodes and its own random streams, so that a resumed run equals an
@@ -44,7 +48,8 @@ class TrainSettings(BaseModel):
             texts; also ``net_arch``, ``activation_fn`` (tanh, relu) and ``log_std_init`` of its
             policy, ``policy`` (MlpPolicy, LinearPolicy) and ``action_noise`` (a standard
             deviation). Everything else is the library's default. Schedules are constant. Those of
-            ``es`` are the fields of `pipelines.learners.evolution.EvolutionSettings`.
+            ``es`` are the fields of `pipelines.learners.evolution.EvolutionSettings`, those of
+            ``waypoints`` of `pipelines.learners.waypoints.WaypointSettings`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +71,7 @@ def segment_length(settings: TrainSettings) -> int:
 
 def training_rate(settings: TrainSettings, domain: Domain) -> float:
     """Return the steps of training that one core is expected to make in a second."""
-    if settings.algorithm == "es":
+    if settings.algorithm in NUMPY_ALGORITHMS:
         # It computes next to nothing beside the environments, and steps all of them at once.
         return domain.steps_per_second
     simulated = _SINGLE_COPY if domain.vectorized else domain.steps_per_second
@@ -76,7 +81,7 @@ def training_rate(settings: TrainSettings, domain: Domain) -> float:
 @contextmanager
 def one_thread(settings: TrainSettings) -> Iterator[None]:
     """Compute with one thread: more would change the sums, and workers have one as well."""
-    if settings.algorithm == "es":
+    if settings.algorithm in NUMPY_ALGORITHMS:
         # It uses no library with threads of its own, and needs no torch.
         yield
         return

@@ -8,7 +8,7 @@ model, `snapshot` reads its state, `observation` and `tasks` make observations a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import gymnasium
 
     from pipelines.domains.bidexhands.tasks.base import HandTask
+    from pipelines.policies.base import PolicyBuilder
     from pipelines.tasks.spec import TaskSpec
 
 
@@ -60,6 +61,12 @@ class BiDexHands(Domain):
         from pipelines.domains.bidexhands.batch import HandsBatch
 
         return HandsBatch(made, size, task.horizon)
+
+    def policies(self) -> Mapping[str, PolicyBuilder]:
+        """Return the kind ``hand_waypoints``."""
+        from pipelines.domains.bidexhands.policy import KIND, build_waypoints
+
+        return {KIND: build_waypoints}
 
 
 def _hand_task(task: TaskSpec, options: Options) -> HandTask:

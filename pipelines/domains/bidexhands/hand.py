@@ -31,6 +31,12 @@ COUPLED = (5, 9, 13, 18)
 CENTRE = 0.301
 """Centre of mass of the hand along its forearm, metres from the mount."""
 
+MASS = 5.011
+"""Of the whole hand, kilograms."""
+
+INERTIA = 0.0268
+"""Of the whole hand about its centre, across the forearm, kg m2."""
+
 MOUNT = multiply(from_euler(np.pi / 2, 0, 0), from_euler(0, 0, np.pi))
 """Rotation of the mount in the hand's file; an actor's pose multiplies it from the left."""
 

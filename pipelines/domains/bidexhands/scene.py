@@ -39,8 +39,8 @@ _OBJECT = (5, 5)
 _SKIN = ((0.86, 0.72, 0.6, 1.0), (0.55, 0.62, 0.72, 1.0))
 
 # Force and torque of an action of 1 (facts of the reference: a * dt * scale * 1e5 N, 1e3 Nm).
-_FORCE, _TORQUE = 1e5 / CONTROL_RATE, 1e3 / CONTROL_RATE
-_NOMINAL_DAMPING = 100.0
+FORCE, TORQUE = 1e5 / CONTROL_RATE, 1e3 / CONTROL_RATE
+NOMINAL_DAMPING = 100.0
 """Of the reference, linear and angular: force per mass and speed, 1/s."""
 
 
@@ -310,7 +310,7 @@ def build_scene(task: HandTask, quirks: Quirks) -> Scene:
         rgba=[0.9, 0.91, 0.93, 1],
     )
     builder = SceneBuilder(spec)
-    base = Base(_FORCE * task.force_scale, _TORQUE * task.torque_scale)
+    base = Base(FORCE * task.force_scale, TORQUE * task.torque_scale)
     for side in (0, 1):
         add_hand(
             spec,
@@ -325,7 +325,7 @@ def build_scene(task: HandTask, quirks: Quirks) -> Scene:
     _add_sensors(spec, builder)
     model = spec.compile()
     if not task.fixed_base:
-        _damp_bases(model, _NOMINAL_DAMPING * quirks.base_damping)
+        _damp_bases(model, NOMINAL_DAMPING * quirks.base_damping)
     return _index(model, task, builder)
 
 

@@ -1,0 +1,384 @@
+"""A search over way-points for two hands, for ``--algorithm waypoints``.
+
+Separable CMA-ES (`pipelines.demonstrators.cma`) over the way-points of
+`pipelines.domains.bidexhands.policy`, beginning at a rough script. Fingers move together along a
+few synergies: searching servos one by one finds no throw. All candidates of a generation play the
+same episodes; some of them with noise mixed into the actions as in distillation, so that what is
+found degrades softly.
+
+Legend: C candidates, D parameters, K way-points, G synergies, W entries of a way-point of one hand,
+S slots (copies of the environment), A action.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipelines.demonstrators.cma import SeparableCMA
+from pipelines.domains.bidexhands.hand import joint_names, joint_ranges, servo_joints
+from pipelines.domains.bidexhands.policy import (
+    KIND,
+    WIDTH,
+    WaypointsConfig,
+    WaypointsPolicy,
+)
+from pipelines.errors import ConfigError
+from pipelines.policies.base import PolicySpec
+from pipelines.rng import derive_seed, stream
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipelines.domains.base import BatchEnvironment, Domain, Options
+    from pipelines.learners.settings import TrainSettings
+    from pipelines.tasks.spec import TaskSpec
+
+SYNERGIES: dict[str, tuple[str, ...]] = {
+    "wrist-side": ("WRJ1",),
+    "wrist-nod": ("WRJ0",),
+    "spread": ("FFJ3", "RFJ3", "LFJ3"),
+    "first-root": ("FFJ2",),
+    "others-root": ("MFJ2", "RFJ2", "LFJ2"),
+    "first-curl": ("FFJ1",),
+    "others-curl": ("MFJ1", "RFJ1", "LFJ1"),
+    "little-palm": ("LFJ4",),
+    "thumb-turn": ("THJ4",),
+    "thumb-root": ("THJ3",),
+    "thumb-hub": ("THJ2",),
+    "thumb-side": ("THJ1",),
+    "thumb-curl": ("THJ0",),
+}
+"""Servos that move together, by name; the ring and little finger spread away from the first one.
+Values are actions: -1 is the lower end of the joints' range, 1 the upper one."""
+
+# One unit of the search in metres, radians, action, and logarithm of a duration.
+_POSITION, _TURN, _SYNERGY, _DURATION = 0.03, 0.2, 0.4, 0.2
+_SLOTS = 16
+
+
+class HandWaypoint(BaseModel):
+    """One hand at one way-point.
+
+    Attributes:
+        anchor: What the position is relative to (`pipelines.domains.bidexhands.policy.ANCHORS`);
+            not searched.
+        position: Metres along the world's axes.
+        turn: Rotation vector from where the base began, radians, world's axes.
+        fingers: Actions by synergy; those left out hold the joints at zero.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    anchor: str = "start"
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    fingers: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if unknown := sorted(set(self.fingers) - set(SYNERGIES)):
+            raise ValueError(f"unknown synergy {unknown[0]!r}; there are {', '.join(SYNERGIES)}")
+        return self
+
+
+class Waypoint(BaseModel):
+    """Both hands at one time.
+
+    Attributes:
+        at: Step of the episode.
+        right: The right hand.
+        left: The left hand.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at: float = Field(ge=0)
+    right: HandWaypoint = HandWaypoint()
+    left: HandWaypoint = HandWaypoint()
+
+
+class WaypointSettings(BaseModel):
+    """``demonstrators.train.hyperparameters`` of the algorithm ``waypoints``.
+
+    Attributes:
+        start: The rough script that the search begins at, its first way-point at step 0.
+        population: Candidates in a generation.
+        noise: Share of uniform noise in the actions, one number for each episode of a candidate.
+        step: Standard deviation at the start; a unit is 3 cm, 0.2 rad, 0.4 of an action, or 20 % of
+            a duration.
+        gain: See `WaypointsConfig`.
+        turn_gain: See `WaypointsConfig`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: tuple[Waypoint, ...] = Field(min_length=1)
+    population: int = Field(default=24, ge=4)
+    noise: tuple[float, ...] = Field(default=(0.0,), min_length=1)
+    step: float = Field(default=0.5, gt=0)
+    gain: float = Field(default=8.0, gt=0)
+    turn_gain: float = Field(default=6.0, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        times = [each.at for each in self.start]
+        if times[0] != 0 or any(b <= a for a, b in itertools.pairwise(times)):
+            raise ValueError("the way-points begin at step 0, and each comes after the one before")
+        if any(not 0 <= share <= 1 for share in self.noise):
+            raise ValueError("a share of noise is in [0, 1]")
+        return self
+
+
+def waypoint_settings(settings: TrainSettings) -> WaypointSettings:
+    """Read the hyperparameters of the algorithm ``waypoints``.
+
+    Raises:
+        ConfigError: One is unknown, missing or out of range, or something is to be normalised.
+    """
+    where = "demonstrators.train.hyperparameters"
+    if settings.normalize_rewards or settings.normalize_observations:
+        raise ConfigError(
+            "The algorithm waypoints has no use for normalised rewards or observations.",
+            where="demonstrators.train",
+            expected="normalize_rewards and normalize_observations left out",
+        )
+    try:
+        return WaypointSettings.model_validate(settings.hyperparameters)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            "The hyperparameters do not fit the algorithm waypoints.",
+            where=f"{where}.{name}".rstrip("."),
+            expected=first["msg"],
+            found=repr(first["input"])[:200],
+            fix="a packaged example: `vintix demonstrators --source train --task hand-push-block`",
+        ) from error
+
+
+class WaypointCode:
+    """Way-points as a vector of the search.
+
+    Args:
+        start: The script, which has the times' order and the anchors.
+        fixed_base: Whether bases are fixed; then positions and turns are not searched.
+    """
+
+    def __init__(self, start: tuple[Waypoint, ...], *, fixed_base: bool) -> None:
+        self._count, self._fixed = len(start), fixed_base
+        self._basis_GU, self._rest_G = _synergies()
+        self.start_D = self._encode(start)
+
+    def _encode(self, start: tuple[Waypoint, ...]) -> NDArray[np.float64]:
+        names = list(SYNERGIES)
+        values: list[float] = []
+        for before, each in itertools.pairwise(start):
+            values.append(float(np.log(each.at - before.at)) / _DURATION)
+        for each in start:
+            for hand in (each.right, each.left):
+                if not self._fixed:
+                    values += [x / _POSITION for x in hand.position]
+                    values += [x / _TURN for x in hand.turn]
+                values += [
+                    hand.fingers.get(name, rest) / _SYNERGY
+                    for name, rest in zip(names, self._rest_G, strict=True)
+                ]
+        return np.array(values)
+
+    def decode(
+        self, vectors_CD: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return times (C, K) and way-points (C, K, 2, W) as the policy has them."""
+        count, rows = self._count, len(vectors_CD)
+        durations = np.exp(np.clip(vectors_CD[:, : count - 1] * _DURATION, 0.0, 7.0))
+        times_CK = np.concatenate([np.zeros((rows, 1)), np.cumsum(durations, axis=1)], axis=1)
+        hands = vectors_CD[:, count - 1 :].reshape(rows, count, 2, -1)
+        knots = np.zeros((rows, count, 2, WIDTH))
+        if not self._fixed:
+            knots[..., :3] = hands[..., :3] * _POSITION
+            knots[..., 3:6] = hands[..., 3:6] * _TURN
+            hands = hands[..., 6:]
+        knots[..., 6:] = np.clip(hands * _SYNERGY @ self._basis_GU, -1.0, 1.0)
+        return times_CK, knots
+
+
+class WaypointLearner:
+    """The search on one task; the counterpart of `pipelines.learners.sb3.Learner`.
+
+    Every number it draws is keyed by the generation, so that segments leave no trace in a run.
+
+    Args:
+        settings: What and how to train.
+        task: A task of Bi-DexHands.
+        domain: Its domain.
+        options: Values of all options of the domain.
+        seed: Base seed of the training.
+
+    Raises:
+        ConfigError: A hyperparameter is not valid, or the task has no hands.
+    """
+
+    def __init__(
+        self, settings: TrainSettings, task: TaskSpec, domain: Domain, options: Options, seed: int
+    ) -> None:
+        from pipelines.domains.bidexhands.policy import base_speeds
+        from pipelines.domains.bidexhands.tasks import task_classes
+
+        self._given = waypoint_settings(settings)
+        if task.domain != "bidexhands":
+            raise ConfigError(
+                "The algorithm waypoints moves two hands.",
+                where=f"task {task.name}",
+                expected="a task of the domain bidexhands",
+                found=f"domain {task.domain}",
+                fix="another --algorithm",
+            )
+        self._task, self._seed = task, seed
+        self._domain, self._options = domain, options
+        hands = task_classes()[task.env_id]
+        speed, turn_speed = base_speeds(hands, float(options.get("base_damping", 4.5)))
+        self._config = WaypointsConfig(
+            fixed_base=hands.fixed_base,
+            anchors=tuple((w.right.anchor, w.left.anchor) for w in self._given.start),
+            speed=speed,
+            turn_speed=turn_speed,
+            gain=self._given.gain,
+            turn_gain=self._given.turn_gain,
+        )
+        self._code = WaypointCode(self._given.start, fixed_base=hands.fixed_base)
+        self._search = SeparableCMA.start(
+            self._code.start_D, self._given.step, self._given.population
+        )
+        self._steps = 0
+        self._batch: BatchEnvironment | None = None
+
+    @property
+    def steps(self) -> int:
+        """Environment steps trained so far, over all segments."""
+        return self._steps
+
+    def learn(self, until: int, advance: Callable[[float], None] | None = None) -> None:
+        """Search until at least this many steps; a generation is finished."""
+        while self._steps < until:
+            before = self._steps
+            generation = self._search.generation
+            candidates_CD = self._search.ask(stream(self._seed, "candidates", generation))
+            returns_C = self._play(candidates_CD, generation)
+            self._search.tell(candidates_CD[np.argsort(-returns_C, kind="stable")])
+            if advance is not None:
+                advance(self._steps - before)
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._batch is not None:
+            self._batch.close()
+            self._batch = None
+
+    def dump(self) -> bytes:
+        """Return the state as the bytes of an .npz file."""
+        file = io.BytesIO()
+        np.savez(file, total_steps=self._steps, **self._search.as_json())
+        return file.getvalue()
+
+    def load(self, dumped: bytes) -> None:
+        """Take over what `dump` returned."""
+        with np.load(io.BytesIO(dumped), allow_pickle=False) as file:
+            state = {name: file[name] for name in file.files}
+        self._steps = int(state.pop("total_steps"))
+        scalars = {name: value.item() for name, value in state.items() if not value.ndim}
+        self._search = SeparableCMA.from_json({**state, **scalars})
+
+    def dump_transitions(self, since: int) -> dict[str, NDArray[Any]]:
+        """Return nothing: whole episodes are all that counts."""
+        return {}
+
+    def load_transitions(self, transitions: object) -> None:
+        """Take nothing over."""
+
+    def policy(self) -> PolicySpec:
+        """Return the policy at the centre of the search, in float32."""
+        times_CK, knots = self._code.decode(self._search.mean_D[None])
+        return PolicySpec(
+            KIND,
+            self._config.model_dump(mode="json"),
+            {"times": times_CK[0].astype(np.float32), "knots": knots[0].astype(np.float32)},
+        )
+
+    def _play(self, candidates_CD: NDArray[np.float64], generation: int) -> NDArray[np.float64]:
+        """Return the mean return (C,) of each candidate over the generation's episodes."""
+        shares = self._given.noise
+        seeds = [
+            derive_seed(self._seed, "episode", generation, number) for number in range(len(shares))
+        ]
+        if self._batch is None:
+            self._batch = self._domain.make_batch(
+                self._task, _SLOTS, self._options, list(range(_SLOTS))
+            )
+        batch = self._batch
+        policy = WaypointsPolicy(self._config, *self._code.decode(candidates_CD))
+        plays = itertools.product(range(len(candidates_CD)), range(len(shares)))
+        # What each slot plays: candidate, episode and the noise's generator.
+        slots: list[tuple[int, int, np.random.Generator]] = []
+        returns_C = np.zeros(len(candidates_CD))
+        width = len(batch.action_low_A)
+        running_S = np.zeros(batch.size, np.bool_)
+
+        def begin(slot: int) -> bool:
+            play = next(plays, None)
+            running_S[slot] = play is not None
+            # A slot with nothing left to play repeats its last episode, beside the running ones.
+            candidate, number = play or slots[slot][:2]
+            noise = stream(self._seed, "noise", generation, number)
+            slots[slot : slot + 1] = [(candidate, number, noise)]
+            policy.use([slot], [candidate])
+            policy.reset([slot])
+            return bool(running_S[slot])
+
+        for slot in range(batch.size):
+            if not begin(slot) and not slots:
+                break
+        observation_SO = batch.reset(range(batch.size), [seeds[number] for _, number, _ in slots])
+        while running_S.any():
+            action_SA = policy.act(observation_SO)
+            for slot, (_, number, noise) in enumerate(slots):
+                if shares[number]:
+                    drawn_A = noise.uniform(-1.0, 1.0, width)
+                    action_SA[slot] = (1 - shares[number]) * action_SA[slot] + (
+                        shares[number] * drawn_A
+                    )
+            after = batch.step(action_SA)
+            playing = np.flatnonzero(running_S)
+            np.add.at(returns_C, [slots[s][0] for s in playing], after.reward_B[playing])
+            self._steps += len(playing)
+            observation_SO = after.observation_BO
+            ended = np.flatnonzero(after.terminated_B | after.truncated_B)
+            for slot in ended.tolist():
+                begin(slot)
+            if len(ended) and running_S.any():
+                observation_SO[ended] = batch.reset(
+                    ended.tolist(), [seeds[slots[s][1]] for s in ended]
+                )
+        return returns_C / len(shares)
+
+
+def _synergies() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the servos (G, 20) that each synergy moves, and its action for joints at zero (G,)."""
+    low_J, high_J = joint_ranges()
+    servos = [joint_names()[index] for index in servo_joints()]
+    rest = {
+        name: -(low + high) / (high - low)
+        for name, low, high in zip(joint_names(), low_J, high_J, strict=True)
+    }
+    basis_GU = np.zeros((len(SYNERGIES), len(servos)))
+    for row, (name, joints) in enumerate(SYNERGIES.items()):
+        for joint in joints:
+            away = name == "spread" and joint != "FFJ3"
+            basis_GU[row, servos.index(joint)] = -1.0 if away else 1.0
+    # Nothing in SYNERGIES moves the middle finger sideways; it stays in the middle.
+    return basis_GU, np.array([rest[joints[0]] for joints in SYNERGIES.values()])
