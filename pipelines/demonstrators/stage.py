@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.demonstrators.experts import expert_training, train_settings
 from pipelines.demonstrators.selection import Selection, plan, select, skipped_note
 from pipelines.errors import UsageError, tasks_failed
+from pipelines.learners.settings import NUMPY_ALGORITHMS
 from pipelines.parallel import Advance, Outcome, run_parallel
 from pipelines.stage import StageResult
 
@@ -375,7 +376,7 @@ def _packages(config: DemonstratorsConfig, selection: Selection) -> list[str]:
     names = {name for task in selection.tasks for name in domain_of(task).packages}
     training = config.source == "train" and selection.measured is None
     algorithms = {train_settings(config.train, task).algorithm for task in selection.tasks}
-    if training and algorithms != {"es"}:
+    if training and not algorithms <= set(NUMPY_ALGORITHMS):
         names |= {"stable-baselines3", "sb3-contrib", "torch"}
     return sorted(names)
 

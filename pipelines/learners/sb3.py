@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from pipelines.policies.base import PolicySpec
     from pipelines.tasks.spec import TaskSpec
 
-_OFF_POLICY = ("sac", "td3", "tqc")
+_OFF_POLICY = ("sac", "td3", "tqc", "crossq")
 _CLASSES = {
     "ppo": ("stable_baselines3", "PPO"),
     "sac": ("stable_baselines3", "SAC"),
     "td3": ("stable_baselines3", "TD3"),
     "tqc": ("sb3_contrib", "TQC"),
+    "crossq": ("sb3_contrib", "CrossQ"),
     "trpo": ("sb3_contrib", "TRPO"),
     "ars": ("sb3_contrib", "ARS"),
 }

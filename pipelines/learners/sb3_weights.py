@@ -10,6 +10,7 @@ on-policy     mlp_extractor.policy_net.<i>, action_net                    clippe
 (PPO, TRPO,
 A2C)
 SAC, TQC      actor.latent_pi.<i>, actor.mu                               tanh, stretched
+CrossQ        the same, with batch renormalisation before each      tanh, stretched
 TD3, DDPG     actor.mu.<i>                                                tanh, stretched
 ARS           action_net.<i> (action_net of old linear policies)          see `policy_spec`
 ============  ==========================================================  =================
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.demonstrators.config import Activation
+
+
+_RENORM_EPSILON = 1e-3
+"""sb3_contrib's default of ``batch_norm_eps``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ def find_actor(state: Mapping[str, NDArray[Any]]) -> Actor:
     if "actor.latent_pi.0.weight" in state or "actor.mu.weight" in state:
         if "actor.mu.weight" not in state:
             raise _unknown(state, "state-dependent exploration (use_sde)")
-        return _actor("sac", state, [*_sequence(state, "actor.latent_pi"), "actor.mu"])
+        layers = [*_sequence(state, "actor.latent_pi"), "actor.mu"]
+        return _actor("sac", _fold_normalization(state), layers)
     if any(name.startswith("actor.mu.") for name in state):
         return _actor("td3", state, _sequence(state, "actor.mu"))
     if "action_net.weight" in state and "value_net.weight" in state:
@@ -164,6 +170,30 @@ def _actor(family: str, state: Mapping[str, NDArray[Any]], layers: list[str]) ->
     return Actor(family, weights, biases)
 
 
+def _fold_normalization(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Put the batch renormalisation of CrossQ's actor into the linear layers that follow it.
+
+    When it acts, a layer of it is ``scale (x - mean) / sqrt(variance + eps) + bias`` with running
+    statistics (sb3_contrib.common.torch_layers.BatchRenorm).
+    """
+    folded = dict(state)
+    pattern = re.compile(r"actor\.latent_pi\.(\d+)\.ra_var")
+    numbers = sorted(int(match[1]) for name in state if (match := pattern.fullmatch(name)))
+    linear = [*_sequence(state, "actor.latent_pi"), "actor.mu"]
+    # One before each of them, as the library builds it; a plain SAC has none.
+    for number, layer in zip(numbers, linear, strict=bool(numbers)):
+        norm = {
+            name: state[f"actor.latent_pi.{number}.{name}"].astype(np.float64)
+            for name in ("scale", "bias", "ra_mean", "ra_var")
+        }
+        factor = norm["scale"] / np.sqrt(norm["ra_var"] + _RENORM_EPSILON)
+        weight = state[f"{layer}.weight"].astype(np.float64)
+        shift = norm["bias"] - norm["ra_mean"] * factor
+        folded[f"{layer}.weight"] = weight * factor
+        folded[f"{layer}.bias"] = state[f"{layer}.bias"] + weight @ shift
+    return folded
+
+
 def _sequence(state: Mapping[str, NDArray[Any]], prefix: str) -> list[str]:
     """Return the layers of an ``nn.Sequential`` that have weights, in their order."""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
@@ -174,6 +204,6 @@ def _sequence(state: Mapping[str, NDArray[Any]], prefix: str) -> list[str]:
 def _unknown(state: Mapping[str, NDArray[Any]], what: str) -> ConfigError:
     return ConfigError(
         f"This policy cannot be taken over: {what}.",
-        expected="a feed-forward policy of PPO, A2C, TRPO, SAC, TQC, TD3, DDPG or ARS",
+        expected="a feed-forward policy of PPO, A2C, TRPO, SAC, TQC, CrossQ, TD3, DDPG or ARS",
         found=", ".join(sorted(state)[:8]) + (" ..." if len(state) > 8 else ""),
     )

@@ -11,12 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from pipelines.domains.base import Domain
 
-Algorithm = Literal["ppo", "sac", "td3", "tqc", "trpo", "ars", "es", "waypoints"]
+Algorithm = Literal["ppo", "sac", "td3", "tqc", "crossq", "trpo", "ars", "es", "waypoints"]
 
 NUMPY_ALGORITHMS = ("es", "waypoints")
 """Searches over whole episodes, which need no torch."""
 
-STEPS_PER_SECOND = {"ppo": 950, "trpo": 1300, "sac": 45, "td3": 55, "tqc": 30, "ars": 6500}
+STEPS_PER_SECOND = {
+    "ppo": 950,
+    "trpo": 1300,
+    "sac": 45,
+    "td3": 55,
+    "tqc": 30,
+    "crossq": 15,
+    "ars": 6500,
+}
 """Steps that each learner of Stable-Baselines3 and sb3-contrib makes in a second of one core's time
 with its default settings, beside an environment that takes none; measured on inverted-pendulum.
 For plans."""

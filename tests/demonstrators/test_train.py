@@ -13,6 +13,7 @@ from pipelines.learners.settings import TrainSettings, segment_length
 SMALL = {
     "ppo": {"n_steps": 32, "batch_size": 16, "net_arch": [8]},
     "sac": {"learning_starts": 20, "net_arch": [8], "batch_size": 16, "buffer_size": 50},
+    "crossq": {"learning_starts": 20, "net_arch": [8, 8], "batch_size": 16},
     "td3": {"learning_starts": 20, "net_arch": [8], "batch_size": 16, "action_noise": 0.1},
     "ars": {"n_delta": 1, "policy": "LinearPolicy"},
 }
@@ -77,7 +78,7 @@ def assert_killed_resumes(run, directory, monkeypatch, steps):
     assert_equal(run(directory / "parts", None), whole)
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "sac", "td3", "ars"])
+@pytest.mark.parametrize("algorithm", ["ppo", "sac", "crossq", "td3", "ars"])
 def test_a_resumed_training_equals_an_uninterrupted_one(algorithm, tmp_path, monkeypatch):
     given = settings(algorithm, normalize_observations=algorithm in ("ppo", "sac"))
     assert_killed_resumes(
