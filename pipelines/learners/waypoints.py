@@ -242,7 +242,7 @@ class WaypointLearner:
         self._task, self._seed = task, seed
         self._domain, self._options = domain, options
         hands = task_classes()[task.env_id]
-        speed, turn_speed = base_speeds(hands, float(options.get("base_damping", 4.5)))
+        speed, turn_speed = base_speeds(hands, float(options["base_damping"]))
         self._config = WaypointsConfig(
             fixed_base=hands.fixed_base,
             anchors=tuple((w.right.anchor, w.left.anchor) for w in self._given.start),
@@ -317,8 +317,9 @@ class WaypointLearner:
             derive_seed(self._seed, "episode", generation, number) for number in range(len(shares))
         ]
         if self._batch is None:
+            size = min(_SLOTS, len(candidates_CD) * len(shares))
             self._batch = self._domain.make_batch(
-                self._task, _SLOTS, self._options, list(range(_SLOTS))
+                self._task, size, self._options, list(range(size))
             )
         batch = self._batch
         policy = WaypointsPolicy(self._config, *self._code.decode(candidates_CD))
@@ -329,7 +330,7 @@ class WaypointLearner:
         width = len(batch.action_low_A)
         running_S = np.zeros(batch.size, np.bool_)
 
-        def begin(slot: int) -> bool:
+        def begin(slot: int) -> None:
             play = next(plays, None)
             running_S[slot] = play is not None
             # A slot with nothing left to play repeats its last episode, beside the running ones.
@@ -338,11 +339,9 @@ class WaypointLearner:
             slots[slot : slot + 1] = [(candidate, number, noise)]
             policy.use([slot], [candidate])
             policy.reset([slot])
-            return bool(running_S[slot])
 
         for slot in range(batch.size):
-            if not begin(slot) and not slots:
-                break
+            begin(slot)
         observation_SO = batch.reset(range(batch.size), [seeds[number] for _, number, _ in slots])
         while running_S.any():
             action_SA = policy.act(observation_SO)
