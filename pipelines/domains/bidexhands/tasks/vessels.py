@@ -104,8 +104,8 @@ class LiftUnderarm(HandTask):
         """
         scene.table((0.3, 0.3, 0.4), (0.0, -0.6), friction=self.friction)
         pot = scene.body("pot", self.start)
-        red = {"friction": self.friction, "colour": _ENAMEL}
-        black = {"friction": self.friction, "colour": _BLACK}
+        red: dict[str, Any] = {"friction": self.friction, "colour": _ENAMEL}
+        black: dict[str, Any] = {"friction": self.friction, "colour": _BLACK}
         stand(scene, pot, 0.118, -0.065, **red)
         _disc(scene, pot, 0.117, -0.065 + _GAP, -0.057, **red)
         scene.ring(pot, 0.115, -0.057, 0.055, 0.003, 2.0, sides=12, **red)
