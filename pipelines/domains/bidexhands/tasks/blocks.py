@@ -8,7 +8,15 @@ import numpy as np
 
 from pipelines.domains.bidexhands.geometry import Array, distance
 from pipelines.domains.bidexhands.hand import Pose
-from pipelines.domains.bidexhands.tasks.base import Goals, HandTask, Outcome, object_entries
+from pipelines.domains.bidexhands.tasks.base import (
+    Goals,
+    HandTask,
+    Outcome,
+    View,
+    object_entries,
+    xyzw,
+)
+from pipelines.domains.bidexhands.tasks.vessels import BUCKET_FOOT, add_bucket
 
 if TYPE_CHECKING:
     from pipelines.domains.bidexhands.scene import SceneBuilder
@@ -76,3 +84,95 @@ class PushBlock(HandTask):
         reward_B = 2.4 - right_reach_B - left_reach_B + 5.0 - 5.0 * left_B - 5.0 * right_B
         success_B = np.where(left_B <= 0.1, np.where(right_B <= 0.1, 1.0, 0.5), 0.0)
         return Outcome(reward_B, (right_reach_B >= 1.2) | (left_reach_B >= 1.2), success_B)
+
+
+class BlockStack(HandTask):
+    """ShadowHandBlockStack: put the left block onto the right one."""
+
+    stem = "BlockStack"
+    poses = (Pose((0, 0.6, 0.7), (np.pi, 0, np.pi)), Pose((0, -0.6, 0.7), (np.pi, 0, 0)))
+    force_scale, torque_scale = 0.2, 0.02
+    hands_meet = True
+    hand_friction = 0.5
+    view = View((0.0, 0.0, 0.64), 1.1, 165.0, -28.0)
+    upper, lower = np.array([0.0, 0.0, 0.675]), np.array([0.0, 0.0, 0.625])
+
+    def build(self, scene: SceneBuilder) -> None:
+        """Add the table, the blocks, and markers of where they belong."""
+        scene.table((0.5, 1.0, 0.6), friction=0.2)
+        for name, y, colour in (("right-block", 0.1, _ORANGE), ("left-block", -0.1, _BLUE)):
+            block = scene.body(name, (0, y, 0.625))
+            scene.box(block, _CUBE, density=100, friction=0.25, condim=4, colour=colour)
+        for name, where, colour in (
+            ("right-goal", self.lower, _ORANGE),
+            ("left-goal", self.upper, _BLUE),
+        ):
+            scene.marker(name, "box", _CUBE, colour=(*colour[:3], 0.3))
+            scene.spec.body(name).pos = where
+
+    def observe(self, state: Snapshot, goals: Goals) -> Array:
+        """Return the right block, the left block, and four zeros as the reference."""
+        right = object_entries(state.objects["right-block"])
+        left = object_entries(state.objects["left-block"])
+        return np.concatenate([right, left, np.zeros((len(right), 4))], axis=-1)
+
+    def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
+        """Return ``1.5 - rF - lF``, more with hands near, and the bonus of a stack."""
+        right_B3 = state.objects["right-block"].position_B3
+        left_B3 = state.objects["left-block"].position_B3
+        right_reach_B, left_reach_B = state.hands[0].reach(right_B3), state.hands[1].reach(left_B3)
+        upper_B, lower_B = distance(left_B3, self.upper), distance(right_B3, self.lower)
+        near_B = (right_reach_B < 0.5) & (left_reach_B < 0.5)
+        stacked_B = (upper_B < 0.07) & (lower_B < 0.07)
+        bonus_B = np.where(stacked_B, 50.0 * (0.05 - np.abs(self.upper[2] - left_B3[:, 2])), 0.0)
+        reward_B = 1.5 - right_reach_B - left_reach_B + bonus_B
+        reward_B += np.where(near_B, 2.0 * (0.24 - upper_B - lower_B), 0.0)
+        terminated_B = (right_reach_B >= 0.75) | (left_reach_B >= 0.75)
+        return Outcome(reward_B, terminated_B, (bonus_B > 1.0).astype(np.float64))
+
+
+class GraspAndPlace(HandTask):
+    """ShadowHandGraspAndPlace: bring a block to a bucket."""
+
+    stem = "GraspAndPlace"
+    poses = OVER_TABLE
+    force_scale, torque_scale = 0.5, 0.1
+    view = View((0.15, 0.0, 0.66), 1.3, 150.0, -32.0)
+
+    def build(self, scene: SceneBuilder) -> None:
+        """Add the table, the bucket and the block.
+
+        The reference starts both inside of the table, from where they pop up; here they stand on
+        it.
+        """
+        scene.table((1.0, 1.0, 0.6))
+        add_bucket(scene, "bucket", (0, 0.2, 0.6 + BUCKET_FOOT))
+        block = scene.body("block", (0, -0.2, 0.625))
+        scene.box(block, _CUBE, density=500, condim=4, colour=_ORANGE)
+
+    def observe(self, state: Snapshot, goals: Goals) -> Array:
+        """Return the bucket, then position and quaternion of the bucket and of the block."""
+        bucket, block = state.objects["bucket"], state.objects["block"]
+        return np.concatenate(
+            [
+                object_entries(bucket),
+                bucket.position_B3,
+                xyzw(bucket.quaternion_B4),
+                block.position_B3,
+                xyzw(block.quaternion_B4),
+            ],
+            axis=-1,
+        )
+
+    def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
+        """Return ``exp(-10 rF) + exp(-10 lF) + 2 exp(-10 d)``.
+
+        The reference also ends when ``exp(-10 rF)`` is 0, which no reach under 1.5 makes.
+        """
+        bucket_B3 = state.objects["bucket"].position_B3
+        block_B3 = state.objects["block"].position_B3
+        right_B, left_B = state.hands[0].reach(bucket_B3), state.hands[1].reach(block_B3)
+        apart_B = distance(bucket_B3, block_B3)
+        reward_B = np.exp(-10.0 * right_B) + np.exp(-10.0 * left_B) + 2.0 * np.exp(-10.0 * apart_B)
+        terminated_B = (right_B >= 1.5) | (left_B >= 1.5)
+        return Outcome(reward_B, terminated_B, (apart_B < 0.2).astype(np.float64))
