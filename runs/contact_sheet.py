@@ -4,7 +4,7 @@
     python runs/contact_sheet.py --domain bidexhands --output docs/bidexhands.png --columns 5
 
 A task that cannot be drawn ends the script with its error and no sheet; ``vintix tasks NAME
---render FILE.png`` draws a single one. Colours are kept to as many as a small file allows.
+--render FILE.png`` draws a single one. ``--colors`` makes the file a half to a quarter as large.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the episodes")
     parser.add_argument("--steps", type=int, help="before each picture; default by domain")
     parser.add_argument("--tile", type=tile, default=(320, 240), metavar="WIDTHxHEIGHT")
-    parser.add_argument("--colors", type=positive, default=256, help="at most 256")
+    parser.add_argument("--colors", type=positive, help="at most this many, up to 256")
     arguments = parser.parse_args()
     if not arguments.tasks and not arguments.domain:
         parser.error("name tasks, or a --domain")
@@ -84,7 +84,7 @@ def tile(text: str) -> tuple[int, int]:
 
 
 def sheet(
-    snapshots: list[Snapshot], size: tuple[int, int], columns: int, colors: int = 256
+    snapshots: list[Snapshot], size: tuple[int, int], columns: int, colors: int | None = None
 ) -> bytes:
     """Return a PNG with a tile a snapshot, its task's name above it."""
     import matplotlib
@@ -122,8 +122,11 @@ def sheet(
     for each, place in zip(snapshots, places, strict=True):
         image.paste(Image.fromarray(each.image_HWC).resize(size, Image.Resampling.LANCZOS), place)
     buffer = io.BytesIO()
-    few = image.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    few.save(buffer, "PNG", optimize=True)
+    if colors is not None:
+        palette = image.quantize(colors, method=Image.Quantize.MEDIANCUT)
+        # Pillow spreads the error only over a palette that it is given.
+        image = image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -68,7 +68,12 @@ _TRACKING = "track"
 _CAMERAS: Mapping[str, Mapping[str, Any]] = {
     "InvertedPendulum-v5": {"lookat": (0, 0, 0.25), "distance": 2.3, "elevation": -10.0},
     "InvertedDoublePendulum-v5": {"lookat": (0, 0, 0.5), "distance": 3.2, "elevation": -10.0},
-    "Pusher-v5": {"lookat": (0.4, -0.4, -0.2), "distance": 2.4, "azimuth": 140.0, "elevation": -30},
+    "Pusher-v5": {
+        "lookat": (0.3, -0.2, -0.15),
+        "distance": 1.8,
+        "azimuth": 225.0,
+        "elevation": -35,
+    },
     "Reacher-v5": {"lookat": (0, 0, 0), "distance": 0.75, "elevation": -60.0},
 }
 #: What these have in place of lamps, which is a part of the picture alone.
