@@ -22,6 +22,7 @@ HEADLESS = ("egl", "osmesa")
 #: Draws in a hidden window.
 WINDOW = "glfw"
 
+_PYOPENGL = "PYOPENGL_PLATFORM"
 _CHOOSE = ("", "enable", "enabled", "on", "true", "1")
 _PROBE = """
 import mujoco
@@ -55,13 +56,15 @@ def prepare_opengl() -> str:
             os.environ[VARIABLE] = name
             return name
     asked = os.environ.get(VARIABLE)
+    # PyOpenGL's own variable, which each backend sets for itself unless somebody has.
+    bound = [name for name in (VARIABLE, _PYOPENGL) if os.environ.get(name)]
     raise MissingDependencyError(
         "MuJoCo cannot draw on this machine: no off-screen OpenGL.",
         where=f"{VARIABLE}={asked}" if asked else f"{VARIABLE} is not set",
         expected=" or ".join((*HEADLESS, WINDOW)),
         found="; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         or "a value that allows no drawing",
-        fix=(f"unset {VARIABLE}, or " if asked else "")
+        fix=(f"unset {' '.join(bound)}, or " if bound else "")
         + "apt-get install libegl1 libopengl0 (needs no GPU), or libosmesa6",
     )
 
