@@ -36,9 +36,10 @@ def main() -> None:
         check_format(arguments.output, PIXEL_FORMATS)
         large = (OVERSAMPLING * arguments.tile[0], OVERSAMPLING * arguments.tile[1])
         check_size(large)
-        tasks = full_catalogue().select(
-            tasks=arguments.tasks, domains=arguments.domain, variations=bool(arguments.tasks)
-        )
+        known = full_catalogue()
+        tasks = [known.get(name) for name in arguments.tasks]
+        if arguments.domain:
+            tasks += known.select(domains=arguments.domain)
         snapshots = []
         for task in tasks:
             snapshots.append(

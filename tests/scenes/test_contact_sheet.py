@@ -25,10 +25,12 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
 def test_each_task_has_its_tile(tmp_path: Path) -> None:
     """In rows, in the order given; what is left of the last row stays white."""
     file = tmp_path / "docs" / "sheet.png"
-    names = [f"ib-{setpoint}" for setpoint in (0, 50, 100)]
+    names = [f"ib-{setpoint}" for setpoint in (50, 0, 100)]
     done = run(*names, "--output", file, "--columns", 2, "--tile", "200x150", "--steps", 9)
     assert done.returncode == 0, done.stderr
     assert "3 tasks" in done.stdout
+    told = [line.split()[0] for line in done.stderr.splitlines()]
+    assert told == [f"industrial-benchmark-{setpoint}" for setpoint in (50, 0, 100)]
     sheet = imread(file)[..., :3]
     assert sheet.shape[1] == 2 * 200 + 3 * 8
     half, middle = sheet.shape[0] // 2, sheet.shape[1] // 2
