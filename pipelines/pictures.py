@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 DPI = 150
 #: Inches; at 150 dots an inch, 1200 pixels.
 WIDTH = 8.0
-#: Suffixes of the pictures that can be written.
+#: Suffixes of the drawings that can be written, and of scenes, which are pixels.
 FORMATS = (".png", ".svg")
+PIXEL_FORMATS = (".png",)
 
 INK, MUTED, GRID = "#22272e", "#6b7480", "#e6e9ed"
 CURVE, DEMONSTRATOR, RANDOM = "#0072b2", "#009e73", "#d55e00"
@@ -88,17 +91,43 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def check_format(path: Path) -> None:
-    """Check that a picture can be written under this name.
+def save_image(image_HWC: NDArray[np.uint8], path: Path) -> Path:
+    """Write pixels as PNG; the same pixels give the same bytes.
+
+    Args:
+        image_HWC: uint8 (H, W, 3).
+        path: The file; an existing one is replaced.
 
     Raises:
-        UsageError: Its suffix is none of `FORMATS`.
+        StorageError: The file system refused.
     """
-    if path.suffix.lower() not in FORMATS:
+    from matplotlib.image import imsave
+
+    from pipelines.artifacts.files import write_file
+
+    buffer = io.BytesIO()
+    # Without the version of Matplotlib, which has nothing to do with the picture.
+    metadata: Any = {"Software": None}
+    imsave(buffer, image_HWC, format="png", metadata=metadata)
+    write_file(path, buffer.getvalue())
+    return path
+
+
+def check_format(path: Path, formats: tuple[str, ...] = FORMATS) -> None:
+    """Check that a picture can be written under this name.
+
+    Args:
+        path: The file.
+        formats: The suffixes that its kind of picture can have.
+
+    Raises:
+        UsageError: Its suffix is none of them.
+    """
+    if path.suffix.lower() not in formats:
         raise UsageError(
             "pictures of this kind are not drawn",
             where=path,
-            expected=" or ".join(FORMATS),
+            expected=" or ".join(formats),
             found=path.suffix or "no suffix",
             fix=f"name it {path.with_suffix('.png').name}",
         )

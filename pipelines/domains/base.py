@@ -114,12 +114,14 @@ class Domain(ABC):
             trajectories of a task are best collected together.
         steps_per_second: Steps of all copies that one core makes in a second, roughly, with a
             demonstrator; plans, and their split over shards, are made from it.
+        picture_steps: Steps of the demonstrator before a picture, where no number is asked for.
     """
 
     name: str
     packages: tuple[str, ...] = ()
     vectorized: bool = False
     steps_per_second: float = 2_000.0
+    picture_steps: int = 50
 
     @abstractmethod
     def tasks(self) -> Sequence[TaskSpec]:
@@ -156,6 +158,47 @@ class Domain(ABC):
         from pipelines.domains.loop import LoopBatch
 
         return LoopBatch([self.make_env(task, options) for _ in range(size)])
+
+    def make_rendered_env(
+        self, task: TaskSpec, options: Options, size: tuple[int, int] = (640, 480)
+    ) -> gymnasium.Env[Any, Any]:
+        """Make one task as `make_env` does, with a `render` that returns pictures.
+
+        Seeds and actions make the same episodes as there. What is drawn with MuJoCo (`packages`
+        names it) is given off-screen OpenGL. An environment whose mode of rendering is fixed when
+        it is made, or that draws in more than one size, needs a method of its own.
+
+        Args:
+            task: One of `tasks`, or a variation of one.
+            options: Values of all of `options`.
+            size: Width and height in pixels; this default leaves the size to the environment.
+
+        Returns:
+            After a reset and after each step, its `render()` gives uint8 (height, width, 3).
+
+        Raises:
+            UsageError: The domain's environments draw nothing.
+            MissingDependencyError: The simulator, or what it draws with, is not there.
+        """
+        from pipelines.errors import UsageError
+
+        if "mujoco" in self.packages:
+            from pipelines.scenes.opengl import prepare_opengl
+
+            prepare_opengl()
+        env = self.make_env(task, options)
+        modes = env.metadata.get("render_modes", ())
+        if "rgb_array" not in modes:
+            env.close()
+            raise UsageError(
+                f"Tasks of the domain {self.name} cannot be drawn.",
+                where=f"task {task.name}",
+                expected="environments with the render mode rgb_array",
+                found=", ".join(map(str, modes)) or "environments without any",
+                fix="give them one; docs/domains.md tells how",
+            )
+        env.unwrapped.render_mode = "rgb_array"
+        return env
 
     def policies(self) -> Mapping[str, PolicyBuilder]:
         """Return the domain's own kinds of policies by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     import gymnasium
 
     from pipelines.tasks.spec import TaskSpec
+
+
+#: Where pictures are seen from, in metres and degrees: from the side, a little behind the robot,
+#: whose tasks have their fronts towards it. The package's own cameras stand askew (``corner3``),
+#: or see the backs.
+CAMERA = {"lookat": (0.05, 0.62, 0.17), "distance": 1.3, "azimuth": 160.0, "elevation": -30.0}
 
 
 class MetaWorld(Domain):
@@ -53,6 +59,28 @@ class MetaWorld(Domain):
         Raises:
             MissingDependencyError: Meta-World or MuJoCo is not installed.
         """
+        return self._make(task, options, {})
+
+    def make_rendered_env(
+        self, task: TaskSpec, options: Options, size: tuple[int, int] = (640, 480)
+    ) -> gymnasium.Env[Any, Any]:
+        """Make a task seen from `CAMERA`; see `Domain.make_rendered_env`.
+
+        The green dot is the goal, which pictures show also where the observation hides it.
+        """
+        from pipelines.domains.mujoco import camera_config
+        from pipelines.scenes.opengl import prepare_opengl
+
+        prepare_opengl()
+        view = {"render_mode": "rgb_array", "width": size[0], "height": size[1]}
+        made: Any = self._make(task, options, view)
+        made.mujoco_renderer.default_cam_config = camera_config(CAMERA)
+        env: gymnasium.Env[Any, Any] = made
+        return env
+
+    def _make(
+        self, task: TaskSpec, options: Options, view: Mapping[str, Any]
+    ) -> gymnasium.Env[Any, Any]:
         try:
             from pipelines.domains.sawyer import protocol_class
 
@@ -65,7 +93,7 @@ class MetaWorld(Domain):
                 found=error,
                 fix="pip install metaworld==3.1.1",
             ) from error
-        env = task_class(reward_function_version="v2")
+        env = task_class(reward_function_version="v2", **view)
         env.configure(
             horizon=task.horizon,
             goal_visible=options.get("goal") == "visible",

@@ -141,7 +141,7 @@ def test_every_command_has_help_with_two_examples(command):
         for example in examples_of(command)
     ],
 )
-def test_examples_run(gallery_shell, example):
+def test_examples_run(gallery_shell, example, request):
     """As printed; what would take minutes is planned instead."""
     words = shlex.split(example)[1:]
     for word, package in (
@@ -151,6 +151,8 @@ def test_examples_run(gallery_shell, example):
     ):
         if word in words:
             pytest.importorskip(package, reason=f"{package} is not installed")
+    if "--render" in words:
+        request.getfixturevalue("opengl")
     if "paper" in words:
         # Its context is longer than the gallery's trajectories.
         gallery_shell = replace(gallery_shell, workspace=gallery_shell.directory / "none")

@@ -113,10 +113,16 @@ def test_options_are_checked_as_on_the_command_line() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [("hopper", "rgb_array"), ("reach", "rgb_array"), ("industrial-benchmark-50", None)],
+    [
+        ("hopper", "rgb_array"),
+        ("reach", "rgb_array"),
+        ("industrial-benchmark-50", "rgb_array"),
+        ("hopper", "ansi"),
+    ],
 )
-def test_a_render_mode_reaches_the_simulators_that_draw(name: str, mode: str | None) -> None:
-    assert gymnasium.make(f"vintix/{name}", render_mode="rgb_array").render_mode == mode
+def test_a_render_mode_reaches_the_simulators_that_draw(name: str, mode: str) -> None:
+    made = gymnasium.make(f"vintix/{name}", render_mode=mode)
+    assert made.render_mode == (mode if mode == "rgb_array" else None)
 
 
 def test_a_task_without_a_simulator_says_so() -> None:

@@ -1,17 +1,24 @@
-"""``vintix tasks``: the catalogue."""
+"""``vintix tasks``: the catalogue, and pictures of what is in it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pipelines.errors import UsageError
 from vintix_cli import options
 from vintix_cli.help import examples
 from vintix_cli.render import print_json, print_table, print_text
 from vintix_cli.run import command
 
-EPILOG = examples("vintix tasks --domain metaworld --split validation", "vintix tasks hopper")
+EPILOG = examples(
+    "vintix tasks --domain metaworld --split validation",
+    "vintix tasks hopper",
+    "vintix tasks hopper --render hopper.png",
+)
+_PICTURE = "Picture"
 
 
 @command
@@ -23,14 +30,64 @@ def tasks(
     group: Annotated[list[str] | None, typer.Option(help="Encoder group; may be repeated.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="train or validation.")] = None,
     variations: Annotated[bool, typer.Option(help="List the variations in physics too.")] = True,
+    render: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the one task that is named (.png), as its demonstrator plays it.",
+            rich_help_panel=_PICTURE,
+        ),
+    ] = None,
+    render_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Steps before the picture; default by domain.", rich_help_panel=_PICTURE
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Pixels of the picture; default 640x480.",
+            rich_help_panel=_PICTURE,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Seed of the episode in the picture; default 0.", rich_help_panel=_PICTURE
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            "-o",
+            metavar="NAME=VALUE",
+            help="Option of the environment in the picture, such as gravity=2.",
+            rich_help_panel=_PICTURE,
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """List the tasks, or show some of them in full.
+    """List the tasks, show some of them in full, or draw one.
 
     102 tasks and 44 variations of the paper, and those of installed plugins.
     """
     from pipelines.domains.registry import full_catalogue
 
+    of_picture = {
+        "--render-steps": render_steps,
+        "--size": size,
+        "--seed": seed,
+        "--option": option,
+    }
+    given = [name for name, value in of_picture.items() if value is not None]
+    if render is None and given:
+        raise UsageError(
+            f"{given[0]} says what a picture shows, and none is asked for",
+            expected="--render FILE.png beside it",
+            found=", ".join(given),
+        )
     catalogue = full_catalogue()
     if names:
         chosen = tuple(catalogue.get(name) for name in names)
@@ -39,6 +96,22 @@ def tasks(
             domains=domain or (), groups=group or (), splits=split or (), variations=variations
         )
     documents = [task.as_json() for task in chosen]
+    if render is not None:
+        if not names or len(names) != 1:
+            raise UsageError(
+                "a picture shows one task",
+                where="--render",
+                expected="one name",
+                found=f"{len(names or ())} names",
+                fix=f"vintix tasks hopper --render {render}",
+            )
+        picture = _draw(chosen[0], render, render_steps, size, seed or 0, option)
+        if json:
+            print_json({"tasks": documents, "picture": picture})
+        else:
+            print_text(f"picture: {picture['path']}")
+            print_text(f"  {picture['shows']}, {picture['width']} x {picture['height']} pixels")
+        return
     if json:
         print_json({"tasks": documents})
     elif names:
@@ -46,6 +119,47 @@ def tasks(
             _show(document)
     else:
         print_table([_row(document) for document in documents], notes=[_counts(documents)])
+
+
+def _draw(
+    task: Any,
+    path: Path,
+    steps: int | None,
+    size: str | None,
+    seed: int,
+    option: list[str] | None,
+) -> dict[str, Any]:
+    from pipelines.pictures import PIXEL_FORMATS, check_format, save_image
+    from pipelines.scenes.snapshot import SIZE, take_snapshot
+
+    check_format(path, PIXEL_FORMATS)
+    snapshot = take_snapshot(
+        task,
+        options.parse_pairs(option),
+        size=SIZE if size is None else _size(size),
+        seed=seed,
+        steps=steps,
+    )
+    save_image(snapshot.image_HWC, path)
+    return {
+        "path": str(path),
+        "width": snapshot.size[0],
+        "height": snapshot.size[1],
+        "task": snapshot.task,
+        "shows": snapshot.caption,
+        "policy": snapshot.policy,
+        "steps": snapshot.steps,
+        "ended": snapshot.ended,
+        "episode_return": snapshot.episode_return,
+        "seed": snapshot.seed,
+    }
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, by, height = text.lower().partition("x")
+    if not (by and width.isdecimal() and height.isdecimal()):
+        raise UsageError("malformed --size", expected="WIDTHxHEIGHT, such as 640x480", found=text)
+    return int(width), int(height)
 
 
 def _row(task: dict[str, Any]) -> dict[str, Any]:

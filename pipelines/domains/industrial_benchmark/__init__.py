@@ -32,6 +32,7 @@ class IndustrialBenchmark(Domain):
     packages = ("numpy", "industrial-benchmark-python")
     vectorized = True
     steps_per_second = 150_000.0
+    picture_steps = 250
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 21 setpoints, 0 to 100 in steps of 5."""
@@ -96,6 +97,15 @@ class IndustrialBenchmark(Domain):
         from pipelines.domains.industrial_benchmark.environment import IndustrialBenchmarkEnv
 
         return IndustrialBenchmarkEnv(self.make_batch(task, 1, options, [0]))
+
+    def make_rendered_env(
+        self, task: TaskSpec, options: Options, size: tuple[int, int] = (640, 480)
+    ) -> gymnasium.Env[Any, Any]:
+        """Make a task that draws the curves of its episode; see `Domain.make_rendered_env`."""
+        from pipelines.domains.industrial_benchmark.environment import IndustrialBenchmarkEnv
+
+        batch = self.make_batch(task, 1, options, [0])
+        return IndustrialBenchmarkEnv(batch, render_mode="rgb_array", size=size)
 
     def policies(self) -> Mapping[str, PolicyBuilder]:
         """Return the setpoint controller."""

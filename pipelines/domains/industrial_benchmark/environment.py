@@ -126,11 +126,25 @@ class IndustrialBenchmarkEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float
 
     Args:
         batch: One copy, by any backend.
+        render_mode: ``rgb_array`` to draw the curves of the episode, or None.
+        size: Width and height of these pictures in pixels.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own attribute
+    metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium's own attribute
+        "render_modes": ["rgb_array"],
+        "render_fps": 10,
+    }
 
-    def __init__(self, batch: BatchEnvironment) -> None:
+    def __init__(
+        self,
+        batch: BatchEnvironment,
+        render_mode: str | None = None,
+        size: tuple[int, int] = (640, 480),
+    ) -> None:
+        self.render_mode = render_mode
+        self._size = size
+        self._observations: list[NDArray[np.float32]] = []
+        self._rewards: list[float] = []
         self._batch = batch
         self.observation_space = gymnasium.spaces.Box(_OBSERVATION_LOW, _OBSERVATION_HIGH)
         self.action_space = gymnasium.spaces.Box(batch.action_low_A, batch.action_high_A)
@@ -142,7 +156,9 @@ class IndustrialBenchmarkEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        return self._batch.reset([0], [seed])[0], {}
+        observation_O = self._batch.reset([0], [seed])[0]
+        self._observations, self._rewards = [observation_O.copy()], []
+        return observation_O, {}
 
     def step(
         self, action: NDArray[np.float32]
@@ -153,6 +169,9 @@ class IndustrialBenchmarkEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float
             gymnasium.error.ResetNeeded: The episode has ended, or never begun.
         """
         after = self._batch.step(np.asarray(action, dtype=np.float32)[None])
+        if self.render_mode is not None:
+            self._observations.append(after.observation_BO[0].copy())
+            self._rewards.append(float(after.reward_B[0]))
         return (
             after.observation_BO[0],
             float(after.reward_B[0]),
@@ -160,6 +179,20 @@ class IndustrialBenchmarkEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float
             bool(after.truncated_B[0]),
             {},
         )
+
+    def render(self) -> Any:
+        """Draw the curves of the episode up to now: uint8 (H, W, 3), or None without a mode.
+
+        Raises:
+            gymnasium.error.ResetNeeded: No episode has begun.
+        """
+        if self.render_mode is None:
+            return None
+        if not self._observations:
+            raise _reset_needed(np.array([0]))
+        from pipelines.domains.industrial_benchmark.picture import draw_episode
+
+        return draw_episode(self._observations, self._rewards, self._size)
 
     def close(self) -> None:
         """Give back what the batch holds."""
