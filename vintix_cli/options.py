@@ -77,6 +77,14 @@ EnvironmentOptions = Annotated[
         rich_help_panel=_SELECT,
     ),
 ]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        help="Simulator of the environments, for --option backend=NAME: mujoco or isaacgym for "
+        "bidexhands.",
+        rich_help_panel=_SELECT,
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option(
@@ -105,6 +113,27 @@ def parse_pairs(texts: list[str] | None, option: str = "--option") -> dict[str, 
             raise UsageError(f"malformed {option}", expected="NAME=VALUE", found=text)
         pairs[name.strip()] = value.strip()
     return pairs
+
+
+def environment_options(
+    texts: list[str] | None, backend: str | None = None
+) -> dict[str, str] | None:
+    """Read ``--option`` and ``--backend``; None where neither was given.
+
+    Raises:
+        UsageError: A text is no NAME=VALUE, or the backend is given twice.
+    """
+    pairs = parse_pairs(texts)
+    if backend is None:
+        return pairs
+    if pairs and "backend" in pairs:
+        raise UsageError(
+            "the backend is given twice",
+            where="--backend and --option",
+            found=f"{backend} and {pairs['backend']}",
+            fix="leave one of them out",
+        )
+    return {**(pairs or {}), "backend": backend}
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

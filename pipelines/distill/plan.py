@@ -301,12 +301,22 @@ def _plan_task(
         VECTORIZED_PILOT_EPISODES,
         VECTORIZED_SHARD_ROWS,
     )
-    from pipelines.domains.registry import resolve_options
+    from pipelines.domains.registry import resolve_options, simulators
 
     known = {option.name for option in domain.options()}
     given_options = {name: value for name, value in config.options.items() if name in known}
     demonstrator = load_demonstrator(artifact, task.name)
     options = resolve_options(domain, {**demonstrator.options, **given_options})
+    wanted, measured = simulators(domain, options), simulators(domain, demonstrator.options)
+    if demonstrator.options and wanted != measured:
+        flags = " ".join(f"--option {name}={value}" for name, value in wanted.items())
+        raise ConfigError(
+            "the demonstrator was measured on another simulator",
+            where=f"task {task.name}, {artifact.reference}",
+            expected=", ".join(f"{name}={value}" for name, value in wanted.items()),
+            found=", ".join(f"{name}={value}" for name, value in measured.items()),
+            fix=f"vintix demonstrators --task {task.name} {flags}",
+        )
     trajectories = config.trajectories or task.trajectories
     steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
     training = training_settings(config, task, steps)

@@ -114,6 +114,8 @@ class Domain(ABC):
             trajectories of a task are best collected together.
         steps_per_second: Steps of all copies that one core makes in a second, roughly, with a
             demonstrator; plans, and their split over shards, are made from it.
+        simulator_options: Options that choose between simulators. What was recorded or measured
+            with one value is never mixed with, or scored against, what was with another.
         picture_steps: Steps of the demonstrator before a picture, where no number is asked for.
     """
 
@@ -121,6 +123,7 @@ class Domain(ABC):
     packages: tuple[str, ...] = ()
     vectorized: bool = False
     steps_per_second: float = 2_000.0
+    simulator_options: tuple[str, ...] = ()
     picture_steps: int = 50
 
     @abstractmethod

@@ -133,6 +133,11 @@ def resolve_options(domain: Domain, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _value(domain, spec, given.get(name)) for name, spec in specs.items()}
 
 
+def simulators(domain: Domain, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some options that choose between simulators (`Domain.simulator_options`)."""
+    return {name: options[name] for name in domain.simulator_options if name in options}
+
+
 def _value(domain: Domain, spec: OptionSpec, value: Any) -> Any:
     if value is None or value == spec.default:
         return spec.default

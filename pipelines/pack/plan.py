@@ -131,7 +131,8 @@ def arrange(config: PackConfig, readers: Sequence[HistorySource]) -> tuple[Packe
     """Return the selected tasks of all sources by name, each with its weight and chunk length.
 
     Raises:
-        ConfigError: Two sources hold the same task, or tasks of one group differ in dims.
+        ConfigError: Two sources hold the same task, or tasks of one group differ in dims, or of one
+            domain in the simulator.
         UsageError: A task or domain is in none of them.
     """
     found = _selected(config, readers)
@@ -148,6 +149,7 @@ def arrange(config: PackConfig, readers: Sequence[HistorySource]) -> tuple[Packe
         origin[name] = reader
     found.sort(key=lambda pair: pair[1]["task"]["name"])
     _check_groups([attributes["task"] for _, attributes in found])
+    _check_simulators([attributes for _, attributes in found])
     lengths = [reader.lengths(attributes["task"]["name"]) for reader, attributes in found]
     weights = _weights(
         [attributes["task"] for _, attributes in found],
@@ -297,3 +299,26 @@ def _default_name(
     if config.domains:
         return default_name(sorted({task.task["domain"] for task in tasks}), [])
     return default_name([], sorted({artifact.manifest.name for artifact in histories}))
+
+
+def _check_simulators(found: Sequence[dict[str, Any]]) -> None:
+    from pipelines.domains.registry import load_domains, simulators
+
+    domains = load_domains()
+    first: dict[str, tuple[str, dict[str, Any]]] = {}
+    for attributes in found:
+        task = attributes["task"]
+        domain = domains.get(task["domain"])
+        # Histories of a domain that is not installed here are packed as they are.
+        if domain is None or not attributes.get("options"):
+            continue
+        used = simulators(domain, attributes["options"])
+        other, expected = first.setdefault(domain.name, (task["name"], used))
+        if used != expected:
+            raise ConfigError(
+                f"histories of domain {domain.name} were recorded on different simulators",
+                where=f"{other} and {task['name']}",
+                expected=expected,
+                found=used,
+                fix="pack them into datasets of their own, or collect one of them again",
+            )

@@ -76,7 +76,7 @@ def select_targets(config: RolloutConfig, model: SavedModel, catalogue: Catalogu
             saved=model.tasks[known[spec.name]],
             options=options[spec.name],
             shots=config.shots or default_shots(spec.horizon),
-            scores=_scores(spec, model.tasks[known[spec.name]]),
+            scores=_scores(spec, model.tasks[known[spec.name]], options[spec.name]),
         )
         for spec in specs
     ]
@@ -281,11 +281,16 @@ def _options(
     return resolved
 
 
-def _scores(spec: TaskSpec, saved: SavedTask) -> dict[str, Any]:
+def _scores(spec: TaskSpec, saved: SavedTask, options: Mapping[str, Any]) -> dict[str, Any]:
+    from pipelines.domains.registry import domain_of, simulators
+
     named = {name: score.as_json() for name, score in spec.scores.items()}
     # What was measured on the base task stands for changed physics, as the paper has it
-    # (Appendix A.2.1), but not for another setpoint.
-    if "setpoint" in (spec.variation or {}):
+    # (Appendix A.2.1), but not for another setpoint, nor for another simulator.
+    domain = domain_of(spec)
+    if "setpoint" in (spec.variation or {}) or (
+        saved.options and simulators(domain, options) != simulators(domain, saved.options)
+    ):
         return named
     return {**named, **dict(saved.scores)}
 

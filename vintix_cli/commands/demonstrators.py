@@ -27,6 +27,7 @@ def demonstrators(
     task: options.Tasks = None,
     domain: options.Domains = None,
     option: options.EnvironmentOptions = None,
+    backend: options.Backend = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +70,7 @@ def demonstrators(
         {
             "tasks": task,
             "domains": domain,
-            "options": options.parse_pairs(option),
+            "options": options.environment_options(option, backend),
             "source": source,
             "episodes": episodes,
             "train": {

@@ -26,6 +26,7 @@ def distill(
     task: options.Tasks = None,
     domain: options.Domains = None,
     option: options.EnvironmentOptions = None,
+    backend: options.Backend = None,
     demonstrators: Annotated[
         str | None,
         typer.Option(help="Demonstrators artifact; default the newest that has the tasks."),
@@ -89,7 +90,7 @@ def distill(
         {
             "tasks": task,
             "domains": domain,
-            "options": options.parse_pairs(option),
+            "options": options.environment_options(option, backend),
             "demonstrators": demonstrators,
             "source": source,
             "schedule": schedule,

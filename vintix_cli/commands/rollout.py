@@ -35,6 +35,7 @@ def rollout(
     seeds: Annotated[int | None, typer.Option(min=1, help="Independent streams a task.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="train or validation.")] = None,
     option: options.EnvironmentOptions = None,
+    backend: options.Backend = None,
     gravity: Annotated[
         float | None, typer.Option(help="MuJoCo: factor on gravity, such as 1.1.")
     ] = None,
@@ -73,7 +74,7 @@ def rollout(
             "tasks": task,
             "domains": domain,
             "splits": split,
-            "options": options.parse_pairs(option),
+            "options": options.environment_options(option, backend),
             "checkpoint": checkpoint,
             "shots": shots,
             "seeds": seeds,

@@ -28,6 +28,7 @@ class BiDexHands(Domain):
     name = "bidexhands"
     packages = ("gymnasium", "mujoco")
     steps_per_second = 1_500.0
+    simulator_options = ("backend",)
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 20 tasks."""
