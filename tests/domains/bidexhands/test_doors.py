@@ -66,10 +66,11 @@ def test_the_reward_is_the_formula(name, near, angles):
     for side, angle in zip(("right", "left"), angles, strict=True):
         pose.set(f"{side}-hinge", angle)
         is_near = near in (side, "both")
-        pose.reach_for(side, handles[side], 0.01 if is_near else 0.2)
+        pose.reach_for(side, handles[side], 0.01 if is_near else 0.1)
     right_reach, left_reach = (reach(pose.model, pose.data, s, handles[s]) for s in handles)
     apart = abs(handles["right"][1] - handles["left"][1])
     assert (right_reach < 0.5, left_reach < 0.5) == (near != "neither", near == "both")
+    assert max(right_reach, left_reach) < 0.75
     expected = (6.0 if name == "hand-door-close-outward" else 2.0) - right_reach - left_reach
     if near == "both":
         expected += 1.0 - 2.0 * apart if closes else 2.0 * apart
