@@ -300,6 +300,15 @@ def build_scene(task: HandTask, quirks: Quirks) -> Scene:
     spec.memory = 4 << 20
     spec.visual.global_.offwidth, spec.visual.global_.offheight = 1920, 1440
     spec.stat.extent = 1.2
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.92, 0.94, 0.97],
+        rgb2=[0.7, 0.76, 0.84],
+        width=64,
+        height=384,
+    )
     world = spec.worldbody
     world.add_site(name="world", size=[0.001, 0, 0], group=5)
     world.add_light(pos=[0.6, 0.3, 3], dir=[-0.2, -0.1, -1], castshadow=True)
