@@ -14,7 +14,7 @@ from pipelines.distill.learning import (
     training_settings,
 )
 from pipelines.distill.shard import split
-from pipelines.errors import ArtifactMissingError, UsageError
+from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
 from pipelines.histories.layout import row_bytes
 from pipelines.learners.settings import training_rate
 from pipelines.parallel import available_cores
