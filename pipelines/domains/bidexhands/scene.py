@@ -291,6 +291,8 @@ def build_scene(task: HandTask, quirks: Quirks) -> Scene:
     import mujoco
 
     spec = mujoco.MjSpec()
+    # Else the ranges of joints would be taken for degrees: hands with stiff fingers.
+    spec.compiler.degree = False
     spec.option.timestep = 1.0 / (CONTROL_RATE * task.substeps)
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     # A state that blows up is found and ends the episode; the simulator is not to hide it.
