@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pipelines.domains.bidexhands.quirks import Quirks
     from pipelines.domains.bidexhands.tasks.base import HandTask
 
-_MODULES = ("throwing", "blocks")
+_MODULES = ("throwing", "blocks", "tools", "reorientation")
 
 
 def task_classes() -> dict[str, type[HandTask]]:
