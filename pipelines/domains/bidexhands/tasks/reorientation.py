@@ -49,7 +49,7 @@ class ReOrientation(HandTask):
     poses = (Pose((0, 0, 0.5)), Pose((0, -1.15, 0.5), (0, 0, np.pi)))
     fixed_base = True
     position_noise, joint_noise = 0.01, 0.2
-    view = View((0.0, -0.57, 0.52), 1.25, 180.0, -38.0)
+    view = View((0.05, -0.57, 0.53), 1.0, 180.0, -35.0)
     starts = np.array([[0.0, -0.39, 0.6], [0.0, -0.76, 0.6]])
     lift = 0.04
     """How far the cubes start above their goals, metres."""
@@ -62,10 +62,10 @@ class ReOrientation(HandTask):
         return self.starts - np.array([0.0, 0.0, self.lift])
 
     def build(self, scene: SceneBuilder) -> None:
-        """Add the cubes, of the default density, and their goals beside them.
+        """Add the cubes, of the default density, and their goals.
 
-        The goals are drawn 0.2 m beside where the cubes are to be, as the reference does, so that
-        they do not hide them.
+        Goals are drawn 0.2 m beside where the cubes are to be, so that they do not hide the cubes;
+        those of observation and reward are not.
         """
         half = (_HALF, _HALF, _HALF)
         for name, start, target in zip(CUBES, self.starts, self.targets, strict=True):
