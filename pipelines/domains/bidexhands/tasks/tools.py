@@ -104,12 +104,11 @@ class Pen(Tool):
             armature=0.01,
         )  # fmt: skip
         scene.geom(
-            cap, "capsule", (self.cap_radius,), ends=(0, 0, -0.1605, 0, 0, -0.0515), mass=0.03,
+            cap, "capsule", (self.cap_radius,), ends=(0, 0, -0.1605, 0, 0, -0.0515), mass=0.032,
             condim=4, colour=_NAVY,
         )  # fmt: skip
-        scene.box(
-            cap, (0.002, 0.0025, 0.05), position=(-0.0155, 0, -0.1), mass=0.002, colour=_STEEL
-        )
+        # Without a mass the clip does not make the pen roll over.
+        scene.box(cap, (0.002, 0.0025, 0.05), position=(-0.0155, 0, -0.1), mass=0.0, colour=_STEEL)
         scene.box(
             cap, (0.003, 0.0025, 0.004), position=(-0.0125, 0, -0.152), mass=0.0, collides=False,
             colour=_STEEL,
@@ -232,18 +231,23 @@ class SwingCup(Tool):
         """Add table and cup: one ear towards each hand."""
         scene.table((0.3, 0.3, 0.6), friction=0.5)
         cup = scene.body(self.thing, (0, 0, 0.6 - self.low), about(2, 1.57))
-        scene.geom(
-            cup, "cylinder", (self.radius, (self.high - self.low) / 2),
-            (0, 0, (self.high + self.low) / 2), mass=0.23, friction=0.5, condim=4, colour=_TEAL,
+        # It stands on a square foot: on a cylinder's edge it would slowly turn by itself.
+        foot, rim = self.low + 0.004, self.high
+        scene.box(
+            cup, (0.034, 0.034, 0.004), position=(0, 0, self.low + 0.004), mass=0.02, friction=0.5,
+            condim=4, colour=_TEAL,
         )  # fmt: skip
         scene.geom(
-            cup, "cylinder", (self.radius - 0.006, 0.003), (0, 0, self.high + 0.003), mass=0.02,
+            cup, "cylinder", (self.radius,), ends=(0, 0, foot, 0, 0, rim), mass=0.21, friction=0.5,
+            condim=4, colour=_TEAL,
+        )  # fmt: skip
+        scene.geom(
+            cup, "cylinder", (self.radius - 0.006,), ends=(0, 0, rim, 0, 0, rim + 0.006), mass=0.02,
             friction=0.5, colour=_CREAM,
         )  # fmt: skip
         scene.geom(
-            cup, "sphere", (0.007,), (0, 0, self.high + 0.008), mass=0.0, collides=False,
-            colour=_CREAM,
-        )  # fmt: skip
+            cup, "sphere", (0.007,), (0, 0, rim + 0.008), mass=0.0, collides=False, colour=_CREAM
+        )
         # One ear in the colour of the right hand's objects shows how far the cup has turned.
         for side, colour in ((1.0, _RED), (-1.0, _TEAL)):
             inner, outer = side * (self.radius - 0.004), side * 0.081
