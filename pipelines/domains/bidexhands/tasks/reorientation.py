@@ -69,7 +69,7 @@ class ReOrientation(HandTask):
         """
         half = (_HALF, _HALF, _HALF)
         for name, start, target in zip(CUBES, self.starts, self.targets, strict=True):
-            cube = scene.body(name, start)
+            cube = scene.body(name, start.tolist())
             scene.box(cube, half, density=1000, condim=4, colour=(0.15, 0.15, 0.17, 1))
             _paint(scene, cube, 1.0)
             scene.marker(f"{name}-goal", "box", half, colour=(0.6, 0.6, 0.6, 0.4))
@@ -124,7 +124,7 @@ class ReOrientation(HandTask):
         datas: Sequence[mujoco.MjData],
     ) -> None:
         """Draw another goal where one was reached; see `HandTask.renew`."""
-        for row in np.flatnonzero(self._reached(state, goals)):
+        for row in np.flatnonzero(self._reached(state, goals)).tolist():
             goal = random_orientation(generators[row])
             goals[GOAL][row] = goal
             _show(scene, datas[row], goal)

@@ -132,7 +132,8 @@ class Scissors(Tool):
     The reference's points are 0.2 m behind the pivot and 0.1 m to the right on the half that
     turns, 0.15 m behind the origin and 0.1 m to the left on the other one, both as at an angle of
     zero. An episode starts at an angle of -0.59 rad, which is closed: the right point starts turned
-    by that, 7 cm from the left one.
+    by that, 7 cm from the left one. Random play then returns -44, published are -40; with the right
+    point at its place of angle zero it would return 19.
     """
 
     stem = "Scissors"
@@ -156,7 +157,12 @@ class Scissors(Tool):
         scene.point(body, LEFT, (*self.left_point, 0))
         # The frame of the half that turns is at the pivot, and turned as it is when closed.
         half = scene.body(
-            "scissors-half", pivot, about(2, self.closed), free=False, parent=body, track=False
+            "scissors-half",
+            pivot.tolist(),
+            about(2, self.closed),
+            free=False,
+            parent=body,
+            track=False,
         )
         scene.joint(
             half, self.hinge, "hinge", (0, 0, 1), (-0.597, 0.4), ref=self.closed, damping=0.02,
@@ -164,8 +170,16 @@ class Scissors(Tool):
         )  # fmt: skip
         ring = np.array([*self.right_point, 0.0])
         self._half(scene, half, np.zeros(3), ring, _PALE_RED, below=False)
-        scene.point(half, RIGHT, ring)
-        scene.geom(body, "cylinder", (0.009, 0.0055), pivot, mass=0.0, collides=False, colour=_DARK)
+        scene.point(half, RIGHT, ring.tolist())
+        scene.geom(
+            body,
+            "cylinder",
+            (0.009, 0.0055),
+            pivot.tolist(),
+            mass=0.0,
+            collides=False,
+            colour=_DARK,
+        )
 
     def _half(
         self,
@@ -183,10 +197,10 @@ class Scissors(Tool):
         turn = about(2, 0.5 * side * self.closed)
         z = (-0.5 if below else 0.5) * self.thickness
         blade = pivot + rotate(turn, np.array([0.0, 0.05, z]))
-        scene.box(body, (0.011, 0.13, 0.0022), position=blade, quaternion=turn, mass=0.05,
+        scene.box(body, (0.011, 0.13, 0.0022), position=blade.tolist(), quaternion=turn, mass=0.05,
                   colour=_STEEL)  # fmt: skip
         tip = pivot + rotate(turn, np.array([-0.004 * side, 0.2, z]))
-        scene.geom(body, "ellipsoid", (0.007, 0.03, 0.002), tip, quaternion=turn, mass=0.0,
+        scene.geom(body, "ellipsoid", (0.007, 0.03, 0.002), tip.tolist(), quaternion=turn, mass=0.0,
                    collides=False, colour=_STEEL)  # fmt: skip
         along = (pivot - ring) / np.linalg.norm(pivot - ring)
         across = np.array([along[1], -along[0], 0.0])
