@@ -156,18 +156,46 @@ def test_reward_of_the_cup(yaw: float) -> None:
     assert judge(batch) == (pytest.approx(near, abs=1e-5), False, success)
 
 
+def withdraw(batch: HandsBatch, env_id: str, prefix: str, value: float) -> None:
+    """Hold with both hands, then move one away until its reach is a value."""
+    hold(batch, env_id)
+    target, number = targets(batch, env_id)[prefix == LEFT], int(prefix == LEFT)
+    near, far = 0.0, 1.0
+    for _ in range(40):
+        offset = (near + far) / 2
+        bring(batch, prefix, target + np.array([offset, 0, 0]))
+        near, far = (offset, far) if reaches(batch, env_id)[number] < value else (near, offset)
+
+
+@pytest.mark.parametrize(("env_id", "gate"), [(PEN, 0.75), (SCISSORS, 0.7), (CUP, 0.4)])
+@pytest.mark.parametrize("prefix", [RIGHT, LEFT])
+def test_both_hands_have_to_be_near(env_id: str, gate: float, prefix: str) -> None:
+    """Protects the place of each gate, for each hand by itself."""
+    batch = make(env_id)
+    if env_id == PEN:
+        put(batch, "cap", 0.1)
+    elif env_id == SCISSORS:
+        put(batch, "scissors-hinge", -0.09)
+    extra = {PEN: 5 * 0.27 - 0.8, SCISSORS: 5 * 0.5, CUP: 5 / (math.pi + 0.1) - 1}[env_id]
+    for value, paid in ((gate - 0.004, extra), (gate + 0.004, 0.0)):
+        withdraw(batch, env_id, prefix, value)
+        right, left = reaches(batch, env_id)
+        assert sorted((right, left))[1] == pytest.approx(value, abs=1e-6)
+        expected = {
+            PEN: math.exp(-10 * right) + math.exp(-10 * left),
+            SCISSORS: 2 - right - left,
+            CUP: -right - left,
+        }[env_id] + paid
+        assert judge(batch)[0] == pytest.approx(expected, abs=2e-3)
+
+
 @pytest.mark.parametrize(("env_id", "limit"), [(PEN, 1.5), (SCISSORS, 1.75)])
 @pytest.mark.parametrize("prefix", [RIGHT, LEFT])
 def test_a_hand_that_leaves_ends_the_episode(env_id: str, limit: float, prefix: str) -> None:
     """Protects the limits of rF and lF, each by itself, from both sides."""
     batch = make(env_id)
-    hold(batch, env_id)
-    target = targets(batch, env_id)[prefix == LEFT]
-    # Fingers closed around the point, five distances grow by nearly five times the offset.
-    for offset, ended in ((limit / 5 - 0.02, False), (limit / 5 + 0.02, True)):
-        bring(batch, prefix, target + np.array([offset, 0, 0]), BENT)
-        right, left = reaches(batch, env_id)
-        assert ((right >= limit) or (left >= limit)) is ended
+    for value, ended in ((limit - 0.004, False), (limit + 0.004, True)):
+        withdraw(batch, env_id, prefix, value)
         assert judge(batch)[1] is ended
 
 
