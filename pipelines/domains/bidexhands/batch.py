@@ -87,8 +87,8 @@ class HandsBatch(BatchEnvironment):
         reward_B = np.asarray(outcome.reward_B, np.float64)
         terminated_B = outcome.terminated_B
         success_B = outcome.success_B >= 1.0
-        self.task.renew(state, self._goals, self._generators)
         observation_BO = observe(self.task, self.task.quirks, state, self._goals, self._action_BA)
+        self.task.renew(state, self._goals, self._generators, self.scene, self.datas)
         # A comparison that a number fails and that not-a-number fails as well.
         broken_B = ~(np.abs(self._qvel_BV).max(axis=1) < _TOO_FAST)
         if broken_B.any():

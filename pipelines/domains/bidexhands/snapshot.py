@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.domains.bidexhands.geometry import Array, conjugate, multiply, rotate
-from pipelines.domains.bidexhands.hand import FINGERS, JOINTS, MOUNT
+from pipelines.domains.bidexhands.hand import FINGERS, MOUNT, joint_ranges
 from pipelines.domains.bidexhands.scene import PREFIXES, Scene
 
 # From the palm's frame to the point that rewards call the hand's position, and from the frame of a
@@ -29,7 +29,8 @@ class HandState:
         joint_torque_BJ: What servo, damping and limit exert on each, newton metres.
         last_links_BFS: Of five last links in the order of `FINGERS`: position 3, quaternion 4,
             linear velocity 3, angular velocity 3.
-        forces_BFW: Force 3 and torque 3 between each last link and its finger, in the link's axes.
+        forces_BFW: Force 3 and torque 3 that each last link's finger exerts on it, in the link's
+            axes; nothing for its weight, as gravity does not act on the reference's hands.
         root_position_B3: Of the actor, which is the mount.
         root_quaternion_B4: Of the actor, without the rotation that the hand's file has.
         palm_position_B3: Of the palm's body.
@@ -99,6 +100,12 @@ class Reader:
         self._links = [span(f"{p}ff:position", f"{p}th:angular") for p in PREFIXES]
         self._forces = [span(f"{p}ff:force", f"{p}th:torque") for p in PREFIXES]
         self._limits = [span(f"{p}WRJ1:limit", f"{p}THJ0:limit") for p in PREFIXES]
+        self._middle_J = np.mean(joint_ranges(), axis=0)
+        model = scene.model
+        links = [model.body(f"{PREFIXES[0]}{finger}distal").id for finger in FINGERS]
+        # The sensors take the weight for held by the finger, although it is compensated.
+        self._held_F3 = -model.body_mass[links][:, None] * model.opt.gravity
+        self._centres_F3 = model.body_ipos[links].copy()
 
     def read(self, qpos_BQ: Array, qvel_BV: Array, torque_BV: Array, sensor_BS: Array) -> Snapshot:
         """Read a snapshot.
@@ -136,13 +143,17 @@ class Reader:
         links_BFS = sensor_BS[:, self._links[side]].reshape(rows, len(FINGERS), 13)
         palm_B3 = sensor_BS[:, at[f"{prefix}palm:position"]]
         palm_B4 = sensor_BS[:, at[f"{prefix}palm:quaternion"]]
-        limit_BJ = sensor_BS[:, self._limits[side]].reshape(rows, JOINTS)
+        # The sensor has the size of a limit's torque: a lower one pushes up, an upper one down.
+        joint_BJ = qpos_BQ[:, scene.qpos_2J[side]]
+        limit_BJ = sensor_BS[:, self._limits[side]] * np.where(joint_BJ < self._middle_J, 1.0, -1.0)
+        held_BF3 = rotate(conjugate(links_BFS[..., 3:7]), self._held_F3)
+        held_BFW = np.concatenate([held_BF3, np.cross(self._centres_F3, held_BF3)], axis=-1)
         return HandState(
-            joint_position_BJ=qpos_BQ[:, scene.qpos_2J[side]],
+            joint_position_BJ=joint_BJ,
             joint_velocity_BJ=qvel_BV[:, scene.dof_2J[side]],
             joint_torque_BJ=torque_BV[:, scene.dof_2J[side]] + limit_BJ,
             last_links_BFS=links_BFS,
-            forces_BFW=sensor_BS[:, self._forces[side]].reshape(rows, len(FINGERS), 6),
+            forces_BFW=sensor_BS[:, self._forces[side]].reshape(rows, len(FINGERS), 6) - held_BFW,
             root_position_B3=sensor_BS[:, at[f"{prefix}mount:position"]],
             root_quaternion_B4=multiply(
                 sensor_BS[:, at[f"{prefix}mount:quaternion"]], conjugate(MOUNT)

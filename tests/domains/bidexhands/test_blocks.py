@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.domains.bidexhands.independent import (
+from tests.domains.bidexhands.stage import (
     HANDS,
     Stage,
     check_random_episodes,

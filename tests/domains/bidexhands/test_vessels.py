@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.domains.bidexhands.geometry import about, from_euler, multiply
-from tests.domains.bidexhands.independent import (
+from tests.domains.bidexhands.stage import (
     HANDS,
     Stage,
     along,

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from pipelines.domains.bidexhands.quirks import Quirks
     from pipelines.domains.bidexhands.tasks.base import HandTask
 
-_MODULES = ("throwing", "blocks", "vessels", "doors", "fixtures")
+_MODULES = (
+    "throwing",
+    "reorientation",
+    "blocks",
+    "vessels",
+    "doors",
+    "fixtures",
+    "tools",
+)
 
 
 def task_classes() -> dict[str, type[HandTask]]:

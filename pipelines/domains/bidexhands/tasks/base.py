@@ -7,7 +7,7 @@ task's class names the reference's. B copies of an environment.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -138,9 +138,25 @@ class HandTask(ABC):
         """
 
     def renew(  # noqa: B027 - most tasks keep their goals
-        self, state: Snapshot, goals: Goals, generators: list[np.random.Generator]
+        self,
+        state: Snapshot,
+        goals: Goals,
+        generators: list[np.random.Generator],
+        scene: Scene,
+        datas: Sequence[mujoco.MjData],
     ) -> None:
-        """Change goals after a step in place, for the next one."""
+        """Change goals after a step in place, for the next one.
+
+        What the step returns still has the goals before, as in the reference, which draws new
+        ones at the beginning of the next step.
+
+        Args:
+            state: The state after the step.
+            goals: What `begin` returned, stacked to (B, ...).
+            generators: Of the copies' episodes.
+            scene: The compiled scene.
+            datas: Of the copies, whose markers may be moved.
+        """
 
 
 def object_entries(state: ObjectState) -> Array:

@@ -76,15 +76,21 @@ class Throwing(HandTask):
     def begin(
         self, scene: Scene, data: mujoco.MjData, generator: np.random.Generator
     ) -> dict[str, Array]:
-        """Turn eggs and goals at random, and move the eggs by the noise."""
+        """Turn eggs and goals at random, and move the eggs by the noise.
+
+        Two eggs share offset and orientation, and their goals an orientation, as in the reference,
+        which draws one of each for an environment.
+        """
+        offset = self.position_noise * generator.uniform(-1.0, 1.0, 3)
+        orientation = random_orientation(generator)
+        goal = random_orientation(generator)
         goals = {}
         for number, (start, target) in enumerate(zip(self.starts, self.targets, strict=True)):
             name = _NAMES[number]
-            offset = self.position_noise * generator.uniform(-1.0, 1.0, 3)
-            place(scene, data, name, np.array(start) + offset, random_orientation(generator))
+            place(scene, data, name, np.array(start) + offset, orientation)
             goals[f"{name}-position"] = np.array(target)
-            goals[f"{name}-quaternion"] = random_orientation(generator)
-            data.mocap_quat[scene.mocap(f"{name}-goal")] = goals[f"{name}-quaternion"]
+            goals[f"{name}-quaternion"] = goal
+            data.mocap_quat[scene.mocap(f"{name}-goal")] = goal
         return goals
 
     def observe(self, state: Snapshot, goals: Goals) -> Array:
