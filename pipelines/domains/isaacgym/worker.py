@@ -396,14 +396,13 @@ class IsaacSimulation:
             for name, value in vars(task).items()
             if isinstance(value, tensor) and value.dim() and value.shape[0] == self.num_envs
         }
-        streams = [stream.get_state() for stream in self._streams]
-        return kept, task.root_state_tensor.clone(), task.dof_state.clone(), streams
+        return kept, task.root_state_tensor.clone(), task.dof_state.clone()
 
     def restore(self, saved: Any, ids: list[int]) -> None:
         """Put copies back into a saved state, and the simulator with them."""
         from isaacgym import gymtorch
 
-        kept, roots, dofs, streams = saved
+        kept, roots, dofs = saved
         task, copies = self._task, self.num_envs
         rows = self._torch.tensor(ids, dtype=self._torch.long, device=self._device)
         for name, value in kept.items():
@@ -415,8 +414,6 @@ class IsaacSimulation:
             task.sim, gymtorch.unwrap_tensor(task.root_state_tensor)
         )
         task.gym.set_dof_state_tensor(task.sim, gymtorch.unwrap_tensor(task.dof_state))
-        for index in ids:
-            self._streams[index].set_state(streams[index])
 
 
 class Session:

@@ -49,7 +49,7 @@ def test_a_lost_step_is_an_error_and_a_reset_begins_anew(fake: Fake, fault: str)
     batch = IsaacGymBatch(TASK, 2, fake(fault))
     error = run_until_lost(batch)
     assert error.exit_code == 5 and "lost" in error.message
-    assert batch._workers == [None, None] or None in batch._workers
+    assert None in batch._workers
     with pytest.raises(IsaacGymError, match="have to be reset"):
         batch.step(IDLE)
     batch.reset([0, 1], [1, 2])
@@ -211,6 +211,14 @@ def test_a_batch_that_nobody_closes_takes_its_workers_with_it(fake: Fake):
     assert pid not in children()
 
 
+def session() -> worker.Session:
+    """The worker's side of a conversation, in this process."""
+    made = worker.Session(None, TOKEN, True, ("", 0))  # type: ignore[arg-type]
+    hello = {"protocol": worker.PROTOCOL, "task": TASK.env_id, "num_envs": 2, "device": "cpu"}
+    made._hello(worker.Frame(worker.HELLO, 1, hello))
+    return made
+
+
 @pytest.mark.parametrize(
     "fields, match",
     [
@@ -221,18 +229,23 @@ def test_a_batch_that_nobody_closes_takes_its_workers_with_it(fake: Fake):
         ({"ids": [0.0], "seeds": [1]}, "RESET needs"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(fake: Fake, fields: dict, match: str):
+def test_a_request_that_makes_no_sense_is_refused(fields: dict, match: str):
     """The worker checks what it is asked before it touches the simulation."""
-    launched = Worker(fake())
-    launched.greet(TASK.env_id, 2)
-    launched.greeting()
-    launched.send(worker.RESET, fields)
-    with pytest.raises(IsaacGymError) as caught:
-        launched.receive()
-    assert match in str(caught.value.found)
+    with pytest.raises(worker.RequestError, match=match):
+        session()._reset(worker.Frame(worker.RESET, 2, fields))
 
 
-def test_a_step_before_a_reset_is_refused_by_the_worker(fake: Fake):
+@pytest.mark.parametrize("action", [None, IDLE[:1], IDLE.astype(np.uint8)])
+def test_actions_of_another_form_are_refused(action: np.ndarray | None):
+    """Nor does it step with anything but one row of float32 a copy."""
+    made = session()
+    made._reset(worker.Frame(worker.RESET, 2, {"ids": [0, 1], "seeds": [1, 2]}))
+    arrays = {} if action is None else {"action": action}
+    with pytest.raises(worker.RequestError, match="STEP needs"):
+        made._step(worker.Frame(worker.STEP, 3, {}, arrays))
+
+
+def test_a_step_before_a_reset_is_refused_and_told(fake: Fake):
     """Finished copies reset themselves in the reference; here that would be a lost episode."""
     launched = Worker(fake())
     launched.greet(TASK.env_id, 2)
