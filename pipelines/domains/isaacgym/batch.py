@@ -268,7 +268,9 @@ def _array(frame: protocol.Frame, name: str, shape: tuple[int, ...]) -> NDArray[
 
 
 def _stop(workers: list[Worker | None]) -> None:
-    for number, worker in enumerate(workers):
-        workers[number] = None
-        if worker is not None:
-            worker.stop()
+    held = [worker for worker in workers if worker is not None]
+    workers[:] = [None] * len(workers)
+    for worker in held:
+        worker.leave()
+    for worker in held:
+        worker.stop()

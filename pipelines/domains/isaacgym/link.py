@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pipelines.domains.isaacgym import worker as protocol
 from pipelines.domains.isaacgym.settings import (
@@ -88,6 +88,7 @@ class Worker:
         self._connection: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: Path | None = None
+        self._log: IO[bytes] | None = None
         self._token = settings.token
         self._sequence = 0
         self._began = time.monotonic()
@@ -178,18 +179,25 @@ class Worker:
             )
         return frame
 
-    def stop(self) -> None:
-        """Put the worker to an end and remove its directory; again is of no consequence."""
+    def leave(self) -> None:
+        """Tell the worker to leave, by the end of its connection and of its standard input."""
         if self._connection is not None:
-            # The end of the connection and of the standard input are its orders to leave.
             self._connection.close()
             self._connection = None
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+    def stop(self) -> None:
+        """Put the worker to an end; again is of no consequence."""
+        self.leave()
         if self._process is not None:
             self._end_process(self._process)
             self._process = None
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        self._remove_directory()
 
     def _start(self) -> None:
         base = tempfile.gettempdir()
@@ -205,17 +213,17 @@ class Worker:
         # The interpreter is another one, with packages of its own.
         for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"):
             variables.pop(name, None)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         try:
-            with (self._directory / "stderr").open("wb") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                    env=variables,
-                    # Ctrl-C is for this process, which then ends the worker in its own way.
-                    start_new_session=True,
-                )
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+                env=variables,
+                # Ctrl-C is for this process, which then ends the worker in its own way.
+                start_new_session=True,
+            )
         except OSError as error:
             self.stop()
             raise MissingDependencyError(
@@ -248,8 +256,15 @@ class Worker:
                 time.sleep(_POLL_SECONDS)
                 continue
             self._connection = connection
+            # It has served; so nothing is left behind, however this process ends.
+            self._remove_directory()
             return
         raise self._late("start", STARTUP_SECONDS)
+
+    def _remove_directory(self) -> None:
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
 
     def _connected(self, what: str) -> socket.socket:
         if self._connection is None:
@@ -257,9 +272,6 @@ class Worker:
         return self._connection
 
     def _end_process(self, process: subprocess.Popen[bytes]) -> None:
-        if process.stdin is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_LEAVE_SECONDS)
         if process.poll() is None and self._settings.kind in ("docker", "podman"):
@@ -300,10 +312,15 @@ class Worker:
         )
 
     def _told(self, fields: Mapping[str, Any]) -> VintixError:
-        """Return the error of an ERROR reply."""
-        kind, message = str(fields.get("kind")), str(fields.get("message"))
+        """Return the error of an ERROR reply; its traceback is a note, for ``--debug``."""
+        told = self._named(str(fields.get("kind")), fields)
+        told.add_note(f"in the worker:\n{fields.get('traceback')}")
+        return told
+
+    def _named(self, kind: str, fields: Mapping[str, Any]) -> VintixError:
+        message = str(fields.get("message"))
         where = f"{LAUNCH}={self._settings.kind}:{self._settings.target}"
-        found = self._found(f"{message}\n{fields.get('traceback') or ''}".rstrip())
+        found = message if kind == "missing" else self._found(message)
         self.stop()
         if kind == "protocol":
             return IsaacGymError(
@@ -344,9 +361,10 @@ class Worker:
             # A connection ends an instant before its process does.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 words.insert(0, f"exit status {self._process.wait(0.2)}")
-        if self._directory is not None:
-            with contextlib.suppress(OSError):
-                tail = (self._directory / "stderr").read_bytes()[-_TAIL_BYTES:]
-                text = tail.decode("utf-8", "replace").strip()
-                words.append(f"its last words:\n{text}" if text else "it said nothing")
+        if self._log is not None:
+            # Read in place: the worker writes at the file's offset, which is shared.
+            number = self._log.fileno()
+            begin = max(0, os.fstat(number).st_size - _TAIL_BYTES)
+            text = os.pread(number, _TAIL_BYTES, begin).decode("utf-8", "replace").strip()
+            words.append(f"its last words:\n{text}" if text else "it said nothing")
         return "; ".join(words) or "the connection ended"

@@ -562,7 +562,7 @@ class Session:
 
     def _fail(self, frame: Frame, kind: str, message: str) -> None:
         trace = traceback.format_exc()[-8000:] if sys.exc_info()[0] is not None else ""
-        _log(f"{kind}: {message}\n{trace}")
+        _log(f"{kind}: {message}")
         fields: dict[str, Any] = {"kind": kind, "message": message[-4000:], "traceback": trace}
         fields["protocol"] = self._protocol()
         self._send(Frame(ERROR, frame.sequence, fields))

@@ -182,7 +182,7 @@ def test_a_worker_leaves_when_its_client_is_killed(fake: Fake, tmp_path: Path):
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": root, "TMPDIR": "/tmp"},
+        env={**os.environ, "PYTHONPATH": root, "TMPDIR": str(tmp_path)},
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
