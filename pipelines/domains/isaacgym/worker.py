@@ -640,6 +640,8 @@ def _serve_forever(listener: socket.socket, arguments: list[str]) -> None:
 def _leave_with_parent() -> None:
     while os.read(0, 4096):
         pass
+    # Told, for a launcher that passes no standard input on would end every worker at once.
+    _log("the standard input ended, and with it the client")
     os._exit(0)
 
 

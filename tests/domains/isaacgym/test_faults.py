@@ -302,3 +302,54 @@ def test_a_worker_does_not_listen_beyond_this_machine_unless_told():
         check=False,
     )
     assert refused.returncode == 2 and worker.TOKEN_VARIABLE in refused.stderr
+
+
+LAUNCHER = """#!{python}
+import os, subprocess, sys
+words = sys.argv[1:]
+if words[0] == "kill":
+    sys.exit()
+command = words[words.index("python") :]
+variables = os.environ
+if os.path.basename(sys.argv[0]) != "conda":
+    after = {{flag: [b for a, b in zip(words, words[1:]) if a == flag] for flag in ("-v", "-e")}}
+    for mount in after["-v"]:
+        host, inside = mount.split(":")[:2]
+        command = [word.replace(inside, host) for word in command]
+    variables = {{"PATH": os.environ["PATH"]}}
+    for entry in after["-e"]:
+        name, _, value = entry.partition("=")
+        variables[name] = value or os.environ[name]
+sys.exit(subprocess.run([{python!r}] + command[1:], env=variables).returncode)
+"""
+
+
+@pytest.mark.parametrize("kind", ["conda", "docker", "podman"])
+def test_a_worker_behind_another_program_works_and_leaves(
+    fake: Fake, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """conda and containers put a process in between; mounts and variables must fit together.
+
+    The program here does what the command line asks of the real one: it maps the mounted paths, and
+    passes on the variables that are named, and no other.
+    """
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / kind
+    program.write_text(LAUNCHER.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    batch = IsaacGymBatch(TASK, 1, fake("hang-after=2", kind=kind, target="there", step_seconds=1))
+    batch.reset([0], [1])
+    batch.step(IDLE[:1])
+    held = batch._workers[0]
+    assert held is not None and held.pid is not None
+    inner = int(Path(f"/proc/{held.pid}/task/{held.pid}/children").read_text())
+    assert _runs_worker(inner)
+    with pytest.raises(IsaacGymError, match="in time"):
+        batch.step(IDLE[:1])
+    deadline = time.monotonic() + 10
+    while _runs_worker(inner):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    batch.close()
