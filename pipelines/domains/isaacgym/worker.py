@@ -328,7 +328,9 @@ class IsaacSimulation:
             raise RuntimeError(f"Isaac Gym made {self.num_envs} copies, not {num_envs}")
         self._streams = [np.random.RandomState(0) for _ in range(num_envs)]
         self._drawing: list[int] = []
+        self._begun = False
         self._key_draws()
+        self._initial = self.save()
 
     def _key_draws(self) -> None:
         """Let each copy draw from its own stream, whichever others are reset with it."""
@@ -357,7 +359,16 @@ class IsaacSimulation:
                 setattr(self._task, name, keyed(getattr(self._task, name)))
 
     def begin(self, ids: list[int], seeds: list[int]) -> list[np.random.RandomState]:
-        """Have copies reset by the next step, as the reference does; return their streams."""
+        """Have copies reset by the next step, as the reference does; return their streams.
+
+        The reference's reset leaves the velocities of the hands' bases, and for some tasks more, as
+        the last episode had them. An episode has to follow from its seed, so the copy is first put
+        back to what it was when the simulation was made.
+        """
+        self._write(self._initial, ids)
+        if self._device == "cpu":
+            # A GPU takes over one setting a step, which is the one of the task's own reset.
+            self._set_states()
         self._task.reset_buf[:] = 0
         # reset() draws a goal anyway; a goal due in another copy waits for that copy's own step.
         self._task.reset_goal_buf[:] = 0
@@ -367,8 +378,6 @@ class IsaacSimulation:
             self._task.progress_buf[index] = 0
         self._begun = True
         return [self._streams[index] for index in ids]
-
-    _begun = False
 
     def simulate(self, action_NA: np.ndarray) -> dict[str, np.ndarray]:
         """Step all copies; see `Session` for what is returned."""
@@ -400,8 +409,11 @@ class IsaacSimulation:
 
     def restore(self, saved: Any, ids: list[int]) -> None:
         """Put copies back into a saved state, and the simulator with them."""
-        from isaacgym import gymtorch
+        self._write(saved, ids)
+        # All copies are set: those that were reset to where the step has left them.
+        self._set_states()
 
+    def _write(self, saved: Any, ids: list[int]) -> None:
         kept, roots, dofs = saved
         task, copies = self._task, self.num_envs
         rows = self._torch.tensor(ids, dtype=self._torch.long, device=self._device)
@@ -409,7 +421,11 @@ class IsaacSimulation:
             getattr(task, name)[rows] = value[rows]
         task.root_state_tensor.view(copies, -1, 13)[rows] = roots.view(copies, -1, 13)[rows]
         task.dof_state.view(copies, -1, 2)[rows] = dofs.view(copies, -1, 2)[rows]
-        # All copies are set: those that were reset to where the step has left them.
+
+    def _set_states(self) -> None:
+        from isaacgym import gymtorch
+
+        task = self._task
         task.gym.set_actor_root_state_tensor(
             task.sim, gymtorch.unwrap_tensor(task.root_state_tensor)
         )

@@ -86,7 +86,8 @@ class ShadowHandPushBlock:
         self.prev_targets[env_ids] = rand_floats
         # The objects of all copies, as the reference has it.
         self.root_state_tensor[self.object_indices] = self.saved_root_tensor[self.object_indices]
-        self.root_state_tensor.view(copies, 2, 13)[env_ids] = 0.25
+        # Poses only: as in the reference, the hands keep the last episode's velocities.
+        self.root_state_tensor.view(copies, 2, 13)[env_ids, :, 0:7] = 0.25
         self.gym.set_dof_state_tensor(self.sim, self.dof_state)
         self.gym.set_actor_root_state_tensor(self.sim, self.root_state_tensor)
         self.progress_buf[env_ids] = 0
