@@ -93,7 +93,7 @@ def test_an_episode_follows_from_its_seed_whoever_is_beside_it(make: Make):
             episode.append(step(session, everyone)["observation"][place])
         runs.append(np.stack(episode))
     np.testing.assert_array_equal(runs[0], runs[1])
-    assert len(np.unique(runs[0][:, 36])) > 2, "goals are drawn in mid-episode"
+    assert len(np.unique(runs[0][:, 49])) > 2, "goals are drawn in mid-episode"
 
 
 def test_the_first_observation_is_after_one_tiny_step(make: Make):
@@ -104,8 +104,8 @@ def test_the_first_observation_is_after_one_tiny_step(make: Make):
         step(session, row)
     first = reset(session, [1], [5])[0]
     # The stand-in's body is the sum of a root and of a joint, and moves in a step only.
-    np.testing.assert_allclose(first[32], first[0] + first[26], rtol=1e-6)
-    assert 0 < np.abs(first[40:92]).max() <= worker.TINY_ACTION
+    np.testing.assert_allclose(first[45], first[0] + first[39], rtol=1e-6)
+    assert 0 < np.abs(first[60:112]).max() <= worker.TINY_ACTION
     np.testing.assert_array_equal(first, reset(session, [1], [5])[0])
 
 

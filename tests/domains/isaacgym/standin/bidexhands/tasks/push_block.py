@@ -6,22 +6,25 @@ from bidexhands.utils.torch_jit_utils import torch_rand_float
 
 
 class Gym:
-    """Two actors and three joints a copy, and the bodies that only a step moves."""
+    """Hand, object and table of each copy, three joints, and bodies that only a step moves."""
 
     def __init__(self, copies):
-        self.roots = torch.zeros(copies * 2, 13)
+        self.roots = torch.zeros(copies * 3, 13)
         self.dofs = torch.zeros(copies * 3, 2)
         self.bodies = torch.zeros(copies, 4)
 
     def set_actor_root_state_tensor(self, sim, tensor):
         self.roots.copy_(tensor)
 
+    def set_actor_root_state_tensor_indexed(self, sim, tensor, indices):
+        self.roots[indices] = tensor[indices]
+
     def set_dof_state_tensor(self, sim, tensor):
         self.dofs.copy_(tensor)
 
     def simulate(self, force, target):
         copies = len(self.bodies)
-        roots, dofs = self.roots.view(copies, 2, 13), self.dofs.view(copies, 3, 2)
+        roots, dofs = self.roots.view(copies, 3, 13), self.dofs.view(copies, 3, 2)
         dofs[..., 1] = 0.5 * dofs[..., 1] + target - dofs[..., 0]
         dofs[..., 0] += 0.1 * dofs[..., 1]
         roots[..., 7:10] = 0.9 * roots[..., 7:10] + force[:, None]
@@ -34,10 +37,10 @@ class ShadowHandPushBlock:
         self.gym, self.sim = Gym(copies), None
         self.num_envs, self.num_obs, self.num_actions = copies, 428, 52
         self.max_episode_length = length
-        self.root_state_tensor = torch.zeros(copies * 2, 13)
+        self.root_state_tensor = torch.zeros(copies * 3, 13)
         self.dof_state = torch.zeros(copies * 3, 2)
-        self.saved_root_tensor = torch.ones(copies * 2, 13)
-        self.object_indices = torch.arange(copies) * 2 + 1
+        self.saved_root_tensor = torch.ones(copies * 3, 13)
+        self.object_indices = torch.arange(copies) * 3 + 1
         self.goal_states = torch.zeros(copies, 3)
         self.prev_targets = torch.zeros(copies, 3)
         self.obs_buf, self.rew_buf = torch.zeros(copies, 428), torch.zeros(copies)
@@ -60,14 +63,14 @@ class ShadowHandPushBlock:
         self.dof_state.copy_(self.gym.dofs)
         self.progress_buf += 1
         copies = self.num_envs
-        self.obs_buf[:, 0:26] = self.root_state_tensor.view(copies, 26)
-        self.obs_buf[:, 26:32] = self.dof_state.view(copies, 6)
-        self.obs_buf[:, 32:36] = self.gym.bodies
-        self.obs_buf[:, 36:39] = self.goal_states
-        self.obs_buf[:, 40:92] = self.actions
+        self.obs_buf[:, 0:39] = self.root_state_tensor.view(copies, 39)
+        self.obs_buf[:, 39:45] = self.dof_state.view(copies, 6)
+        self.obs_buf[:, 45:49] = self.gym.bodies
+        self.obs_buf[:, 49:52] = self.goal_states
+        self.obs_buf[:, 60:112] = self.actions
         self.rew_buf[:] = self.obs_buf[:, 0]
         over = self.progress_buf >= self.max_episode_length
-        fallen = self.root_state_tensor.view(copies, 2, 13)[:, 0, 0] > 4
+        fallen = self.root_state_tensor.view(copies, 3, 13)[:, 0, 0] > 4
         self.successes = torch.where(fallen, torch.ones(copies), self.successes)
         self.reset_buf = torch.where(over | fallen, torch.ones_like(self.reset_buf), self.reset_buf)
         # As in Re-Orientation: a goal that was reached is drawn anew by the copy's next step.
@@ -87,9 +90,11 @@ class ShadowHandPushBlock:
         # The objects of all copies, as the reference has it.
         self.root_state_tensor[self.object_indices] = self.saved_root_tensor[self.object_indices]
         # Poses only: as in the reference, the hands keep the last episode's velocities.
-        self.root_state_tensor.view(copies, 2, 13)[env_ids, :, 0:7] = 0.25
+        self.root_state_tensor.view(copies, 3, 13)[env_ids, :2, 0:7] = 0.25
         self.gym.set_dof_state_tensor(self.sim, self.dof_state)
-        self.gym.set_actor_root_state_tensor(self.sim, self.root_state_tensor)
+        # The table is not among what is set: nothing here puts it back.
+        indices = torch.cat([env_ids * 3, self.object_indices])
+        self.gym.set_actor_root_state_tensor_indexed(self.sim, self.root_state_tensor, indices)
         self.progress_buf[env_ids] = 0
         self.reset_buf[env_ids] = 0
         self.successes[env_ids] = 0
