@@ -1,0 +1,716 @@
+#!/usr/bin/env python3
+"""Serve Bi-DexHands on Isaac Gym over a local socket: one file for the Python that has Isaac Gym.
+
+Isaac Gym ends at Python 3.8, so this file is Python 3.8 and needs the standard library and NumPy,
+and, unless it is run with ``--fake``, the user's own isaacgym, torch and bidexhands. It imports
+nothing of the project it belongs to; the project's client imports the frames from here.
+
+Frame: magic (4 bytes), opcode (u8), sequence number (u32), length of the JSON header (u32), length
+of the payload (u64), header, payload; little-endian. The header's ``arrays`` lists name, dtype
+(``<f4`` or ``|u1``) and shape of the arrays that make up the payload. A reply echoes opcode and
+sequence number, or has the opcode ERROR. Nothing is ever unpickled.
+
+Conversation: HELLO (token, protocol, task, copies, device) makes the simulation, for Isaac Gym
+allows one to a process; then RESET, STEP and PING in any order; CLOSE or the end of the connection
+ends the process.
+
+A RESET gives what the reference's own ``reset()`` gives: the observation after one step with a tiny
+random action. Isaac Gym can only be stepped as a whole, and states that are set show in the bodies'
+tensors only after a step, so where some copies of the simulation are reset and others are in the
+middle of an episode, the others' states are saved before and put back after that step.
+
+Shapes: N copies of the simulation, O observation, A action.
+"""
+
+# In Python 3.8 socket.timeout is not TimeoutError.
+# ruff: noqa: UP041
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import json
+import os
+import platform
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROTOCOL = 1
+MAGIC = b"VXIG"
+HELLO, RESET, STEP, PING, CLOSE, ERROR = 1, 2, 3, 4, 5, 6
+OPCODES = (HELLO, RESET, STEP, PING, CLOSE, ERROR)
+MAX_HEADER = 1 << 20
+MAX_PAYLOAD = 1 << 28
+MAX_COPIES = 16384
+TOKEN_VARIABLE = "VINTIX_ISAACGYM_TOKEN"
+TINY_ACTION = 0.01
+CLIP = 5.0
+_PREFIX = struct.Struct("<4sBIIQ")
+_DTYPES = ("<f4", "|u1")
+_AUTHENTICATION_SECONDS = 10.0
+_ACCEPT_SECONDS = 300.0
+
+# Class in bidexhands: observation dims, action dims, longest episode (the reference's own count).
+TASKS = {
+    "ShadowHandBlockStack": (428, 52, 250),
+    "ShadowHandBottleCap": (420, 52, 125),
+    "ShadowHandCatchAbreast": (422, 52, 150),
+    "ShadowHandCatchOver2Underarm": (422, 52, 75),
+    "ShadowHandCatchUnderarm": (422, 52, 75),
+    "ShadowHandDoorCloseInward": (417, 52, 250),
+    "ShadowHandDoorCloseOutward": (417, 52, 250),
+    "ShadowHandDoorOpenInward": (417, 52, 250),
+    "ShadowHandDoorOpenOutward": (417, 52, 250),
+    "ShadowHandGraspAndPlace": (425, 52, 500),
+    "ShadowHandKettle": (417, 52, 125),
+    "ShadowHandLiftUnderarm": (417, 52, 500),
+    "ShadowHandOver": (398, 40, 75),
+    "ShadowHandPen": (417, 52, 125),
+    "ShadowHandPushBlock": (428, 52, 125),
+    "ShadowHandReOrientation": (422, 40, 600),
+    "ShadowHandScissors": (417, 52, 150),
+    "ShadowHandSwingCup": (417, 52, 300),
+    "ShadowHandSwitch": (417, 52, 125),
+    "ShadowHandTwoCatchUnderarm": (446, 52, 75),
+}
+
+
+class FrameError(Exception):
+    """The other side sent what is not a frame of this protocol, or broke off within one."""
+
+
+class RequestError(Exception):
+    """A well-formed request that cannot be done; ``kind`` tells the client what to say."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Frame:
+    """One message.
+
+    Attributes:
+        opcode: One of `OPCODES`.
+        sequence: Number of the request, echoed by its reply.
+        fields: JSON object.
+        arrays: Arrays by name, float32 or uint8.
+    """
+
+    def __init__(
+        self,
+        opcode: int,
+        sequence: int,
+        fields: dict[str, Any] | None = None,
+        arrays: dict[str, np.ndarray] | None = None,
+    ) -> None:
+        self.opcode, self.sequence = opcode, sequence
+        self.fields, self.arrays = fields or {}, arrays or {}
+
+
+def encode(frame: Frame) -> bytes:
+    """Return the bytes of a frame.
+
+    Raises:
+        FrameError: It is larger than a reader accepts.
+    """
+    described, parts = [], []
+    for name, value in frame.arrays.items():
+        array = np.ascontiguousarray(value, dtype="|u1" if value.dtype == np.uint8 else "<f4")
+        described.append({"name": name, "dtype": array.dtype.str, "shape": list(value.shape)})
+        parts.append(array.tobytes())
+    header = json.dumps(dict(frame.fields, arrays=described)).encode("utf-8")
+    payload = b"".join(parts)
+    if len(header) > MAX_HEADER or len(payload) > MAX_PAYLOAD:
+        raise FrameError(f"frame too large: header {len(header)}, payload {len(payload)}")
+    prefix = _PREFIX.pack(MAGIC, frame.opcode, frame.sequence, len(header), len(payload))
+    return prefix + header + payload
+
+
+def read_frame(connection: socket.socket, deadline: float | None = None) -> Frame | None:
+    """Read one frame; lengths are checked before anything of that length is allocated.
+
+    Args:
+        connection: A connected socket.
+        deadline: ``time.monotonic()`` by which the frame must be there; None waits for ever.
+
+    Returns:
+        The frame, or None where the connection ended between two frames.
+
+    Raises:
+        FrameError: Not a frame, or the connection ended within one.
+        socket.timeout: The deadline passed.
+    """
+    prefix = _read(connection, _PREFIX.size, deadline, True)
+    if prefix is None:
+        return None
+    magic, opcode, sequence, header_size, payload_size = _PREFIX.unpack(prefix)
+    if magic != MAGIC or opcode not in OPCODES:
+        raise FrameError(f"not a frame: magic {magic!r}, opcode {opcode}")
+    if header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
+        raise FrameError(f"frame too large: header {header_size}, payload {payload_size}")
+    try:
+        fields = json.loads(bytes(_read(connection, header_size, deadline) or b"").decode("utf-8"))
+        described = fields.pop("arrays")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise FrameError(f"the header is not an object with arrays: {error}") from error
+    payload = _read(connection, payload_size, deadline) or b""
+    return Frame(opcode, sequence, fields, _arrays(described, payload))
+
+
+def _arrays(described: Any, payload: bytes) -> dict[str, np.ndarray]:
+    arrays, offset = {}, 0
+    try:
+        for entry in described:
+            name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
+            if not isinstance(name, str) or dtype not in _DTYPES or len(shape) > 2:
+                raise FrameError(f"not an array of this protocol: {entry!r}")
+            count = 1
+            for size in shape:
+                if type(size) is not int or not 0 <= size <= MAX_PAYLOAD:
+                    raise FrameError(f"not a shape: {shape!r}")
+                count *= size
+            nbytes = count * np.dtype(dtype).itemsize
+            if offset + nbytes > len(payload):
+                raise FrameError("the arrays are longer than the payload")
+            flat = np.frombuffer(payload, dtype=dtype, count=count, offset=offset)
+            arrays[name] = flat.reshape(shape)
+            offset += nbytes
+    except (KeyError, TypeError, ValueError) as error:
+        raise FrameError(f"the arrays are not described: {error}") from error
+    if offset != len(payload):
+        raise FrameError("the payload is longer than the arrays")
+    return arrays
+
+
+def _read(
+    connection: socket.socket, size: int, deadline: float | None, may_end: bool = False
+) -> bytes | None:
+    buffer = bytearray(size)
+    view, done = memoryview(buffer), 0
+    while done < size:
+        if deadline is None:
+            connection.settimeout(None)
+        else:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise socket.timeout("timed out")
+            connection.settimeout(left)
+        got = connection.recv_into(view[done:])
+        if got == 0:
+            if may_end and done == 0:
+                return None
+            raise FrameError(f"the connection ended after {done} of {size} bytes")
+        done += got
+    return bytes(buffer)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a simulation, without importing it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "numpy": np.__version__}
+    for name in ("isaacgym", "bidexhands", "torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed as a distribution"
+    return found
+
+
+class FakeSimulation:
+    """A stand-in without physics: right dims, all copies move at each step, scripted ends.
+
+    What a copy does follows from its seed and its actions. An episode whose seed is divisible by 3
+    ends by itself after ``3 + seed % 11`` steps, the others at the task's longest episode.
+
+    Args:
+        task: A key of `TASKS`.
+        num_envs: N.
+    """
+
+    def __init__(self, task: str, num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.observation_dim, self.action_dim, self.max_episode_length = TASKS[task]
+        mixer = np.random.RandomState(len(task))
+        self._mix_AO = mixer.standard_normal((self.action_dim, self.observation_dim)) * 0.3
+        self._state_NO = np.zeros((num_envs, self.observation_dim))
+        self._progress_N = np.zeros(num_envs, np.int64)
+        self._end_N = np.full(num_envs, 1 << 30)
+
+    def begin(self, ids: list[int], seeds: list[int]) -> list[np.random.RandomState]:
+        """Put copies at the beginning of an episode; return the random stream of each."""
+        streams = []
+        for row, index in enumerate(ids):
+            stream = np.random.RandomState(seeds[row])
+            self._state_NO[index] = stream.standard_normal(self.observation_dim) * 2
+            self._progress_N[index] = 0
+            self._end_N[index] = 4 + seeds[row] % 11 if seeds[row] % 3 == 0 else 1 << 30
+            streams.append(stream)
+        return streams
+
+    def simulate(self, action_NA: np.ndarray) -> dict[str, np.ndarray]:
+        """Step all copies; see `Session` for what is returned."""
+        self._progress_N += 1
+        drift_NO = np.stack([row @ self._mix_AO for row in action_NA.astype(np.float64)])
+        self._state_NO = 0.9 * self._state_NO + drift_NO
+        limit_N = self._progress_N >= self.max_episode_length
+        ended_N = self._progress_N >= self._end_N
+        return {
+            "observation": np.clip(self._state_NO, -CLIP, CLIP).astype(np.float32),
+            "reward": self._state_NO[:, 0].astype(np.float32),
+            "terminated": (ended_N & ~limit_N).astype(np.uint8),
+            "truncated": limit_N.astype(np.uint8),
+            "success": ended_N.astype(np.float32),
+        }
+
+    def save(self) -> Any:
+        """Return the state of all copies."""
+        return self._state_NO.copy(), self._progress_N.copy(), self._end_N.copy()
+
+    def restore(self, saved: Any, ids: list[int]) -> None:
+        """Put copies back into a saved state."""
+        self._state_NO[ids], self._progress_N[ids], self._end_N[ids] = (part[ids] for part in saved)
+
+
+class IsaacSimulation:
+    """A task of bidexhands in Isaac Gym; one to a process.
+
+    Args:
+        task: A key of `TASKS`.
+        num_envs: N.
+        device: ``cpu`` or ``cuda:<index>``.
+    """
+
+    def __init__(self, task: str, num_envs: int, device: str) -> None:
+        # Isaac Gym's torch_utils asks for an alias that NumPy 1.24 took away.
+        np.float = float  # type: ignore[attr-defined]
+        import isaacgym  # type: ignore[import-not-found]  # noqa: F401, I001 - before torch
+        import bidexhands  # type: ignore[import-not-found]
+        import torch
+        from bidexhands.utils import config  # type: ignore[import-not-found]
+        from bidexhands.utils.parse_task import parse_task  # type: ignore[import-not-found]
+        from bidexhands.utils.process_marl import get_AgentIndex  # type: ignore[import-not-found]
+
+        # Configurations and assets are found relative to the package.
+        os.chdir(str(Path(bidexhands.__file__).resolve().parent))
+        # The reference reads its arguments from sys.argv, so it is given its own.
+        ours = sys.argv
+        sys.argv = [ours[0], "--headless", "--num_envs", str(num_envs), "--seed", "0"]
+        sys.argv += ["--sim_device", device, "--rl_device", device]
+        sys.argv += ["--pipeline", "cpu" if device == "cpu" else "gpu"]
+        if device == "cpu" and num_envs == 1:
+            sys.argv += ["--num_threads", "1"]
+        try:
+            args = config.get_args(task_name=task, algo="ppo")
+        finally:
+            sys.argv = ours
+        cfg, cfg_train, _ = config.load_cfg(args)
+        sim_params = config.parse_sim_params(args, cfg, cfg_train)
+        config.set_seed(0)
+        made = parse_task(args, cfg, cfg_train, sim_params, get_AgentIndex(cfg))
+        self._task, self._env, self._torch, self._device = made[0], made[1], torch, device
+        self.num_envs = int(self._task.num_envs)
+        self.observation_dim = int(self._task.num_obs)
+        self.action_dim = int(self._task.num_actions)
+        self.max_episode_length = int(self._task.max_episode_length)
+        if self.num_envs != num_envs:
+            raise RuntimeError(f"Isaac Gym made {self.num_envs} copies, not {num_envs}")
+        self._streams = [np.random.RandomState(0) for _ in range(num_envs)]
+        self._drawing: list[int] = []
+        self._begun = False
+        self._key_draws()
+        self._initial = self.save()
+
+    def _key_draws(self) -> None:
+        """Let each copy draw from its own stream, whichever others are reset with it."""
+        module: Any = sys.modules[type(self._task).__module__]
+        original = module.torch_rand_float
+
+        def draw(lower: float, upper: float, shape: Any, device: Any) -> Any:
+            if len(self._drawing) != shape[0]:
+                return original(lower, upper, shape, device)
+            rows = [self._streams[i].uniform(lower, upper, shape[1:]) for i in self._drawing]
+            return self._torch.tensor(np.stack(rows), dtype=self._torch.float, device=device)
+
+        def keyed(method: Any) -> Any:
+            def call(env_ids: Any, *rest: Any, **named: Any) -> Any:
+                outer, self._drawing = self._drawing, env_ids.tolist()
+                try:
+                    return method(env_ids, *rest, **named)
+                finally:
+                    self._drawing = outer
+
+            return call
+
+        module.torch_rand_float = draw
+        for name in ("reset", "reset_idx", "reset_target_pose"):
+            if hasattr(self._task, name):
+                setattr(self._task, name, keyed(getattr(self._task, name)))
+
+    def begin(self, ids: list[int], seeds: list[int]) -> list[np.random.RandomState]:
+        """Have copies reset by the next step, as the reference does; return their streams.
+
+        The reference's reset leaves the velocities of the hands' bases, and for some tasks more, as
+        the last episode had them. An episode has to follow from its seed, so the copy is first put
+        back to what it was when the simulation was made.
+        """
+        self._write(self._initial, ids)
+        if self._device == "cpu":
+            # A GPU takes over one setting a step, which is the one of the task's own reset.
+            self._set_states()
+        self._task.reset_buf[:] = 0
+        # reset() draws a goal anyway; a goal due in another copy waits for that copy's own step.
+        self._task.reset_goal_buf[:] = 0
+        for row, index in enumerate(ids):
+            self._streams[index] = np.random.RandomState(seeds[row])
+            self._task.reset_buf[index] = 1
+            self._task.progress_buf[index] = 0
+        self._begun = True
+        return [self._streams[index] for index in ids]
+
+    def simulate(self, action_NA: np.ndarray) -> dict[str, np.ndarray]:
+        """Step all copies; see `Session` for what is returned."""
+        if not self._begun:
+            # Finished copies have been reset by the client; nothing resets itself.
+            self._task.reset_buf[:] = 0
+        self._begun = False
+        action = self._torch.tensor(action_NA, dtype=self._torch.float, device=self._device)
+        observation, reward, done, _ = self._env.step(action)
+        limit_N = (self._task.progress_buf >= self.max_episode_length).cpu().numpy()
+        done_N = done.cpu().numpy().astype(bool)
+        return {
+            "observation": np.clip(observation.cpu().numpy(), -CLIP, CLIP).astype(np.float32),
+            "reward": reward.cpu().numpy().astype(np.float32),
+            "terminated": (done_N & ~limit_N).astype(np.uint8),
+            "truncated": (done_N & limit_N).astype(np.uint8),
+            "success": self._task.successes.cpu().numpy().astype(np.float32),
+        }
+
+    def save(self) -> Any:
+        """Return the state of all copies: of the simulator, and what the task keeps of each."""
+        task, tensor = self._task, self._torch.Tensor
+        kept = {
+            name: value.clone()
+            for name, value in vars(task).items()
+            if isinstance(value, tensor) and value.dim() and value.shape[0] == self.num_envs
+        }
+        return kept, task.root_state_tensor.clone(), task.dof_state.clone()
+
+    def restore(self, saved: Any, ids: list[int]) -> None:
+        """Put copies back into a saved state, and the simulator with them."""
+        self._write(saved, ids)
+        # All copies are set: those that were reset to where the step has left them.
+        self._set_states()
+
+    def _write(self, saved: Any, ids: list[int]) -> None:
+        kept, roots, dofs = saved
+        task, copies = self._task, self.num_envs
+        rows = self._torch.tensor(ids, dtype=self._torch.long, device=self._device)
+        for name, value in kept.items():
+            getattr(task, name)[rows] = value[rows]
+        task.root_state_tensor.view(copies, -1, 13)[rows] = roots.view(copies, -1, 13)[rows]
+        task.dof_state.view(copies, -1, 2)[rows] = dofs.view(copies, -1, 2)[rows]
+
+    def _set_states(self) -> None:
+        from isaacgym import gymtorch
+
+        task = self._task
+        task.gym.set_actor_root_state_tensor(
+            task.sim, gymtorch.unwrap_tensor(task.root_state_tensor)
+        )
+        task.gym.set_dof_state_tensor(task.sim, gymtorch.unwrap_tensor(task.dof_state))
+
+
+class Session:
+    """One client's conversation.
+
+    Args:
+        connection: The connected socket.
+        token: What HELLO must present.
+        fake: Use `FakeSimulation`.
+        fault: What goes wrong on purpose, in tests: name and number; only with `fake`.
+    """
+
+    def __init__(
+        self, connection: socket.socket, token: str, fake: bool, fault: tuple[str, int]
+    ) -> None:
+        self._connection, self._token, self._fake, self._fault = connection, token, fake, fault
+        self._authenticated = False
+        self._simulation: Any = None
+        self._ready_N = np.zeros(0, bool)
+        self._steps = 0
+
+    def serve(self) -> bool:
+        """Answer until the client goes; return whether it had presented the token."""
+        try:
+            if not self._greet():
+                return self._authenticated
+            while True:
+                frame = read_frame(self._connection)
+                if frame is None or not self._answer(frame):
+                    return True
+        except (FrameError, OSError) as error:
+            _log(f"connection given up: {error}")
+            return self._authenticated
+
+    def _greet(self) -> bool:
+        frame = read_frame(self._connection, time.monotonic() + _AUTHENTICATION_SECONDS)
+        if frame is None or frame.opcode != HELLO:
+            return False
+        given = str(frame.fields.get("token", "")).encode("utf-8")
+        if not hmac.compare_digest(given, self._token.encode("utf-8")):
+            self._fail(frame, "token", "the token is not the worker's")
+            return False
+        self._authenticated = True
+        if self._fault[0] == "hang-start":
+            time.sleep(1e6)
+        return self._answer(frame)
+
+    def _answer(self, frame: Frame) -> bool:
+        if frame.opcode == CLOSE:
+            self._send(Frame(CLOSE, frame.sequence))
+            return False
+        try:
+            if frame.opcode == HELLO:
+                reply = self._hello(frame)
+            elif frame.opcode == RESET:
+                reply = self._reset(frame)
+            elif frame.opcode == STEP:
+                reply = self._step(frame)
+            elif frame.opcode == PING:
+                reply = Frame(PING, frame.sequence)
+            else:
+                raise RequestError("request", f"opcode {frame.opcode} is not a request")
+        except RequestError as error:
+            self._fail(frame, error.kind, str(error))
+            return frame.opcode != HELLO
+        except ImportError as error:
+            self._fail(frame, "missing", f"{type(error).__name__}: {error}")
+            return False
+        # The reference leaves by quit() where no simulation can be made.
+        except (Exception, SystemExit) as error:
+            self._fail(frame, "simulator", f"{type(error).__name__}: {error}")
+            return False
+        self._send(reply)
+        return True
+
+    def _hello(self, frame: Frame) -> Frame:
+        protocol, asked = self._protocol(), frame.fields
+        if asked.get("protocol") != protocol:
+            raise RequestError("protocol", f"the worker speaks protocol {protocol}")
+        if self._simulation is not None:
+            raise RequestError("request", "one simulation to a process")
+        fields: dict[str, Any] = {"protocol": protocol, "fake": self._fake, "versions": versions()}
+        if self._fake:
+            fields["versions"].update(isaacgym="fake", bidexhands="fake", torch="fake")
+        task = asked.get("task")
+        if task is not None:
+            copies, device = asked.get("num_envs"), str(asked.get("device"))
+            if task not in TASKS:
+                raise RequestError("request", f"no task {task!r}")
+            if type(copies) is not int or not 1 <= copies <= MAX_COPIES:
+                raise RequestError("request", f"no number of copies: {copies!r}")
+            made: Any = (
+                FakeSimulation(task, copies)
+                if self._fake
+                else IsaacSimulation(task, copies, device)
+            )
+            self._simulation, self._ready_N = made, np.zeros(copies, bool)
+            fields.update(
+                task=task,
+                num_envs=copies,
+                observation_dim=made.observation_dim,
+                action_dim=made.action_dim,
+                max_episode_length=made.max_episode_length,
+            )
+        return Frame(HELLO, frame.sequence, fields)
+
+    def _reset(self, frame: Frame) -> Frame:
+        simulation = self._made()
+        ids: Any = frame.fields.get("ids")
+        seeds: Any = frame.fields.get("seeds")
+        copies = simulation.num_envs
+        if not (_whole(ids, copies) and _whole(seeds, 1 << 31) and len(ids) == len(seeds)):
+            raise RequestError("request", "RESET needs ids below N, and as many seeds below 2^31")
+        if len(set(ids)) != len(ids):
+            raise RequestError("request", "RESET names a copy twice")
+        others = sorted(set(range(copies)) - set(ids))
+        saved = simulation.save() if others else None
+        action_NA = np.zeros((copies, simulation.action_dim), np.float32)
+        for row, stream in enumerate(simulation.begin(ids, seeds)):
+            tiny_A = stream.uniform(-TINY_ACTION, TINY_ACTION, simulation.action_dim)
+            action_NA[ids[row]] = tiny_A
+        observation_NO = simulation.simulate(action_NA)["observation"][ids]
+        if others:
+            simulation.restore(saved, others)
+        self._ready_N[ids] = True
+        return Frame(RESET, frame.sequence, {}, {"observation": observation_NO})
+
+    def _step(self, frame: Frame) -> Frame:
+        simulation = self._made()
+        action_NA = frame.arrays.get("action")
+        expected = (simulation.num_envs, simulation.action_dim)
+        if action_NA is None or action_NA.dtype != np.float32 or action_NA.shape != expected:
+            raise RequestError("request", f"STEP needs float32 actions of shape {expected}")
+        if not self._ready_N.all():
+            waiting = np.flatnonzero(~self._ready_N).tolist()
+            raise RequestError("request", f"copies {waiting} have to be reset first")
+        result = simulation.simulate(np.clip(action_NA, -1, 1))
+        self._ready_N &= (result["terminated"] | result["truncated"]) == 0
+        self._steps += 1
+        return Frame(STEP, frame.sequence, {}, result)
+
+    def _made(self) -> Any:
+        if self._simulation is None:
+            raise RequestError("request", "HELLO has named no task")
+        return self._simulation
+
+    def _fail(self, frame: Frame, kind: str, message: str) -> None:
+        trace = traceback.format_exc()[-8000:] if sys.exc_info()[0] is not None else ""
+        _log(f"{kind}: {message}")
+        fields: dict[str, Any] = {"kind": kind, "message": message[-4000:], "traceback": trace}
+        fields["protocol"] = self._protocol()
+        self._send(Frame(ERROR, frame.sequence, fields))
+
+    def _protocol(self) -> int:
+        return self._fault[1] if self._fault[0] == "protocol" else PROTOCOL
+
+    def _send(self, frame: Frame) -> None:
+        name, number = self._fault
+        if frame.opcode == STEP and self._steps == number and name.endswith("-after"):
+            self._go_wrong(name, encode(frame))
+        self._connection.settimeout(None)
+        self._connection.sendall(encode(frame))
+
+    def _go_wrong(self, name: str, data: bytes) -> None:
+        if name == "die-after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif name == "hang-after":
+            time.sleep(1e6)
+        elif name == "truncate-frame-after":
+            self._connection.sendall(data[: len(data) // 2])
+            os._exit(0)
+        elif name == "oversize-after":
+            self._connection.sendall(_PREFIX.pack(MAGIC, STEP, 1, 2, 1 << 60))
+            time.sleep(1e6)
+
+
+def _whole(values: Any, below: int) -> bool:
+    return isinstance(values, list) and all(type(v) is int and 0 <= v < below for v in values)
+
+
+def listen(endpoint: str, allow_remote: bool) -> socket.socket:
+    """Return a listening socket.
+
+    Args:
+        endpoint: ``unix:<path>`` or ``tcp:<host>:<port>``.
+        allow_remote: Whether the host may be another than this machine's loopback.
+
+    Raises:
+        ValueError: The endpoint is not of that form, or may not be used.
+    """
+    kind, _, rest = endpoint.partition(":")
+    if kind == "unix" and rest:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o177)
+        try:
+            listener.bind(rest)
+        finally:
+            os.umask(mask)
+    elif kind == "tcp" and rest.rpartition(":")[2].isdigit():
+        host, _, port = rest.rpartition(":")
+        if not allow_remote and host not in ("127.0.0.1", "localhost"):
+            raise ValueError(f"{host} is not this machine's loopback; see --allow-remote")
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, int(port)))
+    else:
+        raise ValueError(f"endpoint {endpoint!r} is neither unix:<path> nor tcp:<host>:<port>")
+    listener.listen(16)
+    return listener
+
+
+def _serve_forever(listener: socket.socket, arguments: list[str]) -> None:
+    """Give each connection a process of its own, for a simulation needs one."""
+    children: list[subprocess.Popen[bytes]] = []
+    while True:
+        connection, _ = listener.accept()
+        children = [child for child in children if child.poll() is None]
+        number = connection.fileno()
+        command = [sys.executable, str(Path(__file__).resolve()), "--fd", str(number), *arguments]
+        children.append(subprocess.Popen(command, pass_fds=(number,), stdin=subprocess.DEVNULL))
+        connection.close()
+
+
+def _leave_with_parent() -> None:
+    while os.read(0, 4096):
+        pass
+    # Told, for a launcher that passes no standard input on would end every worker at once.
+    _log("the standard input ended, and with it the client")
+    os._exit(0)
+
+
+def _log(message: str) -> None:
+    sys.stderr.write(f"isaacgym worker: {message}\n")
+    sys.stderr.flush()
+
+
+def main() -> int:
+    """Run the worker; see ``--help``."""
+    parser = argparse.ArgumentParser(description="Serve Bi-DexHands on Isaac Gym to vintix.")
+    parser.add_argument("--endpoint", help="unix:<path> or tcp:<host>:<port> to listen at")
+    parser.add_argument("--serve", action="store_true", help="serve clients until stopped")
+    parser.add_argument("--allow-remote", action="store_true", help="listen beyond loopback")
+    parser.add_argument("--watch-stdin", action="store_true", help="leave when stdin ends")
+    parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--fake", action="store_true", help="no simulator: numbers of right shape")
+    parser.add_argument("--fake-fault", default="", metavar="NAME=N", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    name, _, number = given.fake_fault.partition("=")
+    fault = (name, int(number or 0)) if given.fake else ("", 0)
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if len(token) < 16:
+        parser.error(f"the environment variable {TOKEN_VARIABLE} needs 16 characters or more")
+    # Isaac Gym prints a lot, from C as well.
+    os.dup2(2, 1)
+    # Beside this file are modules of the client, which nothing here may find.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
+    if given.watch_stdin:
+        threading.Thread(target=_leave_with_parent, daemon=True).start()
+    if given.fd is not None:
+        Session(socket.socket(fileno=given.fd), token, given.fake, fault).serve()
+        return 0
+    try:
+        listener = listen(given.endpoint or "", given.allow_remote)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    if given.serve:
+        fake = ["--fake", "--fake-fault", given.fake_fault] if given.fake else []
+        _serve_forever(listener, fake)
+    deadline = time.monotonic() + _ACCEPT_SECONDS
+    served = False
+    while not served and time.monotonic() < deadline:
+        listener.settimeout(max(0.01, deadline - time.monotonic()))
+        try:
+            connection, _ = listener.accept()
+        except socket.timeout:
+            break
+        served = Session(connection, token, given.fake, fault).serve()
+        connection.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
