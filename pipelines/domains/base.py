@@ -77,8 +77,11 @@ class BatchEnvironment(ABC):
         observation_dim: O.
         action_low_A: float32, lower bound of each action dimension.
         action_high_A: float32, upper bound.
+        packages: Versions of what simulates, where that is not the domain's packages; for the
+            fingerprint.
     """
 
+    packages: Mapping[str, str] | None = None
     size: int
     observation_dim: int
     action_low_A: NDArray[np.float32]

@@ -67,7 +67,9 @@ def fingerprint(task: TaskSpec, options: Mapping[str, Any]) -> dict[str, Any]:
             "observation_dim": batch.observation_dim,
             "action_dim": len(batch.action_low_A),
             "options": dict(options),
-            "packages": {
+            "packages": dict(batch.packages)
+            if batch.packages is not None
+            else {
                 name: version
                 for name, version in package_versions(domain.packages).items()
                 if name in domain.packages

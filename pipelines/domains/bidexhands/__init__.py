@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
-from pipelines.errors import MissingDependencyError
+from pipelines.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     import gymnasium
@@ -48,16 +48,48 @@ class BiDexHands(Domain):
         Raises:
             MissingDependencyError: MuJoCo is not installed, or Isaac Gym is asked for and not set
                 up.
+            UsageError: The reference is asked, on Isaac Gym, not to be itself.
         """
+        if _on_isaac_gym(task, options):
+            from pipelines.domains.isaacgym import make_isaac_env
+
+            return make_isaac_env(task, options)
         made = _hand_task(task, options)
         from pipelines.domains.bidexhands.environment import HandsEnv
 
         return HandsEnv(made, task.horizon)
 
+    def make_rendered_env(
+        self, task: TaskSpec, options: Options, size: tuple[int, int] = (640, 480)
+    ) -> gymnasium.Env[Any, Any]:
+        """Make a task that draws itself; see `Domain.make_rendered_env`.
+
+        Raises:
+            UsageError: The backend is Isaac Gym, which is not asked for pictures here.
+        """
+        if _on_isaac_gym(task, options):
+            raise UsageError(
+                "Pictures are drawn with MuJoCo.",
+                where=f"task {task.name}",
+                expected="--backend mujoco",
+                found="isaacgym",
+            )
+        from pipelines.scenes.opengl import prepare_opengl
+
+        prepare_opengl()
+        made = _hand_task(task, options)
+        from pipelines.domains.bidexhands.environment import HandsEnv
+
+        return HandsEnv(made, task.horizon, "rgb_array", size)
+
     def make_batch(
         self, task: TaskSpec, size: int, options: Options, stream_seeds: Sequence[int]
     ) -> BatchEnvironment:
         """Make copies of a task; see `make_env`."""
+        if _on_isaac_gym(task, options):
+            from pipelines.domains.isaacgym import make_isaac_batch
+
+            return make_isaac_batch(task, size, options, stream_seeds)
         made = _hand_task(task, options)
         from pipelines.domains.bidexhands.batch import HandsBatch
 
@@ -68,6 +100,26 @@ class BiDexHands(Domain):
         from pipelines.domains.bidexhands.policy import KIND, build_waypoints
 
         return {KIND: build_waypoints}
+
+
+def _on_isaac_gym(task: TaskSpec, options: Options) -> bool:
+    """Tell whether the backend is Isaac Gym; there, the reference is as it is."""
+    from pipelines.domains.bidexhands.quirks import Quirks
+
+    if options.get("backend") != "isaacgym":
+        return False
+    default = Quirks()
+    for name in Quirks.__dataclass_fields__:
+        if options.get(name, getattr(default, name)) != getattr(default, name):
+            raise UsageError(
+                f"Option {name} changes the tasks on MuJoCo; on Isaac Gym they are the "
+                "reference's own.",
+                where=f"task {task.name}",
+                expected=f"{name}={getattr(default, name)}",
+                found=f"{name}={options[name]}",
+                fix=f"leave --option {name} out, or --backend mujoco",
+            )
+    return True
 
 
 def _hand_task(task: TaskSpec, options: Options) -> HandTask:

@@ -24,11 +24,18 @@ class HandsEnv(gymnasium.Env[Any, Any]):
         task: The task.
         horizon: Steps after which an episode is truncated.
         render_mode: ``rgb_array`` or None.
+        size: Width and height of its pictures, pixels.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 60}
 
-    def __init__(self, task: HandTask, horizon: int, render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        task: HandTask,
+        horizon: int,
+        render_mode: str | None = None,
+        size: tuple[int, int] = (640, 480),
+    ) -> None:
         self._batch = HandsBatch(task, 1, horizon)
         bound = CLIP if task.quirks.clip == "on" else np.inf
         self.observation_space = gymnasium.spaces.Box(
@@ -37,7 +44,7 @@ class HandsEnv(gymnasium.Env[Any, Any]):
         self.action_space = gymnasium.spaces.Box(
             self._batch.action_low_A, self._batch.action_high_A, dtype=np.float32
         )
-        self.render_mode = render_mode
+        self.render_mode, self._size = render_mode, size
         self._renderer: Any = None
 
     @property
@@ -74,19 +81,27 @@ class HandsEnv(gymnasium.Env[Any, Any]):
         )
 
     def render(self) -> Any:
-        """Return a picture (480, 640, 3), uint8, with ``render_mode="rgb_array"``."""
+        """Return a picture (height, width, 3), uint8, with ``render_mode="rgb_array"``."""
         if self.render_mode != "rgb_array":
             return None
-        import mujoco
-
         if self._renderer is None:
-            self._renderer = mujoco.Renderer(self.model, 480, 640)
-        camera = mujoco.MjvCamera()
-        view = self._batch.task.view
-        camera.lookat[:] = view.target
-        camera.distance, camera.azimuth, camera.elevation = view[1:]
-        self._renderer.update_scene(self.data, camera)
-        return self._renderer.render()
+            # It takes the OpenGL that is named when it draws first, not when MuJoCo is imported.
+            from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
+
+            view = self._batch.task.view
+            self._renderer = MujocoRenderer(
+                self.model,
+                self.data,
+                default_cam_config={
+                    "lookat": np.array(view.target),
+                    "distance": view.distance,
+                    "azimuth": view.azimuth,
+                    "elevation": view.elevation,
+                },
+                width=self._size[0],
+                height=self._size[1],
+            )
+        return self._renderer.render("rgb_array")
 
     def close(self) -> None:
         """Give back the renderer."""

@@ -13,6 +13,14 @@ from typing import Any
 from pipelines.domains.base import OptionSpec
 
 BACKENDS = ("mujoco", "isaacgym")
+_NOT_QUIRKS = ("backend", "copies_per_simulation")
+
+
+def _count(value: Any) -> float:
+    number = float(value)
+    if number < 1 or number != int(number):
+        raise ValueError("a whole number of at least 1")
+    return number
 
 
 def _positive(value: Any) -> float:
@@ -28,6 +36,12 @@ OPTIONS: tuple[OptionSpec, ...] = (
         "mujoco",
         "the simulator: MuJoCo, or an Isaac Gym of your own (docs/isaac-gym.md)",
         choices=BACKENDS,
+    ),
+    OptionSpec(
+        "copies_per_simulation",
+        1.0,
+        "isaacgym: copies of an environment that share a simulation (docs/isaac-gym.md)",
+        parse=_count,
     ),
     OptionSpec(
         "base_damping",
@@ -95,7 +109,7 @@ OPTIONS: tuple[OptionSpec, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """The domain's options but for the backend; see `OPTIONS` for what they mean."""
+    """The domain's options that change a task; see `OPTIONS` for what they mean."""
 
     base_damping: float = 6.0
     push_block_goals: str = "left"
@@ -110,4 +124,4 @@ class Quirks:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Quirks:
         """Return the quirks among resolved options; those left out are the default's."""
-        return cls(**{name: value for name, value in options.items() if name != "backend"})
+        return cls(**{name: value for name, value in options.items() if name not in _NOT_QUIRKS})
