@@ -74,9 +74,9 @@ def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
     served = [task for task in chosen if _serves(config, task, measured)]
     left_out = [task for task in chosen if task not in served]
     refused = [task.name for task in left_out if task.name in explicit]
-    if measured is None and (refused or not served or config.source == "train"):
+    if config.options or (measured is None and (refused or not served or config.source == "train")):
         # Where a simulator is missing, no other source would help.
-        check_simulators(chosen)
+        check_simulators(chosen, config.options)
     if refused or not served:
         raise _refusal(config, refused or [task.name for task in left_out], measured)
     if config.source == "import" and measured is None and len(served) != 1:

@@ -168,13 +168,15 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
         ArtifactMissingError: Tasks have no demonstrator.
         MissingDependencyError: They have none, and their simulator is not there either.
     """
-    from pipelines.domains.registry import domain_of, full_catalogue
+    from pipelines.domains.registry import check_simulators, domain_of, full_catalogue
 
     catalogue = full_catalogue()
     artifact, names, notes = _choose(config, workspace, catalogue)
     specs = [catalogue.get(name) for name in names]
     domains = {spec.domain: domain_of(spec) for spec in specs}
     _check_options(config.options, domains)
+    if config.options:
+        check_simulators(specs, config.options)
     plans = tuple(_plan_task(config, spec, domains[spec.domain], artifact) for spec in specs)
     chosen = [catalogue.get(name).name for name in config.tasks]
     chosen_domains = sorted({spec.domain for spec in specs}) if config.domains else []
@@ -271,7 +273,7 @@ def _choose(
                 )
                 return artifact, found, [note]
     # Where a simulator is missing, demonstrators cannot be made: that is what is wrong.
-    check_simulators(catalogue.get(name) for name in wanted)
+    check_simulators((catalogue.get(name) for name in wanted), config.options)
     best = max((names for _, names in held), key=lambda names: _count(wanted, names), default=set())
     missing_names = [name for name in wanted if name not in best]
     raise ArtifactMissingError(

@@ -92,8 +92,12 @@ def domain_of(task: TaskSpec) -> Domain:
     return find_domain(task.domain)
 
 
-def check_simulators(tasks: Iterable[TaskSpec]) -> None:
+def check_simulators(tasks: Iterable[TaskSpec], options: Mapping[str, Any] | None = None) -> None:
     """Make an environment of each domain's first task, to see whether it can run here.
+
+    Args:
+        tasks: The tasks.
+        options: Some options; each domain takes those that it knows.
 
     Raises:
         UsageError: A domain is not installed.
@@ -104,7 +108,9 @@ def check_simulators(tasks: Iterable[TaskSpec]) -> None:
         first.setdefault(task.domain, task)
     for task in first.values():
         domain = domain_of(task)
-        domain.make_env(task, resolve_options(domain, {})).close()
+        names = {spec.name for spec in domain.options()}
+        given = {name: value for name, value in (options or {}).items() if name in names}
+        domain.make_env(task, resolve_options(domain, given)).close()
 
 
 def resolve_options(domain: Domain, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,19 +17,21 @@ def test_doctor_checks_every_domain_devices_and_workspace(empty):
     assert {"torch", "GPUs", "attention", "workspace"} <= set(checks)
     expected = ["flash", "flex"] if torch.cuda.is_available() else ["blocked"]
     assert checks["attention"]["detail"].split()[0] in expected
-    assert not checks["bidexhands"]["ok"]
-    assert "Isaac Gym" in checks["bidexhands"]["detail"]
+    assert checks["bidexhands"]["ok"] and "mujoco 3" in checks["bidexhands"]["detail"]
+    assert "isaacgym" not in checks
     assert checks["mujoco"]["ok"] and "mujoco 3" in checks["mujoco"]["detail"]
     assert checks["point-mass"]["detail"] == "point-mass-domain 0.1.0"
     assert str(empty.workspace) in checks["workspace"]["detail"]
 
 
-def test_doctor_of_a_domain_that_cannot_run_ends_with_5(empty):
-    done = empty.vintix("doctor", "--domain", "bidexhands")
+def test_doctor_tries_an_isaac_gym_that_it_is_told_of(empty):
+    wrong = {"VINTIX_ISAACGYM": "python:/no/such/python3.8"}
+    done = empty.vintix("doctor", "--domain", "bidexhands", variables=wrong)
     assert done.code == 5
-    assert "bidexhands" in done.stderr
-    assert "Isaac Gym" in done.stdout and "…" not in done.stdout
+    assert "isaacgym" in done.stderr
+    assert "/no/such/python3.8" in done.stdout and "…" not in done.stdout
     assert empty.vintix("doctor", "--domain", "point-mass").code == 0
+    assert empty.vintix("doctor", "--domain", "point-mass", variables=wrong).code == 0
 
 
 def test_doctor_names_plugins_that_do_not_work(faulty):

@@ -193,7 +193,7 @@ def test_quickstart(empty):
         (["tasks", "--opt"], 2),
         (["train", "--config", "no.yaml"], 3),
         (["rollout"], 4),
-        (["distill", "--domain", "bidexhands"], 5),
+        (["distill", "--domain", "bidexhands", "--backend", "isaacgym"], 5),
         (["artifacts", "show", "datasets/none"], 4),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

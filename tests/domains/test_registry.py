@@ -188,7 +188,23 @@ def test_domain_names_may_be_written_with_either_separator() -> None:
         ("mujoco", {"viscosity": "DEFAULT"}, {"gravity": "default", "viscosity": "default"}),
         ("metaworld", {}, {"goal": "hidden", "goal_reset": "episode"}),
         ("metaworld", {"goal": "Visible"}, {"goal": "visible", "goal_reset": "episode"}),
-        ("bidexhands", {}, {}),
+        (
+            "bidexhands",
+            {"base_damping": "4.5", "copies_per_simulation": 2, "euler": "Signed"},
+            {
+                "backend": "mujoco",
+                "copies_per_simulation": 2.0,
+                "base_damping": 4.5,
+                "push_block_goals": "left",
+                "reorientation_goal": "second",
+                "kettle_target": "below",
+                "switch_success": "reference",
+                "door_spring": "stiff",
+                "euler": "signed",
+                "clip": "on",
+                "first_step": "random",
+            },
+        ),
     ],
 )
 def test_options_have_one_form_however_they_are_written(
@@ -212,7 +228,10 @@ def test_options_have_one_form_however_they_are_written(
         ("mujoco", {"viscosity": ""}, "viscosity >= 0"),
         ("mujoco", {"density": 1}, "gravity"),
         ("metaworld", {"goal": "shown"}, "hidden or visible"),
-        ("bidexhands", {"gravity": 1}, "no options"),
+        ("bidexhands", {"gravity": 1}, "push_block_goals"),
+        ("bidexhands", {"backend": "physx"}, "mujoco or isaacgym"),
+        ("bidexhands", {"base_damping": 0}, "number > 0"),
+        ("bidexhands", {"copies_per_simulation": 1.5}, "whole number"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_a_usage_error_naming_what_is(
@@ -227,16 +246,3 @@ def test_a_value_that_is_not_allowed_is_a_usage_error_naming_what_is(
 def test_a_free_option_without_a_parser_is_a_number(plugins: list[metadata.EntryPoint]) -> None:
     with pytest.raises(UsageError, match="finite number"):
         registry.resolve_options(Corridors(), {"width": "wide"})
-
-
-def test_bidexhands_says_that_it_has_no_simulator() -> None:
-    task = registry.full_catalogue().get("hand-over")
-    domain = registry.domain_of(task)
-    for make in (
-        lambda: domain.make_env(task, {}),
-        lambda: domain.make_batch(task, 2, {}, [0, 1]),
-        lambda: registry.fingerprint(task, {}),
-    ):
-        with pytest.raises(MissingDependencyError, match="choose another --domain") as caught:
-            make()
-        assert caught.value.exit_code == 5

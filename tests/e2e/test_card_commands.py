@@ -60,10 +60,11 @@ def test_hopper_without_a_hopper_in_the_checkpoint(shell):
         assert word in done.stderr
 
 
-def test_bidexhands_without_its_simulator(empty):
-    done = empty.vintix("distill", "--domain", "bidexhands", "--schedule", "p=0.7,f=0.1")
+def test_bidexhands_on_an_isaac_gym_that_is_not_there(empty):
+    words = ["distill", "--domain", "bidexhands", "--schedule", "p=0.7,f=0.1"]
+    done = empty.vintix(*words, "--backend", "isaacgym")
     assert (done.code, done.stdout) == (5, "")
-    for word in ("Isaac Gym", "choose another --domain", "metaworld"):
+    for word in ("Isaac Gym", "VINTIX_ISAACGYM", "docs/isaac-gym.md"):
         assert word in done.stderr
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Any
 
@@ -64,9 +65,22 @@ def _domains(selected: list[str] | None) -> list[dict[str, Any]]:
         # A plugin can fail in any way, and a doctor does not fall ill of it.
         except Exception as error:
             checks.append({"what": name, "ok": False, "detail": _one_line(error)})
+        if "backend" in domain.simulator_options and os.environ.get("VINTIX_ISAACGYM"):
+            checks.append(_isaac_gym())
     for name, reason in broken_domains().items() if not selected else ():
         checks.append({"what": name, "ok": False, "detail": _one_line(reason)})
     return checks
+
+
+def _isaac_gym() -> dict[str, Any]:
+    from pipelines.domains.isaacgym import isaac_packages
+
+    try:
+        versions = isaac_packages()
+    except VintixError as error:
+        return {"what": "isaacgym", "ok": False, "detail": _one_line(error)}
+    detail = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return {"what": "isaacgym", "ok": True, "detail": detail}
 
 
 def _one_line(error: Exception) -> str:

@@ -311,7 +311,14 @@ def build_scene(task: HandTask, quirks: Quirks) -> Scene:
     )
     world = spec.worldbody
     world.add_site(name="world", size=[0.001, 0, 0], group=5)
-    world.add_light(pos=[0.6, 0.3, 3], dir=[-0.2, -0.1, -1], castshadow=True)
+    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
+    world.add_light(
+        pos=[0.6, 0.3, 3],
+        dir=[-0.2, -0.1, -1],
+        directional=True,
+        diffuse=[0.6, 0.6, 0.6],
+        castshadow=True,
+    )
     world.add_geom(
         name="floor",
         type=mujoco.mjtGeom.mjGEOM_PLANE,

@@ -54,7 +54,7 @@ class Throwing(HandTask):
 
     hands_meet = True
     observe_root = True
-    view = View((0.0, -0.55, 0.5), 1.5, 180.0, -35.0)
+    view = View((0.0, -0.57, 0.5), 1.15, 200.0, -30.0)
     starts: ClassVar[tuple[Point, ...]]
     targets: ClassVar[tuple[Point, ...]]
     distance_scale: ClassVar[float] = 50.0
