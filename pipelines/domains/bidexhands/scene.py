@@ -311,7 +311,7 @@ def build_scene(task: HandTask, quirks: Quirks) -> Scene:
     )
     world = spec.worldbody
     world.add_site(name="world", size=[0.001, 0, 0], group=5)
-    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
+    spec.visual.headlight.ambient = [0.25, 0.25, 0.25]
     world.add_light(
         pos=[0.6, 0.3, 3],
         dir=[-0.2, -0.1, -1],
@@ -325,7 +325,7 @@ def build_scene(task: HandTask, quirks: Quirks) -> Scene:
         size=[4, 4, 0.1],
         contype=_OBJECT[0],
         conaffinity=_OBJECT[1],
-        rgba=[0.9, 0.91, 0.93, 1],
+        rgba=[0.78, 0.79, 0.81, 1],
     )
     builder = SceneBuilder(spec)
     base = Base(FORCE * task.force_scale, TORQUE * task.torque_scale)
