@@ -114,6 +114,7 @@ class WaypointSettings(BaseModel):
             a duration.
         gain: See `WaypointsConfig`.
         turn_gain: See `WaypointsConfig`.
+        lag: See `WaypointsConfig`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -124,6 +125,7 @@ class WaypointSettings(BaseModel):
     step: float = Field(default=0.5, gt=0)
     gain: float = Field(default=8.0, gt=0)
     turn_gain: float = Field(default=6.0, gt=0)
+    lag: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -250,6 +252,7 @@ class WaypointLearner:
             turn_speed=turn_speed,
             gain=self._given.gain,
             turn_gain=self._given.turn_gain,
+            lag=self._given.lag,
         )
         self._code = WaypointCode(self._given.start, fixed_base=hands.fixed_base)
         self._search = SeparableCMA.start(
@@ -306,7 +309,7 @@ class WaypointLearner:
         times_CK, knots = self._code.decode(self._search.mean_D[None])
         return PolicySpec(
             KIND,
-            self._config.model_dump(mode="json"),
+            self._config.model_dump(mode="json", exclude_none=True),
             {"times": times_CK[0].astype(np.float32), "knots": knots[0].astype(np.float32)},
         )
 

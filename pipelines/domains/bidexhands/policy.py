@@ -64,6 +64,8 @@ class WaypointsConfig(BaseModel):
         turn_speed: Turn rate of a base under a full torque, radians a second.
         gain: Speed asked for by a metre of distance, 1/s.
         turn_gain: Turn rate asked for by a radian, 1/s.
+        lag: How far a base may be behind before the clock waits for it, metres: up to there it runs
+            in full, from twice that it stands. None for a clock that never waits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +76,7 @@ class WaypointsConfig(BaseModel):
     turn_speed: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     gain: float = Field(default=8.0, gt=0, allow_inf_nan=False)
     turn_gain: float = Field(default=6.0, gt=0, allow_inf_nan=False)
+    lag: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -85,7 +88,9 @@ class WaypointsConfig(BaseModel):
 
 
 class WaypointsPolicy(Policy):
-    """Follows way-points in each of B copies; remembers the steps and where each hand began.
+    """Follows way-points in each of B copies; remembers the time and where each hand began.
+
+    Time is in steps; with a `WaypointsConfig.lag` it waits for the bases, which noise slows down.
 
     Args:
         config: What all sets have in common.
@@ -99,7 +104,8 @@ class WaypointsPolicy(Policy):
         self._anchor_K2 = np.array([[ANCHORS.index(a) for a in pair] for pair in config.anchors])
         self._width = hand_width(fixed_base=config.fixed_base)
         self._set_B = np.zeros(0, np.int64)
-        self._step_B = np.zeros(0, np.int64)
+        self._time_B = np.zeros(0)
+        self._fresh_B = np.zeros(0, np.bool_)
         self._began_B23 = np.zeros((0, 2, 3))
         self._turned_B24 = np.zeros((0, 2, 4))
 
@@ -111,32 +117,37 @@ class WaypointsPolicy(Policy):
     def reset(self, indices: Sequence[int]) -> None:
         """Forget the episode of some copies."""
         self._grow(max(indices, default=-1) + 1)
-        self._step_B[list(indices)] = 0
+        self._time_B[list(indices)] = 0.0
+        self._fresh_B[list(indices)] = True
 
     def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return actions (B, A): 40 entries with fixed bases, 52 with free ones."""
         size = len(observation_BO)
         self._grow(size)
         seen_BO = observation_BO.astype(np.float64)
-        step_B, set_B = self._step_B[:size], self._set_B[:size]
+        time_B, set_B = self._time_B[:size], self._set_B[:size]
         times_BK = self._times_NK[set_B]
         last = times_BK.shape[1] - 1
         # The last way-point that has been reached, and how far it is on to the next.
-        before_B = np.clip((times_BK <= step_B[:, None]).sum(axis=1) - 1, 0, last)
+        before_B = np.clip((times_BK <= time_B[:, None]).sum(axis=1) - 1, 0, last)
         after_B = np.minimum(before_B + 1, last)
         rows = np.arange(size)
         begin_B, end_B = times_BK[rows, before_B], times_BK[rows, after_B]
-        share_B = np.clip((step_B - begin_B) / np.maximum(end_B - begin_B, 1e-9), 0.0, 1.0)
+        share_B = np.clip((time_B - begin_B) / np.maximum(end_B - begin_B, 1e-9), 0.0, 1.0)
         share_B11 = share_B[:, None, None]
         knot_B2W = (1 - share_B11) * self._knots_NK2W[set_B, before_B] + share_B11 * (
             self._knots_NK2W[set_B, after_B]
         )
+        pace_B = np.ones(size)
         if self._config.fixed_base:
             action_BA = knot_B2W[:, :, 6:].reshape(size, 2 * SERVOS)
         else:
-            base_B26 = self._drive_bases(seen_BO, knot_B2W, before_B, after_B, share_B)
+            base_B26, behind_B = self._drive_bases(seen_BO, knot_B2W, before_B, after_B, share_B)
+            if self._config.lag is not None:
+                pace_B = np.clip(2.0 - behind_B / self._config.lag, 0.0, 1.0)
             action_BA = np.concatenate([base_B26, knot_B2W[:, :, 6:]], axis=-1).reshape(size, -1)
-        self._step_B[:size] += 1
+        self._time_B[:size] += pace_B
+        self._fresh_B[:size] = False
         return np.clip(action_BA, -1.0, 1.0).astype(np.float32)
 
     def _drive_bases(
@@ -146,10 +157,12 @@ class WaypointsPolicy(Policy):
         before_B: NDArray[np.int64],
         after_B: NDArray[np.int64],
         share_B: Array,
-    ) -> Array:
+    ) -> tuple[Array, Array]:
+        """Return the bases' actions (B, 2, 6), and how far the one further behind is, (B,)."""
         size, config = len(seen_BO), self._config
-        fresh_B = self._step_B[:size] == 0
+        fresh_B = self._fresh_B[:size]
         parts = []
+        behind_B = np.zeros(size)
         for side in (0, 1):
             hand_BH = seen_BO[:, side * self._width : (side + 1) * self._width]
             here_B3 = hand_BH[:, _BASE_POSITION : _BASE_POSITION + 3]
@@ -163,6 +176,7 @@ class WaypointsPolicy(Policy):
             target_B3 = (
                 (1 - share_B[:, None]) * from_B3 + share_B[:, None] * to_B3 + knot_B2W[:, side, :3]
             )
+            behind_B = np.maximum(behind_B, np.linalg.norm(target_B3 - here_B3, axis=-1))
             wanted_B4 = multiply(
                 quaternion_of(knot_B2W[:, side, 3:6]), self._turned_B24[:size, side]
             )
@@ -176,7 +190,7 @@ class WaypointsPolicy(Policy):
                     axis=-1,
                 )
             )
-        return np.stack(parts, axis=1)
+        return np.stack(parts, axis=1), behind_B
 
     def _places(self, seen_BO: Array, side: int) -> list[Array]:
         """Return what each of `ANCHORS` is now, (B, 3)."""
@@ -189,10 +203,11 @@ class WaypointsPolicy(Policy):
         return places
 
     def _grow(self, size: int) -> None:
-        more = size - len(self._step_B)
+        more = size - len(self._time_B)
         if more > 0:
             self._set_B = np.pad(self._set_B, (0, more))
-            self._step_B = np.pad(self._step_B, (0, more))
+            self._time_B = np.pad(self._time_B, (0, more))
+            self._fresh_B = np.pad(self._fresh_B, (0, more), constant_values=True)
             self._began_B23 = np.pad(self._began_B23, ((0, more), (0, 0), (0, 0)))
             self._turned_B24 = np.pad(self._turned_B24, ((0, more), (0, 0), (0, 0)))
 

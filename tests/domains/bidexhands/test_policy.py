@@ -126,6 +126,35 @@ def test_way_points_relative_to_an_object_follow_it():
         assert above_3 == pytest.approx([0, 0, 0.2], abs=0.01)
 
 
+@pytest.mark.parametrize("lag", [None, 0.02])
+def test_a_clock_with_a_lag_waits_for_the_bases(lag):
+    """Noise slows a base down: its fingers close where it was to be, not on the way."""
+    task = make_task("ShadowHandPushBlock", Quirks())
+    batch = HandsBatch(task, 3, 400)
+    knots = np.zeros((3, 2, WIDTH))
+    knots[1:, 0, 0], knots[2, 0, 6:] = -0.2, 1.0
+    config = config_of(task, 3, lag=lag, gain=20.0)
+    policy = WaypointsPolicy(config, np.array([[0, 30, 31]]), knots[None])
+    observation_BO = batch.reset(range(3), range(3))
+    policy.reset(range(3))
+    began_B = batch.snapshot().hands[0].palm_point_B3[:, 0].copy()
+    generator, missing_B = stream(0, "test"), np.full(3, np.nan)
+    for _ in range(150):
+        action_BA = policy.act(observation_BO)
+        closed_B = np.isnan(missing_B) & (action_BA[:, 6] > 0.99)
+        here_B = batch.snapshot().hands[0].palm_point_B3[:, 0] - began_B
+        missing_B[closed_B] = here_B[closed_B] + 0.2
+        drawn_BA = generator.uniform(-1, 1, action_BA.shape)
+        observation_BO = batch.step(
+            (0.6 * action_BA + 0.4 * drawn_BA).astype(np.float32)
+        ).observation_BO
+    if lag is None:
+        assert missing_B.min() > 0.06
+    else:
+        # From twice the lag on the clock stands.
+        assert missing_B.max() < 2 * lag
+
+
 def test_servos_move_in_a_straight_line_between_way_points():
     knots = np.zeros((2, 2, WIDTH))
     knots[1, :, 6:] = 0.8
