@@ -131,6 +131,28 @@ def test_rockers_rest_tipped_and_can_be_pressed():
     assert (lowest < 0.2).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "joint", "load", "end"),
+    [
+        ("hand-switch", "right-hinge", -1.5, 0.0),
+        ("hand-switch", "left-hinge", -1.5, 0.0),
+        ("hand-bottle-cap", "cap-slide", 20.0, 0.064),
+    ],
+)
+def test_light_parts_stop_where_they_end(name, joint, load, end):
+    """Protects rewards from a search: a limit that gives way pays for pushing through it."""
+    batch = batch_of(name)
+    batch.reset([0], [0])
+    data, address = batch.datas[0], batch.scene.qpos(joint)
+    data.qpos[address] = end
+    data.qfrc_applied[batch.scene.dof(joint)] = load
+    away = np.zeros((1, 52), np.float32)
+    away[0, [2, 28]] = 1.0
+    for _ in range(20):
+        batch.step(away)
+    assert abs(data.qpos[address] - end) < 0.005
+
+
 def test_the_bottles_part_is_bottle_then_places_of_bottle_and_cap():
     """Protects each entry after the hands of hand-bottle-cap."""
     batch = batch_of("hand-bottle-cap", clip="off")

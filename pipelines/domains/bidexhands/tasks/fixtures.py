@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from pipelines.domains.bidexhands.scene import Scene, SceneBuilder
     from pipelines.domains.bidexhands.snapshot import Snapshot
 
+_STOP = (0.999, 0.9999, 0.001, 0.5, 2.0)
+"""MuJoCo's impedance of a joint's limit for parts as light as a rocker or a cap. The default gives
+way to a hand: a search for high returns pressed a rocker 0.94 rad beyond its stop."""
+
 
 class Switch(HandTask):
     """ShadowHandSwitch: press two rocker switches, one a hand.
@@ -73,6 +77,7 @@ class Switch(HandTask):
             (0.0, self.tipped),
             damping=0.01,
             armature=1e-4,
+            solimp_limit=_STOP,
         )
         red = (0.85, 0.2, 0.16, 1.0) if side == "right" else (0.2, 0.45, 0.8, 1.0)
         scene.box(
@@ -164,7 +169,15 @@ class BottleCap(HandTask):
         add(bottle, 0.0385, 0.022, 0.078, mass=0.0, colour=label, collides=False)
         # The frame of the cap's link is off the axis, and turning the cap leaves it where it is.
         slider = scene.body("cap-slider", (0, 0, 0), free=False, parent=bottle, track=False)
-        scene.joint(slider, "cap-slide", "slide", (0, 0, 1), (0.0, 0.064), damping=0.5)
+        scene.joint(
+            slider,
+            "cap-slide",
+            "slide",
+            (0, 0, 1),
+            (0.0, 0.064),
+            damping=0.5,
+            solimp_limit=_STOP,
+        )
         add(slider, 0.009, 0.14, 0.149, mass=0.002, colour=red, collides=False)
         scene.point(slider, "cap-link", (-0.0075, -0.007, 0.0))
         cap = scene.body("cap", (0, 0, 0), free=False, parent=slider, track=False)
