@@ -110,6 +110,7 @@ class WaypointSettings(BaseModel):
         start: The rough script that the search begins at, its first way-point at step 0.
         population: Candidates in a generation.
         noise: Share of uniform noise in the actions, one number for each episode of a candidate.
+        guidance: Weight of the task's guidance (`HandTask.guidance`) beside the reward.
         step: Standard deviation at the start; a unit is 3 cm, 0.2 rad, 0.4 of an action, or 20 % of
             a duration.
         gain: See `WaypointsConfig`.
@@ -122,6 +123,7 @@ class WaypointSettings(BaseModel):
     start: tuple[Waypoint, ...] = Field(min_length=1)
     population: int = Field(default=24, ge=4)
     noise: tuple[float, ...] = Field(default=(0.0,), min_length=1)
+    guidance: float = Field(default=0.0, ge=0)
     step: float = Field(default=0.5, gt=0)
     gain: float = Field(default=8.0, gt=0)
     turn_gain: float = Field(default=6.0, gt=0)
@@ -356,7 +358,11 @@ class WaypointLearner:
                     )
             after = batch.step(action_SA)
             playing = np.flatnonzero(running_S)
-            np.add.at(returns_C, [slots[s][0] for s in playing], after.reward_B[playing])
+            earned_S = after.reward_B
+            if self._given.guidance:
+                # Only the hands' own batch can tell; Isaac Gym has the reference's reward alone.
+                earned_S = earned_S + self._given.guidance * _guidance(batch)
+            np.add.at(returns_C, [slots[s][0] for s in playing], earned_S[playing])
             self._steps += len(playing)
             observation_SO = after.observation_BO
             ended = np.flatnonzero(after.terminated_B | after.truncated_B)
@@ -367,6 +373,18 @@ class WaypointLearner:
                     ended.tolist(), [seeds[slots[s][1]] for s in ended]
                 )
         return returns_C / len(shares)
+
+
+def _guidance(batch: BatchEnvironment) -> NDArray[np.float64]:
+    from pipelines.domains.bidexhands.batch import HandsBatch
+
+    if not isinstance(batch, HandsBatch):
+        raise ConfigError(
+            "This simulator does not tell a search what else there is to earn.",
+            where="demonstrators.train.hyperparameters.guidance",
+            expected="0, or --backend mujoco",
+        )
+    return batch.task.guidance(batch.snapshot(), batch.goals)
 
 
 def _synergies() -> tuple[NDArray[np.float64], NDArray[np.float64]]:

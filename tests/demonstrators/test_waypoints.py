@@ -125,6 +125,18 @@ def test_fixed_bases_have_nothing_to_search_but_fingers():
     assert policy.act(np.zeros((1, 398), np.float32)).shape == (1, 40)
 
 
+def test_guidance_counts_in_the_search_alone():
+    """With it candidates are ranked otherwise; what an environment returns stays the same."""
+    plain, guided = (
+        WaypointLearner(settings(guidance=weight, noise=[0]), *get("hand-over"), seed=0)
+        for weight in (0.0, 50.0)
+    )
+    candidates_CD = plain._search.ask(np.random.default_rng(0))
+    added_C = guided._play(candidates_CD, 0) - plain._play(candidates_CD, 0)
+    # 74 steps, each with 50 exp(-4 D) of an egg that is 25 cm from its goal at the start.
+    assert (added_C > 50 * 0.15 * 74 / 2).all() and (added_C < 50 * 74).all()
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

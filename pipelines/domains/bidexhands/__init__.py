@@ -27,7 +27,7 @@ class BiDexHands(Domain):
 
     name = "bidexhands"
     packages = ("gymnasium", "mujoco")
-    steps_per_second = 1_500.0
+    steps_per_second = 2_500.0
     simulator_options = ("backend",)
 
     def tasks(self) -> Sequence[TaskSpec]:

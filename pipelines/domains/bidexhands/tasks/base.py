@@ -137,6 +137,13 @@ class HandTask(ABC):
             action_BA: The action that led there, within [-1, 1].
         """
 
+    def guidance(self, state: Snapshot, goals: Goals) -> Array:
+        """Return what a search may add to the reward (B,), where that hardly tells near from far.
+
+        Never part of what an environment returns.
+        """
+        return np.zeros(len(state.hands[0].root_position_B3))
+
     def renew(  # noqa: B027 - most tasks keep their goals
         self,
         state: Snapshot,

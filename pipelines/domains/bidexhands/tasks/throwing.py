@@ -120,6 +120,14 @@ class Throwing(HandTask):
                 terminated_B |= distance(where, np.array(centre)) >= self.leash
         return Outcome(reward_B, terminated_B, (apart_B < self.reached).astype(np.float64))
 
+    def guidance(self, state: Snapshot, goals: Goals) -> Array:
+        """Return the sum over the eggs of ``exp(-4 D)``: at 30 cm it is still felt."""
+        near = [
+            np.exp(-4.0 * distance(state.objects[name].position_B3, goals[f"{name}-position"]))
+            for name in _NAMES[: len(self.starts)]
+        ]
+        return np.sum(near, axis=0)
+
 
 class HandOver(Throwing):
     """ShadowHandOver: hands that stand still, 75 steps."""
