@@ -111,6 +111,9 @@ class WaypointSettings(BaseModel):
         population: Candidates in a generation.
         noise: Share of uniform noise in the actions, one number for each episode of a candidate.
         guidance: Weight of the task's guidance (`HandTask.guidance`) beside the reward.
+        rehearsal_steps: For so many environment steps every candidate plays one and the same
+            episode, without noise. What is hard to find at all is found there first; then the
+            search begins again around it with half its step, on `noise`.
         step: Standard deviation at the start; a unit is 3 cm, 0.2 rad, 0.4 of an action, or 20 % of
             a duration.
         gain: See `WaypointsConfig`.
@@ -124,6 +127,7 @@ class WaypointSettings(BaseModel):
     population: int = Field(default=24, ge=4)
     noise: tuple[float, ...] = Field(default=(0.0,), min_length=1)
     guidance: float = Field(default=0.0, ge=0)
+    rehearsal_steps: int = Field(default=0, ge=0)
     step: float = Field(default=0.5, gt=0)
     gain: float = Field(default=8.0, gt=0)
     turn_gain: float = Field(default=6.0, gt=0)
@@ -276,6 +280,10 @@ class WaypointLearner:
             candidates_CD = self._search.ask(stream(self._seed, "candidates", generation))
             returns_C = self._play(candidates_CD, generation)
             self._search.tell(candidates_CD[np.argsort(-returns_C, kind="stable")])
+            if before < self._given.rehearsal_steps <= self._steps:
+                self._search = SeparableCMA.start(
+                    self._search.mean_D, self._given.step / 2, self._given.population
+                )
             if advance is not None:
                 advance(self._steps - before)
 
@@ -317,10 +325,12 @@ class WaypointLearner:
 
     def _play(self, candidates_CD: NDArray[np.float64], generation: int) -> NDArray[np.float64]:
         """Return the mean return (C,) of each candidate over the generation's episodes."""
-        shares = self._given.noise
-        seeds = [
-            derive_seed(self._seed, "episode", generation, number) for number in range(len(shares))
-        ]
+        shares, which = self._given.noise, generation
+        if self._steps < self._given.rehearsal_steps:
+            shares, which = (0.0,), -1
+        seeds = [derive_seed(self._seed, "episode", which, number) for number in range(len(shares))]
+        if self._batch is not None and self._batch.size > len(candidates_CD) * len(shares):
+            self.close()
         if self._batch is None:
             size = min(_SLOTS, len(candidates_CD) * len(shares))
             self._batch = self._domain.make_batch(

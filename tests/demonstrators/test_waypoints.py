@@ -137,6 +137,25 @@ def test_guidance_counts_in_the_search_alone():
     assert (added_C > 50 * 0.15 * 74 / 2).all() and (added_C < 50 * 74).all()
 
 
+def test_a_rehearsal_is_one_episode_and_then_the_search_begins_again():
+    """The same episode for all, without noise; afterwards around what was found, with half the
+    step; and a search that resumes from within or after it is the same."""
+    given = settings(population=6, rehearsal_steps=1400, step=0.6)
+    learner = WaypointLearner(given, *get(), seed=0)
+    learner.learn(1)
+    assert learner.steps == 6 * 124 and learner._search.step != 0.3
+    again = WaypointLearner(given, *get(), seed=0)
+    again.load(learner.dump())
+    for each in (learner, again):
+        each.learn(1400)
+    assert learner._search.step == 0.3 and learner._search.generation == 0
+    for each in (learner, again):
+        each.learn(1500)
+    # Two episodes of each candidate now.
+    assert learner.steps == again.steps == 2 * 6 * 124 + 2 * 6 * 124
+    assert np.array_equal(learner.policy().arrays["knots"], again.policy().arrays["knots"])
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
