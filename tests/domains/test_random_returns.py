@@ -1,4 +1,7 @@
-"""Random play returns what the paper's Tables 7, 8 and 10 say; exceptions are known by reason."""
+"""Random play returns what the paper's Tables 7 to 10 and its release say, but for known reasons.
+
+For Bi-DexHands, whose reference runs on another simulator, the release is asked.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,13 @@ from pipelines.tasks.spec import TaskSpec
 EPISODES = 20
 # The tables print one decimal.
 ROUNDING = 0.05
+# Of the release's random return, which has no spread.
+SHARE = 0.25
+BATCHED = ("industrial-benchmark", "bidexhands")
 
 
 class Deviation(NamedTuple):
-    """A task whose random return is known not to be the paper's."""
+    """A task whose random return is known not to be the published one."""
 
     ours: float
     reason: str
@@ -39,12 +45,22 @@ DEVIATIONS = {
         "Meta-World v3 pays this much for it; why Table 7, made with v2, says less is not known "
         "(the task without the wall agrees: 30 against 31.6)",
     ),
+    "hand-grasp-and-place": Deviation(
+        18.7,
+        "a bucket and a block that nobody moves pay 18 in an episode; in the reference the bucket "
+        "starts within the table and is likely thrown out of it",
+    ),
+    "hand-bottle-cap": Deviation(
+        107.8,
+        "the release (75) and the paper (110.6 +- 17.6) disagree; the bottle's friction here was "
+        "fitted between them, and agrees with the paper",
+    ),
 }
 
 TASKS = [
     task
     for task in full_catalogue().tasks
-    if task.domain in ("mujoco", "metaworld", "industrial-benchmark")
+    if task.domain in ("mujoco", "metaworld", "industrial-benchmark", "bidexhands")
 ]
 
 
@@ -53,11 +69,9 @@ def random_returns(task: TaskSpec) -> np.ndarray:
     options = resolve_options(domain, {})
     seeds = [derive_seed(0, "random-returns", task.name, k) for k in range(EPISODES)]
     total_B = np.zeros(EPISODES)
-    if domain.name == "industrial-benchmark":
-        groups = [list(range(EPISODES))]
-    else:
-        groups = [[k] for k in range(EPISODES)]
-    batch = domain.make_batch(task, len(groups[0]), options, seeds[: len(groups[0])])
+    size = EPISODES if domain.name in BATCHED else 1
+    groups = [list(range(k, k + size)) for k in range(0, EPISODES, size)]
+    batch = domain.make_batch(task, size, options, seeds[:size])
     low_A, high_A = batch.action_low_A, batch.action_high_A
     for group in groups:
         batch.reset(range(len(group)), [seeds[k] for k in group])
@@ -71,18 +85,28 @@ def random_returns(task: TaskSpec) -> np.ndarray:
     return total_B
 
 
+def published(task: TaskSpec) -> tuple[float, float]:
+    """Return the random return that is asked for, and how far off it is allowed to be."""
+    paper = task.scores["paper"]
+    spread = paper.random_std or 0.0
+    if task.domain != "bidexhands":
+        return paper.random, spread
+    release = task.scores["release"]
+    return release.random, max(spread, SHARE * abs(release.random))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_random_returns_agree_with_the_paper_within_its_spread(
+def test_random_returns_agree_with_the_published_ones(
     task: TaskSpec, record_property: Callable[[str, object], None]
 ) -> None:
-    """Within one standard deviation of the paper's and two standard errors of our mean."""
+    """Within the paper's standard deviation and two standard errors of our mean."""
     returns = random_returns(task)
     mean, error = float(returns.mean()), float(returns.std(ddof=1) / math.sqrt(EPISODES))
     record_property("random_return", f"{mean:.2f} +- {returns.std(ddof=1):.2f}")
-    paper = task.scores["paper"]
-    agrees = abs(mean - paper.random) <= (paper.random_std or 0) + 2 * error + ROUNDING
-    told = f"ours {mean:.2f} (error {error:.2f}), paper {paper.random} +- {paper.random_std}"
+    expected, allowed = published(task)
+    agrees = abs(mean - expected) <= allowed + 2 * error + ROUNDING
+    told = f"ours {mean:.2f} (error {error:.2f}), published {expected} +- {allowed}"
     known = DEVIATIONS.get(task.name)
     if known is None:
         assert agrees, told

@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from domains.bidexhands.support import NAMES, TASKS, make_batch
 from pipelines.domains.bidexhands.quirks import OPTIONS, Quirks
 from pipelines.domains.bidexhands.tasks import make_task, task_classes
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
 from pipelines.errors import UsageError
-
-TASKS = [task for task in full_catalogue().tasks if task.domain == "bidexhands"]
-NAMES = [task.name for task in TASKS]
-
-
-def make(task, size, **options):
-    domain = domain_of(task)
-    return domain.make_batch(task, size, resolve_options(domain, options), [0] * size)
 
 
 def actions(task, seed, size):
@@ -37,7 +30,7 @@ def test_an_unknown_environment_is_a_usage_error():
 
 @pytest.mark.parametrize("task", TASKS, ids=NAMES)
 def test_dims_are_those_of_table_4_and_values_are_clipped(task):
-    batch = make(task, 2)
+    batch = make_batch(task.name, 2)
     observation_BO = batch.reset([0, 1], [3, 4])
     assert observation_BO.shape == (2, task.observation_dim)
     assert observation_BO.dtype == np.float32
@@ -54,7 +47,7 @@ def test_dims_are_those_of_table_4_and_values_are_clipped(task):
 @pytest.mark.parametrize("task", TASKS, ids=NAMES)
 def test_what_a_copy_does_depends_on_its_seeds_and_actions_alone(task):
     """The same bytes again, alone and beside others, whatever was played before."""
-    crowd, alone = make(task, 3), make(task, 1)
+    crowd, alone = make_batch(task.name, 3), make_batch(task.name, 1)
     first_BO = crowd.reset([0, 1, 2], [5, 6, 7])
     for step in range(4):
         crowd.step(actions(task, step, 3))
@@ -71,7 +64,7 @@ def test_what_a_copy_does_depends_on_its_seeds_and_actions_alone(task):
 
 def test_resetting_one_copy_leaves_the_others_alone():
     task = full_catalogue().get("hand-catch-underarm")
-    one, other = make(task, 2), make(task, 2)
+    one, other = make_batch(task.name, 2), make_batch(task.name, 2)
     for batch in (one, other):
         batch.reset([0, 1], [1, 2])
         batch.step(actions(task, 0, 2))
@@ -84,7 +77,7 @@ def test_resetting_one_copy_leaves_the_others_alone():
 
 def test_actions_beyond_the_bounds_are_clipped():
     task = full_catalogue().get("hand-push-block")
-    one, other = make(task, 1), make(task, 1)
+    one, other = make_batch(task.name, 1), make_batch(task.name, 1)
     for batch in (one, other):
         batch.reset([0], [1])
     wild_BA = 7 * actions(task, 0, 1)
@@ -96,7 +89,7 @@ def test_actions_beyond_the_bounds_are_clipped():
 @pytest.mark.parametrize("name", ["hand-over", "hand-push-block"])
 def test_an_episode_is_truncated_at_the_catalogues_horizon(name):
     task = full_catalogue().get(name)
-    batch = make(task, 1)
+    batch = make_batch(task.name, 1)
     batch.reset([0], [2])
     still = np.zeros((1, task.action_dim), np.float32)
     still[:, 0:] = -0.2
@@ -108,20 +101,9 @@ def test_an_episode_is_truncated_at_the_catalogues_horizon(name):
     assert step == task.horizon or after.terminated_B[0]
 
 
-def test_the_first_observation_is_one_step_into_the_episode():
-    """As in the reference, whose reset makes a step with a tiny random action."""
-    task = full_catalogue().get("hand-push-block")
-    observation_O = make(task, 1).reset([0], [0])[0]
-    last_action_A = np.concatenate([observation_O[173:199], observation_O[372:398]])
-    assert 0 < np.abs(last_action_A).max() <= 0.01
-    without_O = make(task, 1, first_step="none").reset([0], [0])[0]
-    assert not without_O[173:199].any()
-    assert not np.array_equal(observation_O[:24], without_O[:24])
-
-
 def test_a_state_that_blows_up_ends_the_episode_and_stays_finite():
     task = full_catalogue().get("hand-push-block")
-    batch = make(task, 2)
+    batch = make_batch(task.name, 2)
     batch.reset([0, 1], [1, 2])
     before = batch.step(actions(task, 0, 2))
     batch.datas[0].qvel[:] = np.nan
@@ -134,7 +116,7 @@ def test_a_state_that_blows_up_ends_the_episode_and_stays_finite():
 
 def test_noise_at_reset_moves_eggs_and_fingers():
     task = full_catalogue().get("hand-catch-underarm")
-    batch = make(task, 40, first_step="none")
+    batch = make_batch(task.name, 40, first_step="none")
     observation_BO = batch.reset(range(40), range(40))
     egg_B3 = observation_BO[:, 398:401] - np.array([0, -0.39, 0.54])
     assert 0.005 < np.abs(egg_B3).max() <= 0.01 + 1e-6
@@ -144,24 +126,17 @@ def test_noise_at_reset_moves_eggs_and_fingers():
     assert np.array_equal(observation_BO[:, :24], observation_BO[:, 199:223])
 
 
-def test_other_tasks_start_the_same_every_time():
-    task = full_catalogue().get("hand-push-block")
-    batch = make(task, 3, first_step="none")
-    observation_BO = batch.reset(range(3), [1, 2, 3])
-    assert (observation_BO == observation_BO[0]).all()
-
-
-def test_quirks_are_the_options_of_the_domain_but_for_the_backend():
+def test_quirks_are_the_options_of_the_domain_but_for_the_backends():
     names = {option.name for option in OPTIONS}
-    assert names == {"backend", *Quirks.__dataclass_fields__}
+    assert names == {"backend", "copies_per_simulation", *Quirks.__dataclass_fields__}
     defaults = {option.name: option.default for option in OPTIONS}
     assert Quirks.of(defaults) == Quirks()
 
 
 def test_angles_can_be_signed_and_observations_unclipped():
     task = full_catalogue().get("hand-catch-underarm")
-    signed_O = make(task, 1, euler="signed", clip="off").reset([0], [0])[0]
-    positive_O = make(task, 1, clip="off").reset([0], [0])[0]
+    signed_O = make_batch(task.name, 1, euler="signed", clip="off").reset([0], [0])[0]
+    positive_O = make_batch(task.name, 1, clip="off").reset([0], [0])[0]
     angles, wrapped = signed_O[369:372], positive_O[369:372]
     assert np.allclose(np.mod(angles, 2 * np.pi), wrapped, atol=1e-5)
     assert (wrapped >= 0).all()

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import mujoco
 import numpy as np
 import pytest
 
-from pipelines.domains.bidexhands.batch import HandsBatch
-from pipelines.domains.registry import full_catalogue
-from tests.domains.bidexhands.independent import (
+from domains.bidexhands.support import (
+    FIXED_HANDS,
+    Pose,
     angle,
     entries,
     fresh,
     idle,
     left_over_xyzw,
-    make,
-    play,
+    make_batch,
     put,
-    settle,
     wander,
     where,
 )
 
-NAME = "ShadowHandReOrientation"
+NAME = "hand-reorientation"
 CUBES = ("cube", "second-cube")
 TARGETS = np.array([[0, -0.39, 0.56], [0, -0.76, 0.56]])
-TASK = next(task for task in full_catalogue().tasks if task.env_id == NAME)
 GOAL = "goal-quaternion"
 
 
@@ -37,45 +36,40 @@ def turned(by: float, quaternion: np.ndarray) -> np.ndarray:
     return np.array([c * w - s * z, c * x - s * y, c * y + s * x, c * z + s * w])
 
 
-def lay(batch: HandsBatch, offsets: list[np.ndarray], angles: list[float], row: int = 0) -> None:
+def lay(
+    data: mujoco.MjData, goal: np.ndarray, offsets: list[np.ndarray], angles: list[float]
+) -> None:
     """Put the cubes at offsets from their targets, turned by angles from the goal."""
     for name, target, offset, by in zip(CUBES, TARGETS, offsets, angles, strict=True):
-        put(batch, name, [*(target + offset), *turned(by, batch.goals[GOAL][row])], row)
+        put(data, name, [*(target + offset), *turned(by, goal)])
 
 
-def judge(batch: HandsBatch, action: float = 0.0) -> tuple[float, bool, float]:
-    settle(batch)
-    outcome = batch.task.outcome(batch.snapshot(), batch.goals, np.full((batch.size, 40), action))
-    return (
-        float(outcome.reward_B[0]),
-        bool(outcome.terminated_B[0]),
-        float(outcome.success_B[0]),
-    )
+def laid(offsets: list[np.ndarray], angles: list[float], **options: Any) -> Pose:
+    """The task with its cubes at offsets from their targets, turned by angles from the goal."""
+    pose = Pose(NAME, **options)
+    lay(pose.data, pose.goals[GOAL][0], offsets, angles)
+    return pose
 
 
 def test_the_cubes_part_of_the_observation_is_the_simulators_state() -> None:
     """Protects layout, quaternion order, scales, and the goals' places after real steps."""
-    batch = make(NAME)
+    batch = make_batch(NAME)
     observation_O = wander(batch, 30)[0]
     data, goal = fresh(batch), batch.goals[GOAL][0]
     expected: list[float] = []
     for name, target in zip(CUBES, TARGETS, strict=True):
         left = left_over_xyzw(data.body(name).xquat, goal)
-        expected += [*entries(batch, data, name), *target, *goal[[1, 2, 3, 0]], *left]
-    assert observation_O.shape == (TASK.observation_dim,) == (422,)
-    assert batch.scene.model.nu == TASK.action_dim == 40
-    np.testing.assert_allclose(observation_O[374:], np.clip(expected, -5, 5), atol=2e-5)
+        expected += [*entries(data, name), *target, *goal[[1, 2, 3, 0]], *left]
+    np.testing.assert_allclose(observation_O[FIXED_HANDS:], np.clip(expected, -5, 5), atol=2e-5)
 
 
 @pytest.mark.parametrize("angles", [(0.5, 1.5), (3.0, 0.11), (0.05, 0.7)])
 @pytest.mark.parametrize("action", [0.0, 0.5])
 def test_reward_without_a_goal_reached(angles: tuple[float, float], action: float) -> None:
     """Protects both cubes' terms and the penalty; the first cube alone reaches no goal."""
-    batch = make(NAME)
-    offsets = [np.array([0.03, 0, 0.04]), np.array([0, -0.1, 0])]
-    lay(batch, offsets, list(angles))
+    pose = laid([np.array([0.03, 0, 0.04]), np.array([0, -0.1, 0])], list(angles))
     expected = -10 * (0.05 + 0.1) + sum(1 / (by + 0.1) for by in angles) - 0.0002 * 40 * action**2
-    assert judge(batch, action) == (pytest.approx(expected, abs=1e-6), False, 0.0)
+    assert pose.judge(action) == (pytest.approx(expected, abs=1e-6), False, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -90,31 +84,27 @@ def test_reward_without_a_goal_reached(angles: tuple[float, float], action: floa
 )
 def test_the_bonus_is_for_the_second_cube_or_for_both(goal, angles, reached) -> None:
     """Protects the 500, the tolerance of 0.1 rad and the reference's oddity with its switch."""
-    batch = make(NAME, reorientation_goal=goal)
-    lay(batch, [np.zeros(3)] * 2, list(angles))
+    pose = laid([np.zeros(3)] * 2, list(angles), reorientation_goal=goal)
     expected = sum(1 / (by + 0.1) for by in angles) + 500 * reached
-    assert judge(batch) == (pytest.approx(expected, abs=1e-6), False, float(reached))
+    assert pose.judge() == (pytest.approx(expected, abs=1e-6), False, float(reached))
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_fallen_cube_ends_the_episode(number: int) -> None:
     """Protects the height of 0.2 m, for each cube."""
     for height, ended in ((0.201, False), (0.199, True)):
-        batch = make(NAME)
         offsets = [np.zeros(3), np.zeros(3)]
         offsets[number] = np.array([0.5, 0, height - 0.56])
-        lay(batch, offsets, [1.0, 1.0])
-        assert judge(batch)[1] is ended
+        assert laid(offsets, [1.0, 1.0]).judge().over is ended
 
 
 def test_a_reached_goal_is_replaced_for_the_next_step_and_only_there() -> None:
     """Protects that a step pays and shows the old goal, and the next one shows the new."""
-    batch = make(NAME, 3)
+    batch = make_batch(NAME, 3)
     before = {name: value.copy() for name, value in batch.goals.items()}[GOAL]
     high = np.array([0, 0, 0.5])
     for row, by in enumerate((1.5, 0.0, 1.5)):
-        lay(batch, [high, high], [1.5, by], row)
-    settle(batch)
+        lay(batch.datas[row], before[row], [high, high], [1.5, by])
     action_BA = idle(batch)
     step = batch.step(action_BA)
     assert step.success_B is not None
@@ -138,21 +128,22 @@ def test_new_goals_come_from_the_copys_own_episode() -> None:
     """Protects that a goal does not depend on the copies beside it nor on their goals."""
     goals = []
     for size in (1, 4):
-        batch = make(NAME, size)
+        batch = make_batch(NAME, size)
         for _ in range(3):
             for row in range(size):
                 if row in (0, 2):
-                    lay(batch, [np.array([0, 0, 0.5])] * 2, [1.5, 0.0], row)
+                    goal_4 = batch.goals[GOAL][row]
+                    lay(batch.datas[row], goal_4, [np.array([0, 0, 0.5])] * 2, [1.5, 0.0])
             batch.step(idle(batch))
         goals.append(batch.goals[GOAL][0])
     np.testing.assert_array_equal(goals[0], goals[1])
 
 
-def test_resets() -> None:
-    """Protects noise, what the cubes share, the form of orientations, and determinism."""
+def test_cubes_and_goals_start_with_noise() -> None:
+    """Protects noise, what the cubes share, and the form of orientations."""
     size = 60
-    batch = make(NAME, size, first_step="none")
-    starts = np.array([[where(batch, name, row) for name in CUBES] for row in range(size)])
+    batch = make_batch(NAME, size, first_step="none")
+    starts = np.array([[where(batch.datas[row], name) for name in CUBES] for row in range(size)])
     offsets = starts[:, :, :3] - (TARGETS + np.array([0, 0, 0.04]))
     np.testing.assert_allclose(offsets[:, 0], offsets[:, 1], atol=1e-12)
     assert 0.008 < np.abs(offsets).max() <= 0.01
@@ -162,34 +153,15 @@ def test_resets() -> None:
         w, x, y, z = quaternions.T
         np.testing.assert_allclose(w * z, x * y, atol=1e-12)
         assert len(np.unique(quaternions.round(6), axis=0)) == size
-    again = make(NAME, size, first_step="none")
-    wander(again, 3)
-    again.reset(range(size), range(size))
-    np.testing.assert_array_equal(again.goals[GOAL], batch.goals[GOAL])
-    np.testing.assert_array_equal(
-        [again.datas[row].qpos for row in range(size)],
-        [batch.datas[row].qpos for row in range(size)],
-    )
 
 
 def test_cubes_come_to_lie_in_the_hands() -> None:
     """Protects poses and sizes: cubes dropped flat on open hands stay there."""
-    batch = make(NAME)
+    batch = make_batch(NAME)
     for name, target in zip(CUBES, TARGETS, strict=True):
-        put(batch, name, [*target, 1, 0, 0, 0])
+        put(batch.datas[0], name, [*target, 1, 0, 0, 0])
     curl = idle(batch)
     for _ in range(120):
         batch.step(curl)
     for name, target in zip(CUBES, TARGETS, strict=True):
-        assert math.dist(where(batch, name)[:3], target) < 0.06
-
-
-def test_random_episodes_are_sound() -> None:
-    """Protects the scene's stability: a few episodes without a warning."""
-    play(NAME, TASK.horizon, episodes=3, size=3)
-
-
-@pytest.mark.slow
-def test_a_hundred_random_episodes_are_sound() -> None:
-    """Protects the scene's stability in what three episodes do not meet."""
-    play(NAME, TASK.horizon, episodes=100, size=20)
+        assert math.dist(where(batch.datas[0], name)[:3], target) < 0.06

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from domains.isaacgym.conftest import Fake, children
 from pipelines.domains.isaacgym import isaac_packages, make_isaac_batch, make_isaac_env, worker
 from pipelines.domains.isaacgym.batch import IsaacGymBatch
 from pipelines.domains.isaacgym.link import WORKER_FILE
 from pipelines.errors import ConfigError
 from pipelines.tasks.registry import catalogue
-from tests.domains.isaacgym.conftest import Fake, children
 
 TASK = catalogue().get("hand-push-block")
 # Seeds of the fake: not divisible by 3, the episode lasts to the limit; 21 ends it after 13 steps.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from domains.isaacgym.conftest import Fake
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.block import Block, find_position
 from pipelines.distill.collect import collect_block
@@ -13,7 +14,6 @@ from pipelines.domains.isaacgym.batch import IsaacGymBatch
 from pipelines.domains.isaacgym.settings import IsaacGymError
 from pipelines.policies.base import Policy
 from pipelines.tasks.registry import catalogue
-from tests.domains.isaacgym.conftest import Fake
 
 TASK = catalogue().get("hand-push-block")
 BLOCK = Block(

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from domains.isaacgym.conftest import Fake, children
 from pipelines.domains.isaacgym import worker
 from pipelines.domains.isaacgym.batch import IsaacGymBatch
 from pipelines.domains.isaacgym.link import WORKER_FILE, Worker, launch_command
 from pipelines.domains.isaacgym.settings import IsaacGymError, IsaacGymSettings
 from pipelines.errors import MissingDependencyError, UsageError, VintixError
 from pipelines.tasks.registry import catalogue
-from tests.domains.isaacgym.conftest import Fake, children
 
 TASK = catalogue().get("hand-push-block")
 IDLE = np.zeros((2, 52), np.float32)
