@@ -101,7 +101,9 @@ def test_an_episode_is_truncated_at_the_catalogues_horizon(name):
     assert step == task.horizon or after.terminated_B[0]
 
 
-def test_a_state_that_blows_up_ends_the_episode_and_stays_finite():
+def test_a_state_that_blows_up_ends_the_episode_and_stays_finite(tmp_path, monkeypatch):
+    # MuJoCo logs its warning to a file where it is run.
+    monkeypatch.chdir(tmp_path)
     task = full_catalogue().get("hand-push-block")
     batch = make_batch(task.name, 2)
     batch.reset([0, 1], [1, 2])
