@@ -126,7 +126,7 @@ def test_rockers_rest_tipped_and_can_be_pressed():
 )
 def test_light_parts_stop_where_they_end(name, joint, load, end):
     """Protects rewards from a search: a limit that gives way pays for pushing through it."""
-    batch = batch_of(name)
+    batch = make_batch(name)
     batch.reset([0], [0])
     data, address = batch.datas[0], batch.scene.qpos(joint)
     data.qpos[address] = end
