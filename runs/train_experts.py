@@ -1,8 +1,8 @@
 """Trains the experts that come with the package and writes pipelines/demonstrators/data.
 
-The runs are in runs/experts.yaml: tasks, seeds and settings of `vintix demonstrators --source
-train`. Each task and seed of a run is one artifact in the workspace, `<task>-<run>-<seed>`: what
-was interrupted goes on from its last checkpoint, what is finished is found again. Of all finished
+The runs are in runs/experts.yaml and runs/hand_experts.yaml: tasks, seeds and settings of `vintix
+demonstrators --source train`. Each task and seed of a run is one artifact in the workspace,
+`<task>-<run>-<seed>`: what was interrupted goes on from its last checkpoint, what is finished is found again. Of all finished
 trainings of a task, the policy with the best evaluation return while training is packed, where it
 beats what the package has for the task without training; it is then measured on other episodes,
 those of `vintix demonstrators --episodes 50`.
@@ -40,13 +40,15 @@ from pipelines.errors import ArtifactMissingError, InterruptedRunError, VintixEr
 from pipelines.policies.base import PolicySpec
 from pipelines.reporter import NullReporter
 
-RUNS = Path(__file__).with_name("experts.yaml")
+RUNS = [Path(__file__).with_name(name) for name in ("experts.yaml", "hand_experts.yaml")]
 EPISODES = 50
 
 
 def configurations(chosen: list[str]) -> Iterator[tuple[str, DemonstratorsConfig]]:
-    """Yield the trainings of the file with the names of their runs, seed after seed."""
-    runs: dict[str, dict[str, Any]] = yaml.safe_load(RUNS.read_text(encoding="utf-8"))
+    """Yield the trainings of the files with the names of their runs, seed after seed."""
+    runs: dict[str, dict[str, Any]] = {}
+    for path in RUNS:
+        runs |= yaml.safe_load(path.read_text(encoding="utf-8"))
     for name, run in runs.items():
         if chosen and name not in chosen:
             continue
