@@ -2,10 +2,10 @@
 
 The runs are in runs/experts.yaml and runs/hand_experts.yaml: tasks, seeds and settings of `vintix
 demonstrators --source train`. Each task and seed of a run is one artifact in the workspace,
-`<task>-<run>-<seed>`: what was interrupted goes on from its last checkpoint, what is finished is found again. Of all finished
-trainings of a task, the policy with the best evaluation return while training is packed, where it
-beats what the package has for the task without training; it is then measured on other episodes,
-those of `vintix demonstrators --episodes 50`.
+`<task>-<run>-<seed>`: what was interrupted goes on from its last checkpoint, what is finished is
+found again. Of all finished trainings of a task, the policy with the best evaluation return while
+training is packed, where it beats what the package has for the task without training; it is then
+measured on other episodes, those of `vintix demonstrators --episodes 50`.
 
     python runs/train_experts.py               # all runs, then pack
     python runs/train_experts.py --run hopper  # one of them, then pack what is finished
