@@ -1,4 +1,6 @@
-"""Writes the table of all experts beside the paper's into docs/experts.md.
+"""Writes the table of the experts beside the paper's into docs/experts.md.
+
+Those of Bi-DexHands have a table of their own: runs/hands_table.py.
 
 vintix demonstrators --episodes 50 --seed 90125 --name experts
 python runs/experts_table.py experts
@@ -27,7 +29,9 @@ def main() -> None:
     artifacts = [workspace.find("demonstrators", reference) for reference in given.references]
     seeds = ", ".join(sorted({str(each.config["seed"]) for each in artifacts}))
     named = {row["name"]: row for each in artifacts for row in each.manifest.summary["tasks"]}
-    rows = [row for row in named.values() if row["paper"] is not None]
+    rows = [
+        row for row in named.values() if row["paper"] is not None and row["domain"] != "bidexhands"
+    ]
     domains = sorted({row["domain"] for row in rows})
     parts = [table(name, [row for row in rows if row["domain"] == name]) for name in domains]
     episodes = ", ".join(str(each) for each in sorted({row["expert"]["episodes"] for row in rows}))
