@@ -67,10 +67,15 @@ from pipelines.tasks.schedule import (
 from pipelines.tasks.spec import TaskSpec
 
 DATA = Path(__file__).parents[1] / "pipelines" / "tasks" / "data" / SCHEDULES
-DOMAINS = ("mujoco", "industrial-benchmark", "metaworld")
+DOMAINS = ("mujoco", "industrial-benchmark", "metaworld", "bidexhands")
 DECAYS = ("linear", "auto", "fitted")
 
-SIZES = {"mujoco": (4, 30_000), "industrial-benchmark": (20, 6_250), "metaworld": (2, 6_000)}
+SIZES = {
+    "mujoco": (4, 30_000),
+    "industrial-benchmark": (20, 6_250),
+    "metaworld": (2, 6_000),
+    "bidexhands": (4, 15_000),
+}
 """Trajectories and steps of each that are compared."""
 
 RESAMPLES = 200
@@ -91,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("fit", "compare"))
     parser.add_argument("tasks", nargs="*", metavar="TASK", help="default all of the domains")
-    parser.add_argument("--domain", action="append", choices=DOMAINS, help="default all three")
+    parser.add_argument("--domain", action="append", choices=DOMAINS, help="default all")
     parser.add_argument("--every", type=int, default=1, help="only each n-th task of a domain")
     parser.add_argument("--output", type=Path, default=Path("fits"))
     parser.add_argument("--workers", type=int, default=0)
