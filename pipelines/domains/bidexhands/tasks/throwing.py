@@ -168,6 +168,7 @@ class CatchOver2Underarm(Throwing):
     """ShadowHandCatchOver2Underarm: from a hand that points up to one that lies open."""
 
     stem = "CatchOver2Underarm"
+    view = View((0.0, -0.38, 0.62), 1.5, 200.0, -22.0)
     poses = (Pose((0, 0, 0.5), (1.67, 3.14, 0)), Pose((0, -0.8, 0.5), (0, 0, np.pi)))
     force_scale, torque_scale = 0.1, 2.0
     starts = ((0, 0.05, 1.0),)
