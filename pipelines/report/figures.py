@@ -1,0 +1,346 @@
+"""The paper's figures of rollouts, as plain data that a page and Matplotlib draw alike.
+
+A figure is a JSON object: ``id``, ``title``, ``paper`` (which figures of the paper it answers to),
+``text``, ``kind`` (``lines`` or ``bars``) and ``panels``. A panel has ``title``, ``domain``,
+``task`` (null for an aggregate), ``x``, ``y`` (labels), ``guides`` (whether random and expert lie at 0
+and 1), ``log`` and ``series``, or, in a figure of bars, ``bars``. A series has ``label``,
+``colour`` (a place in the palette), ``weight`` (``mean`` or ``seed``), ``x``, ``y`` and null or
+lists ``low`` and ``high``; a bar has ``label``, ``colour``, ``value``, ``low``, ``high``,
+``inside`` (a short text) and ``task``.
+
+Shapes: S seeds, E shots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.report.sources import Entry
+from pipelines.rollout.scores import by_shot, mean_curve, standard_error
+from pipelines.rollout.statistics import bootstrap_band, bootstrap_interval, task_scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Figure = dict[str, Any]
+
+SHOT = "shot (episode), from an empty context"
+#: Appendix F shows the tasks of a domain in these figures.
+GRIDS = {
+    "metaworld": "Figures 14 and 15",
+    "bidexhands": "Figure 16",
+    "industrial-benchmark": "Figure 17",
+    "mujoco": "Figure 18",
+}
+#: Most seeds of a task whose own curves are drawn.
+MOST_SEEDS = 8
+#: Draws of the bootstrap for the bands of curves; the tables' intervals have more.
+BAND_RESAMPLES = 500
+
+
+def rollout_figures(entries: Sequence[Entry], reference: str) -> list[Figure]:
+    """Return the figures of returns against shots that the entries hold the data for.
+
+    Args:
+        entries: Tasks as played, normalised by one reference.
+        reference: Its name.
+    """
+    made = [
+        _domain_curves(entries, reference),
+        _demonstrator_bars(entries, reference),
+        _variations(entries, reference),
+        _unseen(entries, reference),
+        _methods(entries, reference),
+        *_grids(entries, reference),
+    ]
+    return [figure for figure in made if figure["panels"]]
+
+
+def domains_of(entries: Iterable[Entry]) -> list[str]:
+    """Return the domains, in order of appearance."""
+    return list(dict.fromkeys(entry.domain for entry in entries))
+
+
+def models_of(entries: Iterable[Entry]) -> list[str]:
+    """Return the models, in order of appearance."""
+    return list(dict.fromkeys(entry.model for entry in entries))
+
+
+def main_entries(entries: Sequence[Entry]) -> list[Entry]:
+    """Return each domain's entries of one model: of the first trained by AD, else of the first."""
+    chosen = []
+    for domain in domains_of(entries):
+        mine = [entry for entry in entries if entry.domain == domain]
+        ranked = sorted(mine, key=lambda entry: entry.method not in (None, "ad"))
+        chosen += [entry for entry in mine if entry.model == ranked[0].model]
+    return chosen
+
+
+def aggregate(entries: Sequence[Entry]) -> tuple[NDArray[np.float64], Any, Any]:
+    """Return the mean over tasks by shot with its 95 % interval.
+
+    Args:
+        entries: Tasks with a score; at least one.
+
+    Returns:
+        Mean (E,), and lower and upper bounds (E,), None where a task has a single seed.
+    """
+    curves = [entry.curve for entry in entries]
+    mean_E = mean_curve(curves)
+    if min(curve.seeds for curve in curves) < 2:
+        return mean_E, None, None
+    samples = [
+        curve.normalized[:, : len(mean_E)] for curve in curves if curve.normalized is not None
+    ]
+    return mean_E, *bootstrap_band(samples, np.mean, resamples=BAND_RESAMPLES)
+
+
+def scored(entries: Iterable[Entry]) -> list[Entry]:
+    """Return those that can be normalised."""
+    return [entry for entry in entries if entry.curve.score is not None]
+
+
+def axis_label(reference: str) -> str:
+    """Return what normalised returns are called."""
+    return f"normalised return ({reference} scores)"
+
+
+def panel(title: str, domain: str, task: str | None = None, **parts: Any) -> dict[str, Any]:
+    """Return a panel with its defaults."""
+    return {
+        "title": title,
+        "domain": domain,
+        "task": task,
+        "x": SHOT,
+        "y": "",
+        "guides": True,
+        "log": False,
+        **parts,
+    }
+
+
+def series(
+    label: str,
+    colour: int,
+    y: NDArray[Any],
+    *,
+    x: NDArray[Any] | None = None,
+    low: NDArray[Any] | None = None,
+    high: NDArray[Any] | None = None,
+    weight: str = "mean",
+) -> dict[str, Any]:
+    """Return a series; its x are the shots from 1 on where none are given."""
+    return {
+        "label": label,
+        "colour": colour,
+        "weight": weight,
+        "x": (np.arange(1, len(y) + 1) if x is None else x).tolist(),
+        "y": np.asarray(y, np.float64).tolist(),
+        "low": None if low is None else low.tolist(),
+        "high": None if high is None else high.tolist(),
+    }
+
+
+def _domain_curves(entries: Sequence[Entry], reference: str) -> Figure:
+    chosen = scored(entry for entry in main_entries(entries) if entry.trained)
+    return {
+        "id": "domains",
+        "title": "Return by shot, by domain",
+        "paper": "Figure 4",
+        "text": "Mean over the training tasks, from an empty context on. The band is the 95 % "
+        "bootstrap interval over seeds, stratified by task. A curve ends with the fewest shots of "
+        "any of its tasks.",
+        "kind": "lines",
+        "panels": [
+            _aggregate_panel(
+                domain, domain, [("", [e for e in chosen if e.domain == domain])], reference
+            )
+            for domain in domains_of(chosen)
+        ],
+    }
+
+
+def _aggregate_panel(
+    title: str, domain: str, parts: Sequence[tuple[str, Sequence[Entry]]], reference: str
+) -> dict[str, Any]:
+    lines = []
+    for colour, (label, part) in enumerate(parts):
+        mean_E, low_E, high_E = aggregate(part)
+        count = f"{len(part)} task{'' if len(part) == 1 else 's'}"
+        lines.append(
+            series(
+                f"{label}, {count}" if label else f"mean of {count}",
+                colour,
+                mean_E,
+                low=low_E,
+                high=high_E,
+            )
+        )
+    return panel(title, domain, y=axis_label(reference), series=lines)
+
+
+def _demonstrator_bars(entries: Sequence[Entry], reference: str) -> Figure:
+    chosen = scored(entry for entry in main_entries(entries) if entry.trained)
+    panels = []
+    for domain in domains_of(chosen):
+        bars = []
+        for entry in (each for each in chosen if each.domain == domain):
+            scores_S = task_scores(entry.curve, "best")
+            low, high = _interval(scores_S)
+            shot = int(by_shot(entry.curve.normalized).argmax()) + 1  # type: ignore[arg-type]
+            bars.append(
+                {
+                    "label": entry.name,
+                    "task": entry.name,
+                    "colour": 0,
+                    "value": float(scores_S.mean()),
+                    "low": low,
+                    "high": high,
+                    "inside": f"{shot}",
+                }
+            )
+        panels.append(panel(domain, domain, x=axis_label(reference), bars=bars))
+    return {
+        "id": "demonstrators",
+        "title": "Best shot against the demonstrator",
+        "paper": "Figure 1",
+        "text": "Return at each task's best shot, mean over seeds; 1 is the demonstrator. The "
+        "number in a bar is that shot. It is chosen after the fact, so it is an upper estimate.",
+        "kind": "bars",
+        "panels": panels,
+    }
+
+
+def _interval(scores_S: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    if len(scores_S) < 2:
+        return None, None
+    return bootstrap_interval([scores_S], np.mean)
+
+
+def variation_label(entry: Entry) -> str:
+    """Return what is changed in a variation, such as ``gravity 1.1x``."""
+    change = entry.task.get("variation")
+    if not change:
+        return "unseen setpoints"
+    names = ", ".join(f"{name} {_plain(value)}" for name, value in sorted(change.items()))
+    return "unseen setpoints" if set(change) == {"setpoint"} else names
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _variations(entries: Sequence[Entry], reference: str) -> Figure:
+    chosen = scored(main_entries(entries))
+    panels = []
+    for domain in domains_of(entry for entry in chosen if entry.varied):
+        mine = [entry for entry in chosen if entry.domain == domain]
+        parts: dict[str, list[Entry]] = {}
+        for entry in mine:
+            if entry.varied:
+                parts.setdefault(variation_label(entry), []).append(entry)
+        trained = [entry for entry in mine if entry.trained]
+        if trained:
+            parts = {"training tasks": trained, **parts}
+        panels.append(_aggregate_panel(domain, domain, list(parts.items()), reference))
+    return {
+        "id": "variations",
+        "title": "Parametric variations",
+        "paper": "Figure 6",
+        "text": "Mean over tasks whose physics or setpoint no training task had, beside the "
+        "training tasks. Changed physics is scored by its base task's random and expert returns.",
+        "kind": "lines",
+        "panels": panels,
+    }
+
+
+def _unseen(entries: Sequence[Entry], reference: str) -> Figure:
+    chosen = [entry for entry in main_entries(entries) if entry.unseen]
+    return {
+        "id": "unseen",
+        "title": "Unseen tasks",
+        "paper": "Figure 7",
+        "text": "Tasks of the validation split. Light lines are seeds, the bold one their mean.",
+        "kind": "lines",
+        "panels": [_task_panel([entry], reference) for entry in chosen],
+    }
+
+
+def _methods(entries: Sequence[Entry], reference: str) -> Figure:
+    chosen = scored(entry for entry in entries if entry.trained)
+    panels = []
+    for domain in domains_of(chosen):
+        mine = [entry for entry in chosen if entry.domain == domain]
+        by_model = {
+            model: {entry.name: entry for entry in mine if entry.model == model}
+            for model in models_of(mine)
+        }
+        common = set.intersection(*(set(tasks) for tasks in by_model.values()))
+        if len(by_model) < 2 or not common:
+            continue
+        parts = [
+            (model, [tasks[name] for name in tasks if name in common])
+            for model, tasks in by_model.items()
+        ]
+        panels.append(_aggregate_panel(domain, domain, parts, reference))
+    return {
+        "id": "models",
+        "title": "Models side by side",
+        "paper": "Figure 8",
+        "text": "Mean over the training tasks that all of the models played.",
+        "kind": "lines",
+        "panels": panels,
+    }
+
+
+def _grids(entries: Sequence[Entry], reference: str) -> list[Figure]:
+    figures = []
+    for domain in domains_of(entries):
+        mine = [entry for entry in entries if entry.domain == domain]
+        names = dict.fromkeys(entry.name for entry in mine)
+        panels = [_task_panel([e for e in mine if e.name == name], reference) for name in names]
+        figures.append(
+            {
+                "id": f"tasks-{domain}",
+                "title": f"Tasks of {domain}",
+                "paper": GRIDS.get(domain, "Appendix F"),
+                "text": "Light lines are seeds, bold ones their mean with its standard error.",
+                "kind": "lines",
+                "panels": panels,
+            }
+        )
+    return figures
+
+
+def _task_panel(entries: Sequence[Entry], reference: str) -> dict[str, Any]:
+    first = entries[0]
+    known = all(entry.curve.score is not None for entry in entries)
+    lines = []
+    for colour, entry in enumerate(entries):
+        values_SE: Any = entry.curve.normalized if known else entry.curve.return_SE
+        if len(entries) == 1 and 1 < entry.curve.seeds <= MOST_SEEDS:
+            lines += [
+                series(f"seed {seed}", colour, values_E, weight="seed")
+                for seed, values_E in enumerate(values_SE)
+            ]
+        mean_E, error_E = by_shot(values_SE), standard_error(values_SE)
+        lines.append(
+            series(
+                entry.model if len(entries) > 1 else "mean",
+                colour,
+                mean_E,
+                low=None if error_E is None else mean_E - error_E,
+                high=None if error_E is None else mean_E + error_E,
+            )
+        )
+    return panel(
+        first.name,
+        first.domain,
+        first.name,
+        y=axis_label(reference) if known else "episode return",
+        guides=known,
+        series=lines,
+    )
