@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.report.figures import Figure, axis_label, domains_of, main_entries, panel, scored
+from pipelines.report.figures import Figure, domains_of, main_entries, panel, scored
 from pipelines.report.sources import Entry
 from pipelines.rollout.statistics import summarize, task_scores
 from pipelines.tasks.names import fold
@@ -63,7 +63,7 @@ def reported_scores() -> tuple[Reported, ...]:
 
 
 def compare(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Return ours beside what others report, by task; JSON.
+    """Return ours beside what others report, by training task (section 3.2); JSON.
 
     Ours is the score after convergence where the rollout played further episodes for it, else
     that of the best shot; ``ours_kind`` tells which.
@@ -74,7 +74,7 @@ def compare(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     known = {_key(row.domain, row.task): row for row in reported_scores()}
     rows = []
     for entry in scored(main_entries(entries)):
-        found = None if entry.varied else known.get(_key(entry.domain, entry.name))
+        found = known.get(_key(entry.domain, entry.name)) if entry.trained else None
         if found is None:
             continue
         kind = _kind(entry)
@@ -111,14 +111,15 @@ def comparison_figure(entries: Sequence[Entry], reference: str) -> Figure | None
             for place, (name, label) in enumerate(REPORTED.items(), start=1)
         ]
         count = f"{len(mine)} task{'' if len(mine) == 1 else 's'}"
-        panels.append(panel(f"{domain}, mean of {count}", domain, x=axis_label(reference), bars=bars))
+        label = f"normalised return (ours: {reference} scores)"
+        panels.append(panel(f"{domain}, mean of {count}", domain, x=label, bars=bars))
     kinds = {row["ours_kind"] for row in rows}
     ours_are = "after convergence" if kinds == {"converged"} else "at the best shot"
     return {
         "id": "comparison",
         "title": "Beside other action models",
         "paper": "Figure 5",
-        "text": f"Ours are scores {ours_are}, by the {reference} reference, on the tasks that the "
+        "text": f"Ours are scores {ours_are}, by the {reference} reference, on the training tasks that the "
         "paper's Appendix I lists too. The others are as reported, each normalised by its own "
         "authors' scores: JAT and REGENT by JAT's, Vintix by the paper's.",
         "kind": "bars",

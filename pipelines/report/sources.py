@@ -31,6 +31,7 @@ class Entry:
         task: The task's specification, JSON.
         scores: Score references by name, JSON.
         curve: Returns by shot, with the score of the artifact's own reference.
+        variation: What is changed, such as ``{"gravity": "1.1x"}``; empty where nothing is.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Entry:
     task: dict[str, Any]
     scores: dict[str, Any]
     curve: TaskCurve
+    variation: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -165,6 +167,7 @@ def _entries(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> Iterat
     names = _model_names(rollouts, known)
     for artifact in rollouts:
         method = _method(artifact, known)
+        settings = artifact.config.get("tasks", {})
         for task in artifact.manifest.summary["tasks"]:
             attributes: dict[str, Any] = dict(artifact.group(task).attrs)
             yield Entry(
@@ -174,6 +177,7 @@ def _entries(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> Iterat
                 task=attributes["task"],
                 scores=attributes["scores"],
                 curve=read_curve(artifact.group, task),
+                variation=settings.get(task, {}).get("variation") or {},
             )
 
 

@@ -39,14 +39,15 @@ function sparkline(curve, normalised) {
   return root;
 }
 
-const COLUMNS = ["task", "role", "seeds", "shots", "first", "best", "at shot", "last three",
-  `shots to ${report.goal}`, "return first", "return last", "random", "expert", "success", "curve"];
+const COLUMNS = ["task", "curve", "role", "seeds", "shots", "first", "best", "at shot", "last three",
+  `shots to ${report.goal}`, "return first", "return last", "random", "expert", "success"];
 
 function tableOf(table) {
   const rows = table.tasks.filter((row) => matches(row.task));
   const mean = table.mean;
   const body = rows.map((row) => element("tr", { "data-task": row.task },
     element("th", { scope: "row", title: row.task }, row.task),
+    element("td", {}, sparkline(row.curve, row.first !== null)),
     element("td", { class: "word" }, row.role),
     cell(row.seeds, null, "seeds"), cell(row.shots, null, "shots"),
     cell(row.first, row.first_interval, "first"),
@@ -55,22 +56,21 @@ function tableOf(table) {
     cell(row.shots_to_goal, null, "shots_to_goal"),
     cell(row.return_first, null, "return_first"), cell(row.return_last, null, "return_last"),
     cell(row.random, null, "random"), cell(row.expert, null, "expert"),
-    cell(row.success_last, null, "success_last"),
-    element("td", {}, sparkline(row.curve, row.first !== null))));
+    cell(row.success_last, null, "success_last")));
   const feet = mean.tasks ? ["mean", "iqm"].map((kind) => element("tr", { "data-mean": kind },
     element("th", { scope: "row" }, kind === "mean" ? `mean of ${mean.tasks}` : "interquartile mean"),
+    element("td", {}, kind === "mean" ? sparkline(mean.curve, true) : ""),
     element("td", {}), element("td", {}), element("td", {}),
     cell(mean.first[kind], mean.first[`${kind}_interval`], "first"),
     cell(mean.best[kind], null, "best"), element("td", {}),
     cell(mean.last[kind], mean.last[`${kind}_interval`], "last"),
     kind === "mean" ? cell(mean.shots_to_goal, null, "shots_to_goal") : element("td", {}),
-    ...Array.from({ length: 5 }, () => element("td", {})),
-    element("td", {}, kind === "mean" ? sparkline(mean.curve, true) : ""))) : [];
+    ...Array.from({ length: 5 }, () => element("td", {})))) : [];
   return element("div", { "data-domain": table.domain },
     element("h3", {}, `${table.domain}: ${table.model}`),
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `scores of ${table.domain}` },
       element("table", {},
-        element("thead", {}, element("tr", {}, ...COLUMNS.map((name) => element("th", { scope: "col" }, name)))),
+        element("thead", {}, element("tr", {}, ...COLUMNS.map((name) => element("th", { scope: "col", class: name === "role" || name === "curve" ? "word" : "" }, name)))),
         element("tbody", {}, ...body), element("tfoot", {}, ...feet))));
 }
 
@@ -86,7 +86,7 @@ function legendOf(panel) {
 // Panels are put on the page first and drawn once they have a width.
 function figureOf(figure) {
   const panels = figure.panels.filter((each) => inDomain(each.domain) && (each.task === null || matches(each.task)));
-  const small = figure.kind === "lines" && figure.panels.length > 6;
+  const small = figure.kind === "lines" && figure.panels.some((each) => each.task !== null);
   const drawings = [];
   for (const panel of panels) {
     const bars = figure.kind === "bars" ? panel.bars.filter((each) => each.task === null || matches(each.task)) : null;
@@ -116,7 +116,7 @@ function render() {
   shown = [...view().figures, ...report.figures].map(figureOf).filter(Boolean);
   byId("figures").replaceChildren(...shown.map((each) => each.node));
   byId("contents").replaceChildren(element("ul", {},
-    ...[["tables", "Scores"], ...shown.map((each) => [each.node.id, each.title]), ["provenance", "Where this comes from"]]
+    ...[...shown.map((each) => [each.node.id, each.title]), ["tables", "Scores"], ["provenance", "Where this comes from"]]
       .map(([id, title]) => element("li", {}, element("a", { href: `#${id}` }, title)))));
   const names = new Set(tables.flatMap((each) => each.tasks).map((row) => row.task).filter(matches));
   byId("shown").textContent = `${names.size} of ${report.tasks.length} tasks`;

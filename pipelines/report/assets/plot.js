@@ -149,7 +149,8 @@ function drawBars(box, panel, bars) {
   const letters = Math.floor(left / 6.3) - 1;
   bars.forEach((each, k) => {
     const top = 16 + k * row;
-    const name = each.label.length > letters ? `${each.label.slice(0, letters - 1)}…` : each.label;
+    // The end of a long name tells tasks apart: industrial-benchmark-50.
+    const name = each.label.length > letters ? `…${each.label.slice(1 - letters)}` : each.label;
     const from = Math.min(x(0), x(each.value));
     const size = Math.max(1, Math.abs(x(each.value) - x(0)));
     root.append(svg("text", { class: "strong", x: left - 6, y: top + 14, "text-anchor": "end" }, name));
