@@ -119,9 +119,9 @@ def comparison_figure(entries: Sequence[Entry], reference: str) -> Figure | None
         "id": "comparison",
         "title": "Beside other action models",
         "paper": "Figure 5",
-        "text": f"Ours are scores {ours_are}, by the {reference} reference, on the training tasks that the "
-        "paper's Appendix I lists too. The others are as reported, each normalised by its own "
-        "authors' scores: JAT and REGENT by JAT's, Vintix by the paper's.",
+        "text": f"Ours are scores {ours_are}, by the {reference} reference, on the training tasks "
+        "that the paper's Appendix I lists too. The others are as reported, each normalised by its "
+        "own authors' scores: JAT and REGENT by JAT's, Vintix by the paper's.",
         "kind": "bars",
         "panels": panels,
     }

@@ -12,7 +12,6 @@ from pipelines.report.sources import Sources
 from pipelines.report.tables import GOAL, domain_tables
 
 
-
 def report_document(sources: Sources, reference: str | None = None) -> dict[str, Any]:
     """Return all numbers, curves and provenance of a report; JSON.
 
@@ -23,8 +22,8 @@ def report_document(sources: Sources, reference: str | None = None) -> dict[str,
     Returns:
         ``rollouts`` (references), ``reference``, ``goal`` (the normalised return that
         ``shots_to_goal`` counts to), ``views`` (by score reference: ``tables``, ``comparison`` and
-        ``figures``), ``figures`` (which no reference touches), ``domains``, ``tasks`` and
-        ``provenance``.
+        ``figures``), ``figures`` (which no reference touches), ``absent`` (tasks that could not be
+        played), ``domains``, ``tasks`` and ``provenance``.
 
     Raises:
         ArtifactCorruptError: The bytes of an artifact differ from its manifest's.
@@ -39,6 +38,7 @@ def report_document(sources: Sources, reference: str | None = None) -> dict[str,
         "goal": GOAL,
         "views": {name: _view(sources, name) for name in references},
         "figures": [*history_figures(sources), *([] if training is None else [training])],
+        "absent": sources.absent,
         "domains": domains_of(sources.entries),
         "tasks": list(dict.fromkeys(entry.name for entry in sources.entries)),
         "provenance": provenance(sources),
@@ -74,6 +74,7 @@ def summary_document(document: dict[str, Any]) -> dict[str, Any]:
         "goal": document["goal"],
         "domains": view["tables"],
         "comparison": view["comparison"],
+        "absent": document["absent"],
         "figures": [
             {"id": figure["id"], "title": figure["title"], "paper": figure["paper"]}
             for figure in figures_of(document)

@@ -64,7 +64,7 @@ def _lines(figure: dict[str, Any]) -> Figure:
     tasks = any(panel["task"] is not None for panel in panels)
     columns = min(4 if tasks else 2, len(panels))
     rows = math.ceil(len(panels) / columns)
-    drawn = new_figure((TASK_HEIGHT if tasks else PANEL_HEIGHT) * rows + 0.9)
+    drawn = new_figure(max(3.0, (TASK_HEIGHT if tasks else PANEL_HEIGHT) * rows + 0.9))
     grid = drawn.subplots(rows, columns, squeeze=False)
     for index, axes in enumerate(grid.flat):
         if index < len(panels):
@@ -103,13 +103,20 @@ def _line_panel(axes: Axes, panel: dict[str, Any], *, small: bool) -> None:
         axes.axhline(0, color=MUTED, linewidth=1.0, linestyle=(0, (1, 1.6)), zorder=1)
     if panel["log"]:
         axes.set_yscale("log")
-    axes.set_title("\n".join(textwrap.wrap(panel["title"], 24 if small else 48)), pad=4)
+    axes.set_title("\n".join(textwrap.wrap(panel["title"], 21 if small else 48)), pad=4)
     if not small:
         axes.legend(loc="best")
     if panel["x"].startswith("shot"):
-        from matplotlib.ticker import MaxNLocator
+        _shot_ticks(axes, max(max(each["x"]) for each in panel["series"]))
 
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+
+def _shot_ticks(axes: Axes, shots: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    # The first shot is the point of the picture: it always has its tick.
+    apart = shots / 8
+    found = [int(tick) for tick in MaxNLocator(4, integer=True).tick_values(1, shots)]
+    axes.set_xticks([1, *(tick for tick in found if 1 + apart < tick <= shots)])
 
 
 def _shared_legend(drawn: Figure, panels: Sequence[dict[str, Any]]) -> None:

@@ -2,8 +2,8 @@
 
 A figure is a JSON object: ``id``, ``title``, ``paper`` (which figures of the paper it answers to),
 ``text``, ``kind`` (``lines`` or ``bars``) and ``panels``. A panel has ``title``, ``domain``,
-``task`` (null for an aggregate), ``x``, ``y`` (labels), ``guides`` (whether random and expert lie at 0
-and 1), ``log`` and ``series``, or, in a figure of bars, ``bars``. A series has ``label``,
+``task`` (null for an aggregate), ``x``, ``y`` (labels), ``guides`` (whether random and expert lie
+at 0 and 1), ``log`` and ``series``, or, in a figure of bars, ``bars``. A series has ``label``,
 ``colour`` (a place in the palette), ``weight`` (``mean`` or ``seed``), ``x``, ``y`` and null or
 lists ``low`` and ``high``; a bar has ``label``, ``colour``, ``value``, ``low``, ``high``,
 ``inside`` (a short text) and ``task``.
@@ -301,7 +301,11 @@ def _grids(entries: Sequence[Entry], reference: str) -> list[Figure]:
     for domain in domains_of(entries):
         mine = [entry for entry in entries if entry.domain == domain]
         names = dict.fromkeys(entry.name for entry in mine)
-        panels = [_task_panel([e for e in mine if e.name == name], reference) for name in names]
+        several = len(models_of(mine)) > 1
+        panels = [
+            _task_panel([e for e in mine if e.name == name], reference, named=several)
+            for name in names
+        ]
         figures.append(
             {
                 "id": f"tasks-{domain}",
@@ -315,7 +319,7 @@ def _grids(entries: Sequence[Entry], reference: str) -> list[Figure]:
     return figures
 
 
-def _task_panel(entries: Sequence[Entry], reference: str) -> dict[str, Any]:
+def _task_panel(entries: Sequence[Entry], reference: str, *, named: bool = False) -> dict[str, Any]:
     first = entries[0]
     known = all(entry.curve.score is not None for entry in entries)
     lines = []
@@ -329,7 +333,7 @@ def _task_panel(entries: Sequence[Entry], reference: str) -> dict[str, Any]:
         mean_E, error_E = by_shot(values_SE), standard_error(values_SE)
         lines.append(
             series(
-                entry.model if len(entries) > 1 else "mean",
+                entry.model if named else "mean",
                 colour,
                 mean_E,
                 low=None if error_E is None else mean_E - error_E,

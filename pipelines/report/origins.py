@@ -104,9 +104,7 @@ def _history_panel(history: HistoryQuality) -> dict[str, Any]:
     lines.append(
         series("interquartile mean", 0, interquartile_mean(values_NC, axis=0), x=progress_C)
     )
-    return panel(
-        history.task, history.domain, history.task, x=PROGRESS, y=NORMALISED, series=lines
-    )
+    return panel(history.task, history.domain, history.task, x=PROGRESS, y=NORMALISED, series=lines)
 
 
 def _domain_panel(domain: str, histories: Sequence[HistoryQuality]) -> dict[str, Any]:

@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 #: In the order in which they are offered.
 REFERENCES = ("measured", "paper", "release")
-METHODS = {"ad": "AD", "ed": "ED", "ad-no-reward": "AD without rewards"}
-"""How the paper's Figure 8 calls the ways to train."""
+METHODS = {
+    "ad": "AD",
+    "ed": "ED",
+    "ad-no-reward": "AD without rewards",
+    "random": "random play",
+    "demonstrator": "demonstrator",
+}
+"""How the paper's Figure 8 calls the ways to train, and what the baselines are."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Entry:
 
     Attributes:
         model: What the model is called in the report.
-        method: How it was trained; None where that is not known.
+        method: How it was trained, or the baseline's name; None where that is not known.
         artifact: Reference of the rollouts artifact.
         task: The task's specification, JSON.
         scores: Score references by name, JSON.
@@ -93,6 +99,21 @@ class Sources:
     missing: tuple[str, ...]
 
     @property
+    def absent(self) -> list[dict[str, Any]]:
+        """Tasks that a rollout was asked for and whose group its checkpoint does not have.
+
+        JSON objects with ``rollout``, ``name``, ``domain`` and ``reason``.
+        """
+        return [
+            {
+                "rollout": artifact.reference,
+                **{key: task.get(key) for key in ("name", "domain", "reason")},
+            }
+            for artifact in self.rollouts
+            for task in artifact.manifest.summary.get("absent", ())
+        ]
+
+    @property
     def references(self) -> list[str]:
         """Score references under which at least one task can be normalised."""
         known = {
@@ -146,9 +167,7 @@ def read_sources(
     seen: set[str] = set()
     for artifact in rollouts:
         if artifact.reference in seen:
-            raise UsageError(
-                "a rollout is named twice", where="ROLLOUT", found=artifact.reference
-            )
+            raise UsageError("a rollout is named twice", where="ROLLOUT", found=artifact.reference)
         seen.add(artifact.reference)
     lineage, missing = _lineage(workspace, rollouts)
     entries = list(_entries(rollouts, {artifact.digest: artifact for artifact in lineage}))
@@ -224,6 +243,8 @@ def _checkpoint(artifact: Artifact) -> str | None:
 
 
 def _method(artifact: Artifact, known: dict[str, Artifact]) -> str | None:
+    if "method" in artifact.manifest.summary:
+        return str(artifact.manifest.summary["method"])
     for parent in artifact.manifest.parents:
         if parent.kind == "checkpoints" and parent.digest in known:
             manifest = known[parent.digest].manifest

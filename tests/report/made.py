@@ -85,9 +85,7 @@ def _write_histories(workspace: Workspace, tasks: Sequence[str]) -> Artifact:
                     write_array(group, "episode_start", starts)
                     write_array(group, "episode_length", np.full(100, 10, np.int32))
                     write_array(group, "episode_return", 10 + 0.1 * starts + noise_E)
-                    write_array(
-                        group, "episode_final_observation", np.zeros((100, 1), np.float32)
-                    )
+                    write_array(group, "episode_final_observation", np.zeros((100, 1), np.float32))
         return staging.publish(summary={})
 
 
@@ -116,9 +114,7 @@ def write_rollouts(
     resolved = {
         "seed": 0,
         "seeds": SEEDS,
-        "tasks": {
-            task: {"shots": SHOTS, "variation": variations.get(task, {})} for task in curves
-        },
+        "tasks": {task: {"shots": SHOTS, "variation": variations.get(task, {})} for task in curves},
     }
     with workspace.stage(
         "rollouts", name, config={**resolved, **(config or {})}, parents=[checkpoint]

@@ -154,6 +154,10 @@ function options(select, pairs, chosen) {
 
 byId("about").textContent = `${report.rollouts.join(", ")}: ${report.tasks.length} tasks of ${report.domains.join(", ")}. Nothing is learned in the weights here: from shot to shot the model sees only its own past episodes.`;
 byId("tables-note").textContent = "Normalised: 0 is random play and 1 the demonstrator, by the chosen scores. Brackets are 95 % bootstrap intervals over seeds, stratified by task in the last rows. Last three: the mean of the last three shots. Means are over the training tasks (over all where there are none), whatever the filter shows.";
+if (report.absent.length) {
+  byId("tables-note").after(element("p", { id: "absent" },
+    `Not played, since the model has no group for them: ${report.absent.map((each) => each.name).join(", ")}. The paper scores such tasks 0, as random play; they are in no mean here.`));
+}
 options(byId("domain"), [["", "all"], ...report.domains.map((each) => [each, each])], "");
 options(byId("reference"), Object.keys(report.views).map((each) => [each, each]), state.reference);
 byId("provenance-body").replaceChildren(...provenanceOf(report.provenance));
