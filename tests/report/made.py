@@ -17,7 +17,7 @@ from pipelines.rng import stream
 from pipelines.tasks.registry import catalogue
 
 SHOTS, SEEDS = 8, 3
-TASKS = ("hopper", "walker2d", "half-cheetah", "reach", "push", "door-close", "drawer-open")
+TASKS = ("hopper", "walker2d", "reach", "push", "drawer-open")
 MEASURED = {"random": 10.0, "expert": 110.0}
 
 
@@ -91,34 +91,36 @@ def _write_histories(workspace: Workspace, tasks: Sequence[str]) -> Artifact:
 
 def write_rollouts(
     workspace: Workspace,
-    checkpoint: Artifact,
+    checkpoint: Artifact | None,
     curves: dict[str, NDArray[np.float64]],
     *,
     name: str = "model",
     specs: dict[str, dict[str, Any]] | None = None,
     scores: dict[str, dict[str, float]] | None = None,
     config: dict[str, Any] | None = None,
+    summary: dict[str, Any] | None = None,
 ) -> Artifact:
     """Publish returns (S, E) by task as a rollouts artifact.
 
     Args:
         workspace: Where.
-        checkpoint: Its parent.
+        checkpoint: Its parent, if any.
         curves: The returns.
         name: Of the artifact.
         specs: Specifications of tasks that the catalogue does not have.
         scores: Instead of the measured ones beside those of the catalogue.
         config: More of its configuration.
+        summary: More of its summary.
     """
     variations = {spec.name: dict(spec.variation or {}) for spec in catalogue().variations}
-    resolved = {
+    resolved: dict[str, Any] = {
         "seed": 0,
         "seeds": SEEDS,
         "tasks": {task: {"shots": SHOTS, "variation": variations.get(task, {})} for task in curves},
     }
-    with workspace.stage(
-        "rollouts", name, config={**resolved, **(config or {})}, parents=[checkpoint]
-    ) as staging:
+    parents = [] if checkpoint is None else [checkpoint]
+    resolved |= config or {}
+    with workspace.stage("rollouts", name, config=resolved, parents=parents) as staging:
         with staging.unit("all") as unit:
             for task, return_SE in curves.items():
                 spec = (specs or {}).get(task) or catalogue().get(task).as_json()
@@ -144,9 +146,8 @@ def write_rollouts(
                     write_array(group, "episode_length", np.full(len(return_E), 3, np.int32))
                     if spec["domain"] == "metaworld":
                         write_array(group, "success", return_E > 60)
-        return staging.publish(
-            summary={"tasks": list(curves), "streams": SEEDS, "reference": "measured"}
-        )
+        told = {"tasks": list(curves), "streams": SEEDS, "reference": "measured"}
+        return staging.publish(summary={**told, **(summary or {})})
 
 
 def write_everything(root: Path) -> Workspace:

@@ -49,7 +49,7 @@ def rollouts(
         list[str] | None,
         typer.Argument(
             help="NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
-            metavar="[ROLLOUT]...",
+            metavar="ROLLOUT",
             show_default=False,
         ),
     ] = None,
