@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import ConfigError
+from pipelines.rollout.statistics import LAST
 from pipelines.tasks.spec import ScoreReference
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 OpenGroup = Callable[[str], "zarr.Group"]
 """Opens a group of a hierarchy by its path."""
-
-#: Shots at the end of a curve whose mean counts as where it has arrived.
-LAST = 3
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,8 @@ class TaskCurve:
         success_SE: bool, or None where the domain knows no success.
         reference: Name of the score reference that `score` is.
         score: Random and expert return; None where the reference does not have the task.
+        further_SE: float64, returns of the episodes played after the curve's shots for the
+            converged score, (S, N); None where none were.
     """
 
     name: str
@@ -52,6 +52,7 @@ class TaskCurve:
     success_SE: NDArray[np.bool_] | None
     reference: str
     score: ScoreReference | None
+    further_SE: NDArray[np.float64] | None = None
 
     @property
     def seeds(self) -> int:
@@ -67,6 +68,13 @@ class TaskCurve:
     def normalized(self) -> NDArray[np.float64] | None:
         """Normalised returns, 0 random play and 1 the expert; None without a score."""
         return None if self.score is None else self.score.normalize(self.return_SE)
+
+    @property
+    def normalized_further(self) -> NDArray[np.float64] | None:
+        """The further episodes' normalised returns (S, N); None without a score or episodes."""
+        if self.score is None or self.further_SE is None:
+            return None
+        return self.score.normalize(self.further_SE)
 
 
 def by_shot(values_SE: NDArray[Any]) -> NDArray[np.float64]:
