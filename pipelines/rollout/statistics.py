@@ -9,7 +9,7 @@ Shapes: S seeds of a task, E shots, N seeds of all tasks together, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 __all__ = [
     "LAST",
     "Kind",
+    "best_shot",
     "bootstrap_band",
     "bootstrap_interval",
     "interquartile_mean",
+    "score_kinds",
+    "success_rates",
     "summarize",
     "summarize_curves",
     "task_scores",
@@ -61,12 +64,13 @@ def interquartile_mean(values: ArrayLike, axis: int | None = None) -> Any:
         a quarter of the values, rounded down, is left out on each side.
     """
     array = np.asarray(values, np.float64)
-    ordered = np.sort(array, axis=axis)
-    size = ordered.shape[-1 if axis is None else axis]
+    rows = array.reshape(-1) if axis is None else np.moveaxis(array, axis, -1)
+    size = rows.shape[-1]
     cut = int(TRIMMED * size)
-    if axis is None:
-        return float(ordered[cut : size - cut].mean())
-    return np.take(ordered, np.arange(cut, size - cut), axis=axis).mean(axis=axis)
+    # The order within the middle half does not matter, so a partition will do.
+    middle = np.partition(rows, (cut, size - cut - 1), axis=-1)[..., cut : size - cut]
+    mean = middle.mean(axis=-1)
+    return float(mean) if axis is None else mean
 
 
 def bootstrap_interval(
@@ -147,21 +151,65 @@ def task_scores(curve: TaskCurve, kind: Kind) -> NDArray[np.float64]:
     Raises:
         ValueError: The task has no score reference, or no episodes after convergence.
     """
-    normalized_SE = curve.normalized
-    if normalized_SE is None:
+    if curve.score is None:
         raise ValueError(f"task {curve.name} has no score reference {curve.reference!r}")
+    further_SE = curve.further_SE
+    return _of_kind(
+        curve.score.normalize(curve.return_SE),
+        None if further_SE is None else curve.score.normalize(further_SE),
+        kind,
+        best_shot(curve),
+        curve.name,
+    )
+
+
+def success_rates(curve: TaskCurve, kind: Kind) -> NDArray[np.float64]:
+    """Return the share of successful episodes of each seed of a task, (S,).
+
+    Args:
+        curve: With success.
+        kind: As in `task_scores`; shot k is the one with the best return, not the best success.
+
+    Raises:
+        ValueError: The domain knows no success, or there are no episodes after convergence.
+    """
+    if curve.success_SE is None:
+        raise ValueError(f"task {curve.name} knows no success")
+    return _of_kind(
+        curve.success_SE.astype(np.float64),
+        None if curve.further_success_SE is None else curve.further_success_SE.astype(np.float64),
+        kind,
+        best_shot(curve),
+        curve.name,
+    )
+
+
+def best_shot(curve: TaskCurve) -> int:
+    """Return the index of the shot whose mean over seeds is best, the first of equals."""
+    score = curve.score
+    # A reference may have its expert below random play; the best shot is then the lowest.
+    values_SE = curve.return_SE if score is None else score.normalize(curve.return_SE)
+    return int(values_SE.mean(axis=0).argmax())
+
+
+def _of_kind(
+    shots_SE: NDArray[np.float64],
+    further_SE: NDArray[np.float64] | None,
+    kind: Kind,
+    best: int,
+    name: str,
+) -> NDArray[np.float64]:
     if kind == "first":
-        return normalized_SE[:, 0]
+        return shots_SE[:, 0]
     if kind == "last":
-        return normalized_SE[:, -LAST:].mean(axis=1)
-    best = int(normalized_SE.mean(axis=0).argmax())
+        return shots_SE[:, -LAST:].mean(axis=1)
     if kind == "best":
-        return normalized_SE[:, best]
-    further_SE = curve.normalized_further
+        return shots_SE[:, best]
     if further_SE is None:
-        raise ValueError(f"task {curve.name} has no episodes after convergence")
-    played_SE = np.concatenate([normalized_SE, further_SE], axis=1)
-    return played_SE[:, best + 1 : best + 1 + further_SE.shape[1]].mean(axis=1)
+        raise ValueError(f"task {name} has no episodes after convergence")
+    played_SE = np.concatenate([shots_SE, further_SE], axis=1)
+    window_SE = played_SE[:, best + 1 : best + 1 + further_SE.shape[1]]
+    return window_SE.mean(axis=1)
 
 
 def summarize(
@@ -200,27 +248,39 @@ def summarize(
     return report
 
 
-def summarize_curves(curves: Sequence[TaskCurve], **options: Any) -> dict[str, Any]:
+def summarize_curves(
+    curves: Sequence[TaskCurve], zeros: int = 0, **options: Any
+) -> dict[str, dict[str, Any]]:
     """Return `summarize` of each kind of score over the tasks that have a score reference.
 
     Args:
         curves: Tasks; those without a score are left out.
+        zeros: Further tasks that count as 0, as random play does: the model cannot play them.
         options: As for `summarize`.
 
     Returns:
-        By kind: ``first``, ``best``, ``last`` and, where every task has it, ``converged``.
+        By kind, ``first``, ``best``, ``last`` and, where every task has it, ``converged``. Each
+        has ``success`` besides: `summarize` of the success rates of the tasks that know it, or
+        null without any.
     """
     known = [curve for curve in curves if curve.score is not None]
-    return {
-        kind: summarize([task_scores(curve, kind) for curve in known], **options)
-        for kind in _kinds(known)
-    }
+    seeds = max((curve.seeds for curve in known), default=1)
+    report: dict[str, dict[str, Any]] = {}
+    for kind in score_kinds(curves):
+        samples = [task_scores(curve, kind) for curve in known] + [np.zeros(seeds)] * zeros
+        rates = [success_rates(curve, kind) for curve in curves if curve.success_SE is not None]
+        report[kind] = {
+            **summarize(samples, **options),
+            "success": summarize(rates, **options) if rates else None,
+        }
+    return report
 
 
-def _kinds(curves: Sequence[TaskCurve]) -> Iterator[Kind]:
-    yield from ("first", "best", "last")
+def score_kinds(curves: Sequence[TaskCurve]) -> tuple[Kind, ...]:
+    """Return the kinds of scores that all of some tasks have."""
     if curves and all(curve.further_SE is not None for curve in curves):
-        yield "converged"
+        return ("first", "best", "last", "converged")
+    return ("first", "best", "last")
 
 
 _STATISTICS: tuple[tuple[str, Statistic], ...] = (

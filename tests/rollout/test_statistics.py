@@ -21,7 +21,7 @@ from pipelines.rollout.statistics import (
 )
 from pipelines.tasks.spec import ScoreReference
 
-#: Written by rliable 1.2.0 (arch 7.2.0): get_interval_estimates of aggregate_mean and
+#: Written by rliable 1.2.0: get_interval_estimates of aggregate_mean and
 #: aggregate_iqm on the scores (runs, tasks) beside them, 50000 percentile resamples.
 RLIABLE: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data" / "rliable.json").read_text()
