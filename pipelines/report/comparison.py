@@ -1,81 +1,36 @@
 """Scores that others report, beside ours (the paper's Figure 5 and Appendix I).
 
-The reported scores are normalised by whoever reports them: JAT's and REGENT's by JAT's random and
-expert returns, the paper's by its own Tables 7 to 10 (section 3.2). They are never renormalised.
+The reported scores are normalised by whoever reports them (`pipelines.rollout.reported`) and are
+never renormalised.
 """
 
 from __future__ import annotations
 
-import csv
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipelines.report.figures import Figure, domains_of, main_entries, panel, scored
 from pipelines.report.sources import Entry
+from pipelines.rollout.reported import SOURCES, reported_for
 from pipelines.rollout.statistics import summarize, task_scores
-from pipelines.tasks.names import fold
-
-_FILE = Path(__file__).parent.parent / "rollout" / "data" / "compare.csv"
-
-REPORTED = {
-    "vintix": "Vintix, as reported",
-    "regent": "REGENT, as reported",
-    "jat": "JAT, as reported",
-}
-
-
-@dataclass(frozen=True)
-class Reported:
-    """What others report of one task, normalised by their own scores.
-
-    Attributes:
-        domain: Its domain.
-        task: The task as the paper's Appendix I spells it.
-        vintix: The paper's model.
-        regent: REGENT.
-        jat: JAT.
-    """
-
-    domain: str
-    task: str
-    vintix: float
-    regent: float
-    jat: float
-
-
-@functools.cache
-def reported_scores() -> tuple[Reported, ...]:
-    """Return the rows of the paper's Appendix I."""
-    with _FILE.open(newline="") as file:
-        return tuple(
-            Reported(
-                row["domain"],
-                row["task"],
-                float(row["vintix_mean"]),
-                float(row["regent_mean"]),
-                float(row["jat_mean"]),
-            )
-            for row in csv.DictReader(file)
-        )
 
 
 def compare(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Return ours beside what others report, by training task (section 3.2); JSON.
 
-    Ours is the score after convergence where the rollout played further episodes for it, else
-    that of the best shot; ``ours_kind`` tells which.
-
     Args:
         entries: Tasks as played, normalised by one reference.
+
+    Returns:
+        Objects with ``domain``, ``task``, ``model``, ``ours``, ``ours_kind`` (``converged`` where
+        the rollout played further episodes for it, else ``best``: at the best shot), ``reference``
+        and, null where nothing is reported, ``vintix_reported``, ``regent_reported`` and
+        ``jat_reported``.
     """
-    known = {_key(row.domain, row.task): row for row in reported_scores()}
     rows = []
     for entry in scored(main_entries(entries)):
-        found = known.get(_key(entry.domain, entry.name)) if entry.trained else None
-        if found is None:
+        reported = {each["source"]: each["mean"] for each in reported_for(entry.name)}
+        if not (entry.trained and reported):
             continue
         kind = _kind(entry)
         rows.append(
@@ -86,7 +41,7 @@ def compare(entries: Sequence[Entry]) -> list[dict[str, Any]]:
                 "ours": float(task_scores(entry.curve, kind).mean()),
                 "ours_kind": kind,
                 "reference": entry.curve.reference,
-                **{f"{name}_reported": getattr(found, name) for name in REPORTED},
+                **{f"{each.column}_reported": reported.get(each.name) for each in SOURCES},
             }
         )
     return rows
@@ -106,22 +61,26 @@ def comparison_figure(entries: Sequence[Entry], reference: str) -> Figure | None
         ours = summarize([task_scores(entry.curve, _kind(entry)) for entry in mine])
         low, high = ours["mean_interval"] or (None, None)
         bars = [_bar(f"{mine[0].model}, this rollout", 0, ours["mean"], low, high)]
-        bars += [
-            _bar(label, place, sum(row[f"{name}_reported"] for row in theirs) / len(theirs))
-            for place, (name, label) in enumerate(REPORTED.items(), start=1)
-        ]
+        for colour, source in enumerate(SOURCES, start=1):
+            found = [row[f"{source.column}_reported"] for row in theirs]
+            known = [value for value in found if value is not None]
+            if known:
+                fewer = "" if len(known) == len(found) else f", {len(known)} of {len(found)} tasks"
+                label = f"{source.name}, as reported{fewer}"
+                bars.append(_bar(label, colour, sum(known) / len(known)))
         count = f"{len(mine)} task{'' if len(mine) == 1 else 's'}"
         label = f"normalised return (ours: {reference} scores)"
         panels.append(panel(f"{domain}, mean of {count}", domain, x=label, bars=bars))
     kinds = {row["ours_kind"] for row in rows}
     ours_are = "after convergence" if kinds == {"converged"} else "at the best shot"
+    by = ", ".join(f"{source.name} by {source.score_reference}" for source in SOURCES)
     return {
         "id": "comparison",
         "title": "Beside other action models",
         "paper": "Figure 5",
-        "text": f"Ours are scores {ours_are}, by the {reference} reference, on the training tasks "
-        "that the paper's Appendix I lists too. The others are as reported, each normalised by its "
-        "own authors' scores: JAT and REGENT by JAT's, Vintix by the paper's.",
+        "text": f"Ours are scores {ours_are}, by the {reference} reference, on training tasks that "
+        "others report too. Theirs are as reported in the paper and were not measured here; each "
+        f"is normalised by its own scores: {by}.",
         "kind": "bars",
         "panels": panels,
     }
@@ -143,8 +102,3 @@ def _bar(
         "high": high,
         "inside": "",
     }
-
-
-def _key(domain: str, task: str) -> tuple[str, str]:
-    # Appendix I writes HalfCheetah where the catalogue has half-cheetah.
-    return domain, fold(task).replace("-", "")

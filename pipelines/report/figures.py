@@ -20,7 +20,7 @@ import numpy as np
 
 from pipelines.report.sources import Entry
 from pipelines.rollout.scores import by_shot, mean_curve, standard_error
-from pipelines.rollout.statistics import bootstrap_band, bootstrap_interval, task_scores
+from pipelines.rollout.statistics import best_shot, bootstrap_band, bootstrap_interval, task_scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,7 +190,7 @@ def _demonstrator_bars(entries: Sequence[Entry], reference: str) -> Figure:
         for entry in (each for each in chosen if each.domain == domain):
             scores_S = task_scores(entry.curve, "best")
             low, high = _interval(scores_S)
-            shot = int(by_shot(entry.curve.normalized).argmax()) + 1  # type: ignore[arg-type]
+            shot = best_shot(entry.curve) + 1
             bars.append(
                 {
                     "label": entry.name,

@@ -60,21 +60,18 @@ class Entry:
 
     @property
     def varied(self) -> bool:
-        """Whether it is a parametric variation; setpoints from 80 on count (section 3.3)."""
-        unseen_setpoint = (
-            self.domain == "industrial-benchmark" and self.task.get("split") == "validation"
-        )
-        return self.curve.variation_of is not None or unseen_setpoint
+        """Whether it is a parametric variation; held-out setpoints are some (section 3.3)."""
+        return self.curve.part == "variations"
 
     @property
     def unseen(self) -> bool:
-        """Whether it is a task of the validation split that is no variation."""
-        return self.task.get("split") == "validation" and not self.varied
+        """Whether it is a task that the paper holds out, and no variation."""
+        return self.curve.part == "unseen"
 
     @property
     def trained(self) -> bool:
         """Whether it is a training task."""
-        return not (self.varied or self.unseen)
+        return self.curve.part == "training"
 
     def under(self, reference: str) -> Entry:
         """Return the same with the scores of another reference."""

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from pipelines.report.figures import domains_of, models_of
 from pipelines.report.sources import Entry
 from pipelines.rollout.scores import by_shot, mean_curve
-from pipelines.rollout.statistics import bootstrap_interval, summarize_curves, task_scores
+from pipelines.rollout.statistics import (
+    best_shot,
+    bootstrap_interval,
+    summarize_curves,
+    task_scores,
+)
 
 #: Normalised return that counts as having got there.
 GOAL = 0.9
@@ -49,7 +54,7 @@ def task_row(entry: Entry) -> dict[str, Any]:
     """Return the row of a task: its returns, and its normalised scores where it has any.
 
     Returns:
-        ``task``, ``role`` (``training``, ``variation`` or ``unseen``), ``artifact``, ``seeds``,
+        ``task``, ``part`` (``training``, ``variations`` or ``unseen``), ``artifact``, ``seeds``,
         ``shots``, ``random``, ``expert``, ``return_first``, ``return_last``; normalised
         ``first``, ``best``, ``last`` (means over seeds; ``last`` over three shots), their
         ``first_interval`` and so on (95 %, over seeds; null for one seed), ``best_shot``,
@@ -61,7 +66,7 @@ def task_row(entry: Entry) -> dict[str, Any]:
     curve_E = by_shot(values_SE)
     row: dict[str, Any] = {
         "task": entry.name,
-        "role": "training" if entry.trained else "variation" if entry.varied else "unseen",
+        "part": curve.part,
         "artifact": entry.artifact,
         "seeds": curve.seeds,
         "shots": curve.shots,
@@ -72,7 +77,7 @@ def task_row(entry: Entry) -> dict[str, Any]:
         "success_last": None
         if curve.success_SE is None
         else float(curve.success_SE[:, -3:].mean()),
-        "best_shot": int(curve_E.argmax()) + 1,
+        "best_shot": best_shot(curve) + 1,
         "curve": curve_E.tolist(),
     }
     for kind in ("first", "best", "last"):

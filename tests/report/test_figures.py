@@ -100,7 +100,8 @@ def test_comparison_is_labelled_as_reported_and_over_the_same_tasks(
     reported = [bar["value"] for bar in bars[1:]]
     assert reported == pytest.approx([(0.86 + 1.00) / 2, (0.12 + 0.05) / 2, (0.76 + 0.95) / 2])
     rows = summary_document(document)["comparison"]
-    assert {row["task"] for row in rows} == {*TASKS}, "no unseen task"
+    setpoints = {f"industrial-benchmark-{setpoint}" for setpoint in (0, 50)}
+    assert {row["task"] for row in rows} == {*TASKS, *setpoints}, "no unseen task"
     assert {row["reference"] for row in rows} == {"measured"}
 
 
@@ -199,7 +200,7 @@ def test_the_table_equals_the_artifact(document: dict[str, Any], everything: Wor
     assert row["last_interval"] == pytest.approx(
         bootstrap_interval([values_SE[:, -3:].mean(axis=1)], np.mean)
     )
-    assert (row["role"], row["seeds"], row["shots"]) == ("training", SEEDS, SHOTS)
+    assert (row["part"], row["seeds"], row["shots"]) == ("training", SEEDS, SHOTS)
     assert table["mean"]["tasks"] == 2, "variations are no training tasks"
 
 

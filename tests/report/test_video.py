@@ -26,8 +26,6 @@ from pipelines.rollout.stage import run
 from pipelines.tasks.spec import TaskSpec
 from pipelines.train.device import torch_threads
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 
 class Drawn(gymnasium.Env[Any, Any]):
     """One copy of a toy that draws the number of its episode and its step as colours."""

@@ -120,7 +120,7 @@ def _print_domain(table: Mapping[str, Any], goal: float) -> None:
     rows = [
         {
             "task": row["task"],
-            "role": row["role"],
+            "part": row["part"],
             "seeds": row["seeds"],
             "first": row["first"],
             "first_95%": _interval(row["first_interval"]),

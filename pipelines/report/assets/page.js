@@ -39,7 +39,7 @@ function sparkline(curve, normalised) {
   return root;
 }
 
-const COLUMNS = ["task", "curve", "role", "seeds", "shots", "first", "best", "at shot", "last three",
+const COLUMNS = ["task", "curve", "part", "seeds", "shots", "first", "best", "at shot", "last three",
   `shots to ${report.goal}`, "return first", "return last", "random", "expert", "success"];
 
 function tableOf(table) {
@@ -48,7 +48,7 @@ function tableOf(table) {
   const body = rows.map((row) => element("tr", { "data-task": row.task },
     element("th", { scope: "row", title: row.task }, row.task),
     element("td", {}, sparkline(row.curve, row.first !== null)),
-    element("td", { class: "word" }, row.role),
+    element("td", { class: "word" }, row.part),
     cell(row.seeds, null, "seeds"), cell(row.shots, null, "shots"),
     cell(row.first, row.first_interval, "first"),
     cell(row.best, null, "best"), cell(row.best_shot, null, "best_shot"),
@@ -70,7 +70,7 @@ function tableOf(table) {
     element("h3", {}, `${table.domain}: ${table.model}`),
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `scores of ${table.domain}` },
       element("table", {},
-        element("thead", {}, element("tr", {}, ...COLUMNS.map((name) => element("th", { scope: "col", class: name === "role" || name === "curve" ? "word" : "" }, name)))),
+        element("thead", {}, element("tr", {}, ...COLUMNS.map((name) => element("th", { scope: "col", class: name === "part" || name === "curve" ? "word" : "" }, name)))),
         element("tbody", {}, ...body), element("tfoot", {}, ...feet))));
 }
 
