@@ -73,7 +73,7 @@ def comparison_figure(entries: Sequence[Entry], reference: str) -> Figure | None
         panels.append(panel(f"{domain}, mean of {count}", domain, x=label, bars=bars))
     kinds = {row["ours_kind"] for row in rows}
     ours_are = "after convergence" if kinds == {"converged"} else "at the best shot"
-    by = ", ".join(f"{source.name} by {source.score_reference}" for source in SOURCES)
+    by = ", ".join(f"{source.name} ({source.score_reference} scores)" for source in SOURCES)
     return {
         "id": "comparison",
         "title": "Beside other action models",

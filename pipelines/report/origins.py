@@ -29,8 +29,8 @@ GRIDS = {
 PROGRESS = "share of the trajectory's steps"
 #: By the random and demonstrator returns measured when the demonstrator was made.
 NORMALISED = "normalised return (measured scores)"
-#: Most points of a training curve: more than a screen can show apart.
-POINTS = 240
+#: Most points of a training curve: the loss of single batches is noise that hides its course.
+POINTS = 60
 _GRID_C = (np.arange(20) + 0.5) / 20
 
 

@@ -41,6 +41,7 @@ COMMANDS = (
     "export dataset",
     "export histories",
     "report",
+    "report rollouts",
     "report histories",
 )
 LONG = ("demonstrators", "distill", "train", "rollout")

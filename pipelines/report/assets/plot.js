@@ -32,10 +32,21 @@ function ticks(low, high, wanted) {
   return found;
 }
 
+// Ones, twos and fives; ones alone where those would be many.
+function logTicks(low, high) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+    found.push(...[1, 2, 5].map((each) => Number((each * 10 ** power).toPrecision(3))));
+  }
+  const inside = found.filter((each) => each >= low && each <= high);
+  const ones = inside.filter((each) => Number.isInteger(Math.log10(each)));
+  return inside.length > 7 && ones.length > 1 ? ones : inside;
+}
+
 function short(value) {
   const size = Math.abs(value);
   if (size >= 1e5) return `${Number((value / 1000).toPrecision(3))}k`;
-  return size && size < 1e-3 ? value.toExponential(0) : String(Number(value.toPrecision(3)));
+  return size && size < 1e-4 ? value.toExponential(0) : String(Number(value.toPrecision(3)));
 }
 
 function extent(panel) {
@@ -69,9 +80,7 @@ function drawLines(box, panel, small) {
   const y = (value) => area.bottom - ((scale(value) - scale(low)) / (scale(high) - scale(low))) * (area.bottom - area.top);
 
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", tabindex: 0, "aria-label": spoken(panel) });
-  const marks = panel.log
-    ? ticks(Math.log10(low), Math.log10(high), 3).map((each) => 10 ** each)
-    : ticks(low, high, small ? 3 : 5);
+  const marks = panel.log ? logTicks(low, high) : ticks(low, high, small ? 3 : 5);
   for (const value of marks) {
     root.append(svg("line", { class: "grid", x1: area.left, x2: area.right, y1: y(value), y2: y(value) }));
     root.append(svg("text", { x: area.left - 5, y: y(value) + 4, "text-anchor": "end" }, short(value)));
