@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.report.figures import Figure, domains_of, main_entries, panel, scored
+from pipelines.report.panels import Figure, domains_of, main_entries, panel, scored
 from pipelines.report.sources import Entry
 from pipelines.rollout.reported import SOURCES, reported_for
 from pipelines.rollout.statistics import summarize, task_scores

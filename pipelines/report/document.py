@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.report.comparison import compare, comparison_figure
-from pipelines.report.figures import Figure, domains_of, rollout_figures
+from pipelines.report.figures import rollout_figures
 from pipelines.report.origins import history_figures, training_figure
+from pipelines.report.panels import Figure, domains_of
 from pipelines.report.provenance import provenance
 from pipelines.report.sources import Sources
 from pipelines.report.tables import GOAL, domain_tables

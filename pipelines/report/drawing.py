@@ -32,7 +32,7 @@ def write_figures(figures: Sequence[dict[str, Any]], directory: Path) -> list[Pa
     """Draw figures as they stand in a report, each as PNG and as SVG named by its id.
 
     Args:
-        figures: As `pipelines.report.figures` makes them.
+        figures: See `pipelines.report.panels`.
         directory: Where; made if it is not there.
 
     Returns:

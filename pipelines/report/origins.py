@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.report.figures import Figure, panel, series
+from pipelines.report.panels import Figure, panel, series
 from pipelines.report.sources import Sources
 from pipelines.rollout.statistics import interquartile_mean
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.report.figures import domains_of, models_of
+from pipelines.report.panels import domains_of, models_of
 from pipelines.report.sources import Entry
 from pipelines.rollout.scores import by_shot, mean_curve
 from pipelines.rollout.statistics import (
