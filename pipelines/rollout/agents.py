@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, MissingDependencyError
-from pipelines.rollout.baselines import find_demonstrator, play_demonstrators, play_random
+from pipelines.rollout.baselines import (
+    builtin_demonstrator,
+    demonstrators_at_hand,
+    measured_demonstrator,
+    play_demonstrators,
+    play_random,
+)
 from pipelines.rollout.blocks import Block, Play, Records, make_batch, model_player
 from pipelines.rollout.config import Baseline, RolloutConfig
 from pipelines.rollout.selection import Absent, Target, absent_tasks, select_targets
@@ -75,7 +81,9 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
     checkpoint = workspace.find("checkpoints", reference)
     model = load_model(checkpoint)
     targets = select_targets(config, model, full_catalogue())
-    targets = [_with_measured(target, checkpoint, workspace) for target in targets]
+    if any(_borrows(target) for target in targets):
+        at_hand = demonstrators_at_hand(checkpoint, workspace)
+        targets = [_with_measured(target, at_hand) for target in targets]
     absent = absent_tasks(config, model, full_catalogue())
     resolved = _resolved(config, model, targets, absent)
     return Agent(
@@ -125,9 +133,10 @@ def baseline_agent(
     parents: dict[str, Artifact] = {}
     policies = {}
     if baseline == "demonstrator":
+        at_hand = demonstrators_at_hand(first.checkpoint, workspace)
         for target in first.targets:
             name = target.spec.name
-            found = find_demonstrator(target, first.checkpoint, workspace)
+            found = measured_demonstrator(target, at_hand) or builtin_demonstrator(target)
             if found is None:
                 targets.remove(target)
                 del tasks[name]
@@ -217,11 +226,14 @@ def _resolved(
     return resolved
 
 
-def _with_measured(target: Target, checkpoint: Artifact, workspace: Workspace) -> Target:
+def _borrows(target: Target) -> bool:
+    """Tell whether the checkpoint knows neither the task nor its base task."""
+    return target.saved.name == target.spec.name and not target.saved.scores
+
+
+def _with_measured(target: Target, at_hand: Sequence[Artifact]) -> Target:
     """Give a task without data the scores that were measured of its demonstrator, if any were."""
-    if target.saved.name != target.spec.name or target.saved.scores or target.saved.trained:
-        return target
-    found = find_demonstrator(target, checkpoint, workspace)
+    found = measured_demonstrator(target, at_hand) if _borrows(target) else None
     if found is None or found.artifact is None or found.card is None:
         return target
     measured = {name: found.card[name]["mean"] for name in ("random", "expert")}

@@ -154,40 +154,47 @@ def _play(
     return records
 
 
-def find_demonstrator(
-    target: Target, checkpoint: Artifact, workspace: Workspace
-) -> TaskDemonstrator | None:
-    """Return the demonstrator of a task, the one its data came from where there is one.
-
-    Looked for in this order: the demonstrators that the checkpoint descends from; the newest
-    demonstrators artifact of the workspace that has the task, under the same simulator; what comes
-    with the package. A variation has that of its base task, as in the paper (Appendix A.2.1).
-
-    Args:
-        target: The task as it is played.
-        checkpoint: Whose ancestors are looked at first.
-        workspace: Where artifacts are.
-    """
-    from pipelines.demonstrators.builtin import builtin_policy
-    from pipelines.demonstrators.reader import load_demonstrator
-    from pipelines.domains.registry import domain_of, full_catalogue, simulators
-
-    spec = target.spec
-    base = full_catalogue().get(spec.variation_of) if spec.variation_of else spec
-    domain = domain_of(base)
-    simulator = simulators(domain, target.options)
+def demonstrators_at_hand(checkpoint: Artifact, workspace: Workspace) -> list[Artifact]:
+    """Return demonstrators artifacts: what a checkpoint descends from, then the newest first."""
     newest = sorted(
         workspace.artifacts("demonstrators"),
         key=lambda artifact: artifact.manifest.created_at,
         reverse=True,
     )
-    for artifact in [*ancestors(checkpoint, workspace, "demonstrators"), *newest]:
-        for name in (spec.name, base.name):
-            if name in artifact.root:
+    return [*ancestors(checkpoint, workspace, "demonstrators"), *newest]
+
+
+def measured_demonstrator(target: Target, at_hand: Sequence[Artifact]) -> TaskDemonstrator | None:
+    """Return the first demonstrator at hand of a task under its simulator, None without one.
+
+    A variation has that of its base task, as in the paper (Appendix A.2.1).
+
+    Args:
+        target: The task as it is played.
+        at_hand: Where to look, in order.
+    """
+    from pipelines.demonstrators.reader import load_demonstrator
+    from pipelines.domains.registry import domain_of, simulators
+
+    domain = domain_of(target.spec)
+    simulator = simulators(domain, target.options)
+    for artifact in at_hand:
+        for name in dict.fromkeys((target.spec.name, target.spec.variation_of)):
+            if name is not None and name in artifact.root:
                 found = load_demonstrator(artifact, name)
                 if simulators(domain, found.options) == simulator:
                     return TaskDemonstrator(found.spec, artifact.reference, artifact, found.card)
-    policy = builtin_policy(base, domain, target.options)
+    return None
+
+
+def builtin_demonstrator(target: Target) -> TaskDemonstrator | None:
+    """Return the demonstrator that comes with the package, of the base task of a variation."""
+    from pipelines.demonstrators.builtin import builtin_policy
+    from pipelines.domains.registry import domain_of, full_catalogue
+
+    spec = target.spec
+    base = full_catalogue().get(spec.variation_of) if spec.variation_of else spec
+    policy = builtin_policy(base, domain_of(base), target.options)
     return None if policy is None else TaskDemonstrator(policy, "builtin", None, None)
 
 

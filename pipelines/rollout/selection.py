@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.rollout.config import RolloutConfig, default_shots
-from pipelines.rollout.unseen import RUNNING, borrow, known_task, listed, model_group, no_group
+from pipelines.rollout.unseen import RUNNING, borrow, can_play, known_task, listed
 
 if TYPE_CHECKING:
     from pipelines.model.saved import SavedModel, SavedTask
@@ -119,7 +119,7 @@ def absent_tasks(config: RolloutConfig, model: SavedModel, catalogue: Catalogue)
         UsageError: As `select_targets`.
     """
     return [
-        Absent(spec, f"{no_group(spec, model).message}: {spec.group}")
+        Absent(spec, f"the checkpoint knows no task of the group {spec.group}")
         for spec in _specs(config, model, catalogue)
         if not _plays(config, spec, model)
     ]
@@ -134,11 +134,7 @@ def _specs(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> li
 
 def _plays(config: RolloutConfig, spec: TaskSpec, model: SavedModel) -> bool:
     """Tell whether a task is played; only a suite leaves out what the model has no group for."""
-    return (
-        config.suite is None
-        or known_task(spec, model) is not None
-        or model_group(spec, model) is not None
-    )
+    return config.suite is None or can_play(spec, model)
 
 
 def _chosen(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> list[TaskSpec]:
@@ -169,7 +165,7 @@ def _chosen(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> l
         for spec in specs
         if {spec.name, spec.variation_of} & known
         # With statistics to borrow, new tasks of the known groups can be played too.
-        or (config.splits and config.stats is not None and model_group(spec, model) is not None)
+        or (config.splits and config.stats is not None and can_play(spec, model))
     ]
 
 

@@ -9,7 +9,7 @@ Shapes: S seeds of a task, E shots, N seeds of all tasks together, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -77,6 +77,7 @@ def bootstrap_interval(
     samples: Sequence[NDArray[Any]],
     statistic: Statistic,
     *,
+    together: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
@@ -87,6 +88,9 @@ def bootstrap_interval(
         samples: One array (S,) of independent seeds a task; none empty. A task with one seed has
             no spread of its own and adds nothing to the width.
         statistic: Of the pooled values: called as ``statistic(values_RN, axis=-1)``.
+        together: A key for each task; tasks of one key and equal numbers of seeds are drawn
+            alike. A task and its variations play the same episodes: drawn apart, they would count
+            as more evidence than they are. None draws each task by itself, as rliable does.
         resamples: How often the seeds are drawn anew.
         level: Probability that the interval is to hold, in (0, 1).
         seed: Of the draws.
@@ -94,6 +98,7 @@ def bootstrap_interval(
     low_E, high_E = bootstrap_band(
         [np.asarray(sample)[:, None] for sample in samples],
         statistic,
+        together=together,
         resamples=resamples,
         level=level,
         seed=seed,
@@ -105,6 +110,7 @@ def bootstrap_band(
     samples_SE: Sequence[NDArray[Any]],
     statistic: Statistic,
     *,
+    together: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
@@ -114,6 +120,7 @@ def bootstrap_band(
     Args:
         samples_SE: One array (S, E) a task, all of one E; the seeds are drawn as whole curves.
         statistic: As in `bootstrap_interval`.
+        together: As in `bootstrap_interval`.
         resamples: How often the seeds are drawn anew.
         level: Probability that each shot's interval is to hold, in (0, 1).
         seed: Of the draws.
@@ -123,9 +130,12 @@ def bootstrap_band(
     """
     generator = stream(seed, "bootstrap")
     index_RN, offset = [], 0
-    for sample_SE in samples_SE:
+    draws: dict[Hashable, NDArray[np.int64]] = {}
+    for sample_SE, key in zip(samples_SE, together or range(len(samples_SE)), strict=True):
         size = len(sample_SE)
-        index_RN.append(offset + generator.integers(size, size=(resamples, size)))
+        if (key, size) not in draws:
+            draws[key, size] = generator.integers(size, size=(resamples, size))
+        index_RN.append(offset + draws[key, size])
         offset += size
     drawn_RN = np.concatenate(index_RN, axis=1)
     pooled_NE = np.concatenate([np.asarray(each, np.float64) for each in samples_SE])
@@ -215,6 +225,7 @@ def _of_kind(
 def summarize(
     samples: Sequence[NDArray[Any]],
     *,
+    together: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
@@ -223,6 +234,7 @@ def summarize(
 
     Args:
         samples: One array (S,) a task.
+        together: See `bootstrap_interval`.
         resamples: See `bootstrap_interval`.
         level: See there.
         seed: See there.
@@ -240,7 +252,14 @@ def summarize(
         report[name] = float(statistic(np.concatenate(samples))) if samples else None
         report[f"{name}_interval"] = (
             list(
-                bootstrap_interval(samples, statistic, resamples=resamples, level=level, seed=seed)
+                bootstrap_interval(
+                    samples,
+                    statistic,
+                    together=together,
+                    resamples=resamples,
+                    level=level,
+                    seed=seed,
+                )
             )
             if report["seeds"] > 1
             else None
@@ -264,16 +283,24 @@ def summarize_curves(
         null without any.
     """
     known = [curve for curve in curves if curve.score is not None]
+    telling = [curve for curve in curves if curve.success_SE is not None]
     seeds = max((curve.seeds for curve in known), default=1)
+    bases = [_base(curve) for curve in known] + [f"zero {index}" for index in range(zeros)]
     report: dict[str, dict[str, Any]] = {}
     for kind in score_kinds(curves):
         samples = [task_scores(curve, kind) for curve in known] + [np.zeros(seeds)] * zeros
-        rates = [success_rates(curve, kind) for curve in curves if curve.success_SE is not None]
+        rates = [success_rates(curve, kind) for curve in telling]
+        success = summarize(rates, together=[_base(curve) for curve in telling], **options)
         report[kind] = {
-            **summarize(samples, **options),
-            "success": summarize(rates, **options) if rates else None,
+            **summarize(samples, together=bases, **options),
+            "success": success if rates else None,
         }
     return report
+
+
+def _base(curve: TaskCurve) -> str:
+    """Return what keys the seeds of a task's episodes."""
+    return curve.variation_of or curve.name
 
 
 def score_kinds(curves: Sequence[TaskCurve]) -> tuple[Kind, ...]:

@@ -53,6 +53,14 @@ def model_group(spec: TaskSpec, model: SavedModel) -> str | None:
     return None
 
 
+def can_play(spec: TaskSpec, model: SavedModel) -> bool:
+    """Tell whether the model knows a task, or tasks of its group whose statistics it can take."""
+    if known_task(spec, model) is not None:
+        return True
+    group = model_group(spec, model)
+    return any(saved.group == group for saved in model.tasks.values())
+
+
 def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
     """Return the error of a task that the model has no encoder and no head for."""
     return ConfigError(

@@ -136,3 +136,16 @@ def test_curves_are_summarised_by_kind() -> None:
     assert found["first"]["mean"] == pytest.approx(0.25)
     assert found["best"]["mean_interval"] == [0.75, 0.75]
     assert summarize_curves(both[:1])["converged"]["mean"] == pytest.approx(1.0)
+
+
+def test_a_task_and_its_variation_are_drawn_together() -> None:
+    """They play the same episodes: twice the same numbers are no further evidence."""
+    from dataclasses import replace
+
+    values = np.random.default_rng(3).normal(size=(6, 1))
+    one = curve(values)
+    twin = replace(one, name="task-heavy", variation_of="task")
+    alone = summarize_curves([one])["first"]["mean_interval"]
+    assert summarize_curves([one, twin])["first"]["mean_interval"] == pytest.approx(alone)
+    other = summarize_curves([one, replace(one, name="other")])["first"]["mean_interval"]
+    assert other[1] - other[0] < 0.85 * (alone[1] - alone[0])

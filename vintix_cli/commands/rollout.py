@@ -20,7 +20,7 @@ EPILOG = examples(
     "vintix rollout --task reach --shots 20",
     "vintix rollout --task hopper --gravity 1.1 --plot hopper.png",
     "vintix rollout --suite paper --converged 100 --dry-run",
-    "vintix rollout --checkpoint ad --checkpoint ed --baseline random --baseline demonstrator",
+    "vintix rollout --baseline random --baseline demonstrator",
 )
 
 
