@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.rollout.config import RolloutConfig
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 Block = list[StreamTask]
 """Tasks whose streams advance as one batch."""
 
+Records = Mapping[str, Mapping[int, StreamRecord]]
+"""The record of each stream by task and number."""
+
+Play = Callable[[Block, Callable[[int], None]], Records]
+"""Plays a block; is given a function to be told of the stream steps done."""
+
 
 def make_blocks(config: RolloutConfig, targets: Sequence[Target]) -> list[Block]:
     """Pack tasks in order into blocks; a task is split only where it alone is too large."""
@@ -36,9 +42,10 @@ def make_blocks(config: RolloutConfig, targets: Sequence[Target]) -> list[Block]
                     target.spec,
                     target.saved.statistics,
                     target.options,
-                    target.shots,
+                    target.shots + config.episodes_after,
                     streams,
                     target.saved.group,
+                    target.running,
                 )
             )
     return [block for block in blocks if block]
@@ -47,7 +54,7 @@ def make_blocks(config: RolloutConfig, targets: Sequence[Target]) -> list[Block]
 def play_blocks(
     config: RolloutConfig,
     resolved: Mapping[str, Any],
-    model: SavedModel,
+    play: Play,
     targets: Sequence[Target],
     staging: Staging,
     reporter: Reporter,
@@ -57,7 +64,7 @@ def play_blocks(
     Args:
         config: What to play.
         resolved: The artifact's configuration.
-        model: The loaded checkpoint.
+        play: Plays a block: the model, or a baseline.
         targets: The tasks.
         staging: Where the work is kept.
         reporter: Told about progress, in stream steps.
@@ -66,16 +73,14 @@ def play_blocks(
         VintixError: As `pipelines.rollout.engine.roll`, and what environments raise; durable
             blocks are kept.
     """
-    from pipelines.rollout.engine import roll
     from pipelines.train.device import torch_threads
 
     blocks = make_blocks(config, targets)
-    vintix = model.model.to(resolved["device"])
     total = sum(task.bound * len(task.streams) for block in blocks for task in block)
     has_success: dict[str, bool] = {}
     with (
         reporter.progress("rollout", total, "steps") as progress,
-        torch_threads(resolved["threads"]),
+        torch_threads(resolved.get("threads", 1)),
     ):
         for index, block in enumerate(blocks):
             name = f"block-{index:05d}"
@@ -91,15 +96,7 @@ def play_blocks(
                     progress.advance(done)
 
                 with staging.unit(name) as unit:
-                    records = roll(
-                        vintix,
-                        block,
-                        seed=config.seed,
-                        make_batch=_make_batch,
-                        context=resolved["context"],
-                        mask_rewards=model.masks_rewards,
-                        on_steps=count,
-                    )
+                    records = play(block, count)
                     _write_block(unit, records)
                     # Wall time is not content: the log is left out of the artifact's digest.
                     timing = {"seconds": time.perf_counter() - started, "steps": steps}
@@ -114,25 +111,47 @@ def play_blocks(
                 {
                     "task": target.spec.as_json(),
                     "options": target.options,
-                    "statistics": target.known,
+                    "statistics": target.known or None,
                     "scores": target.scores,
                     "reference": config.reference,
                     "streams": config.seeds,
                     "shots": target.shots,
                     "success": has_success[target.spec.name],
+                    **({"converged": config.converged} if config.converged else {}),
                 },
             )
 
 
-def _make_batch(
+def model_player(config: RolloutConfig, resolved: Mapping[str, Any], model: SavedModel) -> Play:
+    """Return what plays blocks with a checkpoint."""
+    from pipelines.rollout.engine import roll
+
+    vintix = model.model.to(resolved["device"])
+
+    def play(block: Block, on_steps: Callable[[int], None]) -> Records:
+        return roll(
+            vintix,
+            block,
+            seed=config.seed,
+            make_batch=make_batch,
+            context=resolved["context"],
+            mask_rewards=model.masks_rewards,
+            on_steps=on_steps,
+        )
+
+    return play
+
+
+def make_batch(
     spec: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
 ) -> BatchEnvironment:
+    """Make the environments of a task; see `pipelines.rollout.streams.MakeBatch`."""
     from pipelines.domains.registry import domain_of
 
     return domain_of(spec).make_batch(spec, size, options, stream_seeds)
 
 
-def _write_block(unit: Unit, records: Mapping[str, Mapping[int, StreamRecord]]) -> None:
+def _write_block(unit: Unit, records: Records) -> None:
     from pipelines.artifacts.arrays import write_array
 
     for task, streams in records.items():

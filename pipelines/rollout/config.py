@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Reference = Literal["measured", "paper", "release"]
+Baseline = Literal["random", "demonstrator"]
 
 #: Steps that a stream plays where the number of shots is not given, within the bounds below.
 DEFAULT_STREAM_STEPS = 2000
@@ -40,6 +41,15 @@ class RolloutConfig(BaseModel):
             all the process may use beyond. Rounding depends on their number.
         device: Where the model runs.
         strict: Make a differing environment fingerprint an error instead of a warning.
+        suite: A list of tasks instead of a selection: ``paper`` is everything the paper reports.
+            Tasks that the checkpoint has no group for are scored 0.
+        converged: Episodes of each stream after its shots, for the converged score; None for none.
+        stats: Whose normalisation statistics an unseen task of a known group takes: ``group``
+            (pooled over the group's tasks), ``task:NAME`` or ``running`` (estimated in context
+            from those of the group on). None makes such a task an error, and is ``group`` for a
+            suite.
+        also: References of further checkpoints, played on the same episodes.
+        baselines: Policies played on the same episodes: ``random``, ``demonstrator``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +72,16 @@ class RolloutConfig(BaseModel):
     threads: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     strict: bool = False
+    suite: Literal["paper"] | None = None
+    converged: int | None = Field(default=None, ge=1)
+    stats: str | None = Field(default=None, pattern=r"^(group|running|task:\S+)$")
+    also: tuple[str, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
+
+    @property
+    def episodes_after(self) -> int:
+        """Episodes of each stream after its shots."""
+        return self.converged or 0
 
 
 def default_shots(horizon: int) -> int:

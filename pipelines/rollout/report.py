@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,18 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
     Returns:
         ``tasks`` (see `pipelines.rollout.scores.task_report`), ``mean_normalized_by_shot`` and the
         other means of `pipelines.rollout.scores.summary`, ``reference``, ``seconds`` of wall time
-        and ``steps`` as logged when it was made, ``checkpoint`` and ``artifact`` as references.
+        and ``steps`` as logged when it was made, ``checkpoint`` (null for a baseline) and
+        ``artifact`` as references, ``agent`` (``model`` or the baseline's name), ``method`` (how
+        the checkpoint was trained, where recorded), ``scores`` (see
+        `pipelines.rollout.scoreboard.score_rows`), ``absent`` (tasks of a suite that are scored 0)
+        and ``reported`` (see `pipelines.rollout.reported.reported_rows`).
 
     Raises:
         ArtifactCorruptError: A file is damaged.
         ConfigError: None of its tasks has scores under the reference.
     """
+    from pipelines.rollout.reported import reported_for, reported_rows
+    from pipelines.rollout.scoreboard import score_rows
     from pipelines.rollout.scores import load_curves, summary, task_report
 
     curves = load_curves(artifact, reference)
@@ -36,16 +43,73 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         for path, entry in sorted(artifact.manifest.files.items())
         if entry.log and path.startswith("log/block-")
     ]
-    (parent,) = artifact.manifest.parents
+    told = artifact.manifest.summary
+    absent = told.get("absent", [])
     return {
-        "tasks": [task_report(curve) for curve in curves],
+        "tasks": [{**task_report(curve), "reported": reported_for(curve.name)} for curve in curves],
         **summary(curves),
         "reference": curves[0].reference,
         "seconds": round(sum(timing["seconds"] for timing in timings), 3),
         "steps": sum(timing["steps"] for timing in timings),
-        "checkpoint": f"{parent.name}@v{parent.version}",
+        "checkpoint": checkpoint_of(artifact),
         "artifact": artifact.reference,
+        "agent": agent_of(artifact),
+        "method": told.get("method"),
+        "scores": score_rows(curves, absent),
+        "absent": absent,
+        "reported": reported_rows(curves),
     }
+
+
+def agent_of(artifact: Artifact) -> str:
+    """Return who played a rollouts artifact: ``model``, ``random`` or ``demonstrator``."""
+    agent: str = artifact.manifest.config.get("agent", "model")
+    return agent
+
+
+def checkpoint_of(artifact: Artifact) -> str | None:
+    """Return the reference of the checkpoint that played, None for a baseline."""
+    for parent in artifact.manifest.parents:
+        if parent.kind == "checkpoints":
+            return f"{parent.name}@v{parent.version}"
+    return None
+
+
+def compare_rollouts(
+    artifacts: Sequence[Artifact], reference: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the scores of several agents over the tasks that all of them played; JSON.
+
+    Args:
+        artifacts: Of kind ``rollouts``, at least one.
+        reference: Another score reference than the first one's.
+
+    Returns:
+        For each, in order: ``agent`` (``model`` or the baseline's name), ``checkpoint``,
+        ``method``, ``artifact``, ``tasks`` (names of the common tasks) and ``scores`` over them,
+        see `pipelines.rollout.scoreboard.score_rows`. Without a common task the scores are empty.
+
+    Raises:
+        ArtifactCorruptError: A file is damaged.
+        ConfigError: None of the tasks has scores under the reference.
+    """
+    from pipelines.rollout.scoreboard import score_rows
+    from pipelines.rollout.scores import load_curves
+
+    chosen = reference or artifacts[0].manifest.summary["reference"]
+    played = [{curve.name: curve for curve in load_curves(each, chosen)} for each in artifacts]
+    common = [name for name in played[0] if all(name in curves for curves in played)]
+    return [
+        {
+            "agent": agent_of(artifact),
+            "checkpoint": checkpoint_of(artifact),
+            "method": artifact.manifest.summary.get("method"),
+            "artifact": artifact.reference,
+            "tasks": common,
+            "scores": score_rows([curves[name] for name in common]) if common else [],
+        }
+        for artifact, curves in zip(artifacts, played, strict=True)
+    ]
 
 
 def plot_artifact(artifact: Artifact, target: Path, reference: str | None = None) -> list[Path]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import ConfigError
+from pipelines.rollout.statistics import LAST, best_shot, success_rates, task_scores
 from pipelines.tasks.spec import ScoreReference
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 OpenGroup = Callable[[str], "zarr.Group"]
 """Opens a group of a hierarchy by its path."""
 
-#: Shots at the end of a curve whose mean counts as where it has arrived.
-LAST = 3
+PARTS = ("training", "variations", "unseen")
+"""Training tasks (Figure 4), changed parameters (Figure 6), new tasks (Figure 7)."""
+
+INDUSTRIAL = "industrial-benchmark"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class TaskCurve:
         success_SE: bool, or None where the domain knows no success.
         reference: Name of the score reference that `score` is.
         score: Random and expert return; None where the reference does not have the task.
+        further_SE: float64, returns of the episodes played after the curve's shots for the
+            converged score, (S, N); None where none were.
+        further_success_SE: bool, their success; None where either is not known.
+        split: ``train`` or ``validation``, as the catalogue has it.
+        statistics: Whose normalisation statistics it was played with: a task of the checkpoint, or
+            ``group:NAME`` or ``running:NAME``; None where nothing is normalised.
     """
 
     name: str
@@ -52,6 +61,10 @@ class TaskCurve:
     success_SE: NDArray[np.bool_] | None
     reference: str
     score: ScoreReference | None
+    further_SE: NDArray[np.float64] | None = None
+    further_success_SE: NDArray[np.bool_] | None = None
+    split: str = "train"
+    statistics: str | None = None
 
     @property
     def seeds(self) -> int:
@@ -67,6 +80,25 @@ class TaskCurve:
     def normalized(self) -> NDArray[np.float64] | None:
         """Normalised returns, 0 random play and 1 the expert; None without a score."""
         return None if self.score is None else self.score.normalize(self.return_SE)
+
+    @property
+    def part(self) -> str:
+        """Which of the paper's evaluations the task belongs to; see `PARTS`.
+
+        The setpoints that the paper holds out are variations of one environment (Figure 6).
+        """
+        return part_of(
+            {"domain": self.domain, "variation_of": self.variation_of, "split": self.split}
+        )
+
+
+def part_of(task: Mapping[str, Any]) -> str:
+    """Return the part of the paper's evaluations that a task, as JSON, belongs to."""
+    if task["variation_of"] is not None:
+        return "variations"
+    if task["split"] == "train":
+        return "training"
+    return "variations" if task["domain"] == INDUSTRIAL else "unseen"
 
 
 def by_shot(values_SE: NDArray[Any]) -> NDArray[np.float64]:
@@ -109,12 +141,13 @@ def task_report(curve: TaskCurve) -> dict[str, Any]:
 
     Fields ending in ``_by_shot`` have one number a shot, the mean over seeds.
     """
-    returns_E = by_shot(curve.return_SE)
     report: dict[str, Any] = {
         "name": curve.name,
         "domain": curve.domain,
         "group": curve.group,
         "variation_of": curve.variation_of,
+        "part": curve.part,
+        "statistics": curve.statistics,
         "seeds": curve.seeds,
         "shots": curve.shots,
         "reference": curve.reference,
@@ -126,14 +159,31 @@ def task_report(curve: TaskCurve) -> dict[str, Any]:
             None if curve.success_SE is None else by_shot(curve.success_SE).tolist()
         ),
     }
-    report["best_shot"] = int(returns_E.argmax()) + 1
+    report["best_shot"] = best_shot(curve) + 1
+    report["converged"] = _converged(curve)
     normalized_SE = curve.normalized
     if normalized_SE is not None:
-        # A reference may have its expert below random play; the best shot is then the lowest.
-        report["best_shot"] = int(by_shot(normalized_SE).argmax()) + 1
         return {**report, **_columns("normalized", "normalized", normalized_SE)}
     empty = dict.fromkeys(_columns("normalized", "normalized", curve.return_SE))
     return {**report, **empty}
+
+
+def _converged(curve: TaskCurve) -> dict[str, Any] | None:
+    """Return what a task did after shot k, or None where no further episodes were played."""
+    if curve.further_SE is None:
+        return None
+    returns_SE = np.concatenate([curve.return_SE, curve.further_SE], axis=1)
+    episodes = curve.further_SE.shape[1]
+    first = best_shot(curve) + 1
+    known = curve.success_SE is not None
+    return {
+        "episodes": episodes,
+        "return": float(returns_SE[:, first : first + episodes].mean()),
+        "normalized": (
+            None if curve.score is None else float(task_scores(curve, "converged").mean())
+        ),
+        "success": float(success_rates(curve, "converged").mean()) if known else None,
+    }
 
 
 def summary(curves: Sequence[TaskCurve]) -> dict[str, Any]:
@@ -223,16 +273,25 @@ def read_curve(open_group: OpenGroup, task: str, reference: str | None = None) -
     attributes: dict[str, Any] = dict(open_group(task).attrs)
     streams = [open_group(f"{task}/{stream:05d}") for stream in range(attributes["streams"])]
     chosen = reference or attributes["reference"]
+    # Those after the curve's own, where there are any, are for the converged score alone.
+    shots = attributes["shots"]
+    return_SE = _stack(streams, "episode_return")
+    success_SE = _stack(streams, "success") if attributes["success"] else None
+    further = bool(attributes.get("converged"))
     return TaskCurve(
         name=task,
         domain=attributes["task"]["domain"],
         group=attributes["task"]["group"],
         variation_of=attributes["task"]["variation_of"],
-        return_SE=_stack(streams, "episode_return"),
-        length_SE=_stack(streams, "episode_length"),
-        success_SE=_stack(streams, "success") if attributes["success"] else None,
+        return_SE=return_SE[:, :shots],
+        length_SE=_stack(streams, "episode_length")[:, :shots],
+        success_SE=None if success_SE is None else success_SE[:, :shots],
         reference=chosen,
         score=score_of(attributes["scores"], chosen),
+        further_SE=return_SE[:, shots:] if further else None,
+        further_success_SE=success_SE[:, shots:] if further and success_SE is not None else None,
+        split=attributes["task"].get("split", "train"),
+        statistics=attributes.get("statistics"),
     )
 
 

@@ -1,18 +1,20 @@
 """Which tasks a rollout plays, and where their normalisation comes from.
 
 The checkpoint knows the tasks it was trained on, each with its statistics. A variation that it
-does not know uses those of its base task; other unseen tasks have none.
+does not know uses those of its base task; other unseen tasks borrow some, where the user says whose
+(`pipelines.rollout.unseen`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.rollout.config import RolloutConfig, default_shots
+from pipelines.rollout.unseen import RUNNING, borrow, can_play, known_task, listed
 
 if TYPE_CHECKING:
     from pipelines.model.saved import SavedModel, SavedTask
@@ -29,11 +31,14 @@ class Target:
 
     Attributes:
         spec: The task or variation.
-        known: Name of the checkpoint's task whose statistics it uses.
-        saved: What the checkpoint keeps of that task.
+        known: Whose statistics it uses: a task of the checkpoint, or ``group:NAME`` or
+            ``running:NAME`` of one of its groups.
+        saved: What the checkpoint keeps of that task, or would.
         options: Options of the domain's environments.
         shots: Episodes of each stream.
         scores: Score references by name, JSON.
+        measured: Reference and digest of the demonstrators artifact that the measured scores of
+            an unseen task are from; None where they are the checkpoint's.
     """
 
     spec: TaskSpec
@@ -42,6 +47,25 @@ class Target:
     options: dict[str, Any]
     shots: int
     scores: dict[str, Any]
+    measured: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether its observation statistics are estimated in context."""
+        return self.known.startswith(RUNNING)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A task of a suite that the checkpoint cannot play; it is scored 0, as random play.
+
+    Attributes:
+        spec: The task or variation.
+        reason: Why, a sentence.
+    """
+
+    spec: TaskSpec
+    reason: str
 
 
 def select_targets(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> list[Target]:
@@ -57,32 +81,65 @@ def select_targets(config: RolloutConfig, model: SavedModel, catalogue: Catalogu
             tasks do not have; or nothing is left to play.
         ConfigError: The checkpoint has no statistics or no group for a task.
     """
-    specs = _chosen(config, model, catalogue)
-    for change in _changes(config):
-        specs = change(config, specs, catalogue)
+    specs = [spec for spec in _specs(config, model, catalogue) if _plays(config, spec, model)]
     if not specs:
         raise UsageError(
             "no task is left to play",
             where="--task, --domain, --split",
-            expected=f"among the checkpoint's tasks: {_listed(model.tasks)}",
+            expected=f"among the checkpoint's tasks: {listed(model.tasks)}",
             fix="vintix tasks, or leave the filters out",
         )
-    known = {spec.name: _known_task(spec, model) for spec in specs}
-    options = _options(config, specs, {name: model.tasks[base] for name, base in known.items()})
+    stats = config.stats or ("group" if config.suite else None)
+    sources: dict[str, tuple[str, SavedTask]] = {}
+    for spec in specs:
+        known = known_task(spec, model)
+        sources[spec.name] = (
+            borrow(spec, model, stats) if known is None else (known, model.tasks[known])
+        )
+    options = _options(config, specs, {name: saved for name, (_, saved) in sources.items()})
     return [
         Target(
             spec=spec,
-            known=known[spec.name],
-            saved=model.tasks[known[spec.name]],
+            known=sources[spec.name][0],
+            saved=sources[spec.name][1],
             options=options[spec.name],
             shots=config.shots or default_shots(spec.horizon),
-            scores=_scores(spec, model.tasks[known[spec.name]], options[spec.name]),
+            scores=_scores(spec, sources[spec.name][1], options[spec.name]),
         )
         for spec in specs
     ]
 
 
+def absent_tasks(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> list[Absent]:
+    """Return the tasks of a suite that the checkpoint has no group for (Appendix A.2.3).
+
+    Without a suite there are none: asking for such a task is an error then.
+
+    Raises:
+        UsageError: As `select_targets`.
+    """
+    return [
+        Absent(spec, f"the checkpoint knows no task of the group {spec.group}")
+        for spec in _specs(config, model, catalogue)
+        if not _plays(config, spec, model)
+    ]
+
+
+def _specs(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> list[TaskSpec]:
+    specs = _chosen(config, model, catalogue)
+    for change in _changes(config):
+        specs = change(config, specs, catalogue)
+    return specs
+
+
+def _plays(config: RolloutConfig, spec: TaskSpec, model: SavedModel) -> bool:
+    """Tell whether a task is played; only a suite leaves out what the model has no group for."""
+    return config.suite is None or can_play(spec, model)
+
+
 def _chosen(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> list[TaskSpec]:
+    if config.suite is not None:
+        return _suite(config)
     if config.tasks:
         return list(
             catalogue.select(tasks=config.tasks, domains=config.domains, splits=config.splits)
@@ -92,7 +149,7 @@ def _chosen(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> l
     if missing and not config.domains:
         raise ConfigError(
             "the checkpoint knows tasks that no installed domain declares",
-            where=_listed(missing),
+            where=listed(missing),
             expected="the domain plugin the checkpoint was trained with",
             fix="install the plugin, or choose --task or --domain",
         )
@@ -103,7 +160,37 @@ def _chosen(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> l
     if not config.splits:
         # A dataset may hold further tasks that the model was not trained on.
         known = {name for name, saved in model.tasks.items() if saved.trained} or known
-    return [spec for spec in specs if {spec.name, spec.variation_of} & known]
+    return [
+        spec
+        for spec in specs
+        if {spec.name, spec.variation_of} & known
+        # With statistics to borrow, new tasks of the known groups can be played too.
+        or (config.splits and config.stats is not None and can_play(spec, model))
+    ]
+
+
+def _suite(config: RolloutConfig) -> list[TaskSpec]:
+    """Return what the paper reports: its 102 tasks of both splits and the 44 variations."""
+    from pipelines.tasks.registry import catalogue
+
+    given = {
+        "--gravity": config.gravity,
+        "--viscosity": config.viscosity,
+        "--setpoint": config.setpoint,
+    }
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(
+                "a suite has its own variations",
+                where=f"--suite {config.suite} and {option}",
+                found=f"{option} {value:g}",
+                fix=f"leave {option} out, or --suite",
+            )
+    return list(
+        catalogue().select(
+            tasks=config.tasks, domains=config.domains, splits=config.splits, variations=True
+        )
+    )
 
 
 def _declares(catalogue: Catalogue, name: str) -> bool:
@@ -227,34 +314,6 @@ def _of_domain(
     return fitting
 
 
-def _known_task(spec: TaskSpec, model: SavedModel) -> str:
-    for name in (spec.name, spec.variation_of):
-        if name is not None and name in model.tasks:
-            return name
-    groups = model.config.groups
-    if spec.group not in groups:
-        raise ConfigError(
-            f"the checkpoint has no group for task {spec.name!r}",
-            where=f"group {spec.group}: observation {spec.observation_dim}, action "
-            f"{spec.action_dim}",
-            expected="a task of the groups "
-            + ", ".join(
-                f"{name} ({dims.observation_dim}, {dims.action_dim})"
-                for name, dims in groups.items()
-            ),
-            found=spec.group,
-            fix="train a checkpoint on a dataset that holds this group",
-        )
-    same = [name for name, saved in model.tasks.items() if saved.group == spec.group]
-    raise ConfigError(
-        f"the checkpoint has no normalisation statistics for task {spec.name!r}",
-        where=f"group {spec.group}",
-        expected=f"one of its tasks ({_listed(same)}) or a variation of one",
-        found=spec.name,
-        fix="choose one of these tasks, or train a checkpoint on a dataset that holds this one",
-    )
-
-
 def _options(
     config: RolloutConfig, specs: Sequence[TaskSpec], saved: Mapping[str, SavedTask]
 ) -> dict[str, dict[str, Any]]:
@@ -293,9 +352,3 @@ def _scores(spec: TaskSpec, saved: SavedTask, options: Mapping[str, Any]) -> dic
     ):
         return named
     return {**named, **dict(saved.scores)}
-
-
-def _listed(names: Iterable[str], most: int = 8) -> str:
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

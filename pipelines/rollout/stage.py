@@ -1,4 +1,4 @@
-"""The stage ``rollout``: from a checkpoint to a ``rollouts`` artifact.
+"""The stage ``rollout``: from checkpoints to ``rollouts`` artifacts, one for each agent.
 
 The tasks are packed into blocks of at most `max_streams` streams. The streams of a block advance
 together, and a block is the unit of resumable work: a run that was killed goes on with the first
@@ -7,15 +7,15 @@ block that is not durable. Which streams share a block follows from the configur
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import MissingDependencyError
+from pipelines.rollout.agents import Agent, baseline_agent, model_agent
 from pipelines.rollout.blocks import Block, make_blocks, play_blocks
 from pipelines.rollout.checks import check_fingerprints, warn_of_input
 from pipelines.rollout.config import RolloutConfig
-from pipelines.rollout.report import plot_artifact, rollout_report
-from pipelines.rollout.selection import Target, select_targets
+from pipelines.rollout.report import compare_rollouts, plot_artifact, rollout_report
+from pipelines.rollout.scores import part_of
 from pipelines.stage import Plan, StageResult
 
 if TYPE_CHECKING:
@@ -23,15 +23,9 @@ if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
     from pipelines.model.saved import SavedModel
-    from pipelines.reporter import Reporter
+    from pipelines.reporter import NullReporter, Reporter
 
 __all__ = ["plan", "plot_artifact", "rollout_report", "run"]
-
-#: Width up to which a second thread costs more than it gains (measured on two cores).
-ONE_THREAD_WIDTH = 256
-#: Seconds of one environment step on one core, for `plan` alone (facts of two CPU cores).
-STEP_SECONDS = {"metaworld": 1e-3, "mujoco": 2e-4, "industrial-benchmark": 5e-6}
-OTHER_STEP_SECONDS = 2e-4
 
 
 def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> StageResult:
@@ -39,45 +33,71 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
 
     Args:
         config: What to play.
-        workspace: Where the checkpoint is and the rollouts artifact goes.
+        workspace: Where the checkpoints are and the rollouts artifacts go.
         reporter: Told about progress and doubtful input.
 
     Returns:
-        The artifact with its report; see `rollout_report`.
+        The first checkpoint's artifact with its report; see `rollout_report`. With further
+        checkpoints or baselines, each of which has an artifact too, the report has ``comparison``
+        besides (`pipelines.rollout.report.compare_rollouts`), and it is up to date if all are.
 
     Raises:
         UsageError: Unknown tasks, or a changed physics they do not have.
-        ConfigError: The checkpoint does not fit the tasks, or, under `strict`, the environments
+        ConfigError: A checkpoint does not fit the tasks, or, under `strict`, the environments
             differ from those its data came from.
         ArtifactMissingError: There is no such checkpoint.
         MissingDependencyError: A simulator or the device is not there.
         LockedError: Another process writes under the name.
     """
-    from pipelines.domains.registry import full_catalogue
-    from pipelines.model.saved import load_model
+    first: Agent | None = None
+    results = []
+    for reference in (config.checkpoint, *config.also):
+        agent = model_agent(config, workspace, reference)
+        if reference is None:
+            reporter.info(f"checkpoint {agent.label}, the newest")
+        results.append(_roll(config, agent, workspace, reporter))
+        first = first or agent
+    for baseline in config.baselines:
+        if first is not None:
+            agent = baseline_agent(config, baseline, first, workspace, reporter)
+            results.append(_roll(config, agent, workspace, reporter))
+    main, *others = results
+    if not others:
+        return main
+    return StageResult(
+        main.artifact,
+        all(result.up_to_date for result in results),
+        {**main.report, "comparison": compare_rollouts([each.artifact for each in results])},
+    )
 
-    checkpoint = workspace.find("checkpoints", config.checkpoint)
-    if config.checkpoint is None:
-        reporter.info(f"checkpoint {checkpoint.reference}, the newest")
-    model = load_model(checkpoint)
-    targets = select_targets(config, model, full_catalogue())
-    warn_of_input(config, model, targets, reporter)
-    resolved = _resolved(config, model, targets)
+
+def _roll(
+    config: RolloutConfig, agent: Agent, workspace: Workspace, reporter: Reporter
+) -> StageResult:
+    if agent.model is not None:
+        warn_of_input(config, agent.model, agent.targets, reporter)
+        if agent.absent:
+            reporter.warn(
+                f"{agent.label} has no group for {len(agent.absent)} tasks of the suite: they are "
+                "scored 0, as random play"
+            )
     with workspace.stage(
         "rollouts",
-        _name(config, checkpoint, targets),
-        config=resolved,
-        parents=[checkpoint],
+        agent.name,
+        config=agent.resolved,
+        parents=agent.parents,
         seeds={"rollout": config.seed},
     ) as staging:
         published = staging.published
         up_to_date = published is not None
         if published is None:
-            fingerprints = check_fingerprints(config, workspace, checkpoint, targets, reporter)
+            fingerprints = check_fingerprints(
+                config, workspace, agent.checkpoint, agent.targets, reporter
+            )
             if staging.resumed_units:
                 reporter.info(f"going on after {staging.resumed_units} durable blocks")
-            play_blocks(config, resolved, model, targets, staging, reporter)
-            published = _publish(staging, targets, fingerprints)
+            play_blocks(config, agent.resolved, agent.player(), agent.targets, staging, reporter)
+            published = _publish(staging, agent, fingerprints)
     return StageResult(published, up_to_date, rollout_report(published))
 
 
@@ -87,31 +107,44 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
     Raises:
         UsageError, ConfigError, ArtifactMissingError: As `run`.
     """
-    from pipelines.domains.registry import full_catalogue
-    from pipelines.model.saved import load_model
+    from pipelines.domains.registry import domain_of
+    from pipelines.reporter import NullReporter
 
-    checkpoint = workspace.find("checkpoints", config.checkpoint)
-    model = load_model(checkpoint)
-    targets = select_targets(config, model, full_catalogue())
-    rows: list[dict[str, Any]] = [
-        {
-            "task": target.spec.name,
-            "domain": target.spec.domain,
-            "statistics": target.known,
-            "streams": config.seeds,
-            "shots": target.shots,
-            "steps": config.seeds * target.shots * target.spec.horizon,
-            "bytes": 4 * config.seeds * target.shots * (target.spec.horizon + 4),
-        }
-        for target in targets
+    silent: NullReporter = NullReporter()
+    agents = [
+        model_agent(config, workspace, reference) for reference in (config.checkpoint, *config.also)
     ]
-    resolved = _resolved(config, model, targets)
-    model_seconds = sum(
-        _model_seconds(model, resolved, block) for block in make_blocks(config, targets)
+    agents += [
+        baseline_agent(config, baseline, agents[0], workspace, silent)
+        for baseline in config.baselines
+    ]
+    rows = [row for agent in agents for row in _plan_rows(config, agent, several=len(agents) > 1)]
+    seconds = sum(
+        _model_seconds(agent.model, agent.resolved, block)
+        for agent in agents
+        if agent.model is not None
+        for block in make_blocks(config, agent.targets)
     )
-    environment_seconds = sum(
-        row["steps"] * STEP_SECONDS.get(row["domain"], OTHER_STEP_SECONDS) for row in rows
+    seconds += sum(
+        _steps(config, target.shots, target.spec.horizon) / domain_of(target.spec).steps_per_second
+        for agent in agents
+        for target in agent.targets
     )
+    notes = [
+        f"checkpoint {agent.label}, context {agent.resolved['context']}"
+        for agent in agents
+        if agent.model is not None
+    ]
+    notes += [
+        "steps are the most there can be: an episode may end before its horizon",
+        "the model's share of the seconds is measured here, the simulators' is typical",
+    ]
+    absent = sum(len(agent.absent) for agent in agents)
+    if absent:
+        notes.append(
+            f"{absent} tasks without streams are not played: the checkpoint has no group for them, "
+            "and they are scored 0, as random play"
+        )
     return Plan(
         rows=rows,
         totals={
@@ -119,109 +152,80 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
             "streams": sum(row["streams"] for row in rows),
             "steps": sum(row["steps"] for row in rows),
             "bytes": sum(row["bytes"] for row in rows),
-            "seconds": round(model_seconds + environment_seconds, 1),
+            "seconds": round(seconds, 1),
         },
-        notes=[
-            f"checkpoint {checkpoint.reference}, context {resolved['context']}",
-            "steps are the most there can be: an episode may end before its horizon",
-            "the model's share of the seconds is measured here, the simulators' is typical",
-        ],
+        notes=notes,
     )
 
 
-def _resolved(
-    config: RolloutConfig, model: SavedModel, targets: Sequence[Target]
-) -> dict[str, Any]:
-    """Return the artifact's configuration: what the content follows from, nothing else."""
-    return {
-        "seed": config.seed,
-        "seeds": config.seeds,
-        "tasks": {
-            target.spec.name: {
-                "shots": target.shots,
+def _plan_rows(config: RolloutConfig, agent: Agent, several: bool) -> list[dict[str, Any]]:
+    who = {"agent": agent.label} if several else {}
+    rows = []
+    for target in agent.targets:
+        episodes = target.shots + config.episodes_after
+        rows.append(
+            {
+                **who,
+                "task": target.spec.name,
+                "domain": target.spec.domain,
+                "part": part_of(target.spec.as_json()),
                 "statistics": target.known,
-                "options": target.options,
-                "variation": dict(target.spec.variation or {}),
+                "streams": config.seeds,
+                "shots": episodes,
+                "steps": _steps(config, target.shots, target.spec.horizon),
+                "bytes": 4 * config.seeds * episodes * (target.spec.horizon + 4),
             }
-            for target in targets
-        },
-        "context": config.context or model.config.context,
-        "reference": config.reference,
-        "max_streams": config.max_streams,
-        "threads": _threads(config, model),
-        "device": _device(config.device),
-    }
-
-
-def _threads(config: RolloutConfig, model: SavedModel) -> int:
-    from pipelines.train.device import usable_cpus
-
-    if config.threads:
-        return config.threads
-    return 1 if model.config.width <= ONE_THREAD_WIDTH else usable_cpus()
-
-
-def _device(choice: str) -> str:
-    import torch
-
-    if choice == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise MissingDependencyError(
-            "this machine has no CUDA GPU",
-            where="--device cuda",
-            expected="a CUDA GPU that PyTorch sees",
-            found="none",
-            fix="vintix rollout --device cpu",
         )
-    return choice
+    nothing = {"statistics": "", "streams": 0, "shots": 0, "steps": 0, "bytes": 0}
+    for absent in agent.absent:
+        task = absent.spec.as_json()
+        rows.append(
+            {
+                **who,
+                "task": absent.spec.name,
+                "domain": absent.spec.domain,
+                "part": part_of(task),
+                **nothing,
+            }
+        )
+    return rows
 
 
-def _name(config: RolloutConfig, checkpoint: Artifact, targets: Sequence[Target]) -> str:
-    if config.name is not None:
-        return config.name
-    from pipelines.stage import default_name
-
-    if not (config.tasks or config.domains or config.splits) and all(
-        target.spec.variation is None for target in targets
-    ):
-        return checkpoint.manifest.name
-    if config.tasks or len(targets) == 1:
-        return default_name((), [target.spec.name for target in targets])
-    changed = {
-        "gravity": config.gravity,
-        "viscosity": config.viscosity,
-        "setpoint": config.setpoint,
-    }
-    return "-".join(
-        [
-            default_name(sorted({target.spec.domain for target in targets}), ()),
-            *sorted(config.splits),
-            *(f"{key}-{value:g}" for key, value in changed.items() if value is not None),
-        ]
-    )
+def _steps(config: RolloutConfig, shots: int, horizon: int) -> int:
+    return config.seeds * (shots + config.episodes_after) * horizon
 
 
-def _publish(
-    staging: Staging, targets: Sequence[Target], fingerprints: Mapping[str, Any]
-) -> Artifact:
+def _publish(staging: Staging, agent: Agent, fingerprints: Mapping[str, Any]) -> Artifact:
     from pipelines.domains.registry import domain_of
     from pipelines.rollout.scores import read_curve, summary
 
-    curves = [read_curve(staging.group, target.spec.name) for target in targets]
+    curves = [read_curve(staging.group, target.spec.name) for target in agent.targets]
     means = summary(curves)
+    told: dict[str, Any] = {
+        "tasks": [curve.name for curve in curves],
+        "streams": curves[0].seeds,
+        "reference": curves[0].reference,
+        "method": agent.method,
+        "mean_normalized_first": means["mean_normalized_first"],
+        "mean_normalized_last3": means["mean_normalized_last3"],
+    }
+    if agent.absent:
+        told["absent"] = [
+            {
+                "name": absent.spec.name,
+                "domain": absent.spec.domain,
+                "group": absent.spec.group,
+                "variation_of": absent.spec.variation_of,
+                "split": absent.spec.split,
+                "reason": absent.reason,
+            }
+            for absent in agent.absent
+        ]
+    packages = {name for target in agent.targets for name in domain_of(target.spec).packages}
     return staging.publish(
-        summary={
-            "tasks": [curve.name for curve in curves],
-            "streams": curves[0].seeds,
-            "reference": curves[0].reference,
-            "mean_normalized_first": means["mean_normalized_first"],
-            "mean_normalized_last3": means["mean_normalized_last3"],
-        },
+        summary=told,
         fingerprints=fingerprints,
-        packages=sorted(
-            {"torch", *(name for target in targets for name in domain_of(target.spec).packages)}
-        ),
+        packages=sorted(packages | ({"torch"} if agent.model is not None else {"numpy"})),
     )
 
 

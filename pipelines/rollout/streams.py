@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import VintixError
 from pipelines.rng import derive_seed
+from pipelines.rollout.unseen import RunningStatistics
 
 if TYPE_CHECKING:
     from pipelines.domains.base import BatchEnvironment
@@ -39,6 +40,7 @@ class StreamTask:
         streams: Numbers of the streams, which key their seeds.
         model_group: The model's group for the task where it is not the catalogue's: imported
             checkpoints have names of their own.
+        running: Estimate the observations' statistics in context, from `statistics` on.
     """
 
     spec: TaskSpec
@@ -47,6 +49,7 @@ class StreamTask:
     shots: int
     streams: tuple[int, ...]
     model_group: str | None = None
+    running: bool = False
 
     @property
     def group(self) -> str:
@@ -130,6 +133,7 @@ class TaskStreams:
         spec, size = task.spec, len(task.streams)
         self.task, self._seed = task, seed
         self._normalize, self._mask_rewards = normalize, mask_rewards
+        self._running = RunningStatistics(task.statistics, size) if task.running else None
         seeds = [stream_seed(seed, spec, stream) for stream in task.streams]
         self._batch = make_batch(spec, size, task.options, seeds)
         self._low_A, self._high_A = self._batch.action_low_A, self._batch.action_high_A
@@ -153,15 +157,40 @@ class TaskStreams:
         return self.task.group
 
     @property
+    def observations(self) -> NDArray[np.float32]:
+        """What each copy of the environment shows, (S, O), also those whose stream is over."""
+        return self._observation_SO
+
+    @property
+    def fresh(self) -> NDArray[np.int64]:
+        """Playing streams whose next step is the first of an episode; ascending indices."""
+        return self.playing[self._episode_step_S[self.playing] == 0]
+
+    @property
+    def completed(self) -> NDArray[np.int64]:
+        """Episodes that each stream has completed, (S,)."""
+        return self._episode_S
+
+    @property
+    def action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Lower and upper bound of each action dimension, (A,) each."""
+        return self._low_A, self._high_A
+
+    @property
     def steps(self) -> int:
         """Steps taken so far, over all streams."""
         return int(self._steps_S.sum())
 
     def write(self, tokens: Tokens) -> None:
-        """Write what the model sees next into the places of the playing streams."""
+        """Write what the model sees next into the places of the playing streams.
+
+        Called once for each step: running statistics take every observation in once.
+        """
         playing = self.playing
         observation_BO = self._observation_SO[playing]
-        if self._normalize:
+        if self._normalize and self._running is not None:
+            observation_BO = self._running.normalize(playing, observation_BO)
+        elif self._normalize:
             observation_BO = self.task.statistics.normalize_observation(observation_BO)
         tokens.observation_BO[...] = observation_BO
         tokens.previous_action_BA[...] = self._action_SA[playing]

@@ -23,13 +23,14 @@ REPORT_FIELDS = {
     "tasks", "mean_normalized_by_shot", "tasks_in_mean", "mean_normalized_first",
     "mean_normalized_first_stderr", "mean_normalized_last3", "mean_normalized_last3_stderr",
     "mean_normalized_best", "mean_normalized_best_stderr", "reference", "seconds", "steps",
-    "checkpoint", "artifact",
+    "checkpoint", "artifact", "agent", "method", "scores", "absent", "reported",
 }  # fmt: skip
 TASK_FIELDS = {
     "name", "domain", "group", "variation_of", "seeds", "shots", "reference", "random", "expert",
     "returns_by_shot", "returns_stderr_by_shot", "return_first", "return_last3", "return_best",
     "normalized_by_shot", "normalized_stderr_by_shot", "normalized_first", "normalized_last3",
     "normalized_best", "best_shot", "success_by_shot", "episode_length_by_shot",
+    "part", "statistics", "converged", "reported",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,26 +10,178 @@ import typer
 
 from vintix_cli import options
 from vintix_cli.help import Command, Group, examples
-from vintix_cli.render import print_json, print_table, print_text
+from vintix_cli.render import ConsoleReporter, print_json, print_table, print_text
 from vintix_cli.run import command
 
-EPILOG = examples("vintix report histories", "vintix report histories mujoco --plot mujoco.png")
+HISTORIES_EPILOG = examples(
+    "vintix report histories", "vintix report histories mujoco --plot mujoco.png"
+)
+ROLLOUTS_EPILOG = examples(
+    "vintix report quickstart",
+    "vintix report rollouts quickstart@v1 --output curves.html --figures pictures",
+)
+EPILOG = examples("vintix report quickstart", "vintix report histories")
+
+
+class ReportGroup(Group):
+    """``vintix report ROLLOUT...`` is ``vintix report rollouts ROLLOUT...``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; the first word that is no command begins those of ``rollouts``."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["rollouts", *args]
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
-    help="Tell what artifacts look like, in numbers and pictures.",
-    cls=Group,
+    help="Tell what artifacts look like, in numbers and pictures.\n\n"
+    "vintix report ROLLOUT... makes a page of rollouts: it is vintix report rollouts ROLLOUT...",
+    cls=ReportGroup,
     rich_markup_mode=None,
     epilog=EPILOG,
 )
 
 
-@app.callback()
-def _group() -> None:
-    # With a callback a group of a single command stays a group.
-    pass
+@app.command("rollouts", cls=Command, epilog=ROLLOUTS_EPILOG)
+@command
+def rollouts(
+    reference: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
+            metavar="ROLLOUT",
+            show_default=False,
+        ),
+    ] = None,
+    task: options.Tasks = None,
+    output: Annotated[
+        Path, typer.Option("--output", help="The page; it needs no other file and no network.")
+    ] = Path("report.html"),
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Also draw every figure into this directory, as PNG and as SVG."),
+    ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also film a task's first shot beside its last, as .gif (or .mp4 with ffmpeg).",
+        ),
+    ] = None,
+    scores: Annotated[
+        str | None,
+        typer.Option(
+            "--reference", help="Scores to normalise by at first: measured, paper or release."
+        ),
+    ] = None,
+    workspace: options.Workspace = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a page of rollouts: the paper's figures of them, their scores, where they come from.
+
+    Several rollouts stand side by side: AD beside ED, training tasks beside variations. A film
+    plays the first task again that is chosen, with the checkpoint of its rollout.
+    """
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.report.stage import ReportRequest, make_report
+
+    request = ReportRequest(
+        references=tuple(reference or ()),
+        tasks=tuple(task or ()),
+        reference=scores,
+        output=output,
+        figures=figures,
+        video=video,
+    )
+    report = make_report(
+        request, Workspace.resolve(workspace), ConsoleReporter(quiet=quiet or json)
+    )
+    if json:
+        print_json(report)
+        return
+    if not quiet:
+        for table in report["domains"]:
+            _print_domain(table, report["goal"])
+        if report["comparison"]:
+            _print_comparison(report["comparison"])
+    print_text(f"page: {report['page']}")
+    if report["pictures"]:
+        print_text(f"pictures: {len(report['pictures'])} files in {figures}")
+    if report["video"]:
+        print_text(f"film: {report['video']['path']}, {report['video']['caption']}")
 
 
-@app.command("histories", cls=Command, epilog=EPILOG)
+def _print_domain(table: Mapping[str, Any], goal: float) -> None:
+    from pipelines.rollout.sparkline import sparkline
+
+    reached = f"shots_to_{goal:g}"
+    most = max((row["shots"] for row in table["tasks"]), default=0)
+    column = f"shots 1 to {most}"
+    rows = [
+        {
+            "task": row["task"],
+            "part": row["part"],
+            "seeds": row["seeds"],
+            "first": row["first"],
+            "first_95%": _interval(row["first_interval"]),
+            "last_three": row["last"],
+            "last_95%": _interval(row["last_interval"]),
+            "best": row["best"],
+            "at_shot": row["best_shot"],
+            reached: row["shots_to_goal"],
+            column: sparkline(row["curve"])
+            if row["last"] is None
+            else sparkline(row["curve"], 0.0, 1.0),
+        }
+        for row in table["tasks"]
+    ]
+    mean = table["mean"]
+    totals = {
+        "task": f"mean of {mean['tasks']}",
+        "first": mean["first"]["mean"],
+        "first_95%": _interval(mean["first"]["mean_interval"]),
+        "last_three": mean["last"]["mean"],
+        "last_95%": _interval(mean["last"]["mean_interval"]),
+        "best": mean["best"]["mean"],
+        reached: mean["shots_to_goal"],
+        column: sparkline(mean["curve"], 0.0, 1.0),
+    }
+    iqm = mean["last"]["iqm"]
+    notes = []
+    if mean["tasks"]:
+        notes.append(
+            f"interquartile mean of the last three shots {iqm:.3f}"
+            + (
+                f" ({_interval(mean['last']['iqm_interval'])})"
+                if mean["last"]["iqm_interval"]
+                else ""
+            )
+            + f"; normalised by {table['reference']} scores, 0 random and 1 demonstrator"
+        )
+    print_table(
+        rows,
+        title=f"{table['domain']}: {table['model']}",
+        totals=totals if mean["tasks"] else None,
+        notes=notes,
+    )
+
+
+def _print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
+    print_table(
+        rows,
+        title="beside other action models",
+        notes=[
+            "ours: of this rollout, by the named reference; reported: taken from the papers, each "
+            "normalised by its authors' own scores, and not measured here"
+        ],
+    )
+
+
+def _interval(bounds: Sequence[float] | None) -> str | None:
+    return None if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+@app.command("histories", cls=Command, epilog=HISTORIES_EPILOG)
 @command
 def histories(
     reference: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "vintix rollout --task reach --shots 20",
     "vintix rollout --task hopper --gravity 1.1 --plot hopper.png",
+    "vintix rollout --suite paper --converged 100 --dry-run",
+    "vintix rollout --baseline random --baseline demonstrator",
 )
 
 
@@ -27,10 +29,22 @@ def rollout(
     task: options.Tasks = None,
     domain: options.Domains = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="Checkpoint artifact; default the newest.")
+        list[str] | None,
+        typer.Option(help="Checkpoint artifact; default the newest. Several are compared."),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="random or demonstrator, on the same episodes; may be repeated."),
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="paper: everything that the paper reports.")
     ] = None,
     shots: Annotated[
         int | None, typer.Option(min=1, help="Episodes from an empty context on.")
+    ] = None,
+    converged: Annotated[
+        int | None,
+        typer.Option(min=1, help="Further episodes, for the converged score; the paper: 100."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Independent streams a task.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="train or validation.")] = None,
@@ -47,6 +61,12 @@ def rollout(
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help="Scores to normalise by: measured, paper or release.")
+    ] = None,
+    stats: Annotated[
+        str | None,
+        typer.Option(
+            help="Normalisation of unseen tasks of a known group: group, task:NAME or running."
+        ),
     ] = None,
     context: Annotated[
         int | None, typer.Option(min=1, help="Steps kept in view; default the model's.")
@@ -75,8 +95,13 @@ def rollout(
             "domains": domain,
             "splits": split,
             "options": options.environment_options(option, backend),
-            "checkpoint": checkpoint,
+            "checkpoint": checkpoint[0] if checkpoint else None,
+            "also": checkpoint[1:] if checkpoint and len(checkpoint) > 1 else None,
+            "baselines": baseline,
+            "suite": suite,
             "shots": shots,
+            "converged": converged,
+            "stats": stats,
             "seeds": seeds,
             "gravity": gravity,
             "viscosity": viscosity,
@@ -101,6 +126,7 @@ def rollout(
 def show_rollout(result: StageResult) -> None:
     """Print a table with a sparkline a task."""
     print_curves(result.report)
+    print_scores(result.report)
 
 
 def print_curves(report: Mapping[str, Any]) -> None:
@@ -139,3 +165,80 @@ def print_curves(report: Mapping[str, Any]) -> None:
             "demonstrator, and so is the height of the bars"
         ],
     )
+
+
+def print_scores(report: Mapping[str, Any]) -> None:
+    """Print a rollout's aggregate scores with intervals, those of others, and who else played."""
+    from vintix_cli.render import print_table
+
+    rows = [line for row in report["scores"] for line in _score_lines(row)]
+    if rows:
+        zeros = len(report["absent"])
+        notes = [
+            "95 % intervals: stratified bootstrap over the seeds of each task; iqm: interquartile "
+            "mean over the seeds of all tasks; best: at the best shot k of each task"
+        ]
+        if zeros:
+            notes.append(
+                f"{zeros} tasks that the checkpoint has no group for count as 0, as random play"
+            )
+        print_table(rows, title="scores", notes=notes)
+    comparison = report.get("comparison", [])
+    compared = [
+        {"agent": _agent(each), **line}
+        for each in comparison
+        for row in each["scores"]
+        for line in _score_lines(row)
+        if line["score"] in ("first", "last three", "converged")
+    ]
+    if compared:
+        tasks = len(comparison[0]["tasks"])
+        print_table(compared, title=f"the same {tasks} tasks and episodes, by agent")
+    if report["reported"]:
+        print_table(
+            [
+                {
+                    "source": f"{row['source']} ({row['label']})",
+                    "domain": row["domain"],
+                    "part": row["part"],
+                    "tasks": row["tasks"],
+                    "mean": row["mean"],
+                    "normalised_by": row["score_reference"],
+                }
+                for row in report["reported"]
+            ],
+            title="reported by others, over those of the tasks that they have",
+            notes=[
+                "taken from the papers, not measured here; ours are normalised by "
+                f"{report['reference']!r}"
+            ],
+        )
+
+
+def _score_lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    names = {"last": "last three"}
+    return [
+        {
+            "domain": row["domain"],
+            "part": row["part"],
+            "tasks": score["tasks"],
+            "score": names.get(kind, kind),
+            "mean": score["mean"],
+            "mean_95%": _interval(score["mean_interval"]),
+            "iqm": score["iqm"],
+            "iqm_95%": _interval(score["iqm_interval"]),
+            "success": None if score["success"] is None else score["success"]["mean"],
+        }
+        for kind, score in row["scores"].items()
+    ]
+
+
+def _interval(bounds: Sequence[float] | None) -> str | None:
+    return None if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def _agent(entry: Mapping[str, Any]) -> str:
+    if entry["agent"] != "model":
+        return str(entry["agent"])
+    method = f" ({entry['method']})" if entry["method"] else ""
+    return f"{entry['checkpoint']}{method}"

@@ -1,0 +1,266 @@
+"""The paper's figures of rollouts, as plain data that a page and Matplotlib draw alike.
+
+What a figure holds is told in `pipelines.report.panels`.
+
+Shapes: S seeds, E shots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.report.panels import (
+    Figure,
+    aggregate,
+    axis_label,
+    domains_of,
+    main_entries,
+    models_of,
+    panel,
+    scored,
+    series,
+)
+from pipelines.report.sources import Entry
+from pipelines.rollout.scores import by_shot, standard_error
+from pipelines.rollout.statistics import best_shot, bootstrap_interval, task_scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+#: Appendix F shows the tasks of a domain in these figures.
+GRIDS = {
+    "metaworld": "Figures 14 and 15",
+    "bidexhands": "Figure 16",
+    "industrial-benchmark": "Figure 17",
+    "mujoco": "Figure 18",
+}
+#: Most seeds of a task whose own curves are drawn.
+MOST_SEEDS = 8
+
+
+def rollout_figures(entries: Sequence[Entry], reference: str) -> list[Figure]:
+    """Return the figures of returns against shots that the entries hold the data for.
+
+    Args:
+        entries: Tasks as played, normalised by one reference.
+        reference: Its name.
+    """
+    made = [
+        _domain_curves(entries, reference),
+        _demonstrator_bars(entries, reference),
+        _variations(entries, reference),
+        _unseen(entries, reference),
+        _methods(entries, reference),
+        *_grids(entries, reference),
+    ]
+    return [figure for figure in made if figure["panels"]]
+
+
+def _domain_curves(entries: Sequence[Entry], reference: str) -> Figure:
+    chosen = scored(entry for entry in main_entries(entries) if entry.trained)
+    return {
+        "id": "domains",
+        "title": "Return by shot, by domain",
+        "paper": "Figure 4",
+        "text": "Mean over the training tasks, from an empty context on. The band is the 95 % "
+        "bootstrap interval over seeds, stratified by task. A curve ends with the fewest shots of "
+        "any of its tasks.",
+        "kind": "lines",
+        "panels": [
+            _aggregate_panel(
+                domain, domain, [("", [e for e in chosen if e.domain == domain])], reference
+            )
+            for domain in domains_of(chosen)
+        ],
+    }
+
+
+def _aggregate_panel(
+    title: str, domain: str, parts: Sequence[tuple[str, Sequence[Entry]]], reference: str
+) -> dict[str, Any]:
+    lines = []
+    for colour, (label, part) in enumerate(parts):
+        mean_E, low_E, high_E = aggregate(part)
+        count = f"{len(part)} task{'' if len(part) == 1 else 's'}"
+        lines.append(
+            series(
+                f"{label}, {count}" if label else f"mean of {count}",
+                colour,
+                mean_E,
+                low=low_E,
+                high=high_E,
+            )
+        )
+    return panel(title, domain, y=axis_label(reference), series=lines)
+
+
+def _demonstrator_bars(entries: Sequence[Entry], reference: str) -> Figure:
+    chosen = scored(entry for entry in main_entries(entries) if entry.trained)
+    panels = []
+    for domain in domains_of(chosen):
+        bars = []
+        for entry in (each for each in chosen if each.domain == domain):
+            scores_S = task_scores(entry.curve, "best")
+            low, high = _interval(scores_S)
+            shot = best_shot(entry.curve) + 1
+            bars.append(
+                {
+                    "label": entry.name,
+                    "task": entry.name,
+                    "colour": 0,
+                    "value": float(scores_S.mean()),
+                    "low": low,
+                    "high": high,
+                    "inside": f"{shot}",
+                }
+            )
+        panels.append(panel(domain, domain, x=axis_label(reference), bars=bars))
+    return {
+        "id": "demonstrators",
+        "title": "Best shot against the demonstrator",
+        "paper": "Figure 1",
+        "text": "Return at each task's best shot, mean over seeds; 1 is the demonstrator. The "
+        "number in a bar is that shot. It is chosen after the fact, so it is an upper estimate.",
+        "kind": "bars",
+        "panels": panels,
+    }
+
+
+def _interval(scores_S: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    if len(scores_S) < 2:
+        return None, None
+    return bootstrap_interval([scores_S], np.mean)
+
+
+def variation_label(entry: Entry) -> str:
+    """Return what is changed in a variation, such as ``gravity 1.1x``."""
+    change = entry.variation
+    if not change:
+        return "unseen setpoints"
+    names = ", ".join(f"{name} {_plain(value)}" for name, value in sorted(change.items()))
+    return "unseen setpoints" if "setpoint" in change else names
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _variations(entries: Sequence[Entry], reference: str) -> Figure:
+    chosen = scored(main_entries(entries))
+    panels = []
+    for domain in domains_of(entry for entry in chosen if entry.varied):
+        mine = [entry for entry in chosen if entry.domain == domain]
+        parts: dict[str, list[Entry]] = {}
+        for entry in mine:
+            if entry.varied:
+                parts.setdefault(variation_label(entry), []).append(entry)
+        trained = [entry for entry in mine if entry.trained]
+        if trained:
+            parts = {"training tasks": trained, **parts}
+        panels.append(_aggregate_panel(domain, domain, list(parts.items()), reference))
+    return {
+        "id": "variations",
+        "title": "Parametric variations",
+        "paper": "Figure 6",
+        "text": "Mean over tasks whose physics or setpoint no training task had, beside the "
+        "training tasks. Changed physics is scored by its base task's random and expert returns.",
+        "kind": "lines",
+        "panels": panels,
+    }
+
+
+def _unseen(entries: Sequence[Entry], reference: str) -> Figure:
+    chosen = [entry for entry in main_entries(entries) if entry.unseen]
+    return {
+        "id": "unseen",
+        "title": "Unseen tasks",
+        "paper": "Figure 7",
+        "text": "Tasks of the validation split. Light lines are seeds, the bold one their mean.",
+        "kind": "lines",
+        "panels": [_task_panel([entry], reference) for entry in chosen],
+    }
+
+
+def _methods(entries: Sequence[Entry], reference: str) -> Figure:
+    chosen = scored(entry for entry in entries if entry.trained)
+    panels = []
+    for domain in domains_of(chosen):
+        mine = [entry for entry in chosen if entry.domain == domain]
+        by_model = {
+            model: {entry.name: entry for entry in mine if entry.model == model}
+            for model in models_of(mine)
+        }
+        common = set.intersection(*(set(tasks) for tasks in by_model.values()))
+        if len(by_model) < 2 or not common:
+            continue
+        parts = [
+            (model, [tasks[name] for name in tasks if name in common])
+            for model, tasks in by_model.items()
+        ]
+        panels.append(_aggregate_panel(domain, domain, parts, reference))
+    return {
+        "id": "models",
+        "title": "Models side by side",
+        "paper": "Figure 8",
+        "text": "Mean over the training tasks that all of the models played.",
+        "kind": "lines",
+        "panels": panels,
+    }
+
+
+def _grids(entries: Sequence[Entry], reference: str) -> list[Figure]:
+    figures = []
+    for domain in domains_of(entries):
+        mine = [entry for entry in entries if entry.domain == domain]
+        names = dict.fromkeys(entry.name for entry in mine)
+        several = len(models_of(mine)) > 1
+        panels = [
+            _task_panel([e for e in mine if e.name == name], reference, named=several)
+            for name in names
+        ]
+        figures.append(
+            {
+                "id": f"tasks-{domain}",
+                "title": f"Tasks of {domain}",
+                "paper": GRIDS.get(domain, "Appendix F"),
+                "text": "Light lines are seeds, bold ones their mean with its standard error.",
+                "kind": "lines",
+                "panels": panels,
+            }
+        )
+    return figures
+
+
+def _task_panel(entries: Sequence[Entry], reference: str, *, named: bool = False) -> dict[str, Any]:
+    first = entries[0]
+    known = all(entry.curve.score is not None for entry in entries)
+    lines = []
+    for colour, entry in enumerate(entries):
+        values_SE: Any = entry.curve.normalized if known else entry.curve.return_SE
+        if len(entries) == 1 and 1 < entry.curve.seeds <= MOST_SEEDS:
+            lines += [
+                series(f"seed {seed}", colour, values_E, weight="seed")
+                for seed, values_E in enumerate(values_SE)
+            ]
+        mean_E, error_E = by_shot(values_SE), standard_error(values_SE)
+        lines.append(
+            series(
+                entry.model if named else "mean",
+                colour,
+                mean_E,
+                low=None if error_E is None else mean_E - error_E,
+                high=None if error_E is None else mean_E + error_E,
+            )
+        )
+    return panel(
+        first.name,
+        first.domain,
+        first.name,
+        y=axis_label(reference) if known else "episode return",
+        guides=known,
+        series=lines,
+    )

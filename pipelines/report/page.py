@@ -1,0 +1,65 @@
+"""A report as one HTML page that needs nothing else: no network, no other file.
+
+Style and script stand in the page; the numbers stand in it as JSON, and the script draws them as
+SVG at the width that there is. The page's own policy forbids it to load anything.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+_ASSETS = Path(__file__).parent / "assets"
+_SCRIPTS = ("plot.js", "page.js")
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+#: Significant digits of the page's numbers: more than any of its places shows.
+DIGITS = 7
+
+
+def page_html(document: dict[str, Any]) -> str:
+    """Return a report as a page.
+
+    Args:
+        document: As `pipelines.report.document.report_document` makes it.
+    """
+    parts = {
+        "title": html.escape(f"vintix: {', '.join(document['rollouts'])}"),
+        "style": (_ASSETS / "page.css").read_text(encoding="utf-8"),
+        "script": "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        "report": _embedded(document),
+    }
+    template = (_ASSETS / "page.html").read_text(encoding="utf-8")
+    return _PLACE.sub(lambda match: parts[match[1]], template)
+
+
+def write_page(document: dict[str, Any], path: Path) -> Path:
+    """Write a report as a page.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    from pipelines.artifacts.files import write_file
+
+    write_file(path, page_html(document).encode())
+    return path
+
+
+def _embedded(document: dict[str, Any]) -> str:
+    """Return JSON that no browser can take for the end of the element it stands in."""
+    text = json.dumps(
+        _rounded(document), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each) for each in value]
+    return value

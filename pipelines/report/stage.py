@@ -1,0 +1,97 @@
+"""``vintix report``: reads rollouts, and writes the page, the pictures and the film."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.pictures import check_format
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.reporter import Reporter
+
+PAGE_FORMATS = (".html", ".htm")
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What a report is asked for.
+
+    Attributes:
+        references: References of rollouts artifacts; empty for the newest.
+        tasks: Names or aliases of the tasks wanted; empty for all.
+        reference: Score reference that the page opens with; None for the artifacts' own.
+        output: The page.
+        figures: Directory for the figures as PNG and SVG; None for none.
+        video: Film of the first task's first and last shot; None for none.
+    """
+
+    references: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    reference: str | None = None
+    output: Path = Path("report.html")
+    figures: Path | None = None
+    video: Path | None = None
+
+
+def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter) -> dict[str, Any]:
+    """Write what is asked for.
+
+    Args:
+        request: What.
+        workspace: Where the rollouts are, and what they came from.
+        reporter: Told of progress and of what could not be shown.
+
+    Returns:
+        JSON: as `pipelines.report.document.summary_document`, ``page`` (its path), ``pictures``
+        (paths) and ``video`` (null, or ``path``, ``task``, ``caption``, ``returns`` and
+        ``recorded``).
+
+    Raises:
+        ArtifactMissingError: A reference means nothing.
+        ArtifactCorruptError: The bytes of an artifact differ from its manifest's.
+        UsageError: There is no such task, a file's suffix is not of its kind, or the task cannot
+            be drawn.
+        ConfigError: No task has scores under the reference.
+        StorageError: The file system refused.
+    """
+    from pipelines.report.document import figures_of, report_document, summary_document
+    from pipelines.report.page import write_page
+    from pipelines.report.sources import read_sources
+
+    check_format(request.output, PAGE_FORMATS)
+    if request.video is not None:
+        from pipelines.report.video import check_video
+
+        check_video(request.video)
+    sources = read_sources(workspace, request.references, request.tasks)
+    if not request.references:
+        reporter.info(f"rollouts {sources.rollouts[0].reference}, the newest")
+    document = report_document(sources, request.reference)
+    if sources.missing:
+        reporter.warn(
+            f"not in the workspace: {', '.join(sources.missing)}; figures of them are left out"
+        )
+    page = write_page(document, request.output)
+    pictures: list[Path] = []
+    if request.figures is not None:
+        from pipelines.report.drawing import write_figures
+
+        figures = figures_of(document)
+        with reporter.progress("pictures", len(figures), "figures") as progress:
+            for figure in figures:
+                pictures += write_figures([figure], request.figures)
+                progress.advance()
+    film = None
+    if request.video is not None:
+        from pipelines.report.video import film_shots
+
+        film = film_shots(sources, request.video, reporter)
+    return {
+        **summary_document(document),
+        "page": str(page),
+        "pictures": [str(path) for path in pictures],
+        "video": film,
+    }

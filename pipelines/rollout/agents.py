@@ -1,0 +1,299 @@
+"""Who plays: a checkpoint, random play or the demonstrators; each makes an artifact of its own.
+
+The agents of one call play the same episodes. An artifact is the same whether its agent was called
+alone or with others, so a call goes on from what earlier calls have made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import ConfigError, MissingDependencyError
+from pipelines.rollout.baselines import (
+    builtin_demonstrator,
+    demonstrators_at_hand,
+    measured_demonstrator,
+    play_demonstrators,
+    play_random,
+)
+from pipelines.rollout.blocks import Block, Play, Records, make_batch, model_player
+from pipelines.rollout.config import Baseline, RolloutConfig
+from pipelines.rollout.selection import Absent, Target, absent_tasks, select_targets
+from pipelines.rollout.unseen import listed
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.artifact import Artifact
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.model.saved import SavedModel
+    from pipelines.reporter import Reporter
+
+#: Width up to which a second thread costs more than it gains (measured on two cores).
+ONE_THREAD_WIDTH = 256
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One that plays the tasks of a rollout.
+
+    Attributes:
+        label: For people: the checkpoint's reference, or the baseline's name.
+        checkpoint: The checkpoint, for a baseline the one whose tasks it plays.
+        model: The loaded checkpoint; None for a baseline.
+        method: How the checkpoint was trained, or the baseline's name.
+        name: Of the artifact.
+        parents: Of the artifact.
+        targets: What it plays.
+        absent: Tasks of a suite that it cannot play.
+        resolved: The artifact's configuration: what the content follows from, nothing else.
+        player: Makes what plays the blocks.
+    """
+
+    label: str
+    checkpoint: Artifact
+    model: SavedModel | None
+    method: str
+    name: str
+    parents: Sequence[Artifact]
+    targets: Sequence[Target]
+    absent: Sequence[Absent]
+    resolved: Mapping[str, Any]
+    player: Callable[[], Play]
+
+
+def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | None) -> Agent:
+    """Return the agent of a checkpoint.
+
+    Args:
+        config: What to play.
+        workspace: Where the checkpoint is.
+        reference: The checkpoint's; the newest one if None.
+
+    Raises:
+        UsageError, ConfigError: As `pipelines.rollout.selection.select_targets`.
+        ArtifactMissingError: There is no such checkpoint.
+        MissingDependencyError: The device is not there.
+    """
+    from pipelines.domains.registry import full_catalogue
+    from pipelines.model.saved import load_model
+
+    checkpoint = workspace.find("checkpoints", reference)
+    model = load_model(checkpoint)
+    targets = select_targets(config, model, full_catalogue())
+    if any(_borrows(target) for target in targets):
+        at_hand = demonstrators_at_hand(checkpoint, workspace)
+        targets = [_with_measured(target, at_hand) for target in targets]
+    absent = absent_tasks(config, model, full_catalogue())
+    resolved = _resolved(config, model, targets, absent)
+    return Agent(
+        label=checkpoint.reference,
+        checkpoint=checkpoint,
+        model=model,
+        method=model.method,
+        name=_name(config, checkpoint, targets),
+        parents=[checkpoint],
+        targets=targets,
+        absent=absent,
+        resolved=resolved,
+        player=lambda: model_player(config, resolved, model),
+    )
+
+
+def baseline_agent(
+    config: RolloutConfig,
+    baseline: Baseline,
+    first: Agent,
+    workspace: Workspace,
+    reporter: Reporter,
+) -> Agent:
+    """Return the agent of a baseline, which plays what the first checkpoint plays.
+
+    Args:
+        config: What to play.
+        baseline: Which one.
+        first: The first checkpoint's agent.
+        workspace: Where demonstrators are looked for.
+        reporter: Told of tasks without a demonstrator.
+
+    Raises:
+        ConfigError: No task has a demonstrator.
+    """
+    targets = list(first.targets)
+    tasks = {
+        target.spec.name: {
+            "shots": target.shots,
+            "options": target.options,
+            "variation": dict(target.spec.variation or {}),
+            # The scores come from the first checkpoint, which is no parent.
+            "scores": target.scores,
+        }
+        for target in targets
+    }
+    parents: dict[str, Artifact] = {}
+    policies = {}
+    if baseline == "demonstrator":
+        at_hand = demonstrators_at_hand(first.checkpoint, workspace)
+        for target in first.targets:
+            name = target.spec.name
+            found = measured_demonstrator(target, at_hand) or builtin_demonstrator(target)
+            if found is None:
+                targets.remove(target)
+                del tasks[name]
+                continue
+            policies[name] = found.spec
+            tasks[name]["demonstrator"] = found.as_json()
+            if found.artifact is not None:
+                parents[found.artifact.digest] = found.artifact
+        without = [target.spec.name for target in first.targets if target not in targets]
+        if not targets:
+            raise ConfigError(
+                "none of the tasks has a demonstrator",
+                where="--baseline demonstrator",
+                expected="a demonstrators artifact, or one that comes with the package",
+                found=listed(without),
+                fix="vintix demonstrators, or leave the baseline out",
+            )
+        if without:
+            reporter.warn(f"no demonstrator of {listed(without)}: left out of that baseline")
+
+    def player() -> Play:
+        def play(block: Block, on_steps: Callable[[int], None]) -> Records:
+            if baseline == "random":
+                return play_random(
+                    block, seed=config.seed, make_batch=make_batch, on_steps=on_steps
+                )
+            return play_demonstrators(
+                block, policies, seed=config.seed, make_batch=make_batch, on_steps=on_steps
+            )
+
+        return play
+
+    return Agent(
+        label=baseline,
+        checkpoint=first.checkpoint,
+        model=None,
+        method=baseline,
+        name=f"{first.name}-{baseline}",
+        parents=list(parents.values()),
+        # Nothing is normalised, so no statistics are named.
+        targets=[replace(target, known="") for target in targets],
+        absent=(),
+        resolved={
+            "agent": baseline,
+            "seed": config.seed,
+            "seeds": config.seeds,
+            "tasks": tasks,
+            "reference": config.reference,
+            "max_streams": config.max_streams,
+            **({"converged": config.converged} if config.converged else {}),
+        },
+        player=player,
+    )
+
+
+def _resolved(
+    config: RolloutConfig,
+    model: SavedModel,
+    targets: Sequence[Target],
+    absent: Sequence[Absent],
+) -> dict[str, Any]:
+    """Return a checkpoint's configuration; what is not asked for leaves no trace in it."""
+    resolved: dict[str, Any] = {
+        "seed": config.seed,
+        "seeds": config.seeds,
+        "tasks": {
+            target.spec.name: {
+                "shots": target.shots,
+                "statistics": target.known,
+                "options": target.options,
+                "variation": dict(target.spec.variation or {}),
+                **({"measured": target.measured} if target.measured else {}),
+            }
+            for target in targets
+        },
+        "context": config.context or model.config.context,
+        "reference": config.reference,
+        "max_streams": config.max_streams,
+        "threads": _threads(config, model),
+        "device": _device(config.device),
+    }
+    if config.converged:
+        resolved["converged"] = config.converged
+    if config.suite:
+        resolved["suite"] = config.suite
+        resolved["absent"] = [task.spec.name for task in absent]
+    return resolved
+
+
+def _borrows(target: Target) -> bool:
+    """Tell whether the checkpoint knows neither the task nor its base task."""
+    return target.saved.name == target.spec.name and not target.saved.scores
+
+
+def _with_measured(target: Target, at_hand: Sequence[Artifact]) -> Target:
+    """Give a task without data the scores that were measured of its demonstrator, if any were."""
+    found = measured_demonstrator(target, at_hand) if _borrows(target) else None
+    if found is None or found.artifact is None or found.card is None:
+        return target
+    measured = {name: found.card[name]["mean"] for name in ("random", "expert")}
+    return replace(
+        target,
+        scores={**target.scores, "measured": measured},
+        measured=f"{found.source} {found.artifact.digest}",
+    )
+
+
+def _threads(config: RolloutConfig, model: SavedModel) -> int:
+    from pipelines.train.device import usable_cpus
+
+    if config.threads:
+        return config.threads
+    return 1 if model.config.width <= ONE_THREAD_WIDTH else usable_cpus()
+
+
+def _device(choice: str) -> str:
+    import torch
+
+    if choice == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise MissingDependencyError(
+            "this machine has no CUDA GPU",
+            where="--device cuda",
+            expected="a CUDA GPU that PyTorch sees",
+            found="none",
+            fix="vintix rollout --device cpu",
+        )
+    return choice
+
+
+def _name(config: RolloutConfig, checkpoint: Artifact, targets: Sequence[Target]) -> str:
+    if config.name is not None:
+        return config.name
+    from pipelines.stage import default_name
+
+    if config.suite is not None:
+        chosen = default_name(config.domains, [target.spec.name for target in targets])
+        whole = not (config.tasks or config.domains or config.splits)
+        if whole or config.domains:
+            chosen = "-".join(sorted(config.domains))
+        return "-".join(part for part in (config.suite, chosen, *sorted(config.splits)) if part)
+    if not (config.tasks or config.domains or config.splits) and all(
+        target.spec.variation is None for target in targets
+    ):
+        return checkpoint.manifest.name
+    if config.tasks or len(targets) == 1:
+        return default_name((), [target.spec.name for target in targets])
+    changed = {
+        "gravity": config.gravity,
+        "viscosity": config.viscosity,
+        "setpoint": config.setpoint,
+    }
+    return "-".join(
+        [
+            default_name(sorted({target.spec.domain for target in targets}), ()),
+            *sorted(config.splits),
+            *(f"{key}-{value:g}" for key, value in changed.items() if value is not None),
+        ]
+    )

@@ -1,0 +1,225 @@
+"""Tasks that a checkpoint was not trained on: which group they go through, whose statistics.
+
+A model normalises observations and actions by the statistics of the task's own data. A task without
+data has none, so the user says where they come from, and the artifact records it.
+
+Shapes: O observation, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from pipelines.model.normalization import TaskStatistics
+    from pipelines.model.saved import SavedModel, SavedTask
+    from pipelines.tasks.spec import TaskSpec
+
+RUNNING = "running:"
+"""Begins the source of statistics that are estimated in context."""
+
+
+def known_task(spec: TaskSpec, model: SavedModel) -> str | None:
+    """Return the checkpoint's task whose statistics are a task's own: itself or its base task."""
+    for name in (spec.name, spec.variation_of):
+        if name is not None and name in model.tasks:
+            return name
+    return None
+
+
+def model_group(spec: TaskSpec, model: SavedModel) -> str | None:
+    """Return the model's group for a task, or None where it has none of its dims.
+
+    Imported checkpoints have names of their own for the catalogue's groups.
+    """
+    names = [
+        saved.group
+        for saved in model.tasks.values()
+        if saved.task.get("group", saved.group) == spec.group
+    ]
+    for name in (*names, spec.group):
+        dims = model.config.groups.get(name)
+        if dims is not None and (dims.observation_dim, dims.action_dim) == (
+            spec.observation_dim,
+            spec.action_dim,
+        ):
+            return name
+    return None
+
+
+def can_play(spec: TaskSpec, model: SavedModel) -> bool:
+    """Tell whether the model knows a task, or tasks of its group whose statistics it can take."""
+    if known_task(spec, model) is not None:
+        return True
+    group = model_group(spec, model)
+    return any(saved.group == group for saved in model.tasks.values())
+
+
+def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
+    """Return the error of a task that the model has no encoder and no head for."""
+    return ConfigError(
+        f"the checkpoint has no group for task {spec.name!r}",
+        where=f"group {spec.group}: observation {spec.observation_dim}, action {spec.action_dim}",
+        expected="a task of the groups "
+        + ", ".join(
+            f"{name} ({dims.observation_dim}, {dims.action_dim})"
+            for name, dims in model.config.groups.items()
+        ),
+        found=spec.group,
+        fix="train a checkpoint on a dataset that holds this group",
+    )
+
+
+def borrow(spec: TaskSpec, model: SavedModel, stats: str | None) -> tuple[str, SavedTask]:
+    """Return the source of an unseen task's statistics, and the task as if the model knew it.
+
+    Args:
+        spec: A task that the model does not know.
+        model: The checkpoint.
+        stats: ``group``, ``running`` or ``task:NAME``; see `RolloutConfig.stats`.
+
+    Returns:
+        The source as artifacts record it, ``group:NAME``, ``running:NAME`` or the name of a task;
+        and what the model would keep of the task. With pooled statistics the reward scale is the
+        catalogue's for the task; a named task's statistics come with its own scale. Options are
+        those under which the data of all tasks of the group was collected, where they agree.
+
+    Raises:
+        ConfigError: The model has no group for it, or nothing says whose statistics to take.
+        UsageError: The named task is not of its group.
+    """
+    from pipelines.model.saved import SavedTask
+
+    group = model_group(spec, model)
+    if group is None:
+        raise no_group(spec, model)
+    same = {name: saved for name, saved in model.tasks.items() if saved.group == group}
+    # A dataset may hold further tasks that the model was not trained on.
+    trained = {name: saved for name, saved in same.items() if saved.trained} or same
+    if stats is None or not trained:
+        raise _no_statistics(spec, trained)
+    if stats.startswith("task:"):
+        source = _named(stats.removeprefix("task:"), spec, same)
+        statistics = same[source].statistics
+    else:
+        source = f"{stats}:{group}"
+        statistics = pooled([saved.statistics for saved in trained.values()], spec.reward_scale)
+    return source, SavedTask(
+        name=spec.name,
+        group=group,
+        statistics=statistics,
+        trained=False,
+        task=spec.as_json(),
+        options=_shared(saved.options for saved in trained.values()),
+    )
+
+
+def pooled(statistics: Sequence[TaskStatistics], reward_scale: float) -> TaskStatistics:
+    """Return the statistics of several tasks' data taken together, each task counting the same.
+
+    Args:
+        statistics: At least one, all of one shape.
+        reward_scale: Of the result; scales are not statistics of the data.
+    """
+    from pipelines.model.normalization import TaskStatistics
+
+    vectors: dict[str, NDArray[Any]] = {}
+    for name in ("observation", "action"):
+        mean = np.stack([getattr(each, f"{name}_mean") for each in statistics]).astype(np.float64)
+        std = np.stack([getattr(each, f"{name}_std") for each in statistics]).astype(np.float64)
+        center = mean.mean(axis=0)
+        vectors[f"{name}_mean"] = center
+        # Spread within the tasks and between them.
+        vectors[f"{name}_std"] = np.sqrt((std**2 + (mean - center) ** 2).mean(axis=0))
+    return TaskStatistics(**vectors, reward_scale=reward_scale)
+
+
+def _named(wanted: str, spec: TaskSpec, same: Mapping[str, SavedTask]) -> str:
+    from pipelines.tasks.names import fold
+
+    for name, saved in same.items():
+        if fold(wanted) in map(fold, (name, *saved.task.get("aliases", ()))):
+            return name
+    raise UsageError(
+        f"no statistics of a task {wanted!r} fit task {spec.name!r}",
+        where="--stats",
+        expected=f"a task of the checkpoint in group {spec.group}: {listed(same)}",
+        found=wanted,
+        fix=f"--stats task:{next(iter(same))}, or --stats group",
+    )
+
+
+def _no_statistics(spec: TaskSpec, same: Mapping[str, SavedTask]) -> ConfigError:
+    return ConfigError(
+        f"the checkpoint has no normalisation statistics for task {spec.name!r}",
+        where=f"group {spec.group}",
+        expected=f"one of its tasks ({listed(same)}) or a variation of one",
+        found=spec.name,
+        fix="--stats group, --stats task:NAME or --stats running; or train on a dataset that "
+        "holds this task",
+    )
+
+
+def _shared(all_options: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    first, *others = all_options
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in each and each[name] == value for each in others)
+    }
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Return names for a message, the first few of many."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+class RunningStatistics:
+    """Observation statistics that the streams of one task estimate as they go.
+
+    They begin as those of the group, counted as `PRIOR_STEPS` steps, because a first observation
+    alone has no spread; each observation that a stream sees moves that stream's estimate. What the
+    context holds already keeps the values it was given when it was new.
+
+    Args:
+        prior: Where the estimates begin.
+        streams: How many, S.
+    """
+
+    #: Steps that the group's statistics count as.
+    PRIOR_STEPS = 100
+
+    def __init__(self, prior: TaskStatistics, streams: int) -> None:
+        shape = (streams, len(prior.observation_mean))
+        self._count_S = np.full(streams, float(self.PRIOR_STEPS))
+        self._mean_SO = np.broadcast_to(prior.observation_mean.astype(np.float64), shape).copy()
+        variance_O = prior.observation_std.astype(np.float64) ** 2
+        self._squares_SO = np.broadcast_to(self.PRIOR_STEPS * variance_O, shape).copy()
+
+    def normalize(
+        self, streams: NDArray[np.int64], observation_BO: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Take in one new observation of some streams and return it normalised.
+
+        Args:
+            streams: Which ones, distinct (B,).
+            observation_BO: What each sees.
+        """
+        from pipelines.model.normalization import STD_EPSILON
+
+        self._count_S[streams] += 1
+        count_B1 = self._count_S[streams, None]
+        before_BO = observation_BO - self._mean_SO[streams]
+        self._mean_SO[streams] += before_BO / count_B1
+        after_BO = observation_BO - self._mean_SO[streams]
+        self._squares_SO[streams] += before_BO * after_BO
+        std_BO = np.sqrt(self._squares_SO[streams] / count_B1)
+        return (after_BO / (std_BO + STD_EPSILON)).astype(np.float32)

@@ -1,0 +1,113 @@
+"""What a report is made from: which tasks have which role, what models are called, and lineage."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines.artifacts.workspace import Workspace
+from pipelines.errors import ConfigError, UsageError
+from pipelines.report.sources import Sources, read_sources
+
+from .made import TASKS, returns, rising, write_lineage, write_rollouts
+
+
+def names(sources: Sources, role: str) -> set[str]:
+    return {entry.name for entry in sources.entries if getattr(entry, role)}
+
+
+def test_roles(sources: Sources) -> None:
+    """A mistake here would put a task among those whose mean the paper's Figure 4 shows."""
+    industrial = {f"industrial-benchmark-{setpoint}" for setpoint in (0, 50)}
+    assert names(sources, "trained") == {*TASKS, *industrial}
+    assert names(sources, "unseen") == {"door-unlock", "bin-picking"}
+    varied = names(sources, "varied")
+    assert {"industrial-benchmark-80", "hopper-gravity-1.1", "walker2d-viscosity-0.05"} <= varied
+    assert len(varied) == 2 + 2 * 4
+
+
+def test_models_are_named_by_how_they_were_trained(sources: Sources) -> None:
+    """Figure 8 tells AD, ED and AD without rewards apart; one checkpoint is one model."""
+    by_artifact = {entry.artifact: entry.model for entry in sources.entries}
+    assert by_artifact == {
+        "model-ad@v1": "AD",
+        "model-ed@v1": "ED",
+        "model-ad-no-reward@v1": "AD without rewards",
+        "unseen@v1": "AD",
+    }
+
+
+def test_models_of_one_method_are_named_by_checkpoint_and_reruns_by_artifact(
+    tmp_path: Path,
+) -> None:
+    workspace = Workspace(tmp_path)
+    curves = {"hopper": returns("hopper", rising(0, 1))}
+    first = write_lineage(workspace, "one", tasks=["hopper"])
+    second = write_lineage(workspace, "two", tasks=["hopper"])
+    for number, checkpoint in enumerate((first, second, second)):
+        config = {"context": number}
+        write_rollouts(workspace, checkpoint, curves, name=f"r{number}", config=config)
+    found = read_sources(workspace, ["r0", "r1", "r2"])
+    assert [entry.model for entry in found.entries] == [
+        "AD, one@v1",
+        "AD, two@v1, r1@v1",
+        "AD, two@v1, r2@v1",
+    ]
+
+
+def test_the_baselines_of_a_call_are_models_too(tmp_path: Path) -> None:
+    """Random play has no checkpoint among its parents; its summary says what it is."""
+    workspace = Workspace(tmp_path)
+    curves = {"hopper": returns("hopper", rising(0, 0))}
+    write_rollouts(workspace, None, curves, summary={"method": "random", "absent": []})
+    assert read_sources(workspace).entries[0].model == "random play"
+
+
+def test_lineage_goes_back_to_the_histories(sources: Sources) -> None:
+    kinds = [artifact.kind for artifact in sources.lineage]
+    assert kinds[:4] == ["rollouts"] * 4
+    assert (kinds.count("checkpoints"), kinds.count("datasets"), kinds.count("histories")) == (
+        3,
+        3,
+        1,
+    )
+    assert sources.missing == ()
+
+
+def test_what_is_gone_is_named_and_nothing_else_fails(
+    everything: Workspace, tmp_path: Path
+) -> None:
+    """A rollout may be copied to a machine without its data, and is still worth a page."""
+    for kind in ("rollouts", "checkpoints"):
+        shutil.copytree(everything.root / kind, tmp_path / kind)
+    found = read_sources(Workspace(tmp_path), ["model-ad"])
+    assert found.missing == ("datasets/model-ad@v1",)
+    assert found.of_kind("histories") == []
+
+
+def test_a_reference_that_no_task_has_is_refused(sources: Sources) -> None:
+    assert sources.references == ["measured", "paper", "release"]
+    assert sources.chosen_reference(None) == "measured"
+    assert sources.chosen_reference("paper") == "paper"
+    with pytest.raises(ConfigError, match="elsewhere"):
+        sources.chosen_reference("elsewhere")
+
+
+def test_a_selection_keeps_these_tasks_in_all_rollouts(everything: Workspace) -> None:
+    found = read_sources(everything, ["model-ad", "model-ed"], ["Hopper", "reach"])
+    assert [(entry.model, entry.name) for entry in found.entries] == [
+        ("AD", "hopper"),
+        ("AD", "reach"),
+        ("ED", "hopper"),
+        ("ED", "reach"),
+    ]
+    with pytest.raises(UsageError, match="ant"):
+        read_sources(everything, ["model-ad"], ["ant"])
+
+
+def test_a_rollout_named_twice_is_refused(everything: Workspace) -> None:
+    """Each of its tasks would count twice in every mean."""
+    with pytest.raises(UsageError, match="twice"):
+        read_sources(everything, ["model-ad", "model-ad@v1"])

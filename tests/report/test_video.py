@@ -1,0 +1,171 @@
+"""Films of a task's first shot beside its last."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from PIL import Image
+from rollout.toy import EVEN, Toy, ToyBatch, install, saved_task, write_checkpoint
+
+from pipelines.artifacts.workspace import Workspace
+from pipelines.errors import ConfigError, MissingDependencyError, UsageError
+from pipelines.report.film import TEXT_HEIGHT, side_by_side, write_film
+from pipelines.report.sources import read_sources
+from pipelines.report.stage import ReportRequest, make_report
+from pipelines.report.video import film_shots
+from pipelines.reporter import NullReporter
+from pipelines.rollout.config import RolloutConfig
+from pipelines.rollout.stage import run
+from pipelines.tasks.spec import TaskSpec
+from pipelines.train.device import torch_threads
+
+
+class Drawn(gymnasium.Env[Any, Any]):
+    """One copy of a toy that draws the number of its episode and its step as colours."""
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.batch = ToyBatch(spec, 1, [0])
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (spec.observation_dim,))
+        self.action_space = gymnasium.spaces.Box(self.batch.action_low_A, self.batch.action_high_A)
+        self.episode = -1
+        self.closed = False
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.episode += 1
+        return self.batch.reset([0], [seed or 0])[0], {}
+
+    def step(self, action: np.ndarray) -> Any:
+        after = self.batch.step(action[None])
+        return (
+            after.observation_BO[0],
+            after.reward_B[0],
+            after.terminated_B[0],
+            after.truncated_B[0],
+            {},
+        )
+
+    def render(self) -> Any:
+        colour = [10 * self.episode, 10 * int(self.batch.step_S[0]), 0]
+        return np.full((30, 41, 3), colour, np.uint8)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    return install(monkeypatch)
+
+
+@pytest.fixture
+def drawn(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> list[Drawn]:
+    """Let the toy draw itself."""
+    made: list[Drawn] = []
+
+    def make(task: TaskSpec, options: Mapping[str, Any], size: Any) -> Drawn:
+        made.append(Drawn(task))
+        return made[-1]
+
+    monkeypatch.setattr(toy, "make_rendered_env", make, raising=False)
+    return made
+
+
+@pytest.fixture
+def played(toy: Toy, tmp_path: Path) -> Any:
+    """A workspace with a rollout of three shots by two seeds."""
+    workspace = write_checkpoint(tmp_path / "work", [saved_task(EVEN)])
+    with torch_threads(1):
+        run(RolloutConfig(seeds=2, shots=3), workspace, NullReporter())
+    return workspace
+
+
+def test_the_film_plays_the_recorded_episodes(
+    played: Any, drawn: list[Drawn], tmp_path: Path
+) -> None:
+    """The first and the last shot of the first seed, as the artifact has them."""
+    sources, reporter = read_sources(played), NullReporter()
+    film = film_shots(sources, tmp_path / "film.gif", reporter)
+    (recorded_SE,) = [entry.curve.return_SE for entry in sources.entries]
+    assert film["returns"] == pytest.approx(recorded_SE[0, [0, 2]], rel=1e-4)
+    assert film["recorded"] == recorded_SE[0, [0, 2]].tolist()
+    assert film["shots"] == [1, 3]
+    assert reporter.warnings == []
+    assert drawn[0].closed
+    with Image.open(tmp_path / "film.gif") as image:
+        # The beginning and five steps; the text stands above, and both sides are even.
+        assert (image.n_frames, image.size) == (EVEN.horizon + 1, (82, 30 + TEXT_HEIGHT))
+        image.seek(2)
+        pixels = np.asarray(image.convert("RGB"))
+    np.testing.assert_allclose(pixels[-1, 5], [0, 20, 0], atol=4)
+    np.testing.assert_allclose(pixels[-1, 60], [20, 20, 0], atol=4)
+
+
+def test_other_returns_are_told(
+    played: Any, drawn: list[Drawn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A film of other episodes than the page's curve shows is no picture of it."""
+    step = Drawn.step
+
+    def other(self: Drawn, action: np.ndarray) -> Any:
+        observation, reward, *rest = step(self, action)
+        return (observation, reward + 1, *rest)
+
+    monkeypatch.setattr(Drawn, "step", other)
+    reporter = NullReporter()
+    film_shots(read_sources(played), tmp_path / "film.gif", reporter)
+    assert len(reporter.warnings) == 1
+    assert "other returns than its recorded stream" in reporter.warnings[0]
+
+
+def test_what_has_no_checkpoint_and_what_draws_nothing_is_refused(
+    played: Any, tmp_path: Path
+) -> None:
+    sources = read_sources(played)
+    with pytest.raises(NotImplementedError):
+        # The toy has no environment to draw at all; a real domain answers with a UsageError.
+        film_shots(sources, tmp_path / "film.gif", NullReporter())
+    orphan = sources.rollouts[0]
+    orphan.manifest.parents.clear()
+    with pytest.raises(ConfigError, match="checkpoint"):
+        film_shots(replace(sources, rollouts=(orphan,)), tmp_path / "film.gif", NullReporter())
+
+
+def test_other_formats_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    nowhere = Workspace(tmp_path / "nowhere")
+    for request in (
+        ReportRequest(video=tmp_path / "film.avi"),
+        ReportRequest(output=tmp_path / "page.pdf"),
+    ):
+        with pytest.raises(UsageError, match="not drawn"):
+            make_report(request, nowhere, NullReporter())
+
+
+def test_mp4_needs_ffmpeg_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    request = ReportRequest(video=tmp_path / "film.mp4")
+    with pytest.raises(MissingDependencyError, match=r"film\.gif"):
+        make_report(request, None, NullReporter())  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg on this machine")
+def test_mp4_is_a_film(tmp_path: Path) -> None:
+    frames = [np.full((64, 64, 3), 20 * number, np.uint8) for number in range(8)]
+    write_film(frames, tmp_path / "film.mp4")
+    assert (tmp_path / "film.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_a_shorter_film_waits_for_the_longer(tmp_path: Path) -> None:
+    one = [np.full((20, 30, 3), number, np.uint8) for number in (10, 20)]
+    other = [np.full((20, 30, 3), number, np.uint8) for number in (30, 40, 50)]
+    joined = side_by_side([("a", one), ("b", other)])
+    assert [frame.shape for frame in joined] == [(42, 60, 3)] * 3
+    assert [int(frame[-1, 0, 0]) for frame in joined] == [10, 20, 20]
+    assert [int(frame[-1, -1, 0]) for frame in joined] == [30, 40, 50]
+    assert joined[0][:TEXT_HEIGHT].max() > 150, "the text is there"

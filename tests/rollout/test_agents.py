@@ -1,0 +1,276 @@
+"""Converged scores, suites, baselines and several checkpoints, from the stage's outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.artifacts.workspace import Workspace
+from pipelines.errors import ConfigError
+from pipelines.policies.base import PolicySpec
+from pipelines.reporter import NullReporter
+from pipelines.rollout.config import RolloutConfig
+from pipelines.rollout.reported import reported_for, reported_rows
+from pipelines.rollout.scoreboard import score_rows
+from pipelines.rollout.scores import load_curves
+from pipelines.rollout.stage import plan, run
+from pipelines.tasks.registry import catalogue
+
+from .test_statistics import curve
+from .toy import EVEN, UNEVEN, WIDE, Toy, install, saved_task, write_checkpoint
+
+KNOWN = [saved_task(EVEN), saved_task(UNEVEN), saved_task(WIDE)]
+SMALL: dict[str, Any] = {"seeds": 2, "shots": 4, "max_streams": 4}
+REACHER = catalogue().get("reacher")
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    return install(monkeypatch)
+
+
+def go(workspace: Workspace, reporter: NullReporter | None = None, **config: Any) -> Any:
+    return run(RolloutConfig(**{**SMALL, **config}), workspace, reporter or NullReporter())
+
+
+def test_what_is_not_asked_for_leaves_no_trace_in_the_configuration(
+    toy: Toy, tmp_path: Path
+) -> None:
+    """Else artifacts of earlier releases would not be up to date any more."""
+    artifact = go(write_checkpoint(tmp_path, KNOWN)).artifact
+    assert set(artifact.manifest.config) == {
+        "seed", "seeds", "tasks", "context", "reference", "max_streams", "threads", "device",
+    }  # fmt: skip
+    for task in artifact.manifest.config["tasks"].values():
+        assert set(task) == {"shots", "statistics", "options", "variation"}
+
+
+def test_converged_episodes_follow_the_shots_and_change_none_of_them(
+    toy: Toy, tmp_path: Path
+) -> None:
+    workspace = write_checkpoint(tmp_path, KNOWN)
+    plain = go(workspace, tasks=("toy-uneven",))
+    longer = go(workspace, tasks=("toy-uneven",), converged=3)
+    assert longer.artifact.manifest.config["converged"] == 3
+    (before,), (after,) = load_curves(plain.artifact), load_curves(longer.artifact)
+    np.testing.assert_allclose(before.return_SE, after.return_SE, atol=1e-5)
+    assert before.further_SE is None and after.further_SE is not None
+    assert (after.shots, after.further_SE.shape) == (4, (2, 3))
+    (task,) = longer.report["tasks"]
+    played = np.stack(
+        [longer.artifact.read(f"toy-uneven/{stream:05d}/episode_return") for stream in range(2)]
+    )
+    assert played.shape == (2, 7)
+    window = played[:, task["best_shot"] : task["best_shot"] + 3]
+    assert task["converged"]["episodes"] == 3
+    assert task["converged"]["return"] == pytest.approx(window.mean())
+    assert task["converged"]["normalized"] == pytest.approx((window.mean() - 1) / 4)
+    (row,) = longer.report["scores"]
+    assert row["scores"]["converged"]["mean"] == pytest.approx((window.mean() - 1) / 4)
+    assert plain.report["tasks"][0]["converged"] is None
+    assert "converged" not in plain.report["scores"][0]["scores"]
+    steps = plan(RolloutConfig(**SMALL, tasks=("toy-uneven",), converged=3), workspace)
+    assert steps.totals["steps"] == 2 * 7 * 9
+
+
+def test_borrowed_statistics_are_recorded_and_change_what_is_played(
+    toy: Toy, tmp_path: Path
+) -> None:
+    workspace = write_checkpoint(tmp_path, KNOWN)
+    rewards = []
+    for stats, source in (
+        ("group", "group:toy"), ("task:toy-even", "toy-even"), ("running", "running:toy"),
+    ):  # fmt: skip
+        result = go(workspace, tasks=("toy-unseen",), stats=stats, reference="paper")
+        assert result.artifact.manifest.config["tasks"]["toy-unseen"]["statistics"] == source
+        (task,) = result.report["tasks"]
+        assert (task["statistics"], task["part"]) == (source, "unseen")
+        rewards.append(result.artifact.read("toy-unseen/00000/reward"))
+    assert not np.array_equal(rewards[0], rewards[1])
+    assert not np.array_equal(rewards[0], rewards[2])
+    again = go(workspace, tasks=("toy-unseen",), stats="running", reference="paper")
+    assert again.up_to_date
+
+
+def test_running_statistics_do_not_depend_on_blocks(toy: Toy, tmp_path: Path) -> None:
+    workspace = write_checkpoint(tmp_path, KNOWN)
+    settings = {"tasks": ("toy-unseen",), "stats": "running", "seeds": 3, "reference": "paper"}
+    large = go(workspace, **settings, max_streams=64).artifact
+    small = go(workspace, **settings, max_streams=1).artifact
+    for stream in range(3):
+        path = f"toy-unseen/{stream:05d}/reward"
+        np.testing.assert_allclose(large.read(path), small.read(path), atol=1e-5)
+
+
+def test_a_suite_scores_what_it_cannot_play_as_zero(tmp_path: Path) -> None:
+    """The paper's own rule (Appendix A.2.3); outside a suite it is an error."""
+    workspace = write_checkpoint(tmp_path, [saved_task(REACHER)])
+    reporter = NullReporter()
+    settings = {"suite": "paper", "tasks": ("reacher", "hopper"), "shots": 1}
+    result = go(workspace, reporter, **settings)
+    assert len(result.report["tasks"]) == 5
+    absent = result.report["absent"]
+    assert [each["name"] for each in absent][:1] == ["hopper"] and len(absent) == 5
+    assert any("5 tasks of the suite" in warning for warning in reporter.warnings)
+    training, variations, everything = result.report["scores"]
+    assert (training["part"], training["tasks"], training["zeros"]) == ("training", 2, 1)
+    assert (variations["part"], variations["tasks"], variations["zeros"]) == ("variations", 8, 4)
+    assert everything["tasks"] == 10
+    alone = result.report["tasks"][0]["normalized_first"]
+    assert training["scores"]["first"]["mean"] == pytest.approx(alone / 2)
+    assert result.artifact.manifest.config["suite"] == "paper"
+    planned = plan(RolloutConfig(**{**SMALL, **settings}), workspace)
+    assert [row["streams"] for row in planned.rows] == [2] * 5 + [0] * 5
+    assert any("scored 0" in note for note in planned.notes)
+
+
+def test_baselines_play_the_models_episodes(toy: Toy, tmp_path: Path, monkeypatch: Any) -> None:
+    workspace = write_checkpoint(tmp_path, KNOWN)
+    policy = PolicySpec(kind="constant")
+
+    class Constant:
+        def __init__(self, low_A: Any) -> None:
+            self.action_A, self.begun = low_A, []
+
+        def reset(self, indices: Any) -> None:
+            self.begun += list(indices)
+
+        def act(self, observation_BO: Any) -> Any:
+            return np.tile(self.action_A, (len(observation_BO), 1))
+
+    made: list[Constant] = []
+
+    def build(_: Any, low_A: Any, __: Any) -> Constant:
+        made.append(Constant(low_A))
+        return made[-1]
+
+    monkeypatch.setattr(toy, "demonstrator", lambda task: policy, raising=False)
+    monkeypatch.setattr(toy, "policies", lambda: {"constant": build}, raising=False)
+    both = ("random", "demonstrator")
+    result = go(workspace, tasks=("toy-uneven",), baselines=both)
+    assert [each["agent"] for each in result.report["comparison"]] == ["model", *both]
+    batches = [batch for batch in toy.batches if batch.size == 2]
+    assert len(batches) == 3
+    for batch in batches[1:]:
+        assert [seen.resets for seen in batch.seen] == [seen.resets for seen in batches[0].seen]
+    for index in range(2):
+        random, constant = (np.array(batch.seen[index].actions) for batch in batches[1:])
+        assert (constant == np.float32(-0.75)).all()
+        assert random.std() > 0.2 and abs(random.mean() - (-0.75 + 0.6) / 2) < 0.2
+    assert sorted(made[-1].begun) == [0] * 4 + [1] * 4, "once for each episode"
+    # The demonstrator is worst here, by construction; the table has to say so.
+    means = [each["scores"][0]["scores"]["last"]["mean"] for each in result.report["comparison"]]
+    assert means[2] < means[1]
+    artifacts = [workspace.find("rollouts", f"toy-uneven-{name}") for name in both]
+    assert [one.manifest.config["agent"] for one in artifacts] == list(both)
+    config = artifacts[1].manifest.config["tasks"]["toy-uneven"]["demonstrator"]
+    assert config["source"] == "builtin" and len(config["sha256"]) == 64
+
+
+def test_baselines_resume_and_are_shared_between_calls(toy: Toy, tmp_path: Path) -> None:
+    workspace = write_checkpoint(tmp_path, KNOWN)
+    first = go(workspace, tasks=("toy-even",), baselines=("random",))
+    assert not first.up_to_date
+    made = len(toy.batches)
+    again = go(workspace, tasks=("toy-even",), baselines=("random",))
+    assert again.up_to_date and again.report == first.report and len(toy.batches) == made
+    # The model's artifact is the one that a call without baselines makes.
+    assert go(workspace, tasks=("toy-even",)).up_to_date
+    split = go(workspace, tasks=("toy-even",), baselines=("random",), max_streams=1)
+    paths = [f"toy-even/{stream:05d}/reward" for stream in range(2)]
+    whole, single = (workspace.find("rollouts", f"toy-even-random@v{v}") for v in (1, 2))
+    assert split.report["comparison"][1]["artifact"] == single.reference
+    for path in paths:
+        np.testing.assert_array_equal(whole.read(path), single.read(path))
+
+
+def test_no_demonstrator_at_all_is_an_error(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="none of the tasks has a demonstrator"):
+        go(write_checkpoint(tmp_path, KNOWN), tasks=("toy-even",), baselines=("demonstrator",))
+
+
+def test_the_demonstrator_of_a_real_task_beats_random_play(tmp_path: Path) -> None:
+    workspace = write_checkpoint(tmp_path, [saved_task(REACHER)])
+    result = go(
+        workspace, tasks=("reacher",), shots=3, baselines=("random", "demonstrator"),
+        reference="paper",
+    )  # fmt: skip
+    model, random, demonstrator = (
+        each["scores"][0]["scores"]["first"]["mean"] for each in result.report["comparison"]
+    )
+    assert abs(random) < 0.3
+    assert demonstrator > 0.8
+    assert demonstrator > model
+
+
+def test_checkpoints_are_compared_over_their_common_tasks(toy: Toy, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, KNOWN, name="ad")
+    workspace = write_checkpoint(tmp_path, KNOWN[:2], name="blind", method="ad-no-reward")
+    result = go(workspace, checkpoint="ad", also=("blind",))
+    assert result.artifact.manifest.name == "ad"
+    ad, blind = result.report["comparison"]
+    assert (ad["checkpoint"], ad["method"]) == ("ad@v1", "ad")
+    assert (blind["checkpoint"], blind["method"]) == ("blind@v1", "ad-no-reward")
+    assert ad["tasks"] == blind["tasks"] == ["toy-even", "toy-uneven"]
+    assert len(result.report["tasks"]) == 3, "the report itself is the first checkpoint's"
+    means = [each["normalized_first"] for each in result.report["tasks"][:2]]
+    assert ad["scores"][0]["scores"]["first"]["mean"] == pytest.approx(np.mean(means))
+    assert ad["scores"][0]["scores"]["last"] != blind["scores"][0]["scores"]["last"]
+    assert go(workspace, checkpoint="blind").up_to_date, "made by the call before"
+    json.dumps(result.report, allow_nan=False)
+
+
+def test_score_rows_by_hand() -> None:
+    one = curve([[0.0, 1.0], [0.2, 0.8]])
+    missing = [{"domain": "toy", "variation_of": None, "split": "train"}]
+    (row,) = score_rows([one], missing)
+    assert (row["domain"], row["part"], row["tasks"], row["zeros"]) == ("toy", "training", 2, 1)
+    assert row["scores"]["first"]["mean"] == pytest.approx(0.05)
+    assert row["scores"]["best"]["mean"] == pytest.approx(0.45)
+    low, high = row["scores"]["first"]["mean_interval"]
+    assert (low, high) == (0.0, pytest.approx(0.1))
+    elsewhere = [{"domain": "other", "variation_of": "x", "split": "validation"}]
+    places = [(each["domain"], each["part"]) for each in score_rows([one], elsewhere)]
+    assert places == [("toy", "training"), ("other", "variations"), ("all", "all")]
+
+
+def test_reported_numbers_are_labelled_and_over_the_same_tasks() -> None:
+    hopper = {each["source"]: each for each in reported_for("hopper")}
+    assert {name: (each["mean"], each["std"]) for name, each in hopper.items()} == {
+        "Vintix": (0.86, 0.19), "REGENT": (0.12, None), "JAT": (0.76, 0.21),
+    }  # fmt: skip
+    assert all(each["label"] == "reported" for each in hopper.values())
+    assert hopper["Vintix"]["score_reference"] == "paper"
+    assert [each["source"] for each in reported_for("industrial-benchmark-0")] == ["Vintix"]
+    assert reported_for("toy-even") == reported_for("hopper-gravity-1.1") == []
+
+
+def test_reported_rows_average_the_tasks_that_were_played() -> None:
+    from dataclasses import replace
+
+    played = [
+        replace(curve([[1.0]]), name=name, domain="mujoco", variation_of=base)
+        for name, base in (("hopper", None), ("ant", None), ("hopper-gravity-1.1", "hopper"))
+    ]
+    rows = reported_rows(played)
+    assert [(row["source"], row["tasks"], row["part"]) for row in rows] == [
+        ("Vintix", 2, "training"), ("REGENT", 2, "training"), ("JAT", 2, "training"),
+    ]  # fmt: skip
+    assert [row["mean"] for row in rows] == pytest.approx([0.92, 0.145, 0.82])
+    assert {row["label"] for row in rows} == {"reported"}
+
+
+def test_the_tables_show_intervals_and_label_what_others_report(
+    toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vintix_cli.commands.rollout import show_rollout
+
+    workspace = write_checkpoint(tmp_path, [saved_task(REACHER)])
+    show_rollout(go(workspace, tasks=("reacher",), baselines=("random",)))
+    printed = capsys.readouterr().out
+    assert "95 % intervals" in printed and " to " in printed
+    assert "JAT (reported)" in printed and "random" in printed
