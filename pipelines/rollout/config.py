@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Reference = Literal["measured", "paper", "release"]
 Baseline = Literal["random", "demonstrator"]
@@ -74,9 +74,19 @@ class RolloutConfig(BaseModel):
     strict: bool = False
     suite: Literal["paper"] | None = None
     converged: int | None = Field(default=None, ge=1)
-    stats: str | None = Field(default=None, pattern=r"^(group|running|task:\S+)$")
+    stats: str | None = None
     also: tuple[str, ...] = ()
     baselines: tuple[Baseline, ...] = ()
+
+    @field_validator("stats")
+    @classmethod
+    def _known_source(cls, value: str | None) -> str | None:
+        if value in (None, "group", "running") or (value and value.removeprefix("task:") != value):
+            return value
+        raise ValueError(
+            "should be group, running, or task:NAME with a task of the group that the checkpoint "
+            "knows, such as task:door-open"
+        )
 
     @property
     def episodes_after(self) -> int:

@@ -26,16 +26,18 @@ def score_rows(
             as 0, the score of random play (Appendix A.2.3).
 
     Returns:
-        A row for each domain and part that has tasks, for each part over several domains, and one
-        over all: ``domain``, ``part``, ``tasks`` (those with a score, zeros included), ``zeros``,
-        and ``scores``, by kind as `pipelines.rollout.statistics.summarize_curves` has them.
+        A row for each domain and part that has tasks, for each of several parts over several
+        domains, and, where there is more than one row, a last one over all. Each has ``domain``,
+        ``part``, ``tasks`` (those with a score, zeros included), ``zeros``, and ``scores``, by
+        kind as `pipelines.rollout.statistics.summarize_curves` has them.
     """
     absent_at = [(task["domain"], part_of(task)) for task in absent]
     found = dict.fromkeys([(curve.domain, curve.part) for curve in curves] + absent_at)
     domains = list(dict.fromkeys(domain for domain, _ in found))
     places = sorted(found, key=lambda place: (domains.index(place[0]), PARTS.index(place[1])))
+    several = len({part for _, part in found}) > 1
     for part in PARTS:
-        if sum(at == part for _, at in found) > 1:
+        if several and sum(at == part for _, at in found) > 1:
             places.append((ALL, part))
     if len(found) > 1:
         places.append((ALL, ALL))

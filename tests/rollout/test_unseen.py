@@ -89,6 +89,13 @@ def test_without_a_word_on_statistics_the_error_says_how_to_choose() -> None:
         select({"tasks": ("toy-foreign",), "stats": "group"}, EVEN)
 
 
+def test_a_source_of_statistics_that_is_none_is_refused() -> None:
+    for wrong in ("task", "nonsense", ""):
+        with pytest.raises(ValueError, match="task:NAME"):
+            RolloutConfig(stats=wrong)
+    assert RolloutConfig(stats="task:reach").stats == "task:reach"
+
+
 def test_a_split_holds_unseen_tasks_once_they_have_statistics() -> None:
     settings = {"splits": ("validation",), "domains": ("toy",)}
     with pytest.raises(UsageError, match="no task is left"):
