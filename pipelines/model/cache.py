@@ -101,6 +101,12 @@ class KVCache:
         """Forget everything: every stream starts with an empty context."""
         self.position = 0
 
+    def assume_full(self) -> None:
+        """Take as many zeros as fit for what was seen: for timing a step of a full cache."""
+        self._keys.zero_()
+        self._values.zero_()
+        self.position = self.context
+
     def keep(self, streams: Sequence[int]) -> None:
         """Drop all but some streams; those keep their context and stand in the given order.
 
@@ -250,6 +256,11 @@ class TokenWindow:
     def reset(self) -> None:
         """Forget everything."""
         self.position = 0
+
+    def assume_full(self) -> None:
+        """Take as many zeros as fit for what was seen, as :meth:`KVCache.assume_full`."""
+        self._tokens_BCD.zero_()
+        self.position = self.context
 
     def keep(self, streams: Sequence[int]) -> None:
         """Drop all but some streams, as :meth:`KVCache.keep`.

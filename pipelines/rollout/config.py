@@ -39,6 +39,15 @@ class RolloutConfig(BaseModel):
         threads: CPU threads of the model's arithmetic; 0 for one up to a width of 256 channels and
             all the process may use beyond. Rounding depends on their number.
         device: Where the model runs.
+        cache: ``window`` keeps keys and values of the context in a ring; ``none`` runs the whole
+            window again at each step, which is exact and slow (see `pipelines.model.cache`).
+        sinks: First steps of a stream that are never overwritten, fewer than the context.
+        prompt: Artifact of kind ``histories`` or ``datasets``; every stream starts with the end of
+            one of its trajectories in view. None for an empty context.
+        prompt_steps: Steps of the prompt; None for the context, or the task's shortest trajectory
+            where that is shorter.
+        workers: Worker processes for environments that are simulated one by one; 0 for one a core
+            where that pays. Results do not depend on it.
         strict: Make a differing environment fingerprint an error instead of a warning.
     """
 
@@ -62,6 +71,11 @@ class RolloutConfig(BaseModel):
     threads: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     strict: bool = False
+    cache: Literal["window", "none"] = "window"
+    sinks: int = Field(default=0, ge=0)
+    prompt: str | None = None
+    prompt_steps: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=0, ge=0)
 
 
 def default_shots(horizon: int) -> int:

@@ -36,7 +36,8 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         for path, entry in sorted(artifact.manifest.files.items())
         if entry.log and path.startswith("log/block-")
     ]
-    (parent,) = artifact.manifest.parents
+    # Beside it there may be the artifact that a prompt came from.
+    parent = next(each for each in artifact.manifest.parents if each.kind == "checkpoints")
     return {
         "tasks": [task_report(curve) for curve in curves],
         **summary(curves),

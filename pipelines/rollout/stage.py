@@ -1,8 +1,9 @@
 """The stage ``rollout``: from a checkpoint to a ``rollouts`` artifact.
 
 The tasks are packed into blocks of at most `max_streams` streams. The streams of a block advance
-together, and a block is the unit of resumable work: a run that was killed goes on with the first
-block that is not durable. Which streams share a block follows from the configuration alone.
+together, and a block is the unit of resumable work (`pipelines.rollout.blocks` says why): a run
+that was killed goes on with the first block that is not durable. Which streams share a block
+follows from the configuration alone.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import MissingDependencyError
-from pipelines.rollout.blocks import Block, make_blocks, play_blocks
+from pipelines.rollout.blocks import Block, make_blocks, play_blocks, worker_count
 from pipelines.rollout.checks import check_fingerprints, warn_of_input
 from pipelines.rollout.config import RolloutConfig
+from pipelines.rollout.prompt import Prompt, find_prompts
 from pipelines.rollout.report import plot_artifact, rollout_report
 from pipelines.rollout.selection import Target, select_targets
 from pipelines.stage import Plan, StageResult
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.model.saved import SavedModel
     from pipelines.reporter import Reporter
+    from pipelines.rollout.engine import Memory
 
 __all__ = ["plan", "plot_artifact", "rollout_report", "run"]
 
@@ -49,7 +52,7 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
         UsageError: Unknown tasks, or a changed physics they do not have.
         ConfigError: The checkpoint does not fit the tasks, or, under `strict`, the environments
             differ from those its data came from.
-        ArtifactMissingError: There is no such checkpoint.
+        ArtifactMissingError: There is no such checkpoint or prompt.
         MissingDependencyError: A simulator or the device is not there.
         LockedError: Another process writes under the name.
     """
@@ -62,12 +65,14 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     model = load_model(checkpoint)
     targets = select_targets(config, model, full_catalogue())
     warn_of_input(config, model, targets, reporter)
-    resolved = _resolved(config, model, targets)
+    _memory(config, model)
+    prompted, prompts = find_prompts(config, workspace, targets, _context(config, model))
+    resolved = _resolved(config, model, targets, prompts)
     with workspace.stage(
         "rollouts",
         _name(config, checkpoint, targets),
         config=resolved,
-        parents=[checkpoint],
+        parents=[checkpoint] if prompted is None else [checkpoint, prompted],
         seeds={"rollout": config.seed},
     ) as staging:
         published = staging.published
@@ -76,7 +81,7 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
             fingerprints = check_fingerprints(config, workspace, checkpoint, targets, reporter)
             if staging.resumed_units:
                 reporter.info(f"going on after {staging.resumed_units} durable blocks")
-            play_blocks(config, resolved, model, targets, staging, reporter)
+            play_blocks(config, resolved, model, targets, staging, reporter, prompts)
             published = _publish(staging, targets, fingerprints)
     return StageResult(published, up_to_date, rollout_report(published))
 
@@ -105,12 +110,18 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         }
         for target in targets
     ]
-    resolved = _resolved(config, model, targets)
-    model_seconds = sum(
-        _model_seconds(model, resolved, block) for block in make_blocks(config, targets)
-    )
+    memory = _memory(config, model)
+    _, prompts = find_prompts(config, workspace, targets, _context(config, model))
+    resolved = _resolved(config, model, targets, prompts)
+    blocks = make_blocks(config, targets, prompts)
+    model_seconds = sum(_model_seconds(model, resolved, memory, block) for block in blocks)
+    workers = worker_count(config, blocks)
+    apart = {task.spec.name for block in blocks for task in block if task.apart}
     environment_seconds = sum(
-        row["steps"] * STEP_SECONDS.get(row["domain"], OTHER_STEP_SECONDS) for row in rows
+        row["steps"]
+        * STEP_SECONDS.get(row["domain"], OTHER_STEP_SECONDS)
+        / (workers if row["task"] in apart else 1)
+        for row in rows
     )
     return Plan(
         rows=rows,
@@ -123,16 +134,45 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         },
         notes=[
             f"checkpoint {checkpoint.reference}, context {resolved['context']}",
+            f"{workers} worker processes step the environments"
+            if workers > 1
+            else "the environments are stepped in this process",
             "steps are the most there can be: an episode may end before its horizon",
             "the model's share of the seconds is measured here, the simulators' is typical",
         ],
     )
 
 
+def _context(config: RolloutConfig, model: SavedModel) -> int:
+    return config.context or model.config.context
+
+
+def _memory(config: RolloutConfig, model: SavedModel) -> Memory:
+    from pipelines.model.cache import check_size
+    from pipelines.rollout.engine import Memory
+
+    context = _context(config, model)
+    check_size(config.max_streams, context, config.sinks)
+    return Memory(context, config.cache, config.sinks)
+
+
 def _resolved(
-    config: RolloutConfig, model: SavedModel, targets: Sequence[Target]
+    config: RolloutConfig,
+    model: SavedModel,
+    targets: Sequence[Target],
+    prompts: Mapping[str, Prompt],
 ) -> dict[str, Any]:
-    """Return the artifact's configuration: what the content follows from, nothing else."""
+    """Return the artifact's configuration: what the content follows from, nothing else.
+
+    What came after the first release is there only where it differs from what was done before.
+    """
+    later: dict[str, Any] = {}
+    if config.cache != "window":
+        later["cache"] = config.cache
+    if config.sinks:
+        later["sinks"] = config.sinks
+    if prompts:
+        later["prompt"] = {task: prompt.as_config() for task, prompt in prompts.items()}
     return {
         "seed": config.seed,
         "seeds": config.seeds,
@@ -145,11 +185,12 @@ def _resolved(
             }
             for target in targets
         },
-        "context": config.context or model.config.context,
+        "context": _context(config, model),
         "reference": config.reference,
         "max_streams": config.max_streams,
         "threads": _threads(config, model),
         "device": _device(config.device),
+        **later,
     }
 
 
@@ -225,11 +266,18 @@ def _publish(
     )
 
 
-def _model_seconds(model: SavedModel, resolved: Mapping[str, Any], block: Block) -> float:
+def _model_seconds(
+    model: SavedModel, resolved: Mapping[str, Any], memory: Memory, block: Block
+) -> float:
     """Time a few steps of the model for a block and scale them to its longest stream."""
-    from pipelines.rollout.engine import time_step
+    from pipelines.rollout.engine import time_steps
     from pipelines.train.device import torch_threads
 
     with torch_threads(resolved["threads"]):
-        seconds = time_step(model.model, block, resolved["context"])
-    return seconds * max(task.bound for task in block)
+        empty, full = time_steps(model.model, block, memory)
+    steps, context = max(task.bound for task in block), resolved["context"]
+    filled = 0 if block[0].prompt is None else block[0].prompt.steps
+    filling = max(0, min(steps, context - filled))
+    # A step's time grows with what is in view, up to the context.
+    middle = min(1.0, (filled + filling / 2) / context)
+    return filling * (empty + middle * (full - empty)) + (steps - filling) * full
