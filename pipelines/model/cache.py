@@ -15,7 +15,7 @@ of the context. Their distance is capped at their place in the cache: sink i of 
 `context - 1 - i` steps away, however long ago it came, so that no distance is larger than in
 training. With true distances ALiBi would soon silence the sinks, and they would only cost slots.
 
-Shapes: N layers, B streams, H heads, C context, K head dim, L tokens of a prompt.
+Shapes: B streams, H heads, N = B x H, C context, K head dim, L tokens of a prompt, D width.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class KVCache:
         # Until the cache is full its slots are in order; then the sinks keep the first of these.
         self._filling_H1C = (-slopes_H11 * falling).to(device=device, dtype=dtype)
         self._scale = 1.0 / math.sqrt(head_dim)
+        self._lay_out()
         self.position = 0
 
     @property
@@ -116,6 +117,7 @@ class KVCache:
         rows = _rows_to_keep(streams, self._keys.device)
         self._keys = self._keys.index_select(1, rows)
         self._values = self._values.index_select(1, rows)
+        self._lay_out()
 
     def attend(self, layer: int, q_BH1K: Tensor, k_BH1K: Tensor, v_BH1K: Tensor) -> Tensor:
         """Store one token of a layer and attend to all that is stored, the token included.
@@ -127,15 +129,21 @@ class KVCache:
         """
         slot = self._slot(self.position)
         used = min(self.position + 1, self.context)
-        keys_BHCK, values_BHCK = self._keys[layer], self._values[layer]
-        keys_BHCK[:, :, slot] = k_BH1K[:, :, 0]
-        values_BHCK[:, :, slot] = v_BH1K[:, :, 0]
+        keys_NCK, values_NCK = self._slabs[layer]
+        batch, heads, _, head_dim = q_BH1K.shape
+        rows = (batch * heads, head_dim)
+        keys_NCK[:, slot] = k_BH1K.reshape(rows)
+        values_NCK[:, slot] = v_BH1K.reshape(rows)
+        if used < self.context:
+            keys_NCK, values_NCK = keys_NCK[:, :used], values_NCK[:, :used]
         # For a single query two products and a softmax are faster on the CPU than SDPA, whose
-        # kernels split the work over blocks of queries.
-        query_BH1K = q_BH1K.to(keys_BHCK.dtype) * self._scale
-        scores_BH1C = query_BH1K @ keys_BHCK[:, :, :used].transpose(-1, -2)
-        weights_BH1C = self._add_bias(scores_BH1C, slot).softmax(-1)
-        return (weights_BH1C @ values_BHCK[:, :, :used]).to(q_BH1K.dtype)
+        # kernels split the work over blocks of queries. For a single stream the number of calls
+        # matters: hence flat slabs, and sums in place.
+        query_N1K = (q_BH1K.to(keys_NCK.dtype) * self._scale).view(-1, 1, head_dim)
+        scores_N1C = torch.bmm(query_N1K, keys_NCK.transpose(1, 2))
+        self._add_bias(scores_N1C.view(batch, heads, 1, used), slot)
+        out_N1K = torch.bmm(scores_N1C.softmax(-1), values_NCK)
+        return out_N1K.view(batch, heads, 1, head_dim).to(q_BH1K.dtype)
 
     def part(self, start: int, stop: int) -> KVCache:
         """Return streams [start, stop) as a cache that shares its slots with this one.
@@ -145,6 +153,7 @@ class KVCache:
         """
         shared = copy.copy(self)
         shared._keys, shared._values = self._keys[:, start:stop], self._values[:, start:stop]
+        shared._lay_out()
         return shared
 
     def store(self, layer: int, k_BHLK: Tensor, v_BHLK: Tensor) -> None:
@@ -182,16 +191,24 @@ class KVCache:
             return position
         return self.sinks + (position - self.sinks) % (self.context - self.sinks)
 
-    def _add_bias(self, scores_BH1C: Tensor, slot: int) -> Tensor:
+    def _add_bias(self, scores_BH1C: Tensor, slot: int) -> None:
         used, sinks = scores_BH1C.shape[-1], self.sinks
         if self.position < self.context:
-            return scores_BH1C + self._filling_H1C[:, :, -used:]
+            scores_BH1C += self._filling_H1C[:, :, -used:]
+            return
         first = self.context - 1 - slot
         if not sinks:
-            return scores_BH1C + self._bias_H1S[:, :, first : first + used]
+            scores_BH1C += self._bias_H1S[:, :, first : first + used]
+            return
         scores_BH1C[..., :sinks] += self._filling_H1C[:, :, :sinks]
         scores_BH1C[..., sinks:] += self._bias_H1S[:, :, first : first + used - sinks]
-        return scores_BH1C
+
+    def _lay_out(self) -> None:
+        """Make of each layer one slab of slots for every stream and head."""
+        self._slabs = [
+            (keys.flatten(0, 1), values.flatten(0, 1))
+            for keys, values in zip(self._keys, self._values, strict=True)
+        ]
 
 
 class TokenWindow:

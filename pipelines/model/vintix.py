@@ -17,6 +17,7 @@ from pipelines.model.config import ModelConfig
 from pipelines.model.encoders import Encoder
 from pipelines.model.heads import Head
 from pipelines.model.initialization import init_weights
+from pipelines.model.layers import Linear
 from pipelines.model.transformer import Transformer
 
 
@@ -116,6 +117,19 @@ class Vintix(nn.Module):
             weight.device if device is None else torch.device(device),
             sinks,
         )
+
+    def lay_out_for_steps(self) -> Vintix:
+        """Store matrices with more rows than columns by columns, and return the model.
+
+        Shapes and values stay. On a CPU a step of a few streams multiplies by them about a quarter
+        faster this way; by the other matrices it would not (measured; 768 and 1024 rows of 256),
+        and whole sequences run as before. Sums round differently in the last digit.
+        """
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, Linear) and module.out_features > module.in_features:
+                    module.weight.data = module.weight.data.t().contiguous().t()
+        return self
 
     def make_window(
         self, batch_size: int, context: int | None = None, sinks: int = 0

@@ -125,6 +125,8 @@ def play_blocks(
     left = [block for index, block in enumerate(blocks) if not staging.done(_unit(index))]
     workers = worker_count(config, left)
     vintix = model.model.to(resolved["device"])
+    if resolved["device"] == "cpu":
+        vintix.lay_out_for_steps()
     total = sum(task.bound * len(task.streams) for block in blocks for task in block)
     has_success: dict[str, bool] = {}
     with (

@@ -41,35 +41,49 @@ GROUP = "mw"
 DIMS = GroupDims(observation_dim=39, action_dim=4)
 CONTEXT = 1024
 ROUNDS, STEPS = 9, 6
+STATISTICS = TaskStatistics(
+    observation_mean=np.full(DIMS.observation_dim, 0.1),
+    observation_std=np.full(DIMS.observation_dim, 1.1),
+    action_mean=np.zeros(DIMS.action_dim),
+    action_std=np.ones(DIMS.action_dim),
+    reward_scale=1.0,
+)
 
 
 class Released:
-    """One stream, acted for as the released code does it, with this project's parameters."""
+    """One stream, acted for as the released code does it, with this project's parameters.
+
+    Its keys and values lie as flash-attn's interface for caches has them, (layers, B, C, H, K).
+    """
 
     def __init__(self, model: Vintix, cache: KVCache, history: GroupBatch) -> None:
         self.model, self.history = model, history
         # Full, as after its last step: the oldest row is the first.
-        self.keys, self.values = cache._keys[:, :1].clone(), cache._values[:, :1].clone()
+        self.keys_NBCHK = cache._keys[:, :1].transpose(2, 3).contiguous()
+        self.values_NBCHK = cache._values[:, :1].transpose(2, 3).contiguous()
         self.slopes = model.transformer.slopes_H.float()[None, :, None, None]
 
     @torch.no_grad()
     def act(self, token: GroupBatch) -> torch.Tensor:
         model = self.model
-        self.keys = torch.roll(self.keys, -1, dims=3)
-        self.values = torch.roll(self.values, -1, dims=3)
-        self.keys[:, :, :, -1] = self.values[:, :, :, -1] = math.nan
+        self.keys_NBCHK = torch.roll(self.keys_NBCHK, -1, dims=2)
+        self.values_NBCHK = torch.roll(self.values_NBCHK, -1, dims=2)
+        self.keys_NBCHK[:, :, -1] = self.values_NBCHK[:, :, -1] = math.nan
         self.history = joined(self.history, token)
-        hidden = model.encode([self.history])[:, -1:]
+        # Histories are kept as they came and normalised with each pass.
+        observation_BLO = STATISTICS.normalize_observation(self.history.observation_BLO)
+        hidden = model.encode([replace(self.history, observation_BLO=observation_BLO)])[:, -1:]
         for layer, block in enumerate(model.transformer.blocks):
             hidden = block(hidden, partial(self._attend, layer))
         return model.decode([token], model.transformer.ln_f(hidden))[0][:, 0]
 
     def _attend(self, layer: int, q, k, v, _bound):
-        keys, values = self.keys[layer], self.values[layer]
-        keys[:, :, -1], values[:, :, -1] = k[:, :, 0], v[:, :, 0]
-        distance = torch.arange(keys.shape[2] - 1, -1, -1, dtype=torch.float32)
-        scores = q @ keys.transpose(-1, -2) / math.sqrt(q.shape[-1]) - self.slopes * distance
-        return scores.softmax(-1) @ values
+        keys, values = self.keys_NBCHK[layer], self.values_NBCHK[layer]
+        keys[:, -1], values[:, -1] = k[:, :, 0], v[:, :, 0]
+        keys_BHCK, values_BHCK = keys.transpose(1, 2), values.transpose(1, 2)
+        distance = torch.arange(keys.shape[1] - 1, -1, -1, dtype=torch.float32)
+        scores = q @ keys_BHCK.transpose(-1, -2) / math.sqrt(q.shape[-1]) - self.slopes * distance
+        return scores.softmax(-1) @ values_BHCK
 
 
 def joined(history: GroupBatch, token: GroupBatch) -> GroupBatch:
@@ -127,17 +141,10 @@ def play(model: Vintix, streams: int) -> tuple[Player, Still]:
         made.append(Still(size))
         return made[0]
 
-    plain = TaskStatistics(
-        observation_mean=np.zeros(DIMS.observation_dim),
-        observation_std=np.ones(DIMS.observation_dim),
-        action_mean=np.zeros(DIMS.action_dim),
-        action_std=np.ones(DIMS.action_dim),
-        reward_scale=1.0,
-    )
     spec = catalogue().get("reach")
     # Long enough an episode for all rounds.
     task = StreamTask(
-        replace(spec, horizon=10_000), plain, {}, 1, tuple(range(streams)), GROUP, Recorded()
+        replace(spec, horizon=10_000), STATISTICS, {}, 1, tuple(range(streams)), GROUP, Recorded()
     )
     return Player(model, [task], seed=0, make_batch=make_batch), made[0]
 
@@ -177,12 +184,12 @@ def test_acting_outruns_the_released_procedure(
 ) -> None:
     config = preset("small", {GROUP: DIMS}, context=CONTEXT)
     assert (config.width, config.layers) == (256, 6)
-    model = Vintix(config).eval()
+    model, plain = Vintix(config).eval().lay_out_for_steps(), Vintix(config).eval()
     theirs: list[float] = []
     ours: list[float] = []
     with torch_threads(1), torch.inference_mode():
         player, batch = play(model, streams)
-        released = baseline(model, player)
+        released = baseline(plain, player)
         step = 0
         for _ in range(ROUNDS):
             acted = []
