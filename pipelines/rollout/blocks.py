@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 Block = list[StreamTask]
 """Tasks whose streams advance as one batch."""
 
-#: Seconds of simulation on one core from which on worker processes repay their start unasked.
-WORTH_SECONDS = 30.0
-
 
 def make_blocks(
     config: RolloutConfig,
@@ -76,21 +73,14 @@ def make_blocks(
 def worker_count(config: RolloutConfig, blocks: Sequence[Block]) -> int:
     """Return how many worker processes step environments; 1 for none but this one.
 
-    Asked for or not, there are no more than the copies of the largest block that may live there.
+    There are no more than the copies of the largest block that may live in one.
     """
-    from pipelines.domains.registry import domain_of
     from pipelines.parallel import available_cores
 
-    apart = [[task for task in block if task.apart] for block in blocks]
-    copies = max((sum(len(task.streams) for task in block) for block in apart), default=0)
-    if config.workers:
-        return max(1, min(config.workers, copies))
-    seconds = sum(
-        task.bound * len(task.streams) / domain_of(task.spec).steps_per_second
-        for block in apart
-        for task in block
+    copies = max(
+        (sum(len(task.streams) for task in block if task.apart) for block in blocks), default=0
     )
-    return max(1, min(available_cores(), copies)) if seconds >= WORTH_SECONDS else 1
+    return max(1, min(config.workers or available_cores(), copies))
 
 
 def play_blocks(

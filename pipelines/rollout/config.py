@@ -46,8 +46,9 @@ class RolloutConfig(BaseModel):
             one of its trajectories in view. None for an empty context.
         prompt_steps: Steps of the prompt; None for the context, or the task's shortest trajectory
             where that is shorter.
-        workers: Worker processes for environments that are simulated one by one; 0 for one a core
-            where that pays. Results do not depend on it.
+        workers: Processes that step environments which are simulated one by one: 1 for this one
+            alone, 0 for one a core. Results do not depend on it. All wait for the slowest at each
+            step, so that it pays for slow simulators, many streams and idle cores.
         strict: Make a differing environment fingerprint an error instead of a warning.
     """
 
@@ -75,7 +76,7 @@ class RolloutConfig(BaseModel):
     sinks: int = Field(default=0, ge=0)
     prompt: str | None = None
     prompt_steps: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=1, ge=0)
 
 
 def default_shots(horizon: int) -> int:

@@ -13,7 +13,6 @@ import pytest
 from pipelines.errors import VintixError
 from pipelines.parallel import WorkerError
 from pipelines.reporter import NullReporter
-from pipelines.rollout import blocks
 from pipelines.rollout.blocks import worker_count
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.crew import Crew
@@ -28,7 +27,6 @@ from .toy import (
     UNEVEN,
     UNSEEN,
     WIDE,
-    install,
     make_toy,
     saved_task,
     stream_task,
@@ -81,20 +79,17 @@ def test_a_worker_that_ends_is_an_error_that_says_so() -> None:
              crew=single)  # fmt: skip
 
 
-def test_workers_are_used_where_simulation_is_long_and_not_beyond_the_copies(
+def test_workers_are_as_many_as_asked_for_and_not_more_than_the_copies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    install(monkeypatch)
     monkeypatch.setattr("pipelines.parallel.available_cores", lambda: 8)
-    # At the toy domain's 2,000 steps a second, 36 steps are not worth a process.
-    short = [[apart(stream_task(UNEVEN, 4, [0]))], [stream_task(EVEN, 4, range(5))]]
-    assert worker_count(RolloutConfig(), short) == 1
-    assert worker_count(RolloutConfig(workers=4), short) == 1
-    long = [[apart(stream_task(UNEVEN, 2000, range(5)))], short[1]]
-    assert blocks.WORTH_SECONDS < 5 * 2000 * 9 / 2000
-    assert worker_count(RolloutConfig(), long) == 5
-    assert worker_count(RolloutConfig(workers=2), long) == 2
-    assert worker_count(RolloutConfig(workers=1), long) == 1
+    blocks = [
+        [apart(stream_task(UNEVEN, 4, range(5))), stream_task(EVEN, 4, range(9))],
+        [apart(stream_task(WIDE, 4, [0]))],
+    ]
+    assert worker_count(RolloutConfig(), blocks) == 1
+    assert [worker_count(RolloutConfig(workers=asked), blocks) for asked in (2, 7, 0)] == [2, 5, 5]
+    assert worker_count(RolloutConfig(workers=3), [[stream_task(EVEN, 4, range(5))]]) == 1
 
 
 def test_only_copies_that_are_simulated_one_by_one_live_apart() -> None:
