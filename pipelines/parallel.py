@@ -171,7 +171,7 @@ def _run_spawned(
     )
     finished = False
     try:
-        with _single_threaded_children():
+        with single_threaded_children():
             futures = {
                 executor.submit(_run_job, function, job): index for index, job in enumerate(jobs)
             }
@@ -290,7 +290,7 @@ def _drain(queue: SimpleQueue[float], progress: Progress) -> None:
 
 
 @contextmanager
-def _single_threaded_children() -> Iterator[None]:
+def single_threaded_children() -> Iterator[None]:
     """Let processes that are started meanwhile compute with one thread.
 
     Numerical libraries read these variables when they are loaded, which in a spawned process may

@@ -165,6 +165,16 @@ class Domain(ABC):
 
         return LoopBatch([self.make_env(task, options) for _ in range(size)])
 
+    def copies_are_separate(self, options: Options) -> bool:
+        """Return whether copies of a task are simulated one by one, in the calling process.
+
+        Then a batch may be spread over worker processes, to be stepped at the same time.
+
+        Args:
+            options: Values of all of `options`.
+        """
+        return not self.vectorized
+
     def make_rendered_env(
         self, task: TaskSpec, options: Options, size: tuple[int, int] = (640, 480)
     ) -> gymnasium.Env[Any, Any]:

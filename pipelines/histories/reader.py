@@ -130,6 +130,38 @@ class HistoryReader:
             }
             yield from block.take(chunk)
 
+    def window(
+        self, name: str, trajectory: int, start: int, length: int
+    ) -> dict[str, NDArray[Any]]:
+        """Read consecutive steps of a trajectory, as `pipelines.datasets.reader` does.
+
+        Args:
+            name: The task.
+            trajectory: Its number.
+            start: First step.
+            length: L, at least 1.
+
+        Returns:
+            ``observation`` float32 (L, O), ``action`` float32 (L, A), ``reward`` float32 (L,) and
+            ``episode_step`` int64 (L,), 0 at an episode's first step.
+
+        Raises:
+            ArtifactCorruptError: Bytes differ from the manifest's.
+            IndexError: The window leaves the trajectory.
+        """
+        import numpy as np
+
+        if start < 0 or length < 1 or start + length > self.rows(name, trajectory):
+            raise IndexError(f"steps {start} to {start + length - 1} of {name}/{trajectory}")
+        step = np.arange(start, start + length)
+        episode_start = self.episodes(name, trajectory)["episode_start"]
+        begun = episode_start[np.searchsorted(episode_start, step, side="right") - 1]
+        read = {
+            field: np.asarray(self._array(name, trajectory, field)[start : start + length])
+            for field in ("observation", "action", "reward")
+        }
+        return {**read, "episode_step": step - begun}
+
     def episodes(self, name: str, trajectory: int) -> dict[str, NDArray[Any]]:
         """Return the per-episode arrays of a trajectory.
 

@@ -116,7 +116,9 @@ class Block(nn.Module):
     def forward(self, x_BLD: Tensor, mixer: Mixer) -> Tensor:
         """Return the residual stream (B, L, D) after the block."""
         normed_BLD = self.norm1(x_BLD)
-        attended_BLD = self.drop(self.attention(normed_BLD, mixer))
+        attended_BLD = self.attention(normed_BLD, mixer)
+        if self.training:
+            attended_BLD = self.drop(attended_BLD)
         if self.parallel_residual:
             mlp_input = normed_BLD if self.norm2 is None else self.norm2(x_BLD)
             return x_BLD + attended_BLD + self.mlp(mlp_input)

@@ -9,11 +9,18 @@ Cached keys and values keep the receptive field they were computed with. Outputs
 full forward pass for the first `context` tokens only, and after that a token still carries traces
 of older ones: the paper's evaluation works like this (section 2.3.3).
 
-Shapes: N layers, B streams, H heads, C context, K head dim, L tokens of a prompt.
+**Attention sinks** (Xiao et al., 2024, "Efficient streaming language models with attention sinks").
+With `sinks` > 0 the first tokens of a stream keep their slots for good and the ring is what is left
+of the context. Their distance is capped at their place in the cache: sink i of a full cache is
+`context - 1 - i` steps away, however long ago it came, so that no distance is larger than in
+training. With true distances ALiBi would soon silence the sinks, and they would only cost slots.
+
+Shapes: B streams, H heads, N = B x H, C context, K head dim, L tokens of a prompt, D width.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -34,6 +41,7 @@ class KVCache:
         context: Tokens kept, at least 1.
         dtype: Floating type of the stored keys and values.
         device: Where they are stored.
+        sinks: First tokens of a stream that are never overwritten, in [0, context).
 
     Attributes:
         position: Tokens each stream has seen since the last reset.
@@ -49,30 +57,25 @@ class KVCache:
         context: int,
         dtype: torch.dtype,
         device: torch.device,
+        sinks: int = 0,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("context", context)):
-            if value < 1:
-                raise UsageError(
-                    f"a cache needs a {name} of at least 1",
-                    where="make_cache",
-                    expected="1 or more",
-                    found=value,
-                )
+        check_size(batch_size, context, sinks)
+        self.sinks = sinks
         shape = (layers, batch_size, len(slopes_H), context, head_dim)
         # Slots are read only after they were written, so they need no first value.
         self._keys = torch.empty(shape, dtype=dtype, device=device)
         self._values = torch.empty(shape, dtype=dtype, device=device)
-        # Distances C-1 ... 0, C-1 ... 1: with the newest token in slot p, the view that starts at
-        # C-1-p holds p ... 0 for the slots up to p and C-1 ... p+1 for the older ones behind it.
-        distance = torch.cat(
-            [
-                torch.arange(context - 1, -1, -1, dtype=torch.float64, device="cpu"),
-                torch.arange(context - 1, 0, -1, dtype=torch.float64, device="cpu"),
-            ]
-        )
-        bias_H1S = -slopes_H.to("cpu", torch.float64)[:, None, None] * distance
+        # Distances R-1 ... 0, R-1 ... 1 of a ring of R slots: with the newest token in slot p, the
+        # view that starts at R-1-p holds p ... 0 for the slots up to p and R-1 ... p+1 for the
+        # older ones behind it.
+        slopes_H11 = slopes_H.to("cpu", torch.float64)[:, None, None]
+        falling = torch.arange(context - 1, -1, -1, dtype=torch.float64, device="cpu")
+        bias_H1S = -slopes_H11 * torch.cat([falling[sinks:], falling[sinks:-1]])
         self._bias_H1S = bias_H1S.to(device=device, dtype=dtype)
+        # Until the cache is full its slots are in order; then the sinks keep the first of these.
+        self._filling_H1C = (-slopes_H11 * falling).to(device=device, dtype=dtype)
         self._scale = 1.0 / math.sqrt(head_dim)
+        self._lay_out()
         self.position = 0
 
     @property
@@ -99,22 +102,22 @@ class KVCache:
         """Forget everything: every stream starts with an empty context."""
         self.position = 0
 
+    def assume_full(self) -> None:
+        """Take as many zeros as fit for what was seen: for timing a step of a full cache."""
+        self._keys.zero_()
+        self._values.zero_()
+        self.position = self.context
+
     def keep(self, streams: Sequence[int]) -> None:
         """Drop all but some streams; those keep their context and stand in the given order.
 
         Raises:
             UsageError: Nothing would be left.
         """
-        if not len(streams):
-            raise UsageError(
-                "a cache cannot lose all its streams",
-                where="keep",
-                expected="at least 1 stream",
-                found=0,
-            )
-        rows = torch.as_tensor(streams, dtype=torch.int64, device=self._keys.device)
+        rows = _rows_to_keep(streams, self._keys.device)
         self._keys = self._keys.index_select(1, rows)
         self._values = self._values.index_select(1, rows)
+        self._lay_out()
 
     def attend(self, layer: int, q_BH1K: Tensor, k_BH1K: Tensor, v_BH1K: Tensor) -> Tensor:
         """Store one token of a layer and attend to all that is stored, the token included.
@@ -124,23 +127,50 @@ class KVCache:
         Returns:
             The attention's output (B, H, 1, K) in the dtype of the queries.
         """
-        context = self.context
-        slot = self.position % context
-        used = min(self.position + 1, context)
-        keys_BHCK, values_BHCK = self._keys[layer], self._values[layer]
-        keys_BHCK[:, :, slot] = k_BH1K[:, :, 0]
-        values_BHCK[:, :, slot] = v_BH1K[:, :, 0]
-        first = context - 1 - slot
+        slot = self._slot(self.position)
+        used = min(self.position + 1, self.context)
+        keys_NCK, values_NCK = self._slabs[layer]
+        batch, heads, _, head_dim = q_BH1K.shape
+        rows = (batch * heads, head_dim)
+        keys_NCK[:, slot] = k_BH1K.reshape(rows)
+        values_NCK[:, slot] = v_BH1K.reshape(rows)
+        if used < self.context:
+            keys_NCK, values_NCK = keys_NCK[:, :used], values_NCK[:, :used]
         # For a single query two products and a softmax are faster on the CPU than SDPA, whose
-        # kernels split the work over blocks of queries.
-        query_BH1K = q_BH1K.to(keys_BHCK.dtype) * self._scale
-        scores_BH1C = query_BH1K @ keys_BHCK[:, :, :used].transpose(-1, -2)
-        weights_BH1C = (scores_BH1C + self._bias_H1S[:, :, first : first + used]).softmax(-1)
-        return (weights_BH1C @ values_BHCK[:, :, :used]).to(q_BH1K.dtype)
+        # kernels split the work over blocks of queries. For a single stream the number of calls
+        # matters: hence flat slabs, and sums in place.
+        query_N1K = (q_BH1K.to(keys_NCK.dtype) * self._scale).view(-1, 1, head_dim)
+        scores_N1C = torch.bmm(query_N1K, keys_NCK.transpose(1, 2))
+        self._add_bias(scores_N1C.view(batch, heads, 1, used), slot)
+        out_N1K = torch.bmm(scores_N1C.softmax(-1), values_NCK)
+        return out_N1K.view(batch, heads, 1, head_dim).to(q_BH1K.dtype)
+
+    def part(self, start: int, stop: int) -> KVCache:
+        """Return streams [start, stop) as a cache that shares its slots with this one.
+
+        A long prompt of many streams is stored a few streams at a time this way; then call
+        :meth:`advance` here.
+        """
+        shared = copy.copy(self)
+        shared._keys, shared._values = self._keys[:, start:stop], self._values[:, start:stop]
+        shared._lay_out()
+        return shared
 
     def store(self, layer: int, k_BHLK: Tensor, v_BHLK: Tensor) -> None:
-        """Store the last `context` tokens of a prompt in an empty cache."""
+        """Store the last `context` tokens of a prompt in an empty cache.
+
+        Raises:
+            UsageError: There are sinks and the prompt is longer than the context.
+        """
         length, context = k_BHLK.shape[2], self.context
+        if self.sinks and length > context:
+            raise UsageError(
+                "a prompt beyond the context has to come step by step where there are sinks",
+                where="prefill",
+                expected=f"at most {context} tokens",
+                found=length,
+                fix="feed the first tokens as the prompt and the others one by one",
+            )
         kept = min(length, context)
         # Token j belongs in slot j % context: the kept tokens wrap around the ring at most once.
         start = (length - kept) % context
@@ -155,3 +185,172 @@ class KVCache:
     def advance(self, tokens: int = 1) -> None:
         """Count the tokens that every layer has stored."""
         self.position += tokens
+
+    def _slot(self, position: int) -> int:
+        if position < self.context:
+            return position
+        return self.sinks + (position - self.sinks) % (self.context - self.sinks)
+
+    def _add_bias(self, scores_BH1C: Tensor, slot: int) -> None:
+        used, sinks = scores_BH1C.shape[-1], self.sinks
+        if self.position < self.context:
+            scores_BH1C += self._filling_H1C[:, :, -used:]
+            return
+        first = self.context - 1 - slot
+        if not sinks:
+            scores_BH1C += self._bias_H1S[:, :, first : first + used]
+            return
+        scores_BH1C[..., :sinks] += self._filling_H1C[:, :, :sinks]
+        scores_BH1C[..., sinks:] += self._bias_H1S[:, :, first : first + used - sinks]
+
+    def _lay_out(self) -> None:
+        """Make of each layer one slab of slots for every stream and head."""
+        self._slabs = [
+            (keys.flatten(0, 1), values.flatten(0, 1))
+            for keys, values in zip(self._keys, self._values, strict=True)
+        ]
+
+
+class TokenWindow:
+    """The last tokens of B streams, to be run through the whole trunk again at each step.
+
+    The exact alternative to :class:`KVCache`: nothing keeps a receptive field from beyond the
+    window, and a step costs a forward pass over it. A token does not depend on those before it
+    until the trunk, so that what the encoders made of it is kept.
+
+    With sinks the window is the first tokens followed by the newest ones, and a distance is that
+    within the window.
+
+    Args:
+        batch_size: Streams, at least 1.
+        width: Channels of a token.
+        context: Tokens of the window, at least 1.
+        dtype: Floating type of the tokens.
+        device: Where they are stored.
+        sinks: First tokens of a stream that never leave the window, in [0, context).
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        width: int,
+        context: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        sinks: int = 0,
+    ) -> None:
+        check_size(batch_size, context, sinks)
+        self._tokens_BCD = torch.empty(batch_size, context, width, dtype=dtype, device=device)
+        self.sinks = sinks
+        self.position = 0
+
+    @property
+    def batch_size(self) -> int:
+        """Streams that the window holds."""
+        return self._tokens_BCD.shape[0]
+
+    @property
+    def context(self) -> int:
+        """Tokens that the window keeps of each stream."""
+        return self._tokens_BCD.shape[1]
+
+    @property
+    def length(self) -> int:
+        """Tokens that the window now holds of each stream, at most `context`."""
+        return min(self.position, self.context)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored tokens."""
+        return self._tokens_BCD.nbytes
+
+    @property
+    def tokens(self) -> Tensor:
+        """The tokens it holds (B, length, D), oldest first."""
+        return self._tokens_BCD[:, : self.length]
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.position = 0
+
+    def assume_full(self) -> None:
+        """Take as many zeros as fit for what was seen, as :meth:`KVCache.assume_full`."""
+        self._tokens_BCD.zero_()
+        self.position = self.context
+
+    def keep(self, streams: Sequence[int]) -> None:
+        """Drop all but some streams, as :meth:`KVCache.keep`.
+
+        Raises:
+            UsageError: Nothing would be left.
+        """
+        rows = _rows_to_keep(streams, self._tokens_BCD.device)
+        self._tokens_BCD = self._tokens_BCD.index_select(0, rows)
+
+    def part(self, start: int, stop: int) -> TokenWindow:
+        """Return streams [start, stop) as a window that shares its tokens with this one."""
+        shared = copy.copy(self)
+        shared._tokens_BCD = self._tokens_BCD[start:stop]
+        return shared
+
+    def append(self, tokens_B1D: Tensor) -> Tensor:
+        """Add one token a stream and return the window (B, L, D), oldest first."""
+        if self.position >= self.context:
+            ring_BRD = self._tokens_BCD[:, self.sinks :]
+            ring_BRD[:, :-1] = ring_BRD[:, 1:].clone()
+        self._tokens_BCD[:, min(self.position, self.context - 1)] = tokens_B1D[:, 0]
+        self.position += 1
+        return self.tokens
+
+    def store(self, tokens_BLD: Tensor) -> None:
+        """Keep of a prompt what the window holds; the window is empty before."""
+        length, context, sinks = tokens_BLD.shape[1], self.context, self.sinks
+        if length <= context:
+            self._tokens_BCD[:, :length] = tokens_BLD
+            return
+        self._tokens_BCD[:, :sinks] = tokens_BLD[:, :sinks]
+        self._tokens_BCD[:, sinks:] = tokens_BLD[:, length - context + sinks :]
+
+    def advance(self, tokens: int = 1) -> None:
+        """Count the tokens of a prompt."""
+        self.position += tokens
+
+
+Context = KVCache | TokenWindow
+"""What a stream remembers: its keys and values, or its tokens."""
+
+
+def check_size(batch_size: int, context: int, sinks: int) -> None:
+    """Check the numbers that a cache is made with.
+
+    Raises:
+        UsageError: A size below 1, or sinks that leave no slot for the newest token.
+    """
+    for name, value in (("batch_size", batch_size), ("context", context)):
+        if value < 1:
+            raise UsageError(
+                f"a cache needs a {name} of at least 1",
+                where="make_cache",
+                expected="1 or more",
+                found=value,
+            )
+    if not 0 <= sinks < context:
+        raise UsageError(
+            "attention sinks have to leave room for the newest token",
+            where="--sinks",
+            expected=f"0 to {context - 1}, for a context of {context}",
+            found=sinks,
+            fix="fewer --sinks, or a longer --context",
+        )
+
+
+def _rows_to_keep(streams: Sequence[int], device: torch.device) -> Tensor:
+    if not len(streams):
+        raise UsageError(
+            "a cache cannot lose all its streams",
+            where="keep",
+            expected="at least 1 stream",
+            found=0,
+        )
+    return torch.as_tensor(streams, dtype=torch.int64, device=device)

@@ -14,9 +14,12 @@ from pipelines.errors import UsageError
 from pipelines.model.alibi import alibi_slopes
 from pipelines.model.attention import AttentionMemo, attend, check_backend
 from pipelines.model.blocks import Block, ScoreBound
-from pipelines.model.cache import KVCache
+from pipelines.model.cache import Context, KVCache, TokenWindow
 from pipelines.model.config import ModelConfig
 from pipelines.model.layers import make_norm
+
+#: Tokens that are run at once where a window is run again; bounds the memory of activations.
+RECOMPUTED_TOKENS = 32_768
 
 
 class Transformer(nn.Module):
@@ -48,18 +51,22 @@ class Transformer(nn.Module):
             tokens_BLD = block(tokens_BLD, self._attend)
         return self.ln_f(tokens_BLD)
 
-    def step(self, tokens_B1D: Tensor, cache: KVCache) -> Tensor:
+    def step(self, tokens_B1D: Tensor, cache: Context) -> Tensor:
         """Return the outputs (B, 1, D) of one more token per stream, and keep it in the cache."""
+        if isinstance(cache, TokenWindow):
+            return self._last_of(cache.append(tokens_B1D))
         for layer, block in enumerate(self.blocks):
             tokens_B1D = block(tokens_B1D, partial(self._attend_cached, cache, layer))
         cache.advance()
         return self.ln_f(tokens_B1D)
 
-    def prefill(self, tokens_BLD: Tensor, cache: KVCache) -> Tensor:
+    def prefill(self, tokens_BLD: Tensor, cache: Context) -> Tensor:
         """Return the outputs (B, L, D) of a prompt and keep its last tokens in an empty cache.
 
+        For a :class:`TokenWindow` there is the last token's output alone, (B, 1, D).
+
         Raises:
-            UsageError: The cache is not empty.
+            UsageError: The cache is not empty, or a prompt is longer than one with sinks.
         """
         if cache.position:
             raise UsageError(
@@ -69,13 +76,22 @@ class Transformer(nn.Module):
                 found=cache.position,
                 fix="call cache.reset() first",
             )
+        if isinstance(cache, TokenWindow):
+            cache.store(tokens_BLD)
+            cache.advance(tokens_BLD.shape[1])
+            return self._last_of(cache.tokens)
         for layer, block in enumerate(self.blocks):
             tokens_BLD = block(tokens_BLD, partial(self._attend_and_store, cache, layer))
         cache.advance(tokens_BLD.shape[1])
         return self.ln_f(tokens_BLD)
 
     def make_cache(
-        self, batch_size: int, context: int, dtype: torch.dtype, device: torch.device
+        self,
+        batch_size: int,
+        context: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        sinks: int = 0,
     ) -> KVCache:
         """Return an empty cache for this trunk."""
         return KVCache(
@@ -86,7 +102,13 @@ class Transformer(nn.Module):
             context=context,
             dtype=dtype,
             device=device,
+            sinks=sinks,
         )
+
+    def _last_of(self, window_BLD: Tensor) -> Tensor:
+        """Return the outputs (B, 1, D) of the windows' last tokens, a few streams at a time."""
+        rows = max(1, RECOMPUTED_TOKENS // window_BLD.shape[1])
+        return torch.cat([self(part)[:, -1:] for part in window_BLD.split(rows)])
 
     def _attend(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.workspace import STAGE_OF_KIND
 from pipelines.report.sources import Sources
+from pipelines.rollout.prompt import KINDS as PROMPTS
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -67,7 +68,9 @@ def _command(artifact: Artifact) -> str:
     manifest = artifact.manifest
     words = ["vintix", *STAGE_OF_KIND[artifact.kind].split()]
     for parent in manifest.parents:
-        if parent.kind in _OPTIONS:
+        if artifact.kind == "rollouts" and parent.kind in PROMPTS:
+            words += ["--prompt", parent.reference]
+        elif parent.kind in _OPTIONS:
             words += [_OPTIONS[parent.kind], f"{parent.name}@v{parent.version}"]
     words += ["--name", manifest.name]
     if artifact.kind == "rollouts":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.report.film import FilmedBatch
     from pipelines.reporter import Reporter
+    from pipelines.rollout.prompt import Prompt
     from pipelines.rollout.selection import Target
     from pipelines.tasks.spec import TaskSpec
 
@@ -56,7 +57,7 @@ def film_shots(sources: Sources, path: Path, reporter: Reporter) -> dict[str, An
         ``recorded`` (of them, in the artifact), ``frames`` and ``caption``.
 
     Raises:
-        ArtifactMissingError: The checkpoint is not in the workspace.
+        ArtifactMissingError: The checkpoint, or what its prompt is from, is not in the workspace.
         ConfigError: No checkpoint played the task.
         UsageError: The domain draws nothing.
         MissingDependencyError: The simulator, or what it draws with, is not there.
@@ -67,7 +68,8 @@ def film_shots(sources: Sources, path: Path, reporter: Reporter) -> dict[str, An
     entry = sources.entries[0]
     artifact = next(each for each in sources.rollouts if each.reference == entry.artifact)
     checkpoint = _checkpoint(sources, artifact)
-    batch, returns_E = _play(entry, artifact, checkpoint, reporter)
+    prompt = _prompt(sources, artifact, entry.name)
+    batch, returns_E = _play(entry, artifact, checkpoint, prompt, reporter)
     last = entry.curve.shots - 1
     shots = [0] if last == 0 else [0, last]
     recorded = [float(entry.curve.return_SE[0, shot]) for shot in shots]
@@ -90,12 +92,16 @@ def film_shots(sources: Sources, path: Path, reporter: Reporter) -> dict[str, An
 
 
 def _play(
-    entry: Entry, artifact: Artifact, checkpoint: Artifact, reporter: Reporter
+    entry: Entry,
+    artifact: Artifact,
+    checkpoint: Artifact,
+    prompt: Prompt | None,
+    reporter: Reporter,
 ) -> tuple[FilmedBatch, np.ndarray[Any, Any]]:
     from pipelines.domains.registry import domain_of
     from pipelines.model.saved import load_model
     from pipelines.report.film import FilmedBatch
-    from pipelines.rollout.engine import roll
+    from pipelines.rollout.engine import Memory, roll
     from pipelines.rollout.streams import StreamTask
     from pipelines.train.device import torch_threads
 
@@ -119,18 +125,23 @@ def _play(
         shots,
         (0,),
         target.saved.group,
+        prompt,
+        running=target.running,
     )
+    # Where the configuration does not tell, it was played as had always been done.
+    config = artifact.config
+    memory = Memory(config["context"], config.get("cache", "window"), config.get("sinks", 0))
     total = shots * spec.horizon
     with (
         reporter.progress(f"film of {spec.name}", total, "steps") as progress,
-        torch_threads(artifact.config.get("threads", 1)),
+        torch_threads(config.get("threads", 1)),
     ):
         records = roll(
             model.model,
             [task],
-            seed=artifact.config["seed"],
+            seed=config["seed"],
             make_batch=make_batch,
-            context=artifact.config["context"],
+            memory=memory,
             mask_rewards=model.masks_rewards,
             on_steps=progress.advance,
         )
@@ -151,7 +162,9 @@ def _target(entry: Entry, artifact: Artifact, model: Any, attributes: Mapping[st
         if isinstance(chosen.get("gravity"), str):
             # A factor: "1.1x".
             chosen["gravity"] = float(chosen["gravity"].removesuffix("x"))
-    config = RolloutConfig(**chosen, shots=entry.curve.shots, checkpoint=None)
+    source, _, group = attributes["statistics"].partition(":")
+    stats = source if group else f"task:{source}"
+    config = RolloutConfig(**chosen, shots=entry.curve.shots, stats=stats)
     (target,) = select_targets(config, model, catalogue)
     if target.known != attributes["statistics"]:
         raise ConfigError(
@@ -174,13 +187,29 @@ def _checkpoint(sources: Sources, artifact: Artifact) -> Artifact:
             found=str(artifact.manifest.summary.get("method", "a rollout without one")),
             fix="name a rollout of a checkpoint first",
         )
+    return _parent(sources, artifact, parents[0], "the checkpoint that played the rollout")
+
+
+def _prompt(sources: Sources, artifact: Artifact, task: str) -> Prompt | None:
+    """Return what the streams of a task started with, None for an empty context."""
+    from pipelines.rollout.prompt import KINDS, recorded_prompt
+
+    recorded = artifact.config.get("prompt", {}).get(task)
+    if recorded is None:
+        return None
+    parent = next(each for each in artifact.manifest.parents if each.kind in KINDS)
+    source = _parent(sources, artifact, parent, "the artifact that the rollout's prompts are from")
+    return recorded_prompt(source, recorded)
+
+
+def _parent(sources: Sources, artifact: Artifact, parent: Any, what: str) -> Artifact:
     for each in sources.lineage:
-        if each.digest == parents[0].digest:
+        if each.digest == parent.digest:
             return each
     raise ArtifactMissingError(
-        "the checkpoint that played the rollout is not in the workspace",
+        f"{what} is not in the workspace",
         where=artifact.reference,
-        expected=parents[0].reference,
+        expected=parent.reference,
         fix="leave --video out, or point --workspace to where it is",
     )
 

@@ -7,7 +7,7 @@ alone or with others, so a call goes on from what earlier calls have made.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, MissingDependencyError
@@ -20,6 +20,7 @@ from pipelines.rollout.baselines import (
 )
 from pipelines.rollout.blocks import Block, Play, Records, make_batch, model_player
 from pipelines.rollout.config import Baseline, RolloutConfig
+from pipelines.rollout.prompt import Prompt, find_prompts
 from pipelines.rollout.selection import Absent, Target, absent_tasks, select_targets
 from pipelines.rollout.unseen import listed
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.model.saved import SavedModel
     from pipelines.reporter import Reporter
+    from pipelines.rollout.crew import Crew
+    from pipelines.rollout.engine import Memory
 
 #: Width up to which a second thread costs more than it gains (measured on two cores).
 ONE_THREAD_WIDTH = 256
@@ -48,6 +51,8 @@ class Agent:
         absent: Tasks of a suite that it cannot play.
         resolved: The artifact's configuration: what the content follows from, nothing else.
         player: Makes what plays the blocks.
+        memory: What its streams keep in view; None for a baseline, which keeps nothing.
+        prompts: What its streams start with, by task; empty for an empty context.
     """
 
     label: str
@@ -60,6 +65,8 @@ class Agent:
     absent: Sequence[Absent]
     resolved: Mapping[str, Any]
     player: Callable[[], Play]
+    memory: Memory | None = None
+    prompts: Mapping[str, Prompt] = field(default_factory=dict)
 
 
 def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | None) -> Agent:
@@ -71,8 +78,9 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
         reference: The checkpoint's; the newest one if None.
 
     Raises:
-        UsageError, ConfigError: As `pipelines.rollout.selection.select_targets`.
-        ArtifactMissingError: There is no such checkpoint.
+        UsageError, ConfigError: As `pipelines.rollout.selection.select_targets` and
+            `pipelines.rollout.prompt.find_prompts`; or the sinks leave no room in the context.
+        ArtifactMissingError: There is no such checkpoint or prompt.
         MissingDependencyError: The device is not there.
     """
     from pipelines.domains.registry import full_catalogue
@@ -85,18 +93,22 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
         at_hand = demonstrators_at_hand(checkpoint, workspace)
         targets = [_with_measured(target, at_hand) for target in targets]
     absent = absent_tasks(config, model, full_catalogue())
-    resolved = _resolved(config, model, targets, absent)
+    memory = _memory(config, model)
+    prompted, prompts = find_prompts(config, workspace, targets, _context(config, model))
+    resolved = _resolved(config, model, targets, absent, prompts)
     return Agent(
         label=checkpoint.reference,
         checkpoint=checkpoint,
         model=model,
         method=model.method,
         name=_name(config, checkpoint, targets),
-        parents=[checkpoint],
+        parents=[checkpoint] if prompted is None else [checkpoint, prompted],
         targets=targets,
         absent=absent,
         resolved=resolved,
-        player=lambda: model_player(config, resolved, model),
+        player=lambda: model_player(config, resolved, model, memory),
+        memory=memory,
+        prompts=prompts,
     )
 
 
@@ -158,13 +170,18 @@ def baseline_agent(
             reporter.warn(f"no demonstrator of {listed(without)}: left out of that baseline")
 
     def player() -> Play:
-        def play(block: Block, on_steps: Callable[[int], None]) -> Records:
+        def play(block: Block, crew: Crew | None, on_steps: Callable[[int], None]) -> Records:
             if baseline == "random":
                 return play_random(
-                    block, seed=config.seed, make_batch=make_batch, on_steps=on_steps
+                    block, seed=config.seed, make_batch=make_batch, on_steps=on_steps, crew=crew
                 )
             return play_demonstrators(
-                block, policies, seed=config.seed, make_batch=make_batch, on_steps=on_steps
+                block,
+                policies,
+                seed=config.seed,
+                make_batch=make_batch,
+                on_steps=on_steps,
+                crew=crew,
             )
 
         return play
@@ -197,6 +214,7 @@ def _resolved(
     model: SavedModel,
     targets: Sequence[Target],
     absent: Sequence[Absent],
+    prompts: Mapping[str, Prompt],
 ) -> dict[str, Any]:
     """Return a checkpoint's configuration; what is not asked for leaves no trace in it."""
     resolved: dict[str, Any] = {
@@ -212,7 +230,7 @@ def _resolved(
             }
             for target in targets
         },
-        "context": config.context or model.config.context,
+        "context": _context(config, model),
         "reference": config.reference,
         "max_streams": config.max_streams,
         "threads": _threads(config, model),
@@ -223,7 +241,26 @@ def _resolved(
     if config.suite:
         resolved["suite"] = config.suite
         resolved["absent"] = [task.spec.name for task in absent]
+    if config.cache != "window":
+        resolved["cache"] = config.cache
+    if config.sinks:
+        resolved["sinks"] = config.sinks
+    if prompts:
+        resolved["prompt"] = {task: prompt.as_config() for task, prompt in prompts.items()}
     return resolved
+
+
+def _context(config: RolloutConfig, model: SavedModel) -> int:
+    return config.context or model.config.context
+
+
+def _memory(config: RolloutConfig, model: SavedModel) -> Memory:
+    from pipelines.model.cache import check_size
+    from pipelines.rollout.engine import Memory
+
+    context = _context(config, model)
+    check_size(config.max_streams, context, config.sinks)
+    return Memory(context, config.cache, config.sinks)
 
 
 def _borrows(target: Target) -> bool:

@@ -1,7 +1,7 @@
 """Random play and demonstrators on the episodes that the model plays.
 
 Every stream resets its environment with the seeds of the model's streams, so a baseline differs in
-its actions alone.
+its actions alone. It has no context, so neither prompts nor what is kept in view concern it.
 
 Shapes: S streams of a task, A action.
 """
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
     from pipelines.policies.base import PolicySpec
+    from pipelines.rollout.crew import Crew
     from pipelines.rollout.selection import Target
 
 #: Steps of the streams of a task between two calls of `on_steps`.
@@ -67,6 +68,7 @@ def play_random(
     seed: int,
     make_batch: MakeBatch,
     on_steps: Callable[[int], None],
+    crew: Crew | None = None,
 ) -> dict[str, dict[int, StreamRecord]]:
     """Play uniformly random actions; each episode has a stream of random numbers of its own."""
 
@@ -85,7 +87,7 @@ def play_random(
 
         return act
 
-    return _play(block, begin, seed, make_batch, on_steps)
+    return _play(block, begin, seed, make_batch, on_steps, crew)
 
 
 def play_demonstrators(
@@ -95,6 +97,7 @@ def play_demonstrators(
     seed: int,
     make_batch: MakeBatch,
     on_steps: Callable[[int], None],
+    crew: Crew | None = None,
 ) -> dict[str, dict[int, StreamRecord]]:
     """Play each task's demonstrator.
 
@@ -104,6 +107,7 @@ def play_demonstrators(
         seed: Base seed.
         make_batch: Makes the environments.
         on_steps: Told of the stream steps done.
+        crew: Worker processes for the environments of tasks that are `apart`.
 
     Raises:
         ConfigError: A policy does not fit its task.
@@ -124,7 +128,7 @@ def play_demonstrators(
 
         return act
 
-    return _play(block, begin, seed, make_batch, on_steps)
+    return _play(block, begin, seed, make_batch, on_steps, crew)
 
 
 def _play(
@@ -133,17 +137,28 @@ def _play(
     seed: int,
     make_batch: MakeBatch,
     on_steps: Callable[[int], None],
+    crew: Crew | None,
 ) -> dict[str, dict[int, StreamRecord]]:
+    def exchange() -> None:
+        if crew is not None:
+            crew.exchange()
+
     records = {}
     for task in block:
         # Neither normalisation nor rewards: nobody looks at what a model would see.
         streams = TaskStreams(
-            task, seed=seed, make_batch=make_batch, normalize=False, mask_rewards=True
+            task, seed=seed, make_batch=make_batch, crew=crew, normalize=False, mask_rewards=True
         )
         try:
+            exchange()
+            streams.begin()
             act, tick, reported = begin(task, streams), 0, 0
             while len(streams.playing):
-                streams.step(act()[streams.playing])
+                streams.act(act()[streams.playing])
+                exchange()
+                streams.observe()
+                exchange()
+                streams.begin()
                 tick += 1
                 if tick % REPORT_EVERY == 0 or not len(streams.playing):
                     on_steps(streams.steps - reported)

@@ -1,10 +1,20 @@
-"""Blocks of streams: the units in which a rollout is played, kept and resumed."""
+"""Blocks of streams: the units in which a rollout is played, kept and resumed.
+
+A block, not a stream, is what is durable. The streams of a block take each step together, so that
+all of them are unfinished until the last steps of the block: there is nothing to keep of single
+ones before. Playing fewer at a time would make smaller units, and each stream slower by more than a
+kill can cost; so would a copy of all caches (gigabytes for large models) every so often. And a
+resumed run must give the bytes of an uninterrupted one, while arithmetic rounds by the number of
+rows: the streams that are left would have to be played in the same batch again anyway. Whoever
+wants smaller units at that price sets `max_streams`, by which blocks are made.
+"""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pipelines.rollout.config import RolloutConfig
@@ -16,6 +26,9 @@ if TYPE_CHECKING:
     from pipelines.domains.base import BatchEnvironment
     from pipelines.model.saved import SavedModel
     from pipelines.reporter import Reporter
+    from pipelines.rollout.crew import Crew
+    from pipelines.rollout.engine import Memory
+    from pipelines.rollout.prompt import Prompt
     from pipelines.tasks.spec import TaskSpec
 
 Block = list[StreamTask]
@@ -24,18 +37,32 @@ Block = list[StreamTask]
 Records = Mapping[str, Mapping[int, StreamRecord]]
 """The record of each stream by task and number."""
 
-Play = Callable[[Block, Callable[[int], None]], Records]
-"""Plays a block; is given a function to be told of the stream steps done."""
+Play = Callable[[Block, "Crew | None", Callable[[int], None]], Records]
+"""Plays a block; is given worker processes for its environments, None for none but this one, and a
+function to be told of the stream steps done."""
 
 
-def make_blocks(config: RolloutConfig, targets: Sequence[Target]) -> list[Block]:
-    """Pack tasks in order into blocks; a task is split only where it alone is too large."""
+def make_blocks(
+    config: RolloutConfig,
+    targets: Sequence[Target],
+    prompts: Mapping[str, Prompt] | None = None,
+) -> list[Block]:
+    """Pack tasks in order into blocks; a task is split only where it alone is too large.
+
+    Tasks whose prompts differ in length do not share a block, for its streams share a position.
+    """
+    from pipelines.domains.registry import domain_of
+
+    prompts = prompts or {}
     blocks: list[Block] = [[]]
     for target in targets:
+        prompt = prompts.get(target.spec.name)
         for start in range(0, config.seeds, config.max_streams):
             streams = tuple(range(start, min(start + config.max_streams, config.seeds)))
             held = sum(len(task.streams) for task in blocks[-1])
-            if held + len(streams) > config.max_streams:
+            if held + len(streams) > config.max_streams or (
+                held and _steps(blocks[-1][-1].prompt) != _steps(prompt)
+            ):
                 blocks.append([])
             blocks[-1].append(
                 StreamTask(
@@ -45,10 +72,25 @@ def make_blocks(config: RolloutConfig, targets: Sequence[Target]) -> list[Block]
                     target.shots + config.episodes_after,
                     streams,
                     target.saved.group,
+                    prompt,
+                    domain_of(target.spec).copies_are_separate(target.options),
                     target.running,
                 )
             )
     return [block for block in blocks if block]
+
+
+def worker_count(config: RolloutConfig, blocks: Sequence[Block]) -> int:
+    """Return how many worker processes step environments; 1 for none but this one.
+
+    There are no more than the copies of the largest block that may live in one.
+    """
+    from pipelines.parallel import available_cores
+
+    copies = max(
+        (sum(len(task.streams) for task in block if task.apart) for block in blocks), default=0
+    )
+    return max(1, min(config.workers or available_cores(), copies))
 
 
 def play_blocks(
@@ -58,6 +100,7 @@ def play_blocks(
     targets: Sequence[Target],
     staging: Staging,
     reporter: Reporter,
+    prompts: Mapping[str, Prompt] | None = None,
 ) -> None:
     """Play the blocks that are not durable yet, then write what the artifact says of each task.
 
@@ -68,22 +111,27 @@ def play_blocks(
         targets: The tasks.
         staging: Where the work is kept.
         reporter: Told about progress, in stream steps.
+        prompts: What the streams of each task start with; none if None.
 
     Raises:
         VintixError: As `pipelines.rollout.engine.roll`, and what environments raise; durable
             blocks are kept.
     """
+    from pipelines.rollout.crew import Crew
     from pipelines.train.device import torch_threads
 
-    blocks = make_blocks(config, targets)
+    blocks = make_blocks(config, targets, prompts)
+    left = [block for index, block in enumerate(blocks) if not staging.done(_unit(index))]
+    workers = worker_count(config, left)
     total = sum(task.bound * len(task.streams) for block in blocks for task in block)
     has_success: dict[str, bool] = {}
     with (
+        Crew(workers, make_batch) if workers > 1 else nullcontext() as crew,
         reporter.progress("rollout", total, "steps") as progress,
         torch_threads(resolved.get("threads", 1)),
     ):
         for index, block in enumerate(blocks):
-            name = f"block-{index:05d}"
+            name = _unit(index)
             bound = sum(task.bound * len(task.streams) for task in block)
             if staging.done(name):
                 progress.advance(bound)
@@ -96,7 +144,7 @@ def play_blocks(
                     progress.advance(done)
 
                 with staging.unit(name) as unit:
-                    records = play(block, count)
+                    records = play(block, crew, count)
                     _write_block(unit, records)
                     # Wall time is not content: the log is left out of the artifact's digest.
                     timing = {"seconds": time.perf_counter() - started, "steps": steps}
@@ -122,20 +170,32 @@ def play_blocks(
             )
 
 
-def model_player(config: RolloutConfig, resolved: Mapping[str, Any], model: SavedModel) -> Play:
-    """Return what plays blocks with a checkpoint."""
+def model_player(
+    config: RolloutConfig, resolved: Mapping[str, Any], model: SavedModel, memory: Memory
+) -> Play:
+    """Return what plays blocks with a checkpoint.
+
+    Args:
+        config: What to play.
+        resolved: The artifact's configuration.
+        model: The checkpoint.
+        memory: What a stream keeps in view.
+    """
     from pipelines.rollout.engine import roll
 
     vintix = model.model.to(resolved["device"])
+    if resolved["device"] == "cpu":
+        vintix.lay_out_for_steps()
 
-    def play(block: Block, on_steps: Callable[[int], None]) -> Records:
+    def play(block: Block, crew: Crew | None, on_steps: Callable[[int], None]) -> Records:
         return roll(
             vintix,
             block,
             seed=config.seed,
             make_batch=make_batch,
-            context=resolved["context"],
+            memory=memory,
             mask_rewards=model.masks_rewards,
+            crew=crew,
             on_steps=on_steps,
         )
 
@@ -145,10 +205,18 @@ def model_player(config: RolloutConfig, resolved: Mapping[str, Any], model: Save
 def make_batch(
     spec: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
 ) -> BatchEnvironment:
-    """Make the environments of a task; see `pipelines.rollout.streams.MakeBatch`."""
+    """Make copies of a task by its domain; see `pipelines.domains.base.Domain.make_batch`."""
     from pipelines.domains.registry import domain_of
 
     return domain_of(spec).make_batch(spec, size, options, stream_seeds)
+
+
+def _unit(index: int) -> str:
+    return f"block-{index:05d}"
+
+
+def _steps(prompt: Prompt | None) -> int:
+    return 0 if prompt is None else prompt.steps
 
 
 def _write_block(unit: Unit, records: Records) -> None:

@@ -40,6 +40,16 @@ class RolloutConfig(BaseModel):
         threads: CPU threads of the model's arithmetic; 0 for one up to a width of 256 channels and
             all the process may use beyond. Rounding depends on their number.
         device: Where the model runs.
+        cache: ``window`` keeps keys and values of the context in a ring; ``none`` runs the whole
+            window again at each step, which is exact and slow (see `pipelines.model.cache`).
+        sinks: First steps of a stream that are never overwritten, fewer than the context.
+        prompt: Artifact of kind ``histories`` or ``datasets``; every stream starts with the end of
+            one of its trajectories in view. None for an empty context.
+        prompt_steps: Steps of the prompt; None for the context, or the task's shortest trajectory
+            where that is shorter.
+        workers: Processes that step environments which are simulated one by one: 1 for this one
+            alone, 0 for one a core. Results do not depend on it. All wait for the slowest at each
+            step, so that it pays for slow simulators, many streams and idle cores.
         strict: Make a differing environment fingerprint an error instead of a warning.
         suite: A list of tasks instead of a selection: ``paper`` is everything the paper reports.
             Tasks that the checkpoint has no group for are scored 0.
@@ -77,6 +87,11 @@ class RolloutConfig(BaseModel):
     stats: str | None = None
     also: tuple[str, ...] = ()
     baselines: tuple[Baseline, ...] = ()
+    cache: Literal["window", "none"] = "window"
+    sinks: int = Field(default=0, ge=0)
+    prompt: str | None = None
+    prompt_steps: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=1, ge=0)
 
     @field_validator("stats")
     @classmethod

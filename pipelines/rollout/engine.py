@@ -11,21 +11,54 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rollout.streams import MakeBatch, StreamRecord, StreamTask, TaskStreams, Tokens
+from pipelines.errors import ConfigError
+from pipelines.rollout.crew import Crew, MakeBatch
+from pipelines.rollout.streams import StreamRecord, StreamTask, TaskStreams, Tokens
 
 if TYPE_CHECKING:
     import torch
 
     from pipelines.model.batch import GroupBatch
+    from pipelines.model.cache import Context
     from pipelines.model.vintix import Vintix
 
+#: Prompt tokens that are run at once; bounds the memory of activations.
+PROMPT_TOKENS = 16_384
 #: Steps between two calls of `on_steps`: often enough for a progress line, too rare to cost time.
 REPORT_EVERY = 16
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a stream keeps in view.
+
+    Attributes:
+        context: Steps; the model's training context if None.
+        cache: ``window`` for keys and values in a ring; ``none`` for a full pass over the window
+            at each step, the exact reference.
+        sinks: First steps that stay in view for good.
+    """
+
+    context: int | None = None
+    cache: Literal["window", "none"] = "window"
+    sinks: int = 0
+
+    def make(self, model: Vintix, streams: int) -> Context:
+        """Return the empty context of some streams.
+
+        Raises:
+            UsageError: The sinks leave no room.
+        """
+        if self.cache == "none":
+            return model.make_window(streams, self.context, self.sinks)
+        return model.make_cache(streams, self.context, sinks=self.sinks)
 
 
 def roll(
@@ -34,8 +67,9 @@ def roll(
     *,
     seed: int,
     make_batch: MakeBatch,
-    context: int | None = None,
+    memory: Memory | None = None,
     mask_rewards: bool = False,
+    crew: Crew | None = None,
     on_steps: Callable[[int], None] | None = None,
 ) -> dict[str, dict[int, StreamRecord]]:
     """Play all streams of all tasks to their last shot.
@@ -46,69 +80,211 @@ def roll(
 
     Args:
         model: In evaluation mode, with the groups of all tasks.
-        tasks: At least one; no two of one name.
+        tasks: At least one; no two of one name; all with prompts of one length, or none.
         seed: Base seed.
         make_batch: Makes the environments of a task.
-        context: Tokens the cache keeps; the model's own if None.
+        memory: What a stream keeps in view; the model's own context if None.
         mask_rewards: Show the model rewards of 0, for models trained that way (Appendix C.2).
+        crew: Worker processes for the environments of tasks that are `apart`.
         on_steps: Called now and then with the stream steps done since the last call.
 
     Returns:
         The record of each stream by task name and stream number.
 
     Raises:
-        VintixError: An action of the model is not a finite number.
+        VintixError: An action of the model is not a finite number, or as `Crew`.
+        ConfigError: Prompts of several lengths.
     """
-    import torch
+    with Player(
+        model,
+        tasks,
+        seed=seed,
+        make_batch=make_batch,
+        memory=memory,
+        mask_rewards=mask_rewards,
+        crew=crew,
+    ) as player:
+        ticks, reported = 0, 0
+        while player.playing:
+            player.tick()
+            ticks += 1
+            if on_steps and (ticks % REPORT_EVERY == 0 or not player.playing):
+                total = player.steps
+                on_steps(total - reported)
+                reported = total
+        return player.records()
 
-    everyone: list[TaskStreams] = []
-    try:
-        for task in tasks:
-            everyone.append(
-                TaskStreams(
-                    task,
-                    seed=seed,
-                    make_batch=make_batch,
-                    normalize=model.config.normalize_observations,
-                    mask_rewards=mask_rewards,
+
+class Player:
+    """Streams that stand at the first observation of their first episode, and play on by `tick`.
+
+    Args:
+        model, tasks, seed, make_batch, memory, mask_rewards, crew: As of `roll`.
+
+    Attributes:
+        playing: The tasks that still have streams to play.
+    """
+
+    def __init__(
+        self,
+        model: Vintix,
+        tasks: Sequence[StreamTask],
+        *,
+        seed: int,
+        make_batch: MakeBatch,
+        memory: Memory | None = None,
+        mask_rewards: bool = False,
+        crew: Crew | None = None,
+    ) -> None:
+        import torch
+
+        self._model, self._crew = model, crew
+        self._everyone: list[TaskStreams] = []
+        try:
+            for task in tasks:
+                self._everyone.append(
+                    TaskStreams(
+                        task,
+                        seed=seed,
+                        make_batch=make_batch,
+                        crew=crew,
+                        normalize=model.config.normalize_observations,
+                        mask_rewards=mask_rewards,
+                    )
                 )
-            )
+            self._exchange()
+            for streams in self._everyone:
+                streams.begin()
+            # Tasks of one group stand together, so that its encoder and head run once a step.
+            groups = list(dict.fromkeys(streams.group for streams in self._everyone))
+            self.playing = sorted(self._everyone, key=lambda each: groups.index(each.group))
+            count = sum(len(streams.playing) for streams in self.playing)
+            with torch.inference_mode():
+                self._context = (memory or Memory()).make(model, count)
+                prefill(model, self._context, [each.task for each in self.playing], mask_rewards)
+            self._table = _Table(model, self.playing)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def steps(self) -> int:
+        """Steps played so far, over all streams."""
+        return sum(streams.steps for streams in self._everyone)
+
+    def tick(self) -> None:
+        """Play one step of every stream that still plays.
+
+        Raises:
+            VintixError: As `roll`.
+        """
+        import torch
+
         with torch.inference_mode():
-            _play(model, everyone, context, on_steps or (lambda _: None))
-        return {streams.task.spec.name: streams.records() for streams in everyone}
-    finally:
-        for streams in everyone:
+            actions = self._model.step(self._table.batches, self._context)
+        self._table.act(actions)
+        seats = [streams.playing for streams in self.playing]
+        self._exchange()
+        ended = [streams.observe() for streams in self.playing]
+        self._exchange()
+        for streams in self.playing:
+            streams.begin()
+        if not any(ended):
+            self._table.write()
+            return
+        kept = [
+            np.isin(before, streams.playing)
+            for before, streams in zip(seats, self.playing, strict=True)
+        ]
+        self.playing = [streams for streams in self.playing if len(streams.playing)]
+        if self.playing:
+            with torch.inference_mode():
+                self._context.keep(np.flatnonzero(np.concatenate(kept)).tolist())
+            self._table = _Table(self._model, self.playing)
+
+    def records(self) -> dict[str, dict[int, StreamRecord]]:
+        """Return the record of each stream by task name and stream number."""
+        return {streams.task.spec.name: streams.records() for streams in self._everyone}
+
+    def close(self) -> None:
+        """Give back what the environments hold."""
+        for streams in self._everyone:
             streams.close()
 
+    def __enter__(self) -> Self:
+        return self
 
-def _play(
-    model: Vintix,
-    everyone: Sequence[TaskStreams],
-    context: int | None,
-    on_steps: Callable[[int], None],
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _exchange(self) -> None:
+        if self._crew is not None:
+            self._crew.exchange()
+
+
+def prefill(
+    model: Vintix, context: Context, tasks: Sequence[StreamTask], mask_rewards: bool
 ) -> None:
-    # Tasks of one group stand together, so that its encoder and head run once a step.
-    groups = list(dict.fromkeys(streams.group for streams in everyone))
-    playing = sorted(everyone, key=lambda streams: groups.index(streams.group))
-    cache = model.make_cache(sum(len(streams.playing) for streams in playing), context)
-    table = _Table(model, playing)
-    tick, reported = 0, 0
-    while playing:
-        seats = [streams.playing for streams in playing]
-        if table.step(model.step(table.batches, cache)):
-            kept = [
-                np.isin(before, streams.playing)
-                for before, streams in zip(seats, playing, strict=True)
-            ]
-            playing = [streams for streams in playing if len(streams.playing)]
-            if playing:
-                cache.keep(np.flatnonzero(np.concatenate(kept)).tolist())
-                table = _Table(model, playing)
-        tick += 1
-        if tick % REPORT_EVERY == 0 or not playing:
-            total = sum(streams.steps for streams in everyone)
-            on_steps(total - reported)
-            reported = total
+    """Put the prompts of all streams into an empty context, a few streams at a time.
+
+    Args:
+        model: In evaluation mode.
+        context: Of the streams, in the order of `tasks` and of their streams.
+        tasks: All with prompts of one length, or none.
+        mask_rewards: Show rewards of 0.
+
+    Raises:
+        ConfigError: Prompts of several lengths.
+        UsageError: There are sinks and the prompts are longer than the context.
+    """
+    lengths = sorted({0 if task.prompt is None else task.prompt.steps for task in tasks})
+    if len(lengths) > 1:
+        raise ConfigError(
+            "streams that advance together have prompts of several lengths",
+            where="prompts of one batch",
+            expected="one length",
+            found=", ".join(map(str, lengths)),
+        )
+    if lengths == [0]:
+        return
+    some, row = max(1, PROMPT_TOKENS // lengths[0]), 0
+    for task in tasks:
+        for start in range(0, len(task.streams), some):
+            streams = task.streams[start : start + some]
+            batches = _prompt_batches(model, task, streams, mask_rewards)
+            model.prefill(batches, context.part(row, row + len(streams)))
+            row += len(streams)
+    context.advance(lengths[0])
+
+
+def _prompt_batches(
+    model: Vintix, task: StreamTask, streams: Sequence[int], mask_rewards: bool
+) -> list[GroupBatch]:
+    import torch
+
+    from pipelines.model.batch import TaskSequence, group_sequences
+
+    sequences = []
+    for stream in streams:
+        rows = task.prompt.rows(stream)  # type: ignore[union-attr]
+        reward_L = np.zeros_like(rows.previous_reward_L) if mask_rewards else rows.previous_reward_L
+        sequences.append(
+            TaskSequence(
+                group=task.group,
+                statistics=task.statistics,
+                observation_LO=torch.from_numpy(rows.observation_LO),
+                previous_action_LA=torch.from_numpy(rows.previous_action_LA),
+                previous_reward_L=torch.from_numpy(reward_L),
+                episode_step_L=torch.from_numpy(rows.episode_step_L),
+            )
+        )
+    device = model.encoder.prev_acs_padding.device
+    return [batch.to(device) for batch in group_sequences(model.config, sequences)[0]]
 
 
 class _Table:
@@ -131,18 +307,15 @@ class _Table:
             return [batch for batch, _ in self._groups]
         return [batch.to(self._device) for batch, _ in self._groups]
 
-    def step(self, actions: Sequence[torch.Tensor]) -> bool:
-        """Play the model's actions; return whether a stream has played its last step."""
-        ended = False
+    def act(self, actions: Sequence[torch.Tensor]) -> None:
+        """Ask the environments for a step of the model's actions, group by group."""
         for action_BA, (_, seats) in zip(actions, self._groups, strict=True):
             array_BA = action_BA.float().cpu().numpy()
             for streams, rows, _ in seats:
-                ended |= streams.step(array_BA[rows])
-        if not ended:
-            self._write()
-        return ended
+                streams.act(array_BA[rows])
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write what every stream sees next."""
         for _, seats in self._groups:
             for streams, _, tokens in seats:
                 streams.write(tokens)
@@ -185,10 +358,19 @@ def _repeat(vector_A: NDArray[np.float32], times: int) -> NDArray[np.float32]:
     return np.tile(vector_A, (times, 1))
 
 
-def time_step(model: Vintix, tasks: Sequence[StreamTask], context: int, steps: int = 8) -> float:
-    """Return the seconds of one forward pass for all streams of `tasks`, without environments.
+def time_steps(
+    model: Vintix, tasks: Sequence[StreamTask], memory: Memory, steps: int = 8
+) -> tuple[float, float]:
+    """Time forward passes for all streams of `tasks`, without environments.
 
-    The cache is empty at first: once a long context is full, a step takes longer.
+    Args:
+        model: In evaluation mode.
+        tasks: Whose streams advance together.
+        memory: What they keep in view.
+        steps: Passes to take the mean of.
+
+    Returns:
+        Seconds of one pass with nothing in view, and with everything that fits.
     """
     import torch
 
@@ -209,10 +391,17 @@ def time_step(model: Vintix, tasks: Sequence[StreamTask], context: int, steps: i
                 action_std_BA=torch.ones(size, dims.action_dim),
             )
         )
-    with torch.inference_mode():
-        cache = model.make_cache(sum(batch.batch_size for batch in batches), context)
-        model.step(batches, cache)
+
+    def time_one(count: int) -> float:
         started = time.perf_counter()
-        for _ in range(steps):
-            model.step(batches, cache)
-    return (time.perf_counter() - started) / steps
+        for _ in range(count):
+            model.step(batches, context)
+        return (time.perf_counter() - started) / count
+
+    with torch.inference_mode():
+        context = memory.make(model, sum(batch.batch_size for batch in batches))
+        time_one(1)
+        empty = time_one(steps)
+        context.assume_full()
+        # A pass over a whole window takes long enough to be timed once.
+        return empty, time_one(1 if memory.cache == "none" else steps)

@@ -1,8 +1,9 @@
 """The stage ``rollout``: from checkpoints to ``rollouts`` artifacts, one for each agent.
 
 The tasks are packed into blocks of at most `max_streams` streams. The streams of a block advance
-together, and a block is the unit of resumable work: a run that was killed goes on with the first
-block that is not durable. Which streams share a block follows from the configuration alone.
+together, and a block is the unit of resumable work (`pipelines.rollout.blocks` says why): a run
+that was killed goes on with the first block that is not durable. Which streams share a block
+follows from the configuration alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
-from pipelines.rollout.blocks import Block, make_blocks, play_blocks
+from pipelines.rollout.blocks import Block, make_blocks, play_blocks, worker_count
 from pipelines.rollout.checks import check_fingerprints, warn_of_input
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.report import compare_rollouts, plot_artifact, rollout_report
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.model.saved import SavedModel
     from pipelines.reporter import NullReporter, Reporter
+    from pipelines.rollout.engine import Memory
 
 __all__ = ["plan", "plot_artifact", "rollout_report", "run"]
 
@@ -45,7 +47,7 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
         UsageError: Unknown tasks, or a changed physics they do not have.
         ConfigError: A checkpoint does not fit the tasks, or, under `strict`, the environments
             differ from those its data came from.
-        ArtifactMissingError: There is no such checkpoint.
+        ArtifactMissingError: There is no such checkpoint or prompt.
         MissingDependencyError: A simulator or the device is not there.
         LockedError: Another process writes under the name.
     """
@@ -96,7 +98,15 @@ def _roll(
             )
             if staging.resumed_units:
                 reporter.info(f"going on after {staging.resumed_units} durable blocks")
-            play_blocks(config, agent.resolved, agent.player(), agent.targets, staging, reporter)
+            play_blocks(
+                config,
+                agent.resolved,
+                agent.player(),
+                agent.targets,
+                staging,
+                reporter,
+                agent.prompts,
+            )
             published = _publish(staging, agent, fingerprints)
     return StageResult(published, up_to_date, rollout_report(published))
 
@@ -119,15 +129,19 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         for baseline in config.baselines
     ]
     rows = [row for agent in agents for row in _plan_rows(config, agent, several=len(agents) > 1)]
+    blocks = [make_blocks(config, agent.targets, agent.prompts) for agent in agents]
+    workers = [worker_count(config, mine) for mine in blocks]
     seconds = sum(
-        _model_seconds(agent.model, agent.resolved, block)
-        for agent in agents
-        if agent.model is not None
-        for block in make_blocks(config, agent.targets)
+        _model_seconds(agent.model, agent.resolved, agent.memory, block)
+        for agent, mine in zip(agents, blocks, strict=True)
+        if agent.model is not None and agent.memory is not None
+        for block in mine
     )
     seconds += sum(
-        _steps(config, target.shots, target.spec.horizon) / domain_of(target.spec).steps_per_second
-        for agent in agents
+        _steps(config, target.shots, target.spec.horizon)
+        / domain_of(target.spec).steps_per_second
+        / (count if domain_of(target.spec).copies_are_separate(target.options) else 1)
+        for agent, count in zip(agents, workers, strict=True)
         for target in agent.targets
     )
     notes = [
@@ -135,7 +149,11 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         for agent in agents
         if agent.model is not None
     ]
+    most = max(workers)
     notes += [
+        f"{most} worker processes step the environments"
+        if most > 1
+        else "the environments are stepped in this process",
         "steps are the most there can be: an episode may end before its horizon",
         "the model's share of the seconds is measured here, the simulators' is typical",
     ]
@@ -229,11 +247,18 @@ def _publish(staging: Staging, agent: Agent, fingerprints: Mapping[str, Any]) ->
     )
 
 
-def _model_seconds(model: SavedModel, resolved: Mapping[str, Any], block: Block) -> float:
+def _model_seconds(
+    model: SavedModel, resolved: Mapping[str, Any], memory: Memory, block: Block
+) -> float:
     """Time a few steps of the model for a block and scale them to its longest stream."""
-    from pipelines.rollout.engine import time_step
+    from pipelines.rollout.engine import time_steps
     from pipelines.train.device import torch_threads
 
     with torch_threads(resolved["threads"]):
-        seconds = time_step(model.model, block, resolved["context"])
-    return seconds * max(task.bound for task in block)
+        empty, full = time_steps(model.model, block, memory)
+    steps, context = max(task.bound for task in block), resolved["context"]
+    filled = 0 if block[0].prompt is None else block[0].prompt.steps
+    filling = max(0, min(steps, context - filled))
+    # A step's time grows with what is in view, up to the context.
+    middle = min(1.0, (filled + filling / 2) / context)
+    return filling * (empty + middle * (full - empty)) + (steps - filling) * full

@@ -6,7 +6,7 @@ A action.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from pipelines.errors import VintixError
 from pipelines.rng import derive_seed
+from pipelines.rollout.crew import Copies, Crew, LocalCopies, MakeBatch
 from pipelines.rollout.unseen import RunningStatistics
 
 if TYPE_CHECKING:
-    from pipelines.domains.base import BatchEnvironment
     from pipelines.model.normalization import TaskStatistics
+    from pipelines.rollout.prompt import Prompt
     from pipelines.tasks.spec import TaskSpec
 
-STAGE = "rollout"
+__all__ = ["MakeBatch", "StreamRecord", "StreamTask", "TaskStreams", "Tokens"]
 
-MakeBatch = Callable[["TaskSpec", int, Mapping[str, Any], Sequence[int]], "BatchEnvironment"]
-"""Makes the environments of a task: (task, size, options, stream seeds)."""
+STAGE = "rollout"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class StreamTask:
         streams: Numbers of the streams, which key their seeds.
         model_group: The model's group for the task where it is not the catalogue's: imported
             checkpoints have names of their own.
-        running: Estimate the observations' statistics in context, from `statistics` on.
+        prompt: Recorded steps that the context of the streams starts with; None for an empty one.
+        apart: Whether the environments may live in worker processes.
+        running: Estimate the observations' statistics in context, from `statistics` on, by which
+            a prompt is normalised.
     """
 
     spec: TaskSpec
@@ -49,6 +52,8 @@ class StreamTask:
     shots: int
     streams: tuple[int, ...]
     model_group: str | None = None
+    prompt: Prompt | None = None
+    apart: bool = False
     running: bool = False
 
     @property
@@ -108,12 +113,17 @@ def stream_seed(seed: int, spec: TaskSpec, stream: int) -> int:
 
 
 class TaskStreams:
-    """The streams of one task, at the first observation of their first episode.
+    """The streams of one task.
+
+    What environments do is asked for and taken later, so that those of all tasks work at once
+    where they live in worker processes: `act` for all, exchange, `observe` for all, exchange,
+    `begin` for all. After the first exchange `begin` brings the first observations.
 
     Args:
         task: The task and its streams.
         seed: Base seed.
         make_batch: Makes the environments.
+        crew: Worker processes for the environments of tasks that allow it; None for none.
         normalize: Whether the model wants normalised observations.
         mask_rewards: Show the model rewards of 0, as it was trained.
 
@@ -127,6 +137,7 @@ class TaskStreams:
         *,
         seed: int,
         make_batch: MakeBatch,
+        crew: Crew | None = None,
         normalize: bool,
         mask_rewards: bool,
     ) -> None:
@@ -135,8 +146,12 @@ class TaskStreams:
         self._normalize, self._mask_rewards = normalize, mask_rewards
         self._running = RunningStatistics(task.statistics, size) if task.running else None
         seeds = [stream_seed(seed, spec, stream) for stream in task.streams]
-        self._batch = make_batch(spec, size, task.options, seeds)
-        self._low_A, self._high_A = self._batch.action_low_A, self._batch.action_high_A
+        self._copies: Copies = (
+            LocalCopies(make_batch(spec, size, task.options, seeds))
+            if crew is None or not task.apart
+            else crew.make(spec, task.options, seeds)
+        )
+        self._low_A, self._high_A = self._copies.action_low_A, self._copies.action_high_A
         # What a copy is stepped with once its stream is over; within bounds, else without meaning.
         self._action_SA = np.tile(np.clip(np.float32(0), self._low_A, self._high_A), (size, 1))
         self._reward_ST = np.zeros((size, task.bound), np.float32)
@@ -149,7 +164,8 @@ class TaskStreams:
         self._last_reward_S = np.zeros(size, np.float32)
         self._observation_SO = np.zeros((size, spec.observation_dim), np.float32)
         self.playing = np.arange(size)
-        self._reset(self.playing)
+        self._starting = np.arange(0)
+        self._ask_reset(self.playing)
 
     @property
     def group(self) -> str:
@@ -197,17 +213,20 @@ class TaskStreams:
         tokens.previous_reward_B[...] = self._last_reward_S[playing]
         tokens.episode_step_B[...] = self._episode_step_S[playing]
 
-    def step(self, action_BA: NDArray[np.float32]) -> bool:
-        """Play one step of the model's actions; return whether a stream has played its last.
+    def act(self, action_BA: NDArray[np.float32]) -> None:
+        """Ask for one step of the model's actions.
 
         Raises:
             VintixError: An action is not a finite number.
         """
-        playing = self.playing
         if not np.isfinite(action_BA).all():
             raise self._not_finite(action_BA)
-        self._action_SA[playing] = np.clip(action_BA, self._low_A, self._high_A)
-        result = self._batch.step(self._action_SA)
+        self._action_SA[self.playing] = np.clip(action_BA, self._low_A, self._high_A)
+        self._copies.ask_step(self._action_SA)
+
+    def observe(self) -> bool:
+        """Record the step that was asked for; return whether a stream has played its last."""
+        playing, result = self.playing, self._copies.take_step()
         episode_B, reward_B = self._episode_S[playing], result.reward_B[playing]
         self._reward_ST[playing, self._steps_S[playing]] = reward_B
         self._return_SE[playing, episode_B] += reward_B
@@ -226,6 +245,12 @@ class TaskStreams:
         over_S |= self._episode_step_S >= self.task.spec.horizon
         return bool(over_S.any()) and self._end_episodes(over_S)
 
+    def begin(self) -> None:
+        """Take the first observations of the episodes that begin, if any do."""
+        if len(self._starting):
+            self._observation_SO[self._starting] = self._copies.take_reset()
+            self._starting = self._starting[:0]
+
     def records(self) -> dict[int, StreamRecord]:
         """Return the record of each stream by its number."""
         return {
@@ -240,7 +265,7 @@ class TaskStreams:
 
     def close(self) -> None:
         """Give back what the environments hold."""
-        self._batch.close()
+        self._copies.close()
 
     def _end_episodes(self, over_S: NDArray[np.bool_]) -> bool:
         self._episode_S[over_S] += 1
@@ -249,17 +274,18 @@ class TaskStreams:
         if len(self.playing):
             # Copies whose stream is over go on beside the others, for a batch is stepped as a
             # whole; nobody looks at them.
-            self._reset(np.flatnonzero(over_S))
+            self._ask_reset(np.flatnonzero(over_S))
         return len(self.playing) < before
 
-    def _reset(self, copies: NDArray[np.int64]) -> None:
+    def _ask_reset(self, copies: NDArray[np.int64]) -> None:
         seeds = [
             episode_seed(
                 self._seed, self.task.spec, self.task.streams[copy], int(self._episode_S[copy])
             )
             for copy in copies
         ]
-        self._observation_SO[copies] = self._batch.reset(copies.tolist(), seeds)
+        self._copies.ask_reset(copies.tolist(), seeds)
+        self._starting = copies
         self._episode_step_S[copies] = 0
 
     def _not_finite(self, action_BA: NDArray[np.float32]) -> VintixError:

@@ -10,9 +10,11 @@ from pipelines.histories.layout import row_layout, trajectory_path
 from pipelines.tasks.spec import TaskSpec
 
 
-def make_histories(workspace, *, observation_dim, action_dim, steps, count, episode=250, seed=0):
+def make_histories(
+    workspace, *, observation_dim, action_dim, steps, count, episode=250, seed=0, task=None
+):
     """Publish a histories artifact of one task with `count` trajectories of random rows."""
-    task = TaskSpec(
+    task = task or TaskSpec(
         name="made-up",
         domain="none",
         group="none",

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pipelines.model.batch import GroupBatch, TaskSequence, group_sequences
+from pipelines.model.cache import Context
 from pipelines.model.official import OfficialTask, load_official
 from pipelines.model.vintix import Vintix, action_loss
 
@@ -156,7 +157,10 @@ class Rollout:
 
 
 def cached_actions(model: Vintix, rollout: Rollout, dtype: torch.dtype | None = None) -> np.ndarray:
-    cache = model.make_cache(1, dtype=dtype)
+    return stepped_actions(model, rollout, model.make_cache(1, dtype=dtype))
+
+
+def stepped_actions(model: Vintix, rollout: Rollout, cache: Context) -> np.ndarray:
     actions = []
     first = 0
     if rollout.prompt:
@@ -201,15 +205,26 @@ def test_half_precision_cache_is_as_close_as_the_released_one(
     np.testing.assert_allclose(actions, rollout.actions, atol=1.5e-3, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("variant", "name"),
-    [
-        *[(variant, "nocache") for variant in VARIANTS],
-        ("base", "prompt40_fresh_nocache"),
-        ("base", "prompt62_fresh_nocache"),
-        ("base", "prompt100_fresh_nocache"),
-    ],
-)
+WITHOUT_CACHE = [
+    *[(variant, "nocache") for variant in VARIANTS],
+    ("base", "prompt40_fresh_nocache"),
+    ("base", "prompt62_fresh_nocache"),
+    ("base", "prompt100_fresh_nocache"),
+]
+
+
+@pytest.mark.parametrize(("variant", "name"), WITHOUT_CACHE)
+def test_a_window_stepped_through_equals_the_released_rollout_without_cache(
+    conformance: Path, load: Loader, variant: str, name: str
+) -> None:
+    """What `vintix rollout --cache none` runs; the longest prompt is longer than the window."""
+    model, tasks = load(variant)
+    rollout = Rollout(conformance / variant / f"rollout_{name}.npz", tasks)
+    actions = stepped_actions(model, rollout, model.make_window(1))
+    np.testing.assert_allclose(actions, rollout.actions, atol=ATOL, rtol=0)
+
+
+@pytest.mark.parametrize(("variant", "name"), WITHOUT_CACHE)
 @torch.no_grad()
 def test_rollout_without_cache_equals_the_released_one(
     conformance: Path, load: Loader, variant: str, name: str

@@ -274,3 +274,19 @@ def test_a_group_named_like_a_module_attribute_is_refused(config: MakeConfig) ->
 def test_an_unknown_attention_backend_is_refused(config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match="no such attention backend"):
         Vintix(config(), attention="nearest")
+
+
+def test_the_layout_for_steps_changes_how_weights_lie_and_nothing_else(
+    config: MakeConfig, batch: MakeBatch
+) -> None:
+    """What a rollout on a CPU does first; a saved or compared model must not notice."""
+    plain, laid_out = Vintix(config()).eval(), Vintix(config()).eval().lay_out_for_steps()
+    assert not laid_out.transformer.blocks[0].mlp.fc.weight.is_contiguous()
+    for (name, one), (other_name, other) in zip(
+        plain.state_dict().items(), laid_out.state_dict().items(), strict=True
+    ):
+        assert name == other_name
+        assert torch.equal(one, other)
+    whole = batch("reach", 3, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(plain([whole])[0], laid_out([whole])[0], atol=1e-6, rtol=1e-5)

@@ -11,11 +11,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from datasets.synthetic import make_histories
 from PIL import Image
-from rollout.toy import EVEN, Toy, ToyBatch, install, saved_task, write_checkpoint
+from rollout.toy import EVEN, UNSEEN, Toy, ToyBatch, install, saved_task, write_checkpoint
 
 from pipelines.artifacts.workspace import Workspace
-from pipelines.errors import ConfigError, MissingDependencyError, UsageError
+from pipelines.errors import ArtifactMissingError, ConfigError, MissingDependencyError, UsageError
 from pipelines.report.film import TEXT_HEIGHT, side_by_side, write_film
 from pipelines.report.sources import read_sources
 from pipelines.report.stage import ReportRequest, make_report
@@ -105,6 +106,49 @@ def test_the_film_plays_the_recorded_episodes(
         pixels = np.asarray(image.convert("RGB"))
     np.testing.assert_allclose(pixels[-1, 5], [0, 20, 0], atol=4)
     np.testing.assert_allclose(pixels[-1, 60], [20, 20, 0], atol=4)
+
+
+@pytest.fixture
+def recorded(toy: Toy, tmp_path: Path) -> Workspace:
+    """A checkpoint, and histories to prompt it with."""
+    workspace = write_checkpoint(tmp_path / "prompted", [saved_task(EVEN)])
+    make_histories(
+        workspace, observation_dim=3, action_dim=2, steps=40, count=2, episode=5, task=EVEN
+    )
+    return workspace
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt": "made-up", "prompt_steps": 9},
+        {"sinks": 3, "context": 6},
+        {"cache": "none", "context": 6},
+        {"tasks": (UNSEEN.name,), "stats": "running", "reference": "paper"},
+    ],
+)
+def test_the_film_sees_what_the_rollout_saw(
+    recorded: Workspace, drawn: list[Drawn], tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    """Prompts, sinks, recomputed windows and running statistics; without them returns differ."""
+    with torch_threads(1):
+        result = run(RolloutConfig(seeds=2, shots=3, **asked), recorded, NullReporter())
+    sources, reporter = read_sources(recorded, [result.artifact.reference]), NullReporter()
+    film = film_shots(sources, tmp_path / "film.gif", reporter)
+    assert film["returns"] == pytest.approx(film["recorded"], rel=1e-4)
+    assert reporter.warnings == []
+
+
+def test_a_prompt_that_is_not_there_is_said(
+    recorded: Workspace, drawn: list[Drawn], tmp_path: Path
+) -> None:
+    run(RolloutConfig(seeds=2, shots=1, prompt="made-up"), recorded, NullReporter())
+    sources = read_sources(recorded)
+    kept = tuple(each for each in sources.lineage if each.kind != "histories")
+    assert len(kept) < len(sources.lineage)
+    with pytest.raises(ArtifactMissingError, match=r"(?s)prompts are from.*made-up"):
+        film_shots(replace(sources, lineage=kept), tmp_path / "film.gif", NullReporter())
+    assert drawn == []
 
 
 def test_other_returns_are_told(

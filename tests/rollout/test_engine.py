@@ -7,7 +7,7 @@ import torch
 from pipelines.errors import VintixError
 from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.model.vintix import Vintix
-from pipelines.rollout.engine import roll
+from pipelines.rollout.engine import Memory, roll
 from pipelines.rollout.streams import StreamTask, episode_seed, stream_seed
 from pipelines.tasks.spec import TaskSpec
 
@@ -88,7 +88,7 @@ def test_streams_stay_equal_after_the_context_has_overflowed() -> None:
     np.testing.assert_allclose(
         alone["toy-even"][1].reward_T, together["toy-even"][1].reward_T, atol=1e-5
     )
-    longer, _ = play(model, [stream_task(EVEN, 9, [1])], context=64)
+    longer, _ = play(model, [stream_task(EVEN, 9, [1])], memory=Memory(64))
     first, later = longer["toy-even"][1].reward_T, alone["toy-even"][1].reward_T
     np.testing.assert_allclose(first[:8], later[:8], atol=1e-5)
     assert np.abs(first[8:] - later[8:]).max() > 1e-4

@@ -17,6 +17,7 @@ import torch
 from pipelines.artifacts.workspace import Workspace
 from pipelines.domains import registry
 from pipelines.domains.base import BatchEnvironment, Domain, OptionSpec, StepBatch
+from pipelines.errors import VintixError
 from pipelines.model.config import GroupDims
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.presets import preset
@@ -44,6 +45,9 @@ WIDE = TaskSpec(
 )
 UNSEEN = replace(EVEN, name="toy-unseen", split="validation")
 FOREIGN = replace(WIDE, name="toy-foreign", group="toy-foreign")
+# What goes wrong in them tells how errors come out of worker processes.
+CRASHING = replace(WIDE, name="toy-crashing")
+FAILING = replace(WIDE, name="toy-failing")
 TASKS = (EVEN, UNEVEN, WIDE, UNSEEN, FOREIGN)
 
 
@@ -75,6 +79,10 @@ class ToyBatch(BatchEnvironment):
         self.closed = False
 
     def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
+        if self.task.name == "toy-crashing":
+            raise SystemExit("the simulator crashed")
+        if self.task.name == "toy-failing":
+            raise VintixError("the reset failed", where="toy-failing")
         for index, seed in zip(indices, seeds, strict=True):
             generator = np.random.default_rng(seed)
             self.state_SO[index] = generator.normal(size=self.observation_dim)
@@ -113,6 +121,13 @@ class ToyBatch(BatchEnvironment):
 
     def close(self) -> None:
         self.closed = True
+
+
+def make_toy(
+    task: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
+) -> ToyBatch:
+    """Make copies in whatever process this is called."""
+    return ToyBatch(task, size, stream_seeds)
 
 
 class Toy(Domain):

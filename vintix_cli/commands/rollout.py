@@ -71,6 +71,28 @@ def rollout(
     context: Annotated[
         int | None, typer.Option(min=1, help="Steps kept in view; default the model's.")
     ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="window (keys and values in a ring, as the paper) or none (the whole window again "
+            "at each step: exact and slow)."
+        ),
+    ] = None,
+    sinks: Annotated[
+        int | None, typer.Option(min=0, help="First steps that are never forgotten; default 0.")
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARTIFACT",
+            help="Start with the end of recorded trajectories in view: a histories or datasets "
+            "artifact.",
+        ),
+    ] = None,
+    prompt_steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of the prompt; default the context.")
+    ] = None,
+    workers: options.Workers = None,
     plot: Annotated[
         Path | None, typer.Option(help="Write the curves as PNG or SVG, by the file's suffix.")
     ] = None,
@@ -88,6 +110,8 @@ def rollout(
 
     Every return is recorded. Without a selection: every task that the checkpoint was trained on.
     """
+    if cache is not None:
+        options.check_choice("--cache", cache, ("window", "none"))
     run_stage(
         "rollout",
         {
@@ -108,6 +132,11 @@ def rollout(
             "setpoint": setpoint,
             "reference": reference,
             "context": context,
+            "cache": cache,
+            "sinks": sinks,
+            "prompt": prompt,
+            "prompt_steps": prompt_steps,
+            "workers": workers,
             "name": name,
             "seed": seed,
             "strict": strict or None,

@@ -59,6 +59,11 @@ class BiDexHands(Domain):
 
         return HandsEnv(made, task.horizon)
 
+    def copies_are_separate(self, options: Options) -> bool:
+        """Return whether the backend simulates copies in the calling process; Isaac Gym's do not,
+        they are processes of their own already."""
+        return options.get("backend") != "isaacgym"
+
     def make_rendered_env(
         self, task: TaskSpec, options: Options, size: tuple[int, int] = (640, 480)
     ) -> gymnasium.Env[Any, Any]:

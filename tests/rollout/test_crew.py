@@ -1,0 +1,145 @@
+"""Environments in worker processes: the same bytes, and errors that arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.errors import VintixError
+from pipelines.parallel import WorkerError
+from pipelines.reporter import NullReporter
+from pipelines.rollout.baselines import play_random
+from pipelines.rollout.blocks import worker_count
+from pipelines.rollout.config import RolloutConfig
+from pipelines.rollout.crew import Crew
+from pipelines.rollout.engine import roll
+from pipelines.rollout.stage import plan, run
+from pipelines.rollout.streams import StreamTask
+from pipelines.tasks.registry import catalogue
+
+from .toy import (
+    CRASHING,
+    EVEN,
+    FAILING,
+    UNEVEN,
+    WIDE,
+    make_toy,
+    saved_task,
+    stream_task,
+    tiny_model,
+    write_checkpoint,
+)
+
+
+def apart(task: StreamTask) -> StreamTask:
+    return replace(task, apart=True)
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Crew]:
+    with Crew(3, make_toy) as workers:
+        yield workers
+
+
+def test_streams_are_the_same_bytes_wherever_their_environments_are(crew: Crew) -> None:
+    """More copies of a task than workers and fewer; episodes that end at different steps."""
+    tasks = [stream_task(UNEVEN, 4, range(5)), stream_task(WIDE, 3, [0]), stream_task(EVEN, 3, [2])]
+    model = tiny_model()
+    here = roll(model, tasks, seed=4, make_batch=make_toy)
+    # One task of the three stays here.
+    there = [*map(apart, tasks[:2]), tasks[2]]
+    for _ in range(2):
+        away = roll(model, there, seed=4, make_batch=make_toy, crew=crew)
+        for name, streams in here.items():
+            for stream, record in streams.items():
+                other = away[name][stream]
+                assert record.reward_T.tobytes() == other.reward_T.tobytes()
+                np.testing.assert_array_equal(record.episode_length_E, other.episode_length_E)
+                np.testing.assert_array_equal(record.episode_return_E, other.episode_return_E)
+                np.testing.assert_array_equal(record.success_E, other.success_E)
+    assert len({len(one.reward_T) for one in here["toy-uneven"].values()}) > 1
+
+
+def test_baselines_are_the_same_bytes_too(crew: Crew) -> None:
+    tasks = [stream_task(UNEVEN, 4, range(5)), stream_task(WIDE, 3, [0])]
+
+    def play(tasks: list[StreamTask], crew: Crew | None) -> Any:
+        done: list[int] = []
+        records = play_random(tasks, seed=4, make_batch=make_toy, on_steps=done.append, crew=crew)
+        return records, sum(done)
+
+    (here, steps), (away, others) = play(tasks, None), play([*map(apart, tasks)], crew)
+    assert steps == others > 0
+    for name, streams in here.items():
+        for stream, record in streams.items():
+            assert record.reward_T.tobytes() == away[name][stream].reward_T.tobytes()
+    assert {len(one.episode_return_E) for one in here["toy-uneven"].values()} == {4}
+
+
+def test_what_an_environment_raises_arrives_and_the_crew_goes_on(crew: Crew) -> None:
+    model = tiny_model()
+    failing = apart(stream_task(FAILING, 1, [0, 1]))
+    with pytest.raises(VintixError, match="the reset failed"):
+        roll(model, [failing], seed=0, make_batch=make_toy, crew=crew)
+    again = roll(model, [apart(stream_task(WIDE, 1, [0]))], seed=0, make_batch=make_toy, crew=crew)
+    assert len(again["toy-wide"][0].reward_T) == 4
+
+
+def test_a_worker_that_ends_is_an_error_that_says_so() -> None:
+    with Crew(1, make_toy) as single, pytest.raises(WorkerError, match=r"(?s)worker 0.*exit code"):
+        roll(tiny_model(), [apart(stream_task(CRASHING, 1, [0]))], seed=0, make_batch=make_toy,
+             crew=single)  # fmt: skip
+
+
+def test_workers_are_as_many_as_asked_for_and_not_more_than_the_copies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipelines.parallel.available_cores", lambda: 8)
+    blocks = [
+        [apart(stream_task(UNEVEN, 4, range(5))), stream_task(EVEN, 4, range(9))],
+        [apart(stream_task(WIDE, 4, [0]))],
+    ]
+    assert worker_count(RolloutConfig(), blocks) == 1
+    assert [worker_count(RolloutConfig(workers=asked), blocks) for asked in (2, 7, 0)] == [2, 5, 5]
+    assert worker_count(RolloutConfig(workers=3), [[stream_task(EVEN, 4, range(5))]]) == 1
+
+
+def test_only_copies_that_are_simulated_one_by_one_live_apart() -> None:
+    """One batched simulation must not be cut, nor one that has processes of its own."""
+    from pipelines.domains.registry import find_domain
+
+    separate = {
+        name: find_domain(name).copies_are_separate(options)
+        for name, options in (
+            ("metaworld", {}),
+            ("mujoco", {}),
+            ("industrial-benchmark", {}),
+            ("bidexhands", {"backend": "mujoco"}),
+        )
+    }
+    assert separate == {
+        "metaworld": True, "mujoco": True, "industrial-benchmark": False, "bidexhands": True,
+    }  # fmt: skip
+    assert not find_domain("bidexhands").copies_are_separate({"backend": "isaacgym"})
+
+
+@pytest.mark.slow
+def test_an_artifact_does_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    """A real simulator, through the stage: equal digests, and one is up to date for the other."""
+    reacher = saved_task(catalogue().get("reacher"))
+    digests = []
+    for workers in (1, 2):
+        workspace = write_checkpoint(tmp_path / str(workers), [reacher])
+        asked: dict[str, Any] = {"seeds": 3, "shots": 2, "workers": workers}
+        result = run(RolloutConfig(**asked), workspace, NullReporter())
+        digests.append(result.artifact.digest)
+        again = run(RolloutConfig(**{**asked, "workers": 0}), workspace, NullReporter())
+        assert again.up_to_date
+    assert digests[0] == digests[1]
+    planned = plan(RolloutConfig(seeds=3, shots=2, workers=2), workspace)
+    assert any("2 worker processes" in note for note in planned.notes)
