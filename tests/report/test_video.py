@@ -18,6 +18,7 @@ from rollout.toy import EVEN, UNSEEN, Toy, ToyBatch, install, saved_task, write_
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError, ConfigError, MissingDependencyError, UsageError
 from pipelines.report.film import TEXT_HEIGHT, side_by_side, write_film
+from pipelines.report.provenance import provenance
 from pipelines.report.sources import read_sources
 from pipelines.report.stage import ReportRequest, make_report
 from pipelines.report.video import film_shots
@@ -137,6 +138,13 @@ def test_the_film_sees_what_the_rollout_saw(
     film = film_shots(sources, tmp_path / "film.gif", reporter)
     assert film["returns"] == pytest.approx(film["recorded"], rel=1e-4)
     assert reporter.warnings == []
+
+
+def test_the_command_of_a_prompted_rollout_names_its_prompt(recorded: Workspace) -> None:
+    """Histories are no option of `vintix rollout` otherwise."""
+    run(RolloutConfig(seeds=2, shots=1, prompt="made-up"), recorded, NullReporter())
+    words = provenance(read_sources(recorded))["artifacts"][0]["command"].split()
+    assert words[4:6] == ["--prompt", "histories/made-up@v1"]
 
 
 def test_a_prompt_that_is_not_there_is_said(
