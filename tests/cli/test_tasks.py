@@ -51,7 +51,7 @@ def test_one_task_in_full_by_its_alias(empty):
 
 def test_a_decay_is_told_in_a_line(empty):
     """The paper's family by its numbers, a curve by its noise at some shares of the way."""
-    assert "p=0.7,f=0.1" in empty.vintix("tasks", "shadowhandover").stdout
+    assert "p=1.2589,f=0.05" in empty.vintix("tasks", "shadowhandpushblock").stdout
     shown = empty.vintix("tasks", "inverted-pendulum").stdout
     assert re.search(r"noise curve +curve 1@0% 0\.\d+@19% .* 0@95%$", shown, re.MULTILINE)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.distill.schedule import noise_along
-from pipelines.tasks import Schedule, catalogue
+from pipelines.tasks import catalogue
 
 TRAIN = ("train",)
 
@@ -164,10 +164,10 @@ def test_schedules_follow_the_response_to_noise():
         halted = np.interp([0.2, 0.8], decay[name].progress, decay[name].noise)
         assert 0.5 > halted[0] > halted[1] > 0.2
     assert decay["reacher"].p > 1 and decay["pusher"].p > 1
-    assert all(
-        decay[spec.name] == Schedule(0.7, 0.1)
-        for spec in catalogue().select(domains=["bidexhands"])
-    )
+    # A throw is lost with little noise, pushing is not.
+    assert decay["hand-push-block"].p > 1
+    throw = decay["hand-catch-underarm"]
+    assert np.interp(0.5, throw.progress, throw.noise) < 0.2
 
 
 def test_every_decay_ends_with_the_demonstrator_alone():
