@@ -240,3 +240,8 @@ def duration_text(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"
     return f"{seconds:,.1f} s"
+
+
+def interval_text(bounds: Sequence[float] | None) -> str | None:
+    """Return an interval as a cell of a table, None where there is none."""
+    return None if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"

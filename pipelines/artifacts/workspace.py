@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pipelines.artifacts.references import (
     parse_reference,
 )
 from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS
-from pipelines.errors import ArtifactMissingError, UsageError
+from pipelines.errors import ArtifactError, ArtifactMissingError, UsageError
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
@@ -136,6 +136,36 @@ class Workspace:
                 fix=_JOIN if (found_kind, kind) == ("parts", "histories") else None,
             )
         return artifact
+
+    def lineage(self, artifacts: Iterable[Artifact]) -> tuple[list[Artifact], list[str]]:
+        """Return artifacts with all that they descend from, as far as the workspace holds it.
+
+        Args:
+            artifacts: Where to begin.
+
+        Returns:
+            The artifacts, then their ancestors, nearest first, each once; and the references of
+            ancestors that are not here with the bytes that they had.
+        """
+        found = {artifact.digest: artifact for artifact in artifacts}
+        missing: dict[str, None] = {}
+        waiting = list(found.values())
+        while waiting:
+            for parent in waiting.pop(0).manifest.parents:
+                if parent.digest in found:
+                    continue
+                try:
+                    ancestor = self.find(parent.kind, f"{parent.name}@v{parent.version}")
+                except ArtifactError:
+                    # An artifact may have been copied here without what it came from.
+                    missing[parent.reference] = None
+                    continue
+                if ancestor.digest != parent.digest:
+                    missing[parent.reference] = None
+                    continue
+                found[parent.digest] = ancestor
+                waiting.append(ancestor)
+        return list(found.values()), list(missing)
 
     def locate(self, reference: str) -> Path:
         """Return the directory that a reference of any kind means, damaged or not.

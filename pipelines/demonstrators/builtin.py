@@ -65,6 +65,17 @@ def builtin_policy(
     return None
 
 
+def base_policy(task: TaskSpec, options: Options) -> PolicySpec | None:
+    """Return `builtin_policy` of a task, and for a variation that of its base task.
+
+    Changed physics has no demonstrator of its own (paper, Appendix A.2.1).
+    """
+    from pipelines.domains.registry import domain_of, full_catalogue
+
+    base = full_catalogue().get(task.variation_of) if task.variation_of else task
+    return builtin_policy(base, domain_of(base), options)
+
+
 def _regulator(task: TaskSpec, domain: Domain, options: Options) -> PolicySpec:
     from pipelines.demonstrators.lqr import lqr_gain
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.demonstrators.cma import SeparableCMA
+from pipelines.learners.cma import SeparableCMA
 from pipelines.policies.phases import Measured, Phase, TaskPhases
 from pipelines.rng import derive_seed, stream
 

@@ -23,9 +23,15 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.errors import ConfigError, VintixError
+from pipelines.learners.episodes import (
+    EpisodeLearner,
+    Play,
+    play_episodes,
+    read_hyperparameters,
+)
 from pipelines.policies.base import PolicySpec
 from pipelines.rng import derive_seed, stream
 
@@ -86,24 +92,13 @@ def evolution_settings(settings: TrainSettings) -> EvolutionSettings:
     Raises:
         ConfigError: One is unknown or out of range, or rewards are to be normalised.
     """
-    where = "demonstrators.train.hyperparameters"
     if settings.normalize_rewards:
         raise ConfigError(
             "The algorithm es ranks whole returns; it has no use for normalised rewards.",
             where="demonstrators.train.normalize_rewards",
             expected="false",
         )
-    try:
-        return EvolutionSettings.model_validate(settings.hyperparameters)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            "The hyperparameters do not fit the algorithm es.",
-            where=f"{where}.{name}",
-            expected=first["msg"],
-            found=repr(first["input"]),
-        ) from error
+    return read_hyperparameters(EvolutionSettings, settings)
 
 
 class Layout:
@@ -169,7 +164,7 @@ class _State:
     steps: int = 0
 
 
-class EvolutionLearner:
+class EvolutionLearner(EpisodeLearner):
     """An evolution strategy on one task; the counterpart of `learner.Learner`.
 
     Every number it draws is keyed by the iteration, so that segments leave no trace in a run.
@@ -200,7 +195,6 @@ class EvolutionLearner:
             mean_O=np.zeros(width),
             square_O=np.zeros(width),
         )
-        self._batch: BatchEnvironment | None = None
 
     @property
     def steps(self) -> int:
@@ -215,12 +209,6 @@ class EvolutionLearner:
             if advance is not None:
                 advance(self._state.steps - before)
 
-    def close(self) -> None:
-        """Close the environments."""
-        if self._batch is not None:
-            self._batch.close()
-            self._batch = None
-
     def dump(self) -> bytes:
         """Return the state as the bytes of an .npz file."""
         file = io.BytesIO()
@@ -233,13 +221,6 @@ class EvolutionLearner:
             for each in fields(_State):
                 value = file[each.name]
                 setattr(self._state, each.name, value if value.ndim else int(value))
-
-    def dump_transitions(self, since: int) -> dict[str, NDArray[Any]]:
-        """Return nothing: whole episodes are all that counts."""
-        return {}
-
-    def load_transitions(self, transitions: object) -> None:
-        """Take nothing over."""
 
     def policy(self) -> PolicySpec:
         """Return the policy at the centre of the search, in float32."""
@@ -317,41 +298,35 @@ class EvolutionLearner:
             derive_seed(self._seed, "episode", state.iteration, copy) for copy in range(copies)
         ]
         batch = self._copies(len(candidates_CD) * copies)
-        queue = iter([(c, seed) for c in range(len(candidates_CD)) for seed in seeds])
-        candidates_CD = candidates_CD.astype(np.float32)
-        slots = list(itertools.islice(queue, batch.size))
-        playing_S = np.array([candidate for candidate, _ in slots])
-        parameters_SD = candidates_CD[playing_S]
-        act = self._actor(parameters_SD, batch)
-        observation_SO = batch.reset(range(batch.size), [seed for _, seed in slots])
-        returns_C = np.zeros(len(candidates_CD))
-        running_S = np.ones(batch.size, dtype=bool)
+        plays = [
+            Play(candidate, episode, seed)
+            for candidate in range(len(candidates_CD))
+            for episode, seed in enumerate(seeds)
+        ]
+        rounded_CD = candidates_CD.astype(np.float32)
+        parameters_SD = rounded_CD[[play.candidate for play in plays[: batch.size]]]
+        respond = self._actor(parameters_SD, batch)
         seen: list[NDArray[np.float32]] = []
-        while running_S.any():
+
+        def begin(slot: int, play: Play) -> None:
+            parameters_SD[slot] = rounded_CD[play.candidate]
+
+        def act(
+            observation_SO: NDArray[np.float32], running_S: NDArray[np.bool_]
+        ) -> NDArray[np.float32]:
             if self._settings.normalize_observations:
                 seen.append(observation_SO[running_S])
-            after = batch.step(act(observation_SO))
-            earned_S = np.where(running_S, after.reward_B - self._given.alive_bonus, 0.0)
-            np.add.at(returns_C, playing_S, earned_S)
-            state.steps += int(running_S.sum())
-            observation_SO = after.observation_BO
-            ended = np.flatnonzero(after.terminated_B | after.truncated_B)
-            if not len(ended):
-                continue
-            observation_SO = observation_SO.copy()
-            for slot in ended:
-                following = next(queue, None) if running_S[slot] else None
-                if following is None:
-                    # The copies beside it may go on, and all are stepped together.
-                    running_S[slot] = False
-                    following = (playing_S[slot], slots[slot][1])
-                slots[slot] = following
-                playing_S[slot] = following[0]
-                parameters_SD[slot] = candidates_CD[following[0]]
-            if running_S.any():
-                observation_SO[ended] = batch.reset(
-                    ended.tolist(), [slots[slot][1] for slot in ended]
-                )
+            return respond(observation_SO)
+
+        returns_C, steps = play_episodes(
+            batch,
+            plays,
+            len(candidates_CD),
+            begin,
+            act,
+            lambda after: after.reward_B - self._given.alive_bonus,
+        )
+        state.steps += steps
         if not np.isfinite(returns_C).all():
             raise VintixError(
                 f"task {self._task.name}: the training broke down",
@@ -365,10 +340,10 @@ class EvolutionLearner:
 
     def _copies(self, episodes: int) -> BatchEnvironment:
         size = episodes if self._domain.vectorized else 1
-        if self._batch is None:
+        if self.batch is None:
             seeds = [derive_seed(self._seed, "copy", slot) for slot in range(size)]
-            self._batch = self._domain.make_batch(self._task, size, self._options, seeds)
-        return self._batch
+            self.batch = self._domain.make_batch(self._task, size, self._options, seeds)
+        return self.batch
 
     def _actor(
         self, parameters_SD: NDArray[np.float32], batch: BatchEnvironment

@@ -1,6 +1,6 @@
 """A search over way-points for two hands, for ``--algorithm waypoints``.
 
-Separable CMA-ES (`pipelines.demonstrators.cma`) over the way-points of
+Separable CMA-ES (`pipelines.learners.cma`) over the way-points of
 `pipelines.domains.bidexhands.policy`, beginning at a rough script. Fingers move together along a
 few synergies: searching servos one by one finds no throw. All candidates of a generation play the
 same episodes; some of them with noise mixed into the actions as in distillation, so that what is
@@ -15,12 +15,11 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipelines.demonstrators.cma import SeparableCMA
 from pipelines.domains.bidexhands.hand import joint_names, joint_ranges, servo_joints
 from pipelines.domains.bidexhands.policy import (
     KIND,
@@ -29,13 +28,20 @@ from pipelines.domains.bidexhands.policy import (
     WaypointsPolicy,
 )
 from pipelines.errors import ConfigError
+from pipelines.learners.cma import SeparableCMA
+from pipelines.learners.episodes import (
+    EpisodeLearner,
+    Play,
+    play_episodes,
+    read_hyperparameters,
+)
 from pipelines.policies.base import PolicySpec
 from pipelines.rng import derive_seed, stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipelines.domains.base import BatchEnvironment, Domain, Options
+    from pipelines.domains.base import BatchEnvironment, Domain, Options, StepBatch
     from pipelines.learners.settings import TrainSettings
     from pipelines.tasks.spec import TaskSpec
 
@@ -149,25 +155,17 @@ def waypoint_settings(settings: TrainSettings) -> WaypointSettings:
     Raises:
         ConfigError: One is unknown, missing or out of range, or something is to be normalised.
     """
-    where = "demonstrators.train.hyperparameters"
     if settings.normalize_rewards or settings.normalize_observations:
         raise ConfigError(
             "The algorithm waypoints has no use for normalised rewards or observations.",
             where="demonstrators.train",
             expected="normalize_rewards and normalize_observations left out",
         )
-    try:
-        return WaypointSettings.model_validate(settings.hyperparameters)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            "The hyperparameters do not fit the algorithm waypoints.",
-            where=f"{where}.{name}".rstrip("."),
-            expected=first["msg"],
-            found=repr(first["input"])[:200],
-            fix="a packaged example: `vintix demonstrators --source train --task hand-push-block`",
-        ) from error
+    return read_hyperparameters(
+        WaypointSettings,
+        settings,
+        "a packaged example: vintix demonstrators --source train --task hand-push-block",
+    )
 
 
 class WaypointCode:
@@ -216,7 +214,7 @@ class WaypointCode:
         return times_CK, knots
 
 
-class WaypointLearner:
+class WaypointLearner(EpisodeLearner):
     """The search on one task; the counterpart of `pipelines.learners.sb3.Learner`.
 
     Every number it draws is keyed by the generation, so that segments leave no trace in a run.
@@ -265,7 +263,6 @@ class WaypointLearner:
             self._code.start_D, self._given.step, self._given.population
         )
         self._steps = 0
-        self._batch: BatchEnvironment | None = None
 
     @property
     def steps(self) -> int:
@@ -287,12 +284,6 @@ class WaypointLearner:
             if advance is not None:
                 advance(self._steps - before)
 
-    def close(self) -> None:
-        """Close the environments."""
-        if self._batch is not None:
-            self._batch.close()
-            self._batch = None
-
     def dump(self) -> bytes:
         """Return the state as the bytes of an .npz file."""
         file = io.BytesIO()
@@ -306,13 +297,6 @@ class WaypointLearner:
         self._steps = int(state.pop("total_steps"))
         scalars = {name: value.item() for name, value in state.items() if not value.ndim}
         self._search = SeparableCMA.from_json({**state, **scalars})
-
-    def dump_transitions(self, since: int) -> dict[str, NDArray[Any]]:
-        """Return nothing: whole episodes are all that counts."""
-        return {}
-
-    def load_transitions(self, transitions: object) -> None:
-        """Take nothing over."""
 
     def policy(self) -> PolicySpec:
         """Return the policy at the centre of the search, in float32."""
@@ -329,60 +313,50 @@ class WaypointLearner:
         if self._steps < self._given.rehearsal_steps:
             shares, which = (0.0,), -1
         seeds = [derive_seed(self._seed, "episode", which, number) for number in range(len(shares))]
-        if self._batch is not None and self._batch.size > len(candidates_CD) * len(shares):
-            self.close()
-        if self._batch is None:
-            size = min(_SLOTS, len(candidates_CD) * len(shares))
-            self._batch = self._domain.make_batch(
-                self._task, size, self._options, list(range(size))
-            )
-        batch = self._batch
+        plays = [
+            Play(candidate, episode, seed)
+            for candidate in range(len(candidates_CD))
+            for episode, seed in enumerate(seeds)
+        ]
+        batch = self._copies(len(plays))
         policy = WaypointsPolicy(self._config, *self._code.decode(candidates_CD))
-        plays = itertools.product(range(len(candidates_CD)), range(len(shares)))
-        # What each slot plays: candidate, episode and the noise's generator.
-        slots: list[tuple[int, int, np.random.Generator]] = []
-        returns_C = np.zeros(len(candidates_CD))
         width = len(batch.action_low_A)
-        running_S = np.zeros(batch.size, np.bool_)
+        # What each slot mixes into its actions: how much, and from which stream.
+        noises: list[tuple[float, np.random.Generator]] = []
 
-        def begin(slot: int) -> None:
-            play = next(plays, None)
-            running_S[slot] = play is not None
-            # A slot with nothing left to play repeats its last episode, beside the running ones.
-            candidate, number = play or slots[slot][:2]
-            noise = stream(self._seed, "noise", generation, number)
-            slots[slot : slot + 1] = [(candidate, number, noise)]
-            policy.use([slot], [candidate])
+        def begin(slot: int, play: Play) -> None:
+            noise = stream(self._seed, "noise", generation, play.episode)
+            noises[slot : slot + 1] = [(shares[play.episode], noise)]
+            policy.use([slot], [play.candidate])
             policy.reset([slot])
 
-        for slot in range(batch.size):
-            begin(slot)
-        observation_SO = batch.reset(range(batch.size), [seeds[number] for _, number, _ in slots])
-        while running_S.any():
+        def act(
+            observation_SO: NDArray[np.float32], running_S: NDArray[np.bool_]
+        ) -> NDArray[np.float32]:
             action_SA = policy.act(observation_SO)
-            for slot, (_, number, noise) in enumerate(slots):
-                if shares[number]:
+            for slot, (share, noise) in enumerate(noises):
+                if share:
                     drawn_A = noise.uniform(-1.0, 1.0, width)
-                    action_SA[slot] = (1 - shares[number]) * action_SA[slot] + (
-                        shares[number] * drawn_A
-                    )
-            after = batch.step(action_SA)
-            playing = np.flatnonzero(running_S)
-            earned_S = after.reward_B
-            if self._given.guidance:
-                # Only the hands' own batch can tell; Isaac Gym has the reference's reward alone.
-                earned_S = earned_S + self._given.guidance * _guidance(batch)
-            np.add.at(returns_C, [slots[s][0] for s in playing], earned_S[playing])
-            self._steps += len(playing)
-            observation_SO = after.observation_BO
-            ended = np.flatnonzero(after.terminated_B | after.truncated_B)
-            for slot in ended.tolist():
-                begin(slot)
-            if len(ended) and running_S.any():
-                observation_SO[ended] = batch.reset(
-                    ended.tolist(), [seeds[slots[s][1]] for s in ended]
-                )
+                    action_SA[slot] = (1 - share) * action_SA[slot] + share * drawn_A
+            return action_SA
+
+        def earned(after: StepBatch) -> NDArray[np.float64]:
+            if not self._given.guidance:
+                return after.reward_B
+            # Only the hands' own batch can tell; Isaac Gym has the reference's reward alone.
+            return after.reward_B + self._given.guidance * _guidance(batch)
+
+        returns_C, steps = play_episodes(batch, plays, len(candidates_CD), begin, act, earned)
+        self._steps += steps
         return returns_C / len(shares)
+
+    def _copies(self, episodes: int) -> BatchEnvironment:
+        if self.batch is not None and self.batch.size > episodes:
+            self.close()
+        if self.batch is None:
+            size = min(_SLOTS, episodes)
+            self.batch = self._domain.make_batch(self._task, size, self._options, list(range(size)))
+        return self.batch
 
 
 def _guidance(batch: BatchEnvironment) -> NDArray[np.float64]:

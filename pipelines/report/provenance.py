@@ -70,9 +70,17 @@ def _command(artifact: Artifact) -> str:
     for parent in manifest.parents:
         if artifact.kind == "rollouts" and parent.kind in PROMPTS:
             words += ["--prompt", parent.reference]
+        elif artifact.kind == "rollouts" and parent.kind == "demonstrators":
+            # A baseline finds them by itself.
+            continue
         elif parent.kind in _OPTIONS:
             words += [_OPTIONS[parent.kind], f"{parent.name}@v{parent.version}"]
-    words += ["--name", manifest.name]
+    agent = manifest.config.get("agent")
+    if agent is None:
+        words += ["--name", manifest.name]
+    else:
+        # Beside the rollout of the checkpoint whose tasks it plays, which is no parent of it.
+        words += ["--name", manifest.name.removesuffix(f"-{agent}"), "--baseline", agent]
     if artifact.kind == "rollouts":
         tasks = manifest.config.get("tasks", {})
         for task, each in tasks.items():

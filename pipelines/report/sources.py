@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import ArtifactError, ConfigError, UsageError
+from pipelines.errors import ConfigError, UsageError
+from pipelines.rollout.report import checkpoint_of
 from pipelines.rollout.scores import TaskCurve, read_curve, score_of
 from pipelines.tasks.names import choose_tasks
 
@@ -166,7 +167,7 @@ def read_sources(
         if artifact.reference in seen:
             raise UsageError("a rollout is named twice", where="ROLLOUT", found=artifact.reference)
         seen.add(artifact.reference)
-    lineage, missing = _lineage(workspace, rollouts)
+    lineage, missing = workspace.lineage(rollouts)
     entries = list(_entries(rollouts, {artifact.digest: artifact for artifact in lineage}))
     if tasks:
         chosen = choose_tasks(
@@ -203,8 +204,8 @@ def _model_names(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> di
     Artifacts of one checkpoint share its name, unless they played a task twice: with other rewards
     or another context, say. Then the artifact's reference tells which.
     """
-    parents = {artifact.reference: _checkpoint(artifact) for artifact in rollouts}
-    methods = {reference: _method_name(artifact, known) for reference, artifact in _named(rollouts)}
+    parents = {artifact.reference: checkpoint_of(artifact) for artifact in rollouts}
+    methods = {artifact.reference: _method_name(artifact, known) for artifact in rollouts}
     names = {}
     for artifact in rollouts:
         checkpoint = parents[artifact.reference]
@@ -228,17 +229,6 @@ def _model_names(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> di
     return names
 
 
-def _named(artifacts: Iterable[Artifact]) -> list[tuple[str, Artifact]]:
-    return [(artifact.reference, artifact) for artifact in artifacts]
-
-
-def _checkpoint(artifact: Artifact) -> str | None:
-    for parent in artifact.manifest.parents:
-        if parent.kind == "checkpoints":
-            return f"{parent.name}@v{parent.version}"
-    return None
-
-
 def _method(artifact: Artifact, known: dict[str, Artifact]) -> str | None:
     if "method" in artifact.manifest.summary:
         return str(artifact.manifest.summary["method"])
@@ -253,27 +243,3 @@ def _method(artifact: Artifact, known: dict[str, Artifact]) -> str | None:
 def _method_name(artifact: Artifact, known: dict[str, Artifact]) -> str | None:
     method = _method(artifact, known)
     return None if method is None else METHODS.get(method, method)
-
-
-def _lineage(
-    workspace: Workspace, rollouts: Sequence[Artifact]
-) -> tuple[list[Artifact], list[str]]:
-    found = {artifact.digest: artifact for artifact in rollouts}
-    missing: dict[str, None] = {}
-    waiting = list(rollouts)
-    while waiting:
-        for parent in waiting.pop(0).manifest.parents:
-            if parent.digest in found:
-                continue
-            try:
-                ancestor = workspace.find(parent.kind, f"{parent.name}@v{parent.version}")
-            except ArtifactError:
-                # A rollout may have been copied here without what it came from.
-                missing[parent.reference] = None
-                continue
-            if ancestor.digest != parent.digest:
-                missing[parent.reference] = None
-                continue
-            found[parent.digest] = ancestor
-            waiting.append(ancestor)
-    return list(found.values()), list(missing)

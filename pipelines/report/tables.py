@@ -12,6 +12,7 @@ from pipelines.report.panels import domains_of, models_of
 from pipelines.report.sources import Entry
 from pipelines.rollout.scores import by_shot, mean_curve
 from pipelines.rollout.statistics import (
+    LAST,
     best_shot,
     bootstrap_interval,
     summarize_curves,
@@ -73,10 +74,10 @@ def task_row(entry: Entry) -> dict[str, Any]:
         "random": None if curve.score is None else curve.score.random,
         "expert": None if curve.score is None else curve.score.expert,
         "return_first": float(curve.return_SE[:, 0].mean()),
-        "return_last": float(curve.return_SE[:, -3:].mean()),
+        "return_last": float(curve.return_SE[:, -LAST:].mean()),
         "success_last": None
         if curve.success_SE is None
-        else float(curve.success_SE[:, -3:].mean()),
+        else float(curve.success_SE[:, -LAST:].mean()),
         "best_shot": best_shot(curve) + 1,
         "curve": curve_E.tolist(),
     }

@@ -265,7 +265,7 @@ def _memory(config: RolloutConfig, model: SavedModel) -> Memory:
 
 def _borrows(target: Target) -> bool:
     """Tell whether the checkpoint knows neither the task nor its base task."""
-    return target.saved.name == target.spec.name and not target.saved.scores
+    return target.saved.name == target.spec.name != target.known
 
 
 def _with_measured(target: Target, at_hand: Sequence[Artifact]) -> Target:

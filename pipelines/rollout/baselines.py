@@ -9,14 +9,13 @@ Shapes: S streams of a task, A action.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import ArtifactError
 from pipelines.rng import stream
 from pipelines.rollout.streams import STAGE, MakeBatch, StreamRecord, StreamTask, TaskStreams
 
@@ -176,7 +175,8 @@ def demonstrators_at_hand(checkpoint: Artifact, workspace: Workspace) -> list[Ar
         key=lambda artifact: artifact.manifest.created_at,
         reverse=True,
     )
-    return [*ancestors(checkpoint, workspace, "demonstrators"), *newest]
+    descended, _ = workspace.lineage([checkpoint])
+    return [*(each for each in descended if each.kind == "demonstrators"), *newest]
 
 
 def measured_demonstrator(target: Target, at_hand: Sequence[Artifact]) -> TaskDemonstrator | None:
@@ -204,25 +204,7 @@ def measured_demonstrator(target: Target, at_hand: Sequence[Artifact]) -> TaskDe
 
 def builtin_demonstrator(target: Target) -> TaskDemonstrator | None:
     """Return the demonstrator that comes with the package, of the base task of a variation."""
-    from pipelines.demonstrators.builtin import builtin_policy
-    from pipelines.domains.registry import domain_of, full_catalogue
+    from pipelines.demonstrators.builtin import base_policy
 
-    spec = target.spec
-    base = full_catalogue().get(spec.variation_of) if spec.variation_of else spec
-    policy = builtin_policy(base, domain_of(base), target.options)
+    policy = base_policy(target.spec, target.options)
     return None if policy is None else TaskDemonstrator(policy, "builtin", None, None)
-
-
-def ancestors(artifact: Artifact, workspace: Workspace, kind: str) -> Iterator[Artifact]:
-    """Yield the artifacts of a kind that another descends from and that are in the workspace."""
-    for parent in artifact.manifest.parents:
-        try:
-            found = workspace.find(parent.kind, f"{parent.name}@v{parent.version}")
-        except ArtifactError:
-            # A checkpoint may have been copied here without what it was made from.
-            continue
-        if found.digest != parent.digest:
-            continue
-        if found.kind == kind:
-            yield found
-        yield from ancestors(found, workspace, kind)

@@ -161,11 +161,11 @@ def check_size(size: tuple[int, int]) -> None:
 def _policy(
     task: TaskSpec, domain: Domain, options: Options, batch: BatchEnvironment, seed: int
 ) -> tuple[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
-    from pipelines.demonstrators.builtin import builtin_policy
+    from pipelines.demonstrators.builtin import base_policy
     from pipelines.policies.registry import build_policy
 
     low_A, high_A = batch.action_low_A, batch.action_high_A
-    spec = builtin_policy(task, domain, options)
+    spec = base_policy(task, options)
     if spec is None:
         random = stream(seed, "picture actions", task.name)
         shape = (1, len(low_A))

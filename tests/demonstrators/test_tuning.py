@@ -7,7 +7,6 @@ import pytest
 
 from pipelines.demonstrators import tuning
 from pipelines.demonstrators.builtin import script_of
-from pipelines.demonstrators.cma import SeparableCMA
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.resets import StoredResets
 from pipelines.demonstrators.tuning import (
@@ -20,6 +19,7 @@ from pipelines.demonstrators.tuning import (
     write_phases,
 )
 from pipelines.domains.registry import domain_of, resolve_options
+from pipelines.learners.cma import SeparableCMA
 from pipelines.policies.phases import Phase, TaskPhases, metaworld_phases, read_phases
 from pipelines.tasks.registry import catalogue
 

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-SMALL = {
-    "VINTIX_DISTILL_STEPS": "400",
-    "VINTIX_DISTILL_TRAJECTORIES": "1",
-    "VINTIX_TRAIN_STEPS": "1",
-    "VINTIX_TRAIN_CONTEXT": "50",
-    "VINTIX_TRAIN_BATCH_SIZE": "1",
-    "VINTIX_ROLLOUT_SHOTS": "1",
-    "VINTIX_ROLLOUT_SEEDS": "1",
-}
+from e2e.conftest import SMALL
+
 TASKS = ("hand-push-block", "hand-kettle")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from e2e.conftest import SMALL
+
 DISTILL = ["distill", "--domain", "metaworld", "--schedule", "p=0.7,f=0.1"]
 
 
@@ -33,22 +35,13 @@ def test_planned_as_written(gallery_shell, words, expected):
 
 def test_run_as_written_with_small_settings(gallery_shell):
     """The same without --dry-run: variables keep it small, the commands are whole."""
-    small = {
-        "VINTIX_DISTILL_STEPS": "200",
-        "VINTIX_DISTILL_TRAJECTORIES": "1",
-        "VINTIX_TRAIN_STEPS": "1",
-        "VINTIX_TRAIN_CONTEXT": "50",
-        "VINTIX_TRAIN_BATCH_SIZE": "1",
-        "VINTIX_ROLLOUT_SHOTS": "1",
-        "VINTIX_ROLLOUT_SEEDS": "1",
-    }
     for words in (
         DISTILL,
         ["pack"],
         ["train"],
         ["rollout", "--task", "reach"],
     ):
-        done = gallery_shell.vintix(*words, variables=small)
+        done = gallery_shell.vintix(*words, variables=SMALL)
         assert done.code == 0, (words, done.stderr)
         assert "wrote: " in done.stdout
 

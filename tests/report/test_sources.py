@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError, UsageError
+from pipelines.report.provenance import provenance
 from pipelines.report.sources import Sources, read_sources
 
 from .made import TASKS, returns, rising, write_lineage, write_rollouts
@@ -63,6 +64,17 @@ def test_the_baselines_of_a_call_are_models_too(tmp_path: Path) -> None:
     curves = {"hopper": returns("hopper", rising(0, 0))}
     write_rollouts(workspace, None, curves, summary={"method": "random", "absent": []})
     assert read_sources(workspace).entries[0].model == "random play"
+
+
+def test_the_command_of_a_baseline_is_that_of_the_rollout_beside_it(tmp_path: Path) -> None:
+    """There is no option that takes a demonstrators artifact; `--baseline` finds them."""
+    workspace = Workspace(tmp_path)
+    curves = {"hopper": returns("hopper", rising(0, 0))}
+    config = {"agent": "demonstrator"}
+    write_rollouts(workspace, None, curves, name="hopper-demonstrator", config=config)
+    (record,) = provenance(read_sources(workspace))["artifacts"]
+    command = "vintix rollout --name hopper --baseline demonstrator --task hopper "
+    assert record["command"].startswith(command)
 
 
 def test_lineage_goes_back_to_the_histories(sources: Sources) -> None:

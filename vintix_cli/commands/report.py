@@ -10,7 +10,13 @@ import typer
 
 from vintix_cli import options
 from vintix_cli.help import Command, Group, examples
-from vintix_cli.render import ConsoleReporter, print_json, print_table, print_text
+from vintix_cli.render import (
+    ConsoleReporter,
+    interval_text,
+    print_json,
+    print_table,
+    print_text,
+)
 from vintix_cli.run import command
 
 HISTORIES_EPILOG = examples(
@@ -123,9 +129,9 @@ def _print_domain(table: Mapping[str, Any], goal: float) -> None:
             "part": row["part"],
             "seeds": row["seeds"],
             "first": row["first"],
-            "first_95%": _interval(row["first_interval"]),
+            "first_95%": interval_text(row["first_interval"]),
             "last_three": row["last"],
-            "last_95%": _interval(row["last_interval"]),
+            "last_95%": interval_text(row["last_interval"]),
             "best": row["best"],
             "at_shot": row["best_shot"],
             reached: row["shots_to_goal"],
@@ -139,9 +145,9 @@ def _print_domain(table: Mapping[str, Any], goal: float) -> None:
     totals = {
         "task": f"mean of {mean['tasks']}",
         "first": mean["first"]["mean"],
-        "first_95%": _interval(mean["first"]["mean_interval"]),
+        "first_95%": interval_text(mean["first"]["mean_interval"]),
         "last_three": mean["last"]["mean"],
-        "last_95%": _interval(mean["last"]["mean_interval"]),
+        "last_95%": interval_text(mean["last"]["mean_interval"]),
         "best": mean["best"]["mean"],
         reached: mean["shots_to_goal"],
         column: sparkline(mean["curve"], 0.0, 1.0),
@@ -152,7 +158,7 @@ def _print_domain(table: Mapping[str, Any], goal: float) -> None:
         notes.append(
             f"interquartile mean of the last three shots {iqm:.3f}"
             + (
-                f" ({_interval(mean['last']['iqm_interval'])})"
+                f" ({interval_text(mean['last']['iqm_interval'])})"
                 if mean["last"]["iqm_interval"]
                 else ""
             )
@@ -175,10 +181,6 @@ def _print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
             "normalised by its authors' own scores, and not measured here"
         ],
     )
-
-
-def _interval(bounds: Sequence[float] | None) -> str | None:
-    return None if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
 @app.command("histories", cls=Command, epilog=HISTORIES_EPILOG)

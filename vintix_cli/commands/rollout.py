@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +10,7 @@ import typer
 
 from vintix_cli import options
 from vintix_cli.help import examples
+from vintix_cli.render import interval_text, print_table
 from vintix_cli.run import command
 from vintix_cli.stages import run_stage
 
@@ -161,7 +162,6 @@ def show_rollout(result: StageResult) -> None:
 def print_curves(report: Mapping[str, Any]) -> None:
     """Print a rollout's report as a table with a sparkline a task."""
     from pipelines.rollout.sparkline import sparkline
-    from vintix_cli.render import print_table
 
     tasks = report["tasks"]
     column = f"shots 1 to {max(task['shots'] for task in tasks)}"
@@ -198,7 +198,6 @@ def print_curves(report: Mapping[str, Any]) -> None:
 
 def print_scores(report: Mapping[str, Any]) -> None:
     """Print a rollout's aggregate scores with intervals, those of others, and who else played."""
-    from vintix_cli.render import print_table
 
     rows = [line for row in report["scores"] for line in _score_lines(row)]
     if rows:
@@ -253,17 +252,13 @@ def _score_lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
             "tasks": score["tasks"],
             "score": names.get(kind, kind),
             "mean": score["mean"],
-            "mean_95%": _interval(score["mean_interval"]),
+            "mean_95%": interval_text(score["mean_interval"]),
             "iqm": score["iqm"],
-            "iqm_95%": _interval(score["iqm_interval"]),
+            "iqm_95%": interval_text(score["iqm_interval"]),
             "success": None if score["success"] is None else score["success"]["mean"],
         }
         for kind, score in row["scores"].items()
     ]
-
-
-def _interval(bounds: Sequence[float] | None) -> str | None:
-    return None if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
 def _agent(entry: Mapping[str, Any]) -> str:

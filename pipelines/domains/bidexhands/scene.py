@@ -15,7 +15,6 @@ import numpy as np
 
 from pipelines.domains.bidexhands.hand import (
     FINGERS,
-    SERVOS,
     Base,
     add_hand,
     joint_names,
@@ -404,9 +403,6 @@ def _index(model: mujoco.MjModel, task: HandTask, builder: SceneBuilder) -> Scen
     for number in range(model.nsensor):
         start = int(model.sensor_adr[number])
         sensors[model.sensor(number).name] = slice(start, start + int(model.sensor_dim[number]))
-    assert_drives = (0 if task.fixed_base else 6) + SERVOS
-    if model.nu != 2 * assert_drives:
-        raise RuntimeError(f"a scene with {model.nu} drives")
     return Scene(
         model=model,
         substeps=task.substeps,
