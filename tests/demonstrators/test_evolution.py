@@ -110,14 +110,14 @@ def test_all_candidates_play_the_same_episodes_whether_together_or_in_turn():
         size=(4, len(together._state.parameters_D))
     )
     expected = together._play(candidates)
-    assert together._batch.size == 8 and together.steps == 8 * 250
+    assert together.batch.size == 8 and together.steps == 8 * 250
 
     class OneByOne(type(domain)):
         vectorized = False
 
     in_turn = EvolutionLearner(given, task, OneByOne(), options, 0)
     found = in_turn._play(candidates)
-    assert in_turn._batch.size == 1 and in_turn.steps == 8 * 250
+    assert in_turn.batch.size == 1 and in_turn.steps == 8 * 250
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 

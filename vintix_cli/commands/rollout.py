@@ -198,7 +198,6 @@ def print_curves(report: Mapping[str, Any]) -> None:
 
 def print_scores(report: Mapping[str, Any]) -> None:
     """Print a rollout's aggregate scores with intervals, those of others, and who else played."""
-
     rows = [line for row in report["scores"] for line in _score_lines(row)]
     if rows:
         zeros = len(report["absent"])
