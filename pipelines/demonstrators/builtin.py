@@ -61,7 +61,8 @@ def builtin_policy(
 
         return PolicySpec(kind="reacher", config=ReacherConfig().model_dump())
     if domain.name == "metaworld":
-        return phases_of(task, measured_better=True) or script_of(task)
+        sees_goal = options.get("goal", "hidden") == "demonstrator"
+        return phases_of(task, measured_better=True, sees_goal=sees_goal) or script_of(task)
     return None
 
 
@@ -108,24 +109,32 @@ def script_of(task: TaskSpec) -> PolicySpec | None:
     return PolicySpec(kind="metaworld_script", config={"script": task.env_id, "goal": list(goal)})
 
 
-def phases_of(task: TaskSpec, *, measured_better: bool = False) -> PolicySpec | None:
+def phases_of(
+    task: TaskSpec, *, measured_better: bool = False, sees_goal: bool = False
+) -> PolicySpec | None:
     """Return the tuned phases of a Meta-World task, or None.
 
     Args:
         task: The task.
         measured_better: Only where they were measured to beat the stock script.
+        sees_goal: Whether they are to aim at the episode's own goal, which the domain's option
+            ``goal=demonstrator`` shows to them.
     """
     from pipelines.policies.phases import metaworld_phases
 
     tuned = metaworld_phases().get(task.env_id)
     if tuned is None or (measured_better and not tuned.better):
         return None
-    return phases_spec(tuned, task)
+    return phases_spec(tuned, task, sees_goal=sees_goal)
 
 
-def phases_spec(tuned: TaskPhases, task: TaskSpec) -> PolicySpec:
+def phases_spec(tuned: TaskPhases, task: TaskSpec, *, sees_goal: bool = False) -> PolicySpec:
     """Return a task's phases as a policy, with the task's mean goal where they need it."""
     from pipelines.policies.metaworld_script import mean_goals
 
-    config = tuned.config(mean_goals()[task.env_id])
-    return PolicySpec(kind="phases", config=config.model_dump(mode="json", exclude_none=True))
+    config = tuned.config(mean_goals()[task.env_id], sees_goal=sees_goal)
+    told = config.model_dump(mode="json", exclude_none=True)
+    if not config.sees_goal:
+        # As policies were written down before there was the choice.
+        del told["sees_goal"]
+    return PolicySpec(kind="phases", config=told)

@@ -137,7 +137,7 @@ class Evaluator:
                     )
                 )
             built[0].reset(range(len(wave)))
-            return built[0].act
+            return lambda observation_BO: built[0].act(batch.demonstrator_view(observation_BO))
 
         return self._play(purpose, episodes, make, advance)
 

@@ -130,7 +130,7 @@ class _Collector:
                     episode.observation[at], self._observation_BO[index]
                 ):
                     raise replay_error(self._block, index, self._running[index].start + at)
-            self._policy.act(self._observation_BO)
+            self._policy.act(self._environment.demonstrator_view(self._observation_BO))
             result = self._environment.step(action_BA)
             np.copyto(self._observation_BO, result.observation_BO)
             ended_B = result.terminated_B | result.truncated_B
@@ -182,12 +182,13 @@ class _Collector:
         observations, actions = rows["observation"], rows["action"]
         experts, rewards = rows["demonstrator_action"], rows["reward"]
         act, step = self._policy.act, self._environment.step
+        view = self._environment.demonstrator_view
         low_A, high_A, returns_B = self._low_A, self._high_A, self._returns_B
         multiply, minimum, maximum, float32 = np.multiply, np.minimum, np.maximum, np.float32
         observation_BO = self._observation_BO
         for row, (keep, push_BA) in enumerate(zip(keeps, push_RBA, strict=True), first - begin):
             observations[row] = observation_BO
-            expert_BA = act(observation_BO)
+            expert_BA = act(view(observation_BO))
             experts[row] = expert_BA
             # A new array each step: an environment may keep it, or work in place on it.
             action_BA = multiply(expert_BA, keep, dtype=float32)

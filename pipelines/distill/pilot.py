@@ -202,7 +202,7 @@ def _play(
     job: PilotJob, environment: BatchEnvironment, policy: Policy, level: float
 ) -> tuple[list[float], list[float]]:
     """Return return and length of one episode of every copy under a constant level of noise."""
-    size, name = job.episodes, job.task.name
+    size, name, view = job.episodes, job.task.name, environment.demonstrator_view
     low_A, high_A = environment.action_low_A, environment.action_high_A
     seeds = [derive_seed(job.seed, "pilot", name, repr(level), "episode", k) for k in range(size)]
     draws = [stream(job.seed, "pilot", name, repr(level), "noise", k) for k in range(size)]
@@ -213,7 +213,7 @@ def _play(
     for _ in range(job.task.horizon):
         uniform_BA = np.stack([each.random(len(low_A), dtype=np.float32) for each in draws])
         push_BA = low_A + (high_A - low_A) * uniform_BA
-        action_BA = (1 - level) * policy.act(observation_BO) + level * push_BA
+        action_BA = (1 - level) * policy.act(view(observation_BO)) + level * push_BA
         result = environment.step(np.clip(action_BA, low_A, high_A).astype(np.float32))
         returns_B[running_B] += result.reward_B[running_B]
         lengths_B[running_B] += 1

@@ -103,6 +103,17 @@ class BatchEnvironment(ABC):
     def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
         """Advance all copies by one step; actions (B, A) are within the bounds."""
 
+    def demonstrator_view(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what demonstrators see of the present step.
+
+        It is what everyone sees, unless an option of the domain tells them more: then the record
+        shows what they do, and not all that they know.
+
+        Args:
+            observation_BO: The latest observations of all copies (B, O).
+        """
+        return observation_BO
+
     def close(self) -> None:  # noqa: B027 - most batches hold nothing to give back
         """Give back what the copies hold."""
 

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
+from pipelines.domains.loop import LoopBatch
 from pipelines.errors import MissingDependencyError
+from pipelines.policies.metaworld_script import GOAL
 
 if TYPE_CHECKING:
     import gymnasium
+    import numpy as np
+    from numpy.typing import NDArray
 
     from pipelines.tasks.spec import TaskSpec
 
@@ -39,8 +43,9 @@ class MetaWorld(Domain):
             OptionSpec(
                 "goal",
                 "hidden",
-                "whether the last three observation entries show the goal or are zeros",
-                choices=("hidden", "visible"),
+                "whether the last three observation entries show the goal or are zeros; "
+                "demonstrator: zeros, but demonstrators see it",
+                choices=("hidden", "visible", "demonstrator"),
             ),
             OptionSpec(
                 "goal_reset",
@@ -110,11 +115,25 @@ class MetaWorld(Domain):
         With ``goal_reset=trajectory`` the goal of a copy is drawn from its stream seed, and its
         episodes, whatever their seeds, are about the same goal and objects.
         """
-        from pipelines.domains.loop import LoopBatch
-
         envs = [self.make_env(task, options) for _ in range(size)]
         if options.get("goal_reset") == "trajectory":
             for env, seed in zip(envs, stream_seeds, strict=True):
                 made: Any = env
                 made.fix_goal(seed)
-        return LoopBatch(envs)
+        return _TellingBatch(envs) if options.get("goal") == "demonstrator" else LoopBatch(envs)
+
+    def copies_are_separate(self, options: Options) -> bool:
+        """Tell whether worker processes may hold the copies: not where demonstrators see more."""
+        return options.get("goal") != "demonstrator"
+
+
+class _TellingBatch(LoopBatch):
+    """Copies whose goal the demonstrators see, and nobody else."""
+
+    def demonstrator_view(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the observations (B, O) with the goal; see `BatchEnvironment`."""
+        seen_BO = observation_BO.copy()
+        for index, env in enumerate(self._envs):
+            made: Any = env.unwrapped
+            seen_BO[index, GOAL] = made.goal_position
+        return seen_BO

@@ -184,6 +184,11 @@ class SawyerProtocol:
         self._goal_pinned = True
 
     @property
+    def goal_position(self) -> NDArray[np.float64]:
+        """Where the episode's goal is (3,), metres, whether the observation shows it or not."""
+        return np.asarray(self._get_pos_goal(), dtype=np.float64)
+
+    @property
     def _has_goal(self) -> bool:
         return self._fixed_vector is not None
 

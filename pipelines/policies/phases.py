@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.errors import ConfigError
 from pipelines.policies.base import Policy
+from pipelines.policies.metaworld_script import GOAL
 from pipelines.policies.validation import check_arrays, parse_config
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ mean goal, ``a`` the origin, ``h`` the hand at the start of the phase, ``2`` the
 
 _HAND, _OBJECT, _SECOND = slice(0, 3), slice(4, 7), slice(11, 14)
 _HAND_BEFORE = slice(18, 21)
-_LONGEST = 21
-"""Entries of an observation that a controller reads."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Point = tuple[Finite, Finite, Finite]
@@ -75,9 +74,9 @@ class PhasesConfig(BaseModel):
 
     Attributes:
         phases: The way-points in their order.
-        goal: The task's mean goal, metres, for the anchor ``g``. A demonstrator knows what the
-            recorded observation shows and no more, so the episode's own goal is not used, shown
-            or hidden.
+        goal: The task's mean goal, metres, for the anchor ``g``.
+        sees_goal: Aim at the goal that the observation shows, and at the mean one only where it
+            shows none. Otherwise the episode's own goal is not used, shown or hidden.
         hold: From this phase on (counted from 0) the object is in the hand; if it is lost, the
             controller begins again. None for tasks without a grasp.
         lost: Distance between hand and first object from which on it is lost, metres.
@@ -87,6 +86,7 @@ class PhasesConfig(BaseModel):
 
     phases: tuple[Phase, ...] = Field(min_length=1)
     goal: Point | None = None
+    sees_goal: bool = False
     hold: int | None = Field(default=None, ge=1)
     lost: float = Field(default=0.12, gt=0, allow_inf_nan=False)
 
@@ -152,7 +152,7 @@ class PhasesPolicy(Policy):
         """Return actions (B, 4)."""
         size = len(observation_BO)
         self._grow(size)
-        seen_BO = observation_BO[:, :_LONGEST].astype(np.float64)
+        seen_BO = observation_BO.astype(np.float64)
         hand_B3, object_B3 = seen_BO[:, _HAND], seen_BO[:, _OBJECT]
         fresh_B = self._seen_B[:size] == 0
         self._began_B3[:size][fresh_B] = hand_B3[fresh_B]
@@ -188,6 +188,14 @@ class PhasesPolicy(Policy):
         action_BA[:, 3] = self._gripper_K[phase_B]
         return np.clip(action_BA.astype(np.float32), self._low_A, self._high_A)
 
+    def _goal(self, seen_BO: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return where each copy takes the goal to be (B, 3), metres."""
+        goal_B3 = np.tile(self._goal_3, (len(seen_BO), 1))
+        if self._config.sees_goal:
+            shown_B = seen_BO[:, GOAL].any(axis=1)
+            goal_B3[shown_B] = seen_BO[shown_B, GOAL]
+        return goal_B3
+
     def _enter(self, which_B: NDArray[np.bool_], phase: Any, hand_B3: NDArray[Any]) -> None:
         rows = np.flatnonzero(which_B)
         self._phase_B[rows] = phase
@@ -203,7 +211,7 @@ class PhasesPolicy(Policy):
         places = (
             seen_BO[:, _OBJECT],
             self._start_B3[:size],
-            np.broadcast_to(self._goal_3, (size, 3)),
+            self._goal(seen_BO),
             np.zeros((size, 3)),
             self._began_B3[:size],
             seen_BO[:, _SECOND],
@@ -276,10 +284,20 @@ class TaskPhases(BaseModel):
         """Whether the phases were measured to beat the stock script."""
         return self.measured is not None and self.measured.phases > self.measured.script
 
-    def config(self, goal: Point) -> PhasesConfig:
-        """Return the configuration of the policy, given the task's mean goal."""
+    def config(self, goal: Point, *, sees_goal: bool = False) -> PhasesConfig:
+        """Return the configuration of the policy.
+
+        Args:
+            goal: The task's mean goal, metres.
+            sees_goal: Whether the observation shows the episode's own.
+        """
         needs_goal = any("g" in phase.anchor for phase in self.phases)
-        return PhasesConfig(phases=self.phases, goal=goal if needs_goal else None, hold=self.hold)
+        return PhasesConfig(
+            phases=self.phases,
+            goal=goal if needs_goal else None,
+            sees_goal=needs_goal and sees_goal,
+            hold=self.hold,
+        )
 
 
 DATA = Path(__file__).with_name("data") / "metaworld_phases.yaml"

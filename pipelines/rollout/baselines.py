@@ -123,7 +123,7 @@ def play_demonstrators(
         def act() -> NDArray[np.float32]:
             if len(fresh := streams.fresh):
                 policy.reset(fresh.tolist())
-            return policy.act(streams.observations)
+            return policy.act(streams.demonstrator_view)
 
         return act
 

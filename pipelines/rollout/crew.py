@@ -57,6 +57,10 @@ class Copies(Protocol):
         """Return the step that was asked last."""
         ...
 
+    def demonstrator_view(self, observation_SO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what demonstrators see; see `BatchEnvironment.demonstrator_view`."""
+        ...
+
     def close(self) -> None:
         """Give back what the copies hold."""
 
@@ -84,6 +88,10 @@ class LocalCopies:
     def take_step(self) -> StepBatch:
         """Return the step that was asked last."""
         return self._batch.step(self._asked)
+
+    def demonstrator_view(self, observation_SO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what demonstrators see; see `BatchEnvironment.demonstrator_view`."""
+        return self._batch.demonstrator_view(observation_SO)
 
     def close(self) -> None:
         """Give back what the copies hold."""
@@ -287,6 +295,10 @@ class CrewCopies:
         return StepBatch(
             whole.observation_BO, whole.reward_B, whole.terminated_B, whole.truncated_B, None
         )
+
+    def demonstrator_view(self, observation_SO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what everyone sees: copies whose demonstrators see more are never apart."""
+        return observation_SO
 
     def close(self) -> None:
         """Have the workers close their copies at the next exchange, if there is one."""

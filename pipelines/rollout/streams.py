@@ -173,9 +173,9 @@ class TaskStreams:
         return self.task.group
 
     @property
-    def observations(self) -> NDArray[np.float32]:
-        """What each copy of the environment shows, (S, O), also those whose stream is over."""
-        return self._observation_SO
+    def demonstrator_view(self) -> NDArray[np.float32]:
+        """What a demonstrator sees of each copy, (S, O), also of those whose stream is over."""
+        return self._copies.demonstrator_view(self._observation_SO)
 
     @property
     def fresh(self) -> NDArray[np.int64]:

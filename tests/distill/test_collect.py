@@ -190,6 +190,45 @@ def test_resumed_files_have_equal_bytes(tmp_path):
     assert pieces.digest == whole.digest
 
 
+def test_demonstrators_may_see_more_than_is_recorded(tmp_path):
+    """They act on what they are told, also while a resumed episode is replayed."""
+    from vintix_toy import ToyEnv, ToyPolicy
+
+    class Telling(LoopBatch):
+        def demonstrator_view(self, observation_BO):
+            return observation_BO + 1
+
+    class Remembering(ToyPolicy):
+        def act(self, observation_BO):
+            seen.extend(observation_BO.copy())
+            return super().act(observation_BO)
+
+    block = make_block([0], rows=16, steps=48)
+
+    def collect(staging, position=None):
+        seen.clear()
+        batch = Telling([ToyEnv()])
+        collect_block(block, batch, Remembering(), staging.directory, position=position)
+        return read(staging, block, 0), np.array(seen)
+
+    seen = []
+    with staged(tmp_path) as staging:
+        rows, told = collect(staging)
+    np.testing.assert_array_equal(told, rows["observation"] + 1)
+    expert = ToyPolicy()
+    expert.reset([0])
+    np.testing.assert_array_equal(rows["demonstrator_action"][0], expert.act(told[:1])[0])
+    with staged(tmp_path, "again") as staging:
+        with contextlib.suppress(StorageError), pytest.MonkeyPatch.context() as patch:
+            refuse_commits(patch, 1)
+            collect(staging)
+        position = find_position(staging, block)
+        assert position.shard == 1
+        again, told = collect(staging, position)
+        np.testing.assert_array_equal(told[-32:], rows["observation"][16:] + 1)
+    assert_equal(again, rows)
+
+
 def test_a_gap_drops_what_follows_it(tmp_path):
     """A shard lost by the disk takes later ones of its trajectory along, and all come back."""
     block = make_block(rows=50)

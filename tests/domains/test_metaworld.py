@@ -111,6 +111,23 @@ def test_the_goal_is_hidden_unless_it_is_asked_for() -> None:
     np.testing.assert_array_equal(stepped[36:], visible._target_pos)
 
 
+def test_the_goal_may_be_told_to_demonstrators_alone() -> None:
+    """What everyone sees has no goal in it; what demonstrators see differs in the goal alone."""
+    batch = make_batch("push", [1, 2], goal="demonstrator", goal_reset="trajectory")
+    hidden = make_batch("push", [1, 2], goal="hidden", goal_reset="trajectory")
+    seen = batch.reset([0, 1], [5, 6])
+    np.testing.assert_array_equal(seen, hidden.reset([0, 1], [5, 6]))
+    assert hidden.demonstrator_view(seen) is seen
+    for _ in range(2):
+        told = batch.demonstrator_view(seen)
+        goals = np.stack([env._target_pos for env in batch._envs]).astype(np.float32)
+        np.testing.assert_array_equal(told[:, 36:], goals)
+        np.testing.assert_array_equal(told[:, :36], seen[:, :36])
+        assert not seen[:, 36:].any() and not np.array_equal(goals[0], goals[1])
+        seen = batch.step(np.ones((2, 4), np.float32)).observation_BO
+        np.testing.assert_array_equal(seen, hidden.step(np.ones((2, 4), np.float32)).observation_BO)
+
+
 def test_goals_are_fresh_at_each_reset_and_cover_their_space() -> None:
     env = make("reach")
     goals = np.stack([(env.reset(seed=s), env._target_pos.copy())[1] for s in range(40)])

@@ -157,6 +157,14 @@ def test_it_knows_no_more_than_the_recorded_observation():
         np.testing.assert_array_equal(*actions)
 
 
+def test_it_aims_at_the_goal_it_is_told_and_at_the_mean_one_where_it_is_told_none():
+    """Row by row: one copy may be shown its goal while another is not."""
+    told = build(phase("ggg"), goal=(0.1, 0.6, 0.2), sees_goal=True)
+    seen = np.concatenate([observation(), observation()])
+    seen[0, 36:] = (0.3, 0.5, 0.4)
+    np.testing.assert_allclose(told.act(seen)[:, :3], [(0.3, 0.5, 0.4), (0.1, 0.6, 0.2)])
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -221,6 +229,18 @@ def test_a_task_gets_the_better_of_its_two_controllers():
         build_policy(spec, -FOUR, FOUR)
         kinds.setdefault(spec.kind, []).append(task.name)
     assert set(kinds) == {"phases", "metaworld_script"}
+
+
+def test_only_demonstrators_that_are_told_the_goal_aim_at_it():
+    """Others keep the configuration that artifacts have of them."""
+    task = catalogue().get("reach")
+    domain = domain_of(task)
+    plain, told = (
+        builtin_policy(task, domain, resolve_options(domain, {"goal": goal}))
+        for goal in ("hidden", "demonstrator")
+    )
+    assert "sees_goal" not in plain.config
+    assert told.config == {**plain.config, "sees_goal": True}
 
 
 def test_a_file_of_phases_with_a_mistake_names_the_place(tmp_path):

@@ -116,7 +116,7 @@ def test_only_copies_that_are_simulated_one_by_one_live_apart() -> None:
     separate = {
         name: find_domain(name).copies_are_separate(options)
         for name, options in (
-            ("metaworld", {}),
+            ("metaworld", {"goal": "hidden"}),
             ("mujoco", {}),
             ("industrial-benchmark", {}),
             ("bidexhands", {"backend": "mujoco"}),
@@ -126,6 +126,8 @@ def test_only_copies_that_are_simulated_one_by_one_live_apart() -> None:
         "metaworld": True, "mujoco": True, "industrial-benchmark": False, "bidexhands": True,
     }  # fmt: skip
     assert not find_domain("bidexhands").copies_are_separate({"backend": "isaacgym"})
+    # Workers send what everyone sees.
+    assert not find_domain("metaworld").copies_are_separate({"goal": "demonstrator"})
 
 
 @pytest.mark.slow
