@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
-from pipelines.rollout.report import checkpoint_of
+from pipelines.rollout.report import checkpoint_of, rewards_of
 from pipelines.rollout.scores import TaskCurve, read_curve, score_of
 from pipelines.tasks.names import choose_tasks
 
@@ -241,5 +241,6 @@ def _method(artifact: Artifact, known: dict[str, Artifact]) -> str | None:
 
 
 def _method_name(artifact: Artifact, known: dict[str, Artifact]) -> str | None:
-    method = _method(artifact, known)
-    return None if method is None else METHODS.get(method, method)
+    method, rewards = _method(artifact, known), rewards_of(artifact)
+    name = None if method is None else METHODS.get(method, method)
+    return name if rewards == "true" else f"{name or 'model'}, {rewards} rewards"

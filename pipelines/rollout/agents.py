@@ -241,6 +241,8 @@ def _resolved(
     if config.suite:
         resolved["suite"] = config.suite
         resolved["absent"] = [task.spec.name for task in absent]
+    if config.rewards != "true":
+        resolved["rewards"] = config.rewards
     if config.cache != "window":
         resolved["cache"] = config.cache
     if config.sinks:
@@ -306,6 +308,11 @@ def _device(choice: str) -> str:
 
 
 def _name(config: RolloutConfig, checkpoint: Artifact, targets: Sequence[Target]) -> str:
+    name = _played_name(config, checkpoint, targets)
+    return name if config.rewards == "true" else f"{name}-{config.rewards}-rewards"
+
+
+def _played_name(config: RolloutConfig, checkpoint: Artifact, targets: Sequence[Target]) -> str:
     if config.name is not None:
         return config.name
     from pipelines.stage import default_name

@@ -75,6 +75,7 @@ def make_blocks(
                     prompt,
                     domain_of(target.spec).copies_are_separate(target.options),
                     target.running,
+                    config.rewards,
                 )
             )
     return [block for block in blocks if block]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Reference = Literal["measured", "paper", "release"]
 Baseline = Literal["random", "demonstrator"]
+Rewards = Literal["true", "zero", "shuffled", "flipped"]
+
+#: All kinds of rewards that a stream may be shown.
+REWARDS: tuple[Rewards, ...] = get_args(Rewards)
 
 #: Steps that a stream plays where the number of shots is not given, within the bounds below.
 DEFAULT_STREAM_STEPS = 2000
@@ -51,8 +55,14 @@ class RolloutConfig(BaseModel):
             alone, 0 for one a core. Results do not depend on it. All wait for the slowest at each
             step, so that it pays for slow simulators, many streams and idle cores.
         strict: Make a differing environment fingerprint an error instead of a warning.
-        suite: A list of tasks instead of a selection: ``paper`` is everything the paper reports.
-            Tasks that the checkpoint has no group for are scored 0.
+        suite: ``paper`` plays everything the paper reports instead of a selection; tasks that the
+            checkpoint has no group for are scored 0. ``reward-use`` plays the selection once with
+            each of `REWARDS` and tells how much of the rise with shots is lost without the true
+            ones (`pipelines.rollout.reward_use`).
+        rewards: What a stream is shown as its previous reward; what is recorded and scored are
+            always the true ones. ``zero``: 0. ``flipped``: with the other sign. ``shuffled``: one
+            of those that the stream has had so far, drawn anew at each step, so that rewards are
+            as large as they should be and tell nothing of which action earned them.
         converged: Episodes of each stream after its shots, for the converged score; None for none.
         stats: Whose normalisation statistics an unseen task of a known group takes: ``group``
             (pooled over the group's tasks), ``task:NAME`` or ``running`` (estimated in context
@@ -82,7 +92,8 @@ class RolloutConfig(BaseModel):
     threads: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     strict: bool = False
-    suite: Literal["paper"] | None = None
+    suite: Literal["paper", "reward-use"] | None = None
+    rewards: Rewards = "true"
     converged: int | None = Field(default=None, ge=1)
     stats: str | None = None
     also: tuple[str, ...] = ()
@@ -102,6 +113,14 @@ class RolloutConfig(BaseModel):
             "should be group, running, or task:NAME with a task of the group that the checkpoint "
             "knows, such as task:door-open"
         )
+
+    @model_validator(mode="after")
+    def _rewards_of_its_own(self) -> Self:
+        if self.suite == "reward-use" and self.rewards != "true":
+            raise ValueError("the suite reward-use has rewards of its own: leave --rewards out")
+        if self.prompt is not None and (self.suite == "reward-use" or self.rewards != "true"):
+            raise ValueError("a prompt shows true rewards: leave --prompt out")
+        return self
 
     @property
     def episodes_after(self) -> int:

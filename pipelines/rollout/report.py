@@ -25,7 +25,8 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         other means of `pipelines.rollout.scores.summary`, ``reference``, ``seconds`` of wall time
         and ``steps`` as logged when it was made, ``checkpoint`` (null for a baseline) and
         ``artifact`` as references, ``agent`` (``model`` or the baseline's name), ``method`` (how
-        the checkpoint was trained, where recorded), ``scores`` (see
+        the checkpoint was trained, where recorded), ``rewards`` (what it was shown as rewards;
+        ``true`` mostly), ``scores`` (see
         `pipelines.rollout.scoreboard.score_rows`), ``absent`` (tasks of a suite that are scored 0)
         and ``reported`` (see `pipelines.rollout.reported.reported_rows`).
 
@@ -55,6 +56,7 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         "artifact": artifact.reference,
         "agent": agent_of(artifact),
         "method": told.get("method"),
+        "rewards": rewards_of(artifact),
         "scores": score_rows(curves, absent),
         "absent": absent,
         "reported": reported_rows(curves),
@@ -65,6 +67,12 @@ def agent_of(artifact: Artifact) -> str:
     """Return who played a rollouts artifact: ``model``, ``random`` or ``demonstrator``."""
     agent: str = artifact.manifest.config.get("agent", "model")
     return agent
+
+
+def rewards_of(artifact: Artifact) -> str:
+    """Return what the streams of a rollouts artifact were shown as rewards; ``true`` mostly."""
+    rewards: str = artifact.manifest.config.get("rewards", "true")
+    return rewards
 
 
 def checkpoint_of(artifact: Artifact) -> str | None:
@@ -86,8 +94,9 @@ def compare_rollouts(
 
     Returns:
         For each, in order: ``agent`` (``model`` or the baseline's name), ``checkpoint``,
-        ``method``, ``artifact``, ``tasks`` (names of the common tasks) and ``scores`` over them,
-        see `pipelines.rollout.scoreboard.score_rows`. Without a common task the scores are empty.
+        ``method``, ``rewards``, ``artifact``, ``tasks`` (names of the common tasks) and ``scores``
+        over them, see `pipelines.rollout.scoreboard.score_rows`. Without a common task the scores
+        are empty.
 
     Raises:
         ArtifactCorruptError: A file is damaged.
@@ -104,6 +113,7 @@ def compare_rollouts(
             "agent": agent_of(artifact),
             "checkpoint": checkpoint_of(artifact),
             "method": artifact.manifest.summary.get("method"),
+            "rewards": rewards_of(artifact),
             "artifact": artifact.reference,
             "tasks": common,
             "scores": score_rows([curves[name] for name in common]) if common else [],

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
 from pipelines.rollout.blocks import Block, make_blocks, play_blocks, worker_count
 from pipelines.rollout.checks import check_fingerprints, warn_of_input
-from pipelines.rollout.config import RolloutConfig
+from pipelines.rollout.config import REWARDS, RolloutConfig
 from pipelines.rollout.report import compare_rollouts, plot_artifact, rollout_report
+from pipelines.rollout.reward_use import REWARD_USE, check_sees_rewards, reward_use
 from pipelines.rollout.scores import part_of
 from pipelines.stage import Plan, StageResult
 
@@ -42,6 +43,7 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
         The first checkpoint's artifact with its report; see `rollout_report`. With further
         checkpoints or baselines, each of which has an artifact too, the report has ``comparison``
         besides (`pipelines.rollout.report.compare_rollouts`), and it is up to date if all are.
+        With the suite ``reward-use`` it has ``reward_use`` (`pipelines.rollout.reward_use`).
 
     Raises:
         UsageError: Unknown tasks, or a changed physics they do not have.
@@ -54,11 +56,14 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     first: Agent | None = None
     results = []
     for reference in (config.checkpoint, *config.also):
-        agent = model_agent(config, workspace, reference)
-        if reference is None:
-            reporter.info(f"checkpoint {agent.label}, the newest")
-        results.append(_roll(config, agent, workspace, reporter))
-        first = first or agent
+        for mine in _conditions(config):
+            agent = model_agent(mine, workspace, reference)
+            if config.suite == REWARD_USE:
+                check_sees_rewards(agent.label, agent.model)
+            if reference is None and first is None:
+                reporter.info(f"checkpoint {agent.label}, the newest")
+            results.append(_roll(mine, agent, workspace, reporter))
+            first = first or agent
     for baseline in config.baselines:
         if first is not None:
             agent = baseline_agent(config, baseline, first, workspace, reporter)
@@ -66,11 +71,21 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     main, *others = results
     if not others:
         return main
-    return StageResult(
-        main.artifact,
-        all(result.up_to_date for result in results),
-        {**main.report, "comparison": compare_rollouts([each.artifact for each in results])},
-    )
+    artifacts = [each.artifact for each in results]
+    report = {**main.report, "comparison": compare_rollouts(artifacts)}
+    if config.suite == REWARD_USE:
+        report["reward_use"] = reward_use(artifacts)
+    return StageResult(main.artifact, all(result.up_to_date for result in results), report)
+
+
+def _conditions(config: RolloutConfig) -> list[RolloutConfig]:
+    """Return what each checkpoint is to play: once, or with each kind of rewards.
+
+    What the suite plays are plain rollouts, so that it finds those that were played without it.
+    """
+    if config.suite != REWARD_USE:
+        return [config]
+    return [config.model_copy(update={"suite": None, "rewards": rewards}) for rewards in REWARDS]
 
 
 def _roll(
@@ -122,7 +137,9 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
 
     silent: NullReporter = NullReporter()
     agents = [
-        model_agent(config, workspace, reference) for reference in (config.checkpoint, *config.also)
+        model_agent(mine, workspace, reference)
+        for reference in (config.checkpoint, *config.also)
+        for mine in _conditions(config)
     ]
     agents += [
         baseline_agent(config, baseline, agents[0], workspace, silent)
@@ -177,7 +194,9 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
 
 
 def _plan_rows(config: RolloutConfig, agent: Agent, several: bool) -> list[dict[str, Any]]:
-    who = {"agent": agent.label} if several else {}
+    rewards = agent.resolved.get("rewards")
+    label = agent.label if rewards is None else f"{agent.label}, {rewards} rewards"
+    who = {"agent": label} if several else {}
     rows = []
     for target in agent.targets:
         episodes = target.shots + config.episodes_after
@@ -227,6 +246,8 @@ def _publish(staging: Staging, agent: Agent, fingerprints: Mapping[str, Any]) ->
         "mean_normalized_first": means["mean_normalized_first"],
         "mean_normalized_last3": means["mean_normalized_last3"],
     }
+    if "rewards" in agent.resolved:
+        told["rewards"] = agent.resolved["rewards"]
     if agent.absent:
         told["absent"] = [
             {

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 __all__ = [
     "LAST",
     "Kind",
+    "base_of",
     "best_shot",
     "bootstrap_band",
+    "bootstrap_draws",
     "bootstrap_interval",
     "interquartile_mean",
     "score_kinds",
@@ -71,6 +73,31 @@ def interquartile_mean(values: ArrayLike, axis: int | None = None) -> Any:
     middle = np.partition(rows, (cut, size - cut - 1), axis=-1)[..., cut : size - cut]
     mean = middle.mean(axis=-1)
     return float(mean) if axis is None else mean
+
+
+def bootstrap_draws(
+    sizes: Sequence[int],
+    together: Sequence[Hashable] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[NDArray[np.int64]]:
+    """Return which seeds each resample draws: an array (R, S) for each task.
+
+    Args:
+        sizes: Seeds of each task.
+        together: See `bootstrap_interval`.
+        resamples: R.
+        seed: Of the draws.
+    """
+    generator = stream(seed, "bootstrap")
+    draws: dict[Hashable, NDArray[np.int64]] = {}
+    found = []
+    for size, key in zip(sizes, together or range(len(sizes)), strict=True):
+        if (key, size) not in draws:
+            draws[key, size] = generator.integers(size, size=(resamples, size))
+        found.append(draws[key, size])
+    return found
 
 
 def bootstrap_interval(
@@ -128,16 +155,12 @@ def bootstrap_band(
     Returns:
         Lower and upper bound, (E,) each.
     """
-    generator = stream(seed, "bootstrap")
-    index_RN, offset = [], 0
-    draws: dict[Hashable, NDArray[np.int64]] = {}
-    for sample_SE, key in zip(samples_SE, together or range(len(samples_SE)), strict=True):
-        size = len(sample_SE)
-        if (key, size) not in draws:
-            draws[key, size] = generator.integers(size, size=(resamples, size))
-        index_RN.append(offset + draws[key, size])
-        offset += size
-    drawn_RN = np.concatenate(index_RN, axis=1)
+    sizes = [len(sample_SE) for sample_SE in samples_SE]
+    offsets = np.cumsum([0, *sizes[:-1]])
+    drawn = bootstrap_draws(sizes, together, resamples=resamples, seed=seed)
+    drawn_RN = np.concatenate(
+        [offset + index_RS for offset, index_RS in zip(offsets, drawn, strict=True)], axis=1
+    )
     pooled_NE = np.concatenate([np.asarray(each, np.float64) for each in samples_SE])
     bounds = [
         np.quantile(statistic(column_N[drawn_RN], axis=-1), [(1 - level) / 2, (1 + level) / 2])
@@ -285,12 +308,12 @@ def summarize_curves(
     known = [curve for curve in curves if curve.score is not None]
     telling = [curve for curve in curves if curve.success_SE is not None]
     seeds = max((curve.seeds for curve in known), default=1)
-    bases = [_base(curve) for curve in known] + [f"zero {index}" for index in range(zeros)]
+    bases = [base_of(curve) for curve in known] + [f"zero {index}" for index in range(zeros)]
     report: dict[str, dict[str, Any]] = {}
     for kind in score_kinds(curves):
         samples = [task_scores(curve, kind) for curve in known] + [np.zeros(seeds)] * zeros
         rates = [success_rates(curve, kind) for curve in telling]
-        success = summarize(rates, together=[_base(curve) for curve in telling], **options)
+        success = summarize(rates, together=[base_of(curve) for curve in telling], **options)
         report[kind] = {
             **summarize(samples, together=bases, **options),
             "success": success if rates else None,
@@ -298,7 +321,7 @@ def summarize_curves(
     return report
 
 
-def _base(curve: TaskCurve) -> str:
+def base_of(curve: TaskCurve) -> str:
     """Return what keys the seeds of a task's episodes."""
     return curve.variation_of or curve.name
 

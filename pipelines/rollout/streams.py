@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import VintixError
-from pipelines.rng import derive_seed
+from pipelines.rng import derive_seed, stream
 from pipelines.rollout.crew import Copies, Crew, LocalCopies, MakeBatch
 from pipelines.rollout.unseen import RunningStatistics
 
 if TYPE_CHECKING:
     from pipelines.model.normalization import TaskStatistics
+    from pipelines.rollout.config import Rewards
     from pipelines.rollout.prompt import Prompt
     from pipelines.tasks.spec import TaskSpec
 
@@ -44,6 +45,8 @@ class StreamTask:
         apart: Whether the environments may live in worker processes.
         running: Estimate the observations' statistics in context, from `statistics` on, by which
             a prompt is normalised.
+        rewards: What a stream is shown as its previous reward; see
+            `pipelines.rollout.config.RolloutConfig`.
     """
 
     spec: TaskSpec
@@ -55,6 +58,7 @@ class StreamTask:
     prompt: Prompt | None = None
     apart: bool = False
     running: bool = False
+    rewards: Rewards = "true"
 
     @property
     def group(self) -> str:
@@ -163,6 +167,8 @@ class TaskStreams:
         self._episode_step_S = np.zeros(size, np.int64)
         self._last_reward_S = np.zeros(size, np.float32)
         self._observation_SO = np.zeros((size, spec.observation_dim), np.float32)
+        base = spec.variation_of or spec.name
+        self._draws = [stream(seed, STAGE, base, each, "rewards") for each in task.streams]
         self.playing = np.arange(size)
         self._starting = np.arange(0)
         self._ask_reset(self.playing)
@@ -236,7 +242,8 @@ class TaskStreams:
                 self._success_SE = np.zeros(self._return_SE.shape, np.bool_)
             self._success_SE[playing, episode_B] |= result.success_B[playing]
         if not self._mask_rewards:
-            self._last_reward_S[playing] = self.task.statistics.scale_reward(reward_B)
+            shown_B = self._shown_rewards(reward_B)
+            self._last_reward_S[playing] = self.task.statistics.scale_reward(shown_B)
         self._observation_SO[...] = result.observation_BO
         self._steps_S[playing] += 1
         self._episode_step_S += 1
@@ -266,6 +273,21 @@ class TaskStreams:
     def close(self) -> None:
         """Give back what the environments hold."""
         self._copies.close()
+
+    def _shown_rewards(self, reward_B: NDArray[np.float64]) -> NDArray[Any]:
+        """Return what the playing streams are shown in place of their latest rewards (B,)."""
+        if self.task.rewards == "true":
+            return reward_B
+        if self.task.rewards == "zero":
+            return np.zeros_like(reward_B)
+        if self.task.rewards == "flipped":
+            return -reward_B
+        # The latest one is recorded already and may be drawn, too.
+        steps = [
+            int(self._draws[index].integers(self._steps_S[index] + 1)) for index in self.playing
+        ]
+        drawn_B: NDArray[Any] = self._reward_ST[self.playing, steps]
+        return drawn_B
 
     def _end_episodes(self, over_S: NDArray[np.bool_]) -> bool:
         self._episode_S[over_S] += 1

@@ -22,6 +22,7 @@ EPILOG = examples(
     "vintix rollout --task hopper --gravity 1.1 --plot hopper.png",
     "vintix rollout --suite paper --converged 100 --dry-run",
     "vintix rollout --baseline random --baseline demonstrator",
+    "vintix rollout --suite reward-use --domain metaworld --seeds 5",
 )
 
 
@@ -38,7 +39,18 @@ def rollout(
         typer.Option(help="random or demonstrator, on the same episodes; may be repeated."),
     ] = None,
     suite: Annotated[
-        str | None, typer.Option(help="paper: everything that the paper reports.")
+        str | None,
+        typer.Option(
+            help="paper: everything that the paper reports. reward-use: with true, zero, shuffled "
+            "and flipped rewards, and what share of the rise is lost without the true ones."
+        ),
+    ] = None,
+    rewards: Annotated[
+        str | None,
+        typer.Option(
+            help="Rewards that the model is shown: true, zero, shuffled or flipped; scores are of "
+            "the true ones."
+        ),
     ] = None,
     shots: Annotated[
         int | None, typer.Option(min=1, help="Episodes from an empty context on.")
@@ -113,6 +125,10 @@ def rollout(
     """
     if cache is not None:
         options.check_choice("--cache", cache, ("window", "none"))
+    if suite is not None:
+        options.check_choice("--suite", suite, ("paper", "reward-use"))
+    if rewards is not None:
+        options.check_choice("--rewards", rewards, ("true", "zero", "shuffled", "flipped"))
     run_stage(
         "rollout",
         {
@@ -124,6 +140,7 @@ def rollout(
             "also": checkpoint[1:] if checkpoint and len(checkpoint) > 1 else None,
             "baselines": baseline,
             "suite": suite,
+            "rewards": rewards,
             "shots": shots,
             "converged": converged,
             "stats": stats,
@@ -157,6 +174,7 @@ def show_rollout(result: StageResult) -> None:
     """Print a table with a sparkline a task."""
     print_curves(result.report)
     print_scores(result.report)
+    print_reward_use(result.report)
 
 
 def print_curves(report: Mapping[str, Any]) -> None:
@@ -242,6 +260,37 @@ def print_scores(report: Mapping[str, Any]) -> None:
         )
 
 
+def print_reward_use(report: Mapping[str, Any]) -> None:
+    """Print what share of the rise with shots is lost without true rewards, if that was asked."""
+    rows = report.get("reward_use", [])
+    if not rows:
+        return
+    several = len({row["checkpoint"] for row in rows}) > 1
+    print_table(
+        [
+            {
+                **({"checkpoint": row["checkpoint"]} if several else {}),
+                "domain": row["domain"],
+                "tasks": row["tasks"],
+                "rewards": row["rewards"],
+                "first": row["first"],
+                "last three": row["last"],
+                "rise_95%": interval_text(row["rise_interval"]),
+                "last_without": row["last_without"],
+                "share_lost": row["share"],
+                "share_95%": interval_text(row["share_interval"]),
+            }
+            for row in rows
+        ],
+        title="what true rewards are worth",
+        notes=[
+            "share_lost: of the rise from the first shot to the last three, what is missing in the "
+            "last three when the model is shown other rewards; 0: it never needed them, 1: all of "
+            "it. None is told where the rise itself may be none"
+        ],
+    )
+
+
 def _score_lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     names = {"last": "last three"}
     return [
@@ -263,5 +312,7 @@ def _score_lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _agent(entry: Mapping[str, Any]) -> str:
     if entry["agent"] != "model":
         return str(entry["agent"])
-    method = f" ({entry['method']})" if entry["method"] else ""
-    return f"{entry['checkpoint']}{method}"
+    told = [entry["method"]] if entry["method"] else []
+    if entry["rewards"] != "true":
+        told.append(f"{entry['rewards']} rewards")
+    return f"{entry['checkpoint']} ({', '.join(told)})" if told else str(entry["checkpoint"])

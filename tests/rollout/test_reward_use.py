@@ -1,0 +1,188 @@
+"""What a model is shown as rewards, and how much of its rise depends on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from pipelines.artifacts.workspace import Workspace
+from pipelines.errors import UsageError
+from pipelines.reporter import NullReporter
+from pipelines.rollout.config import REWARDS, Rewards, RolloutConfig
+from pipelines.rollout.engine import roll
+from pipelines.rollout.reward_use import share_lost
+from pipelines.rollout.stage import plan, run
+from pipelines.rollout.streams import StreamRecord, StreamTask, TaskStreams, Tokens
+from vintix_cli.commands.rollout import show_rollout
+
+from .test_statistics import curve
+from .toy import EVEN, UNEVEN, WIDE, Toy, install, saved_task, stream_task, tiny_model
+from .toy import write_checkpoint as checkpoint
+
+KNOWN = [saved_task(EVEN), saved_task(UNEVEN), saved_task(WIDE)]
+SMALL: dict[str, Any] = {"seeds": 2, "shots": 4, "max_streams": 4}
+
+
+def go(workspace: Workspace, **config: Any) -> Any:
+    return run(RolloutConfig(**{**SMALL, **config}), workspace, NullReporter())
+
+
+def shown(task: StreamTask, steps: int = 30) -> tuple[np.ndarray, dict[int, StreamRecord]]:
+    """Return what each stream is shown after each step (T, S), and the records."""
+    streams = TaskStreams(
+        task, seed=3, make_batch=Toy().make_batch, normalize=False, mask_rewards=False
+    )
+    streams.begin()
+    size, dims = len(task.streams), task.spec
+    tokens = Tokens(
+        np.zeros((size, dims.observation_dim), np.float32),
+        np.zeros((size, dims.action_dim), np.float32),
+        np.zeros(size, np.float32),
+        np.zeros(size, np.int64),
+    )
+    seen = []
+    generator = np.random.default_rng(0)
+    for _ in range(steps):
+        action = generator.uniform(-0.5, 0.5, (1, dims.action_dim))
+        streams.act(np.tile(action, (size, 1)).astype(np.float32))
+        streams.observe()
+        streams.begin()
+        streams.write(tokens)
+        seen.append(tokens.previous_reward_B.copy())
+    return np.array(seen), streams.records()
+
+
+@pytest.mark.parametrize("rewards", REWARDS)
+def test_a_stream_is_shown_the_rewards_that_were_asked_for(rewards: Rewards) -> None:
+    """And what is recorded are the true ones, whatever it is shown."""
+    task = replace(stream_task(EVEN, 40, [0, 1]), rewards=rewards)
+    seen_TS, records = shown(task)
+    true_TS = np.stack([records[stream].reward_T for stream in (0, 1)], axis=1)
+    assert len(np.unique(true_TS)) > 50
+    scaled_TS = EVEN.reward_scale * true_TS
+    if rewards == "shuffled":
+        for stream in (0, 1):
+            for step in range(30):
+                assert seen_TS[step, stream] in scaled_TS[: step + 1, stream]
+        later = seen_TS[10:] == scaled_TS[10:]
+        assert later.mean() < 0.3, "most rewards must be another step's"
+        assert not np.array_equal(
+            seen_TS[:, 0] == scaled_TS[:, 0], seen_TS[:, 1] == scaled_TS[:, 1]
+        )
+    else:
+        factor = {"true": 1.0, "zero": 0.0, "flipped": -1.0}[rewards]
+        np.testing.assert_allclose(seen_TS, factor * scaled_TS, rtol=1e-6)
+
+
+def test_shuffled_rewards_of_a_stream_do_not_depend_on_its_neighbours() -> None:
+    """Nor on how many streams share a batch."""
+    task = replace(stream_task(EVEN, 40, [0, 1, 2]), rewards="shuffled")
+    together, _ = shown(task)
+    alone, _ = shown(replace(task, streams=(2,)))
+    np.testing.assert_array_equal(alone[:, 0], together[:, 2])
+
+
+def test_zero_rewards_are_what_a_model_trained_without_them_is_shown() -> None:
+    model, task = tiny_model(), stream_task(WIDE, 4, [0, 1])
+    options: dict[str, Any] = {"seed": 1, "make_batch": Toy().make_batch}
+    masked = roll(model, [task], mask_rewards=True, **options)
+    zero = roll(model, [replace(task, rewards="zero")], **options)
+    true = roll(model, [task], **options)
+    for stream in (0, 1):
+        name = WIDE.name
+        np.testing.assert_array_equal(zero[name][stream].reward_T, masked[name][stream].reward_T)
+        assert not np.array_equal(zero[name][stream].reward_T, true[name][stream].reward_T)
+
+
+def test_the_suite_plays_each_kind_of_rewards_and_finds_plain_rollouts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch)
+    workspace = checkpoint(tmp_path, KNOWN)
+    plain = go(workspace)
+    result = go(workspace, suite="reward-use")
+    assert result.artifact.digest == plain.artifact.digest and not result.up_to_date
+    assert go(workspace, suite="reward-use").up_to_date
+    told = result.report["comparison"]
+    assert [each["rewards"] for each in told] == list(REWARDS)
+    assert len({each["artifact"] for each in told}) == 4
+    rows = result.report["reward_use"]
+    assert [(row["domain"], row["rewards"]) for row in rows] == [
+        ("toy", rewards) for rewards in REWARDS[1:]
+    ]
+    assert all(row["tasks"] == 3 and row["seeds"] == 2 for row in rows)
+    for row, each in zip(rows, told[1:], strict=True):
+        (scores,) = each["scores"]
+        assert row["last_without"] == pytest.approx(scores["scores"]["last"]["mean"])
+    assert json.loads(json.dumps(result.report, allow_nan=False)) == result.report
+    alone = go(workspace, rewards="flipped")
+    assert alone.up_to_date and alone.report["rewards"] == "flipped"
+    assert alone.artifact.manifest.name == "model-flipped-rewards"
+    planned = plan(RolloutConfig(**SMALL, suite="reward-use"), workspace)
+    assert planned.totals["tasks"] == 4 * 3
+    assert {row["agent"] for row in planned.rows} == {
+        "model@v1", *(f"model@v1, {rewards} rewards" for rewards in REWARDS[1:])
+    }  # fmt: skip
+    show_rollout(result)
+    printed = capsys.readouterr()
+    assert "what true rewards are worth" in printed.out + printed.err
+
+
+def test_a_share_by_hand() -> None:
+    """Two tasks: a rise from 0.2 to 0.8 in the mean, of which 0.3 is left without rewards."""
+    true = [curve([[0.0, 0.6, 0.6, 0.6]] * 2), replace(curve([[0.4, 1, 1, 1]] * 2), name="other")]
+    without = [
+        curve([[0.1, 0.0, 0.0, 0.0]] * 2),
+        replace(curve([[0.0, 1.0, 1.0, 1.0]] * 2), name="other"),
+    ]
+    told = share_lost(true, {each.name: each for each in without})
+    expected = {
+        "first": 0.2, "last": 0.8, "rise": 0.6, "last_without": 0.5, "lost": 0.3, "share": 0.5,
+    }  # fmt: skip
+    assert {name: told[name] for name in expected} == pytest.approx(expected)
+    assert told["share_interval"] == pytest.approx([0.5, 0.5])
+    assert (told["tasks"], told["seeds"]) == (2, 2)
+
+
+def test_the_interval_of_a_share_draws_the_same_seeds_for_both() -> None:
+    """Each seed loses exactly half of its rise, so however they are drawn the share is a half."""
+    rises = np.array([0.2, 0.5, 1.0, 0.3])
+    true = curve([[0.0, rise, rise, rise] for rise in rises])
+    without = curve([[0.0, rise / 2, rise / 2, rise / 2] for rise in rises])
+    told = share_lost([true], {without.name: without})
+    assert told["share_interval"] == pytest.approx([0.5, 0.5])
+    assert told["rise_interval"][0] < told["rise"] < told["rise_interval"][1]
+
+
+def test_no_share_is_told_of_a_rise_that_may_be_none() -> None:
+    true = curve([[0.0, 0.5, 0.5, 0.5], [0.5, 0.0, 0.0, 0.0], [0.0, 0.2, 0.2, 0.2]])
+    without = curve([[0.0, 0.0, 0.0, 0.0]] * 3)
+    told = share_lost([true], {without.name: without})
+    assert told["rise"] > 0 > told["rise_interval"][0]
+    assert told["share"] is None and told["share_interval"] is None
+    falling = curve([[0.5, 0.0, 0.0, 0.0]])
+    told = share_lost([falling], {without.name: curve([[0.0, 0.0, 0.0, 0.0]])})
+    assert told["share"] is None and told["rise_interval"] is None
+
+
+def test_what_makes_no_sense_together_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wrong in (
+        {"suite": "reward-use", "rewards": "zero"},
+        {"suite": "reward-use", "prompt": "histories"},
+        {"rewards": "flipped", "prompt": "histories"},
+        {"rewards": "none"},
+    ):
+        with pytest.raises(ValidationError):
+            RolloutConfig(**wrong)  # type: ignore[arg-type]
+    install(monkeypatch)
+    workspace = checkpoint(tmp_path, KNOWN, method="ad-no-reward")
+    with pytest.raises(UsageError, match="never sees rewards"):
+        go(workspace, suite="reward-use")
