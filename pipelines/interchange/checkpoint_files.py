@@ -49,6 +49,7 @@ class ForeignCheckpoint:
         dtypes: Dtype of each weight that was not float32.
         config_json: The release's `config.json`, where there was one.
         metadata_json: The release's `metadata.json`, likewise.
+        random_map: Whether it was trained through random maps.
     """
 
     format: str
@@ -61,6 +62,7 @@ class ForeignCheckpoint:
     dtypes: dict[str, str] = field(default_factory=dict)
     config_json: bytes | None = None
     metadata_json: bytes | None = None
+    random_map: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,14 @@ def publish_checkpoint(
         if staging.published is not None:
             return _result(staging.published, True, found)
         with staging.unit("model") as unit:
-            save_model(unit, found.model, step=found.step, method=found.method, tasks=found.tasks)
+            save_model(
+                unit,
+                found.model,
+                step=found.step,
+                method=found.method,
+                tasks=found.tasks,
+                random_map=found.random_map,
+            )
             if found.config_json is not None and found.metadata_json is not None:
                 from pipelines.artifacts.arrays import write_array
 

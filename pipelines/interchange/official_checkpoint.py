@@ -118,6 +118,10 @@ def export_official(config: ExportConfig, workspace: Workspace, reporter: Report
     artifact = workspace.find("checkpoints", config.reference)
     saved = load_model(artifact)
     kept = kept_files(artifact)
+    if saved.random_map:
+        reporter.warn(
+            "the model was trained through random maps, which the authors' format does not tell"
+        )
     if kept is not None:
         config_json, metadata_json, dtypes = kept.config_json, kept.metadata_json, kept.dtypes
     else:

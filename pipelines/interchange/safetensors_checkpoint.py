@@ -53,6 +53,7 @@ def read_safetensors(folder: Path) -> ForeignCheckpoint:
         config = ModelConfig.model_validate(content["model"])
         tasks = {name: SavedTask.from_json(name, one) for name, one in content["tasks"].items()}
         step, method = int(content["step"]), str(content["method"])
+        random_map = bool(content.get("random_map", False))
         official = content["official"]
         kept = (
             None
@@ -80,6 +81,7 @@ def read_safetensors(folder: Path) -> ForeignCheckpoint:
         dtypes=weight_dtypes(weights, folder / WEIGHTS),
         config_json=kept[0] if kept else None,
         metadata_json=kept[1] if kept else None,
+        random_map=random_map,
     )
 
 
@@ -106,6 +108,7 @@ def export_safetensors(
         "model": saved.config.model_dump(mode="json"),
         "step": saved.step,
         "method": saved.method,
+        **({"random_map": True} if saved.random_map else {}),
         "tasks": {name: task.as_json() for name, task in saved.tasks.items()},
         "unmatched": artifact.manifest.summary.get("unmatched", {}),
         "official": None

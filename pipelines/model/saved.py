@@ -1,8 +1,9 @@
 """Models in artifacts of kind `checkpoints`: weights as Zarr arrays, the rest as JSON.
 
 Layout: group ``model`` with attributes ``config`` (the architecture), ``step`` (optimizer steps),
-``method`` (``ad``, ``ed`` or ``ad-no-reward``) and ``tasks``; one float32 array a parameter under
-``model/weights``, named as in the released checkpoints.
+``method`` (``ad``, ``ed`` or ``ad-no-reward``), ``tasks`` and, of a model that was trained with
+random maps, ``random_map``; one float32 array a parameter under ``model/weights``, named as in the
+released checkpoints.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ class SavedModel:
         tasks: The tasks of its dataset that it has a group for, by name.
         step: Optimizer steps it was trained for.
         method: How it was trained.
+        random_map: Whether it was trained on trajectories seen through random maps and has to be
+            run through them (`pipelines.model.random_map`).
     """
 
     model: Vintix
@@ -102,6 +105,7 @@ class SavedModel:
     tasks: dict[str, SavedTask]
     step: int
     method: str
+    random_map: bool = False
 
     @property
     def masks_rewards(self) -> bool:
@@ -126,7 +130,13 @@ class SavedModel:
 
 
 def save_model(
-    unit: Unit, model: Vintix, *, step: int, method: str, tasks: Mapping[str, SavedTask]
+    unit: Unit,
+    model: Vintix,
+    *,
+    step: int,
+    method: str,
+    tasks: Mapping[str, SavedTask],
+    random_map: bool = False,
 ) -> None:
     """Write a model into a unit of a checkpoints artifact.
 
@@ -140,6 +150,7 @@ def save_model(
         "step": step,
         "method": method,
         "tasks": {name: task.as_json() for name, task in sorted(tasks.items())},
+        **({"random_map": True} if random_map else {}),
     }
     unit.group("model", attributes)
     weights = unit.group("model/weights")
@@ -167,6 +178,7 @@ def load_model(
         config = ModelConfig.model_validate(attributes["config"])
         tasks = {name: SavedTask.from_json(name, one) for name, one in attributes["tasks"].items()}
         step, method = int(attributes["step"]), str(attributes["method"])
+        random_map = bool(attributes.get("random_map", False))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _corrupt(artifact, "model", "config, step, method, tasks", repr(error)) from error
     with torch.device("meta"):
@@ -177,7 +189,7 @@ def load_model(
     }
     model.load_state_dict(state, strict=True, assign=True)
     model.to(device).eval()
-    return SavedModel(model=model, config=config, tasks=tasks, step=step, method=method)
+    return SavedModel(model, config, tasks, step, method, random_map)
 
 
 def _weight(artifact: Artifact, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

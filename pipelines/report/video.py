@@ -143,6 +143,7 @@ def _play(
             make_batch=make_batch,
             memory=memory,
             mask_rewards=model.masks_rewards,
+            random_map=model.random_map,
             on_steps=progress.advance,
         )
     return filmed[0], records[spec.name][0].episode_return_E

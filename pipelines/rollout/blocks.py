@@ -196,6 +196,7 @@ def model_player(
             make_batch=make_batch,
             memory=memory,
             mask_rewards=model.masks_rewards,
+            random_map=model.random_map,
             crew=crew,
             on_steps=on_steps,
         )

@@ -69,6 +69,7 @@ def roll(
     make_batch: MakeBatch,
     memory: Memory | None = None,
     mask_rewards: bool = False,
+    random_map: bool = False,
     crew: Crew | None = None,
     on_steps: Callable[[int], None] | None = None,
 ) -> dict[str, dict[int, StreamRecord]]:
@@ -85,6 +86,8 @@ def roll(
         make_batch: Makes the environments of a task.
         memory: What a stream keeps in view; the model's own context if None.
         mask_rewards: Show the model rewards of 0, for models trained that way (Appendix C.2).
+        random_map: Play each stream through a random map (`pipelines.model.random_map`), the same
+            in all its episodes, for models trained that way.
         crew: Worker processes for the environments of tasks that are `apart`.
         on_steps: Called now and then with the stream steps done since the last call.
 
@@ -102,6 +105,7 @@ def roll(
         make_batch=make_batch,
         memory=memory,
         mask_rewards=mask_rewards,
+        random_map=random_map,
         crew=crew,
     ) as player:
         ticks, reported = 0, 0
@@ -119,7 +123,7 @@ class Player:
     """Streams that stand at the first observation of their first episode, and play on by `tick`.
 
     Args:
-        model, tasks, seed, make_batch, memory, mask_rewards, crew: As of `roll`.
+        model, tasks, seed, make_batch, memory, mask_rewards, random_map, crew: As of `roll`.
 
     Attributes:
         playing: The tasks that still have streams to play.
@@ -134,6 +138,7 @@ class Player:
         make_batch: MakeBatch,
         memory: Memory | None = None,
         mask_rewards: bool = False,
+        random_map: bool = False,
         crew: Crew | None = None,
     ) -> None:
         import torch
@@ -150,6 +155,7 @@ class Player:
                         crew=crew,
                         normalize=model.config.normalize_observations,
                         mask_rewards=mask_rewards,
+                        random_map=random_map,
                     )
                 )
             self._exchange()
@@ -161,7 +167,7 @@ class Player:
             count = sum(len(streams.playing) for streams in self.playing)
             with torch.inference_mode():
                 self._context = (memory or Memory()).make(model, count)
-                prefill(model, self._context, [each.task for each in self.playing], mask_rewards)
+                prefill(model, self._context, self.playing, mask_rewards)
             self._table = _Table(model, self.playing)
         except BaseException:
             self.close()
@@ -228,21 +234,22 @@ class Player:
 
 
 def prefill(
-    model: Vintix, context: Context, tasks: Sequence[StreamTask], mask_rewards: bool
+    model: Vintix, context: Context, everyone: Sequence[TaskStreams], mask_rewards: bool
 ) -> None:
     """Put the prompts of all streams into an empty context, a few streams at a time.
 
     Args:
         model: In evaluation mode.
-        context: Of the streams, in the order of `tasks` and of their streams.
-        tasks: All with prompts of one length, or none.
+        context: Of the streams, in the order of `everyone` and of their streams.
+        everyone: The streams of tasks all with prompts of one length, or none.
         mask_rewards: Show rewards of 0.
 
     Raises:
         ConfigError: Prompts of several lengths.
         UsageError: There are sinks and the prompts are longer than the context.
     """
-    lengths = sorted({0 if task.prompt is None else task.prompt.steps for task in tasks})
+    prompts = [streams.task.prompt for streams in everyone]
+    lengths = sorted({0 if prompt is None else prompt.steps for prompt in prompts})
     if len(lengths) > 1:
         raise ConfigError(
             "streams that advance together have prompts of several lengths",
@@ -253,25 +260,25 @@ def prefill(
     if lengths == [0]:
         return
     some, row = max(1, PROMPT_TOKENS // lengths[0]), 0
-    for task in tasks:
-        for start in range(0, len(task.streams), some):
-            streams = task.streams[start : start + some]
-            batches = _prompt_batches(model, task, streams, mask_rewards)
-            model.prefill(batches, context.part(row, row + len(streams)))
-            row += len(streams)
+    for streams in everyone:
+        for start in range(0, len(streams.task.streams), some):
+            part = range(start, min(start + some, len(streams.task.streams)))
+            batches = _prompt_batches(model, streams, part, mask_rewards)
+            model.prefill(batches, context.part(row, row + len(part)))
+            row += len(part)
     context.advance(lengths[0])
 
 
 def _prompt_batches(
-    model: Vintix, task: StreamTask, streams: Sequence[int], mask_rewards: bool
+    model: Vintix, streams: TaskStreams, part: Sequence[int], mask_rewards: bool
 ) -> list[GroupBatch]:
     import torch
 
     from pipelines.model.batch import TaskSequence, group_sequences
 
-    sequences = []
-    for stream in streams:
-        rows = task.prompt.rows(stream)  # type: ignore[union-attr]
+    task, sequences = streams.task, []
+    for index in part:
+        rows = task.prompt.rows(task.streams[index])  # type: ignore[union-attr]
         reward_L = np.zeros_like(rows.previous_reward_L) if mask_rewards else rows.previous_reward_L
         sequences.append(
             TaskSequence(
@@ -283,8 +290,14 @@ def _prompt_batches(
                 episode_step_L=torch.from_numpy(rows.episode_step_L),
             )
         )
+    batches = group_sequences(model.config, sequences)[0]
+    if streams.maps is not None:
+        # The sequences of one task are one batch, stacked into memory of its own.
+        observations, actions = batches[0].observation_BLO, batches[0].previous_action_BLA
+        for row, index in enumerate(part):
+            streams.maps[index].apply(observations[row].numpy(), actions[row].numpy())
     device = model.encoder.prev_acs_padding.device
-    return [batch.to(device) for batch in group_sequences(model.config, sequences)[0]]
+    return [batch.to(device) for batch in batches]
 
 
 class _Table:

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import VintixError
-from pipelines.rng import derive_seed, stream
+from pipelines.rng import derive_seed
+from pipelines.rng import stream as random_stream
 from pipelines.rollout.crew import Copies, Crew, LocalCopies, MakeBatch
 from pipelines.rollout.unseen import RunningStatistics
 
 if TYPE_CHECKING:
     from pipelines.model.normalization import TaskStatistics
+    from pipelines.model.random_map import RandomMap
     from pipelines.rollout.config import Rewards
     from pipelines.rollout.prompt import Prompt
     from pipelines.tasks.spec import TaskSpec
@@ -94,8 +96,8 @@ class Tokens:
     """Where the streams still playing put what the model sees next.
 
     Attributes:
-        observation_BO: float32, normalised if the model asks for it.
-        previous_action_BA: float32, as executed.
+        observation_BO: float32, normalised if the model asks for it, and mapped likewise.
+        previous_action_BA: float32, as executed, mapped if the model asks for it.
         previous_reward_B: float32, scaled.
         episode_step_B: int64.
     """
@@ -116,6 +118,22 @@ def stream_seed(seed: int, spec: TaskSpec, stream: int) -> int:
     return derive_seed(seed, STAGE, spec.variation_of or spec.name, stream, "stream")
 
 
+def stream_map(seed: int, task: StreamTask, stream: int, *, normalized: bool) -> RandomMap:
+    """Return the map that a stream is seen through; a variation's is drawn as its base task's.
+
+    Args:
+        seed: Base seed.
+        task: The task.
+        stream: Number of the stream.
+        normalized: Whether the model wants normalised observations.
+    """
+    from pipelines.model.random_map import RandomMap
+
+    name = task.spec.variation_of or task.spec.name
+    generator = random_stream(seed, STAGE, name, stream, "map")
+    return RandomMap.draw(task.statistics, generator, normalized=normalized)
+
+
 class TaskStreams:
     """The streams of one task.
 
@@ -130,9 +148,12 @@ class TaskStreams:
         crew: Worker processes for the environments of tasks that allow it; None for none.
         normalize: Whether the model wants normalised observations.
         mask_rewards: Show the model rewards of 0, as it was trained.
+        random_map: Show the model each stream through a random map, as it was trained, and map its
+            actions back.
 
     Attributes:
         playing: Which streams still play, ascending indices (B,).
+        maps: The map of each stream; None for none.
     """
 
     def __init__(
@@ -144,11 +165,17 @@ class TaskStreams:
         crew: Crew | None = None,
         normalize: bool,
         mask_rewards: bool,
+        random_map: bool = False,
     ) -> None:
         spec, size = task.spec, len(task.streams)
         self.task, self._seed = task, seed
         self._normalize, self._mask_rewards = normalize, mask_rewards
         self._running = RunningStatistics(task.statistics, size) if task.running else None
+        self.maps: list[RandomMap] | None = None
+        if random_map:
+            self.maps = [
+                stream_map(seed, task, stream, normalized=normalize) for stream in task.streams
+            ]
         seeds = [stream_seed(seed, spec, stream) for stream in task.streams]
         self._copies: Copies = (
             LocalCopies(make_batch(spec, size, task.options, seeds))
@@ -168,7 +195,7 @@ class TaskStreams:
         self._last_reward_S = np.zeros(size, np.float32)
         self._observation_SO = np.zeros((size, spec.observation_dim), np.float32)
         base = spec.variation_of or spec.name
-        self._draws = [stream(seed, STAGE, base, each, "rewards") for each in task.streams]
+        self._draws = [random_stream(seed, STAGE, base, each, "rewards") for each in task.streams]
         self.playing = np.arange(size)
         self._starting = np.arange(0)
         self._ask_reset(self.playing)
@@ -214,8 +241,12 @@ class TaskStreams:
             observation_BO = self._running.normalize(playing, observation_BO)
         elif self._normalize:
             observation_BO = self.task.statistics.normalize_observation(observation_BO)
+        action_BA = self._action_SA[playing]
+        if self.maps is not None:
+            for row, stream in enumerate(playing):
+                self.maps[stream].apply(observation_BO[row], action_BA[row])
         tokens.observation_BO[...] = observation_BO
-        tokens.previous_action_BA[...] = self._action_SA[playing]
+        tokens.previous_action_BA[...] = action_BA
         tokens.previous_reward_B[...] = self._last_reward_S[playing]
         tokens.episode_step_B[...] = self._episode_step_S[playing]
 
@@ -227,6 +258,9 @@ class TaskStreams:
         """
         if not np.isfinite(action_BA).all():
             raise self._not_finite(action_BA)
+        if self.maps is not None:
+            rows = zip(self.playing, action_BA, strict=True)
+            action_BA = np.stack([self.maps[stream].executed(one) for stream, one in rows])
         self._action_SA[self.playing] = np.clip(action_BA, self._low_A, self._high_A)
         self._copies.ask_step(self._action_SA)
 

@@ -101,6 +101,7 @@ def make_loader(prepared: Run, lanes: Lanes, world: World) -> tuple[BatchLoader,
         prepared.model,
         accumulation=config.gradient_accumulation,
         mask_rewards=config.method == "ad-no-reward",
+        map_seed=config.seed if config.random_map else None,
         pin=prepared.hardware.device == "cuda",
         rank=world.rank,
         world=world.size,
@@ -200,6 +201,7 @@ def train_model(
         summary = {
             "preset": config.preset,
             "method": config.method,
+            **({"random_map": True} if config.random_map else {}),
             "parameters": len(state.weights_N),
             "steps": config.steps,
             "tokens": loader.tokens(config.steps - 1),
@@ -270,19 +272,18 @@ def _measures(prepared: Run, trainer: Trainer, world: World) -> list[tuple[int, 
                 found=f"{len(prepared.tasks)} tasks with one each",
                 fix="collect more trajectories, or train with train.validation_fraction=0",
             )
+        seed = derive_seed(config.seed, "train", "validation")
         loader = BatchLoader(
             prepared.data,
             prepared.tasks,
             lanes,
             WindowSampler(
-                lanes,
-                context=config.context,
-                batch_size=config.validation_windows,
-                seed=derive_seed(config.seed, "train", "validation"),
+                lanes, context=config.context, batch_size=config.validation_windows, seed=seed
             ),
             prepared.model,
             accumulation=held_out_micro_batches(config.validation_windows),
             mask_rewards=config.method == "ad-no-reward",
+            map_seed=seed if config.random_map else None,
         )
         measure = HeldOutLoss(trainer, loader, hardware.torch_device)
         measures.append((config.validation_every, "validation", measure))
@@ -293,6 +294,7 @@ def _measures(prepared: Run, trainer: Trainer, world: World) -> list[tuple[int, 
             steps=config.rollout_steps,
             seed=config.seed,
             mask_rewards=config.method == "ad-no-reward",
+            random_map=config.random_map,
         )
         measures.append((config.rollout_every, "rollout", rollout))
     return measures
@@ -311,6 +313,7 @@ def _write_model(
             step=config.steps,
             method=config.method,
             tasks=saved_tasks(prepared),
+            random_map=config.random_map,
         )
         group = unit.group("optimizer", {"step": config.steps, "parameters": parameters})
         write_optimizer(group, state)

@@ -98,6 +98,7 @@ ADDED: Mapping[str, Any] = MappingProxyType(
         "last_fraction": None,
         "validation_fraction": 0.0,
         "compile": False,
+        "random_map": False,
     }
 )
 
@@ -110,7 +111,7 @@ class TrainConfig(BaseModel):
 
     Attributes:
         name: Name of the checkpoints artifact; None for ``<dataset>-<preset>``, with the method
-            behind it where it is not ``ad``.
+            behind it where it is not ``ad``, and ``-map`` with `random_map`.
         seed: Seed of the first weights and of the data order.
         dataset: Reference of a datasets artifact; None for the newest.
         tasks: Train on these tasks of the dataset only.
@@ -138,6 +139,9 @@ class TrainConfig(BaseModel):
             not known in data of other origin.
         episode_sparsity: Use every k-th episode of tasks whose catalogue entry has k > 1, where
             enough of the trajectory remains; see `pipelines.train.lanes`.
+        random_map: Show the model each window through a random orthogonal map of observations and
+            one of actions, so that it has to learn from its context what the channels mean; the
+            checkpoint is then played through such maps, too. See `pipelines.model.random_map`.
         fidelity: ``release`` trains by the released code's rules where they differ
             (`pipelines.train.fidelity`) and takes its weight decay, windows and absence of
             clipping where none are given; ``corrected`` does not.
@@ -195,6 +199,7 @@ class TrainConfig(BaseModel):
     method: Method = "ad"
     last_fraction: float | None = Field(default=None, gt=0, le=1)
     episode_sparsity: bool = True
+    random_map: bool = False
     fidelity: Fidelity = "corrected"
     checkpoint_every: int = Field(ge=1)
     keep_last: int = Field(default=2, ge=1)
@@ -281,4 +286,6 @@ class TrainConfig(BaseModel):
     def _check_fidelity(self) -> Self:
         if self.fidelity == "release" and self.sampling != "window":
             raise ValueError("fidelity release draws windows: sampling must be window")
+        if self.fidelity == "release" and self.random_map:
+            raise ValueError("the released code knows no random maps: not with fidelity release")
         return self

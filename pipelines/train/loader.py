@@ -24,6 +24,8 @@ import torch
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import ModelConfig
 from pipelines.model.normalization import STD_EPSILON, TaskStatistics
+from pipelines.model.random_map import RandomMap
+from pipelines.rng import stream
 from pipelines.train.data import DataTask, TrainingData, domain_of
 from pipelines.train.fidelity import ReleaseSchedule
 from pipelines.train.lanes import Lane
@@ -116,6 +118,8 @@ class BatchLoader:
         config: The model's configuration: context, and what is normalised.
         accumulation: Micro-batches of a step.
         mask_rewards: Set all rewards to 0 (Appendix C.2).
+        map_seed: Base seed of a random map for each window, of which the window's step and index
+            say which; None for no maps.
         pin: Put batches into page-locked memory, for copies to a GPU.
         rank: This process.
         world: Number of processes. With more than one, a micro-batch has an empty batch of each
@@ -135,6 +139,7 @@ class BatchLoader:
         *,
         accumulation: int = 1,
         mask_rewards: bool = False,
+        map_seed: int | None = None,
         pin: bool = False,
         rank: int = 0,
         world: int = 1,
@@ -149,6 +154,7 @@ class BatchLoader:
         self._config = config
         self._accumulation = accumulation
         self._mask_rewards = mask_rewards
+        self._map_seed = map_seed
         self._pin = pin
         self._rank, self._world = rank, world
         self._schedule = schedule
@@ -239,6 +245,11 @@ class BatchLoader:
                 else:
                     np.multiply(rows["reward"][:kept], scale, out=rewards[place, past])
                 row += count
+            if self._map_seed is not None:
+                draw = stream(self._map_seed, "train", "map", window.step, window.index)
+                normalized = self._config.normalize_observations
+                drawn = RandomMap.draw(statistics, draw, normalized=normalized)
+                drawn.apply(observations[place], previous[place], actions[place])
         means = stds = None
         if self._config.normalize_actions:
             each = [self._statistics[window.task] for window in windows]

@@ -95,6 +95,7 @@ class ShortRollout:
         steps: Environment steps of each task, rounded up to whole episodes.
         seed: Base seed.
         mask_rewards: Show the model rewards of 0.
+        random_map: Play through random maps.
 
     Raises:
         ConfigError: There is none that can be played.
@@ -109,6 +110,7 @@ class ShortRollout:
         steps: int,
         seed: int,
         mask_rewards: bool,
+        random_map: bool = False,
     ) -> None:
         from pipelines.domains.registry import check_simulators, full_catalogue
         from pipelines.rollout.scores import score_of
@@ -127,7 +129,7 @@ class ShortRollout:
         check_simulators(known[task.name] for task in playable)
         self._trainer = trainer
         self._seed = derive_seed(seed, "train", "rollout")
-        self._mask_rewards = mask_rewards
+        self._mask_rewards, self._random_map = mask_rewards, random_map
         self._scores = {task.name: score_of(task.scores, "measured") for task in playable}
         self._tasks = [
             StreamTask(
@@ -155,6 +157,7 @@ class ShortRollout:
                 seed=self._seed,
                 make_batch=_make_batch,
                 mask_rewards=self._mask_rewards,
+                random_map=self._random_map,
             )
         found: dict[str, Any] = {}
         for name, streams in records.items():

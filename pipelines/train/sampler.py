@@ -7,7 +7,7 @@ and a process of any world size draws its own slice of the same global batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,16 @@ class Window:
         start: First row in the lane; the window is this row and the `context` rows after it, whose
             tokens are those of all rows but the first.
         lane: Number of the lane among the task's.
+        step: The step it was drawn for; with `index` it keys what else is drawn for the window.
+        index: Its place in the global batch of that step.
     """
 
     task: str
     trajectory: int
     start: int
     lane: int
+    step: int = field(default=0, compare=False)
+    index: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class WindowSampler:
         number = int(draw.integers(task.starts))
         lane = int(np.searchsorted(task.cumulative, number, side="right"))
         before = int(task.cumulative[lane - 1]) if lane else 0
-        return Window(task.name, task.trajectories[lane], number - before, lane)
+        return Window(task.name, task.trajectories[lane], number - before, lane, step, index)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Window]:
         """Return the windows of a step that belong to one of `world` processes.

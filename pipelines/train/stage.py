@@ -44,7 +44,8 @@ class Run:
             return self.config.name
         method = "" if self.config.method == "ad" else f"-{self.config.method}"
         release = "-release" if self.config.fidelity == "release" else ""
-        return f"{self.dataset.manifest.name}-{self.config.preset}{method}{release}"
+        mapped = "-map" if self.config.random_map else ""
+        return f"{self.dataset.manifest.name}-{self.config.preset}{method}{release}{mapped}"
 
     def content(self) -> dict[str, Any]:
         """Return what decides the result: the configuration with everything resolved.
@@ -198,6 +199,8 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
     notes = [f"dataset {prepared.dataset.reference}, artifact name {prepared.name}"]
     if thinned:
         notes.append("episode sparsity: " + ", ".join(f"{t} 1/{k}" for t, k in thinned.items()))
+    if config.random_map:
+        notes.append("random maps: each window is seen through one of its own")
     return make_plan(config, prepared.model, prepared.hardware, notes)
 
 

@@ -133,7 +133,7 @@ def test_safetensors_round_trip_keeps_the_authors_files(
     assert (tmp_path / "out" / "config.json").read_bytes() == (source / "config.json").read_bytes()
 
 
-def trained_here(workspace: Workspace, tmp_path: Path) -> None:
+def trained_here(workspace: Workspace, tmp_path: Path, random_map: bool = False) -> None:
     """Publish a checkpoint that was never in the authors' format; its groups are not sorted."""
     from pipelines.model.official import official_config
 
@@ -150,7 +150,9 @@ def trained_here(workspace: Workspace, tmp_path: Path) -> None:
                 name: SavedTask(name, each.group, each.statistics, trained=name != "z")
                 for name, each in tasks.items()
             }
-            save_model(unit, model, step=70, method="ad-no-reward", tasks=saved)
+            save_model(
+                unit, model, step=70, method="ad-no-reward", tasks=saved, random_map=random_map
+            )
         staging.publish(summary={"steps": 70})
 
 
@@ -193,15 +195,17 @@ def test_exported_configuration_has_every_field_of_theirs(
     assert entry.keys() == known["alpha-v0"].keys()
 
 
+@pytest.mark.parametrize("random_map", [False, True])
 def test_our_own_checkpoint_round_trips_through_safetensors(
-    workspace: Workspace, tmp_path: Path
+    workspace: Workspace, tmp_path: Path, random_map: bool
 ) -> None:
-    """Steps, method and which tasks were trained come back too."""
-    trained_here(workspace, tmp_path)
+    """Steps, method, random maps and which tasks were trained come back too."""
+    trained_here(workspace, tmp_path, random_map)
     send(workspace, "safetensors", tmp_path / "out", "own")
     back = load_model(bring(workspace, tmp_path / "out").artifact)
     own = load_model(workspace.find("checkpoints", "own"))
     assert (back.step, back.method) == (own.step, own.method) == (70, "ad-no-reward")
+    assert back.random_map == own.random_map == random_map
     assert {name: each.as_json() for name, each in back.tasks.items()} == {
         name: each.as_json() for name, each in own.tasks.items()
     }

@@ -109,6 +109,19 @@ def test_the_film_plays_the_recorded_episodes(
     np.testing.assert_allclose(pixels[-1, 60], [20, 20, 0], atol=4)
 
 
+def test_a_model_of_random_maps_is_filmed_through_them(
+    toy: Toy, drawn: list[Drawn], tmp_path: Path
+) -> None:
+    """The film has the returns of the rollout, which maps decide."""
+    workspace = write_checkpoint(tmp_path / "mapped", [saved_task(EVEN)], random_map=True)
+    with torch_threads(1):
+        run(RolloutConfig(seeds=2, shots=3), workspace, NullReporter())
+    reporter = NullReporter()
+    film = film_shots(read_sources(workspace), tmp_path / "film.gif", reporter)
+    assert film["returns"] == pytest.approx(film["recorded"], rel=1e-4)
+    assert reporter.warnings == []
+
+
 @pytest.fixture
 def recorded(toy: Toy, tmp_path: Path) -> Workspace:
     """A checkpoint, and histories to prompt it with."""

@@ -244,12 +244,13 @@ def write_checkpoint(
     *,
     name: str = "model",
     method: str = "ad",
+    random_map: bool = False,
     fingerprints: Mapping[str, Any] | None = None,
 ) -> Workspace:
     """Publish a checkpoint of `tiny_model` in a new workspace."""
     # Hundreds of files, each made durable: written once a session and copied from then on.
     config = {"method": method, "tasks": {one.name: one.as_json() for one in tasks}}
-    key = json.dumps([name, config, fingerprints], sort_keys=True)
+    key = json.dumps([name, config, random_map, fingerprints], sort_keys=True)
     source = Workspace(Path(_PUBLISHED.name) / hashlib.sha256(key.encode()).hexdigest())
     if not source.root.exists():
         with source.stage("checkpoints", name, config=config) as staging:
@@ -260,6 +261,7 @@ def write_checkpoint(
                     step=7,
                     method=method,
                     tasks={one.name: one for one in tasks},
+                    random_map=random_map,
                 )
             staging.publish(summary={}, fingerprints=fingerprints)
     shutil.copytree(source.root, root, dirs_exist_ok=True)

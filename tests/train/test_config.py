@@ -67,6 +67,12 @@ def test_a_value_out_of_range_is_refused_by_its_field(changes, field):
     assert caught.value.errors()[0]["loc"][0] == field
 
 
+def test_random_maps_are_not_the_releases():
+    assert TrainConfig(random_map=True).random_map
+    with pytest.raises(ValidationError, match="random maps"):
+        TrainConfig(random_map=True, fidelity="release")
+
+
 def test_gpus_and_the_cpu_contradict_each_other():
     with pytest.raises(ValidationError, match="gpus"):
         TrainConfig(device="cpu", gpus=1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 
 from pipelines.model.batch import TaskSequence, group_sequences
+from pipelines.rng import stream
 from pipelines.train.data import group_dims, select_tasks
 from pipelines.train.lanes import build_lanes
 from pipelines.train.loader import BatchLoader, Prefetcher, task_statistics
@@ -18,7 +20,16 @@ from pipelines.train.stage import model_config
 from .support import TASKS, MemoryData, ToyTask, small_config
 
 
-def make_loader(tasks=TASKS, *, accumulation=1, mask_rewards=False, rank=0, world=1, **changes):
+def make_loader(
+    tasks=TASKS,
+    *,
+    accumulation=1,
+    mask_rewards=False,
+    map_seed=None,
+    rank=0,
+    world=1,
+    **changes,
+):
     data = MemoryData(tasks)
     config = small_config(**changes)
     chosen = select_tasks(data)
@@ -34,6 +45,7 @@ def make_loader(tasks=TASKS, *, accumulation=1, mask_rewards=False, rank=0, worl
         model_config(config, chosen),
         accumulation=accumulation,
         mask_rewards=mask_rewards,
+        map_seed=map_seed,
         rank=rank,
         world=world,
     )
@@ -107,22 +119,98 @@ def test_masked_rewards_are_zero_and_nothing_else_changes():
         assert torch.equal(one.action_BLA, other.action_BLA)
 
 
-def test_accumulation_and_ranks_split_the_same_sequences():
-    """Two micro-batches, or two ranks, hold what one batch holds."""
+@pytest.mark.parametrize("map_seed", [None, 3])
+def test_accumulation_and_ranks_split_the_same_sequences(map_seed):
+    """Two micro-batches, or two ranks, hold what one batch holds, through maps or not."""
 
-    def actions(loaders):
+    def contents(loaders):
         return sorted(
-            float(row.sum())
+            (float(action.sum()), float(observation.sum()))
             for loader in loaders
             for micro in loader.step(5)
             for batch in micro.batches
-            for row in batch.action_BLA
+            for action, observation in zip(batch.action_BLA, batch.observation_BLO, strict=True)
         )
 
-    whole = actions([make_loader()[1]])
+    def make(**places):
+        return make_loader(map_seed=map_seed, **places)[1]
+
+    whole = contents([make()])
     assert len(whole) == 8
-    assert actions([make_loader(accumulation=2)[1]]) == whole
-    assert actions([make_loader(rank=rank, world=2)[1] for rank in range(2)]) == whole
+    assert contents([make(accumulation=2)]) == whole
+    assert contents([make(rank=rank, world=2) for rank in range(2)]) == whole
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_mapped_batch_is_the_batch_times_the_maps(normalize):
+    """By the formulas, drawn by (seed, step, place); rewards, steps and statistics stay."""
+    step, size = 4, 8
+    model = {**small_config().model, "normalize_observations": normalize}
+    data, plain, sampler = make_loader(model=model)
+    _, mapped, _ = make_loader(model=model, map_seed=3)
+    windows = [(index, sampler.window(step, index)) for index in range(size)]
+    seen = 0
+    for one, other in zip(plain.step(step)[0].batches, mapped.step(step)[0].batches, strict=True):
+        for name in ("previous_reward_BL", "episode_step_BL"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+        members = [pair for pair in windows if data.tasks[pair[1].task].group == one.group]
+        for row, (index, window) in enumerate(members):
+            draw = stream(3, "train", "map", step, index)
+            matrices = []
+            for dim in (one.observation_BLO.shape[-1], one.action_BLA.shape[-1]):
+                q, r = np.linalg.qr(draw.standard_normal((dim, dim)))
+                matrices.append(q * np.sign(np.diagonal(r)))
+            statistics = task_statistics(data.tasks[window.task])
+
+            def by_formula(values, matrix, mean, std):
+                return mean + (std + 1e-6) * (((values - mean) / (std + 1e-6)) @ matrix.T)
+
+            observation = one.observation_BLO[row].numpy()
+            expected = (
+                observation @ matrices[0].T
+                if normalize
+                else by_formula(
+                    observation,
+                    matrices[0],
+                    statistics.observation_mean,
+                    statistics.observation_std,
+                )
+            )
+            np.testing.assert_allclose(other.observation_BLO[row], expected, atol=2e-5)
+            for name in ("previous_action_BLA", "action_BLA"):
+                actions = getattr(one, name)[row].numpy()
+                expected = by_formula(
+                    actions, matrices[1], statistics.action_mean, statistics.action_std
+                )
+                np.testing.assert_allclose(getattr(other, name)[row], expected, atol=2e-5)
+            seen += 1
+    assert seen == size
+
+
+def test_a_window_drawn_twice_has_two_maps():
+    """One for each place in the run that it is drawn for; the same place gives the same."""
+    _, loader, _ = make_loader(map_seed=3)
+
+    def assemble(step, index):
+        window = Window("toy-a", 1, 40, 1, step, index)
+        return loader.assemble([window]).batches[0].observation_BLO
+
+    assert torch.equal(assemble(2, 5), assemble(2, 5))
+    for place in ((3, 5), (2, 6), (5, 2)):
+        assert not torch.allclose(assemble(2, 5), assemble(*place))
+    assert Window("toy-a", 1, 40, 1, 2, 5) == Window("toy-a", 1, 40, 1), "it is the same window"
+
+
+def test_maps_do_not_depend_on_the_threads_that_load():
+    def steps(threads):
+        _, loader, _ = make_loader(map_seed=3)
+        with Prefetcher(loader.step, 0, 12, threads=threads) as ahead:
+            return [batch for _ in range(12) for micro in ahead.get() for batch in micro.batches]
+
+    for one, other in zip(steps(1), steps(4), strict=True):
+        assert torch.equal(one.observation_BLO, other.observation_BLO)
+        assert torch.equal(one.previous_action_BLA, other.previous_action_BLA)
+        assert torch.equal(one.action_BLA, other.action_BLA)
 
 
 def test_groups_come_in_the_models_order_and_absent_ones_are_left_out():

@@ -93,9 +93,29 @@ def test_measuring_moves_nothing(workspace):
 def test_without_it_the_configuration_is_as_before(workspace):
     """Artifacts made before there was such a thing are still up to date."""
     config = train(workspace, small_config(steps=2)).artifact.config
-    assert not {"validation_fraction", "fidelity", "compile", "keep_last", "track"} & set(config)
+    added = {"validation_fraction", "fidelity", "compile", "keep_last", "track", "random_map"}
+    assert not added & set(config)
     held_out = train(workspace, small_config(steps=2, validation_fraction=0.5)).artifact
     assert held_out.config["validation_fraction"] == 0.5
+
+
+def test_held_out_windows_have_fixed_maps_of_their_own(workspace, monkeypatch):
+    """Each measurement draws the same ones, and training none of them."""
+    from pipelines.train import loader
+
+    drawn = {True: [], False: []}
+    stream = loader.stream
+
+    def watch(*key):
+        drawn[threading.current_thread() is threading.main_thread()].append(key)
+        return stream(*key)
+
+    monkeypatch.setattr(loader, "stream", watch)
+    held_out = {"validation_fraction": 0.5, "validation_every": 5, "validation_windows": 10}
+    train(workspace, small_config(**held_out, random_map=True))
+    first, second, last = (drawn[True][start : start + 10] for start in (0, 10, 20))
+    assert first == second == last and len(set(first)) == 10 and len(drawn[True]) == 30
+    assert len(set(drawn[False])) == 12 * 4 and not set(first) & set(drawn[False])
 
 
 def test_nothing_to_set_aside_is_refused(tmp_path):
@@ -128,6 +148,26 @@ def test_a_short_rollout_is_logged_and_moves_nothing(tmp_path):
         # One point a step, and every episode has a first step.
         assert one["inverted-pendulum"]["return"] >= 1
         assert np.isfinite(one["inverted-pendulum"]["score"])
+
+
+def test_short_rollouts_are_played_through_maps_where_training_is(tmp_path, monkeypatch):
+    """As the checkpoint's own rollouts will be; only what changes is handed to the engine."""
+    from pipelines.rollout import engine
+
+    found, roll = [], engine.roll
+
+    def watch(*given, random_map, **options):
+        found.append(random_map)
+        return roll(*given, random_map=random_map, **options)
+
+    monkeypatch.setattr(engine, "roll", watch)
+    workspace = Workspace(tmp_path)
+    task = ToyTask("inverted-pendulum", "mujoco-inverted-pendulum", "mujoco", 4, 1, options={})
+    write_dataset(workspace, tasks=[task])
+    for random_map in (False, True):
+        config = small_config(steps=1, rollout_every=1, rollout_steps=5, random_map=random_map)
+        train(workspace, config)
+    assert found == [False, True]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

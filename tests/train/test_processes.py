@@ -113,6 +113,14 @@ def test_two_processes_train_what_one_does(alone, workspace):
     assert again.up_to_date and again.artifact.digest == result.artifact.digest
 
 
+def test_two_processes_see_the_windows_of_one_through_the_same_maps(workspace):
+    config = small_config(**{**SETTINGS, "steps": 3}, random_map=True)
+    result = run(config.model_copy(update={"processes": 2}), workspace, NullReporter())
+    other = Workspace(workspace.root / "other")
+    write_dataset(other)
+    assert_same_training(result.artifact, train(other, config).artifact)
+
+
 def test_a_run_goes_on_with_another_number_of_processes(alone, workspace):
     with pytest.raises(InterruptedRunError):
         train(workspace, small_config(**SETTINGS), StopAfter(3))

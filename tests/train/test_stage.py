@@ -140,6 +140,24 @@ def test_dropout_resumes_exactly(workspace, new_workspace):
     assert resumed.artifact.digest == train(other, config).artifact.digest
 
 
+def test_random_maps_resume_exactly_and_the_checkpoint_tells_of_them(workspace, new_workspace):
+    """Maps follow from the step, as windows do, with any number of threads that load ahead."""
+    config = small_config(random_map=True)
+    with pytest.raises(InterruptedRunError):
+        train(workspace, config, StopAfter(6))
+    resumed = train(workspace, config)
+    other = new_workspace("other")
+    whole = train(other, small_config(random_map=True, loader_threads=3))
+    assert resumed.artifact.digest == whole.artifact.digest
+    assert resumed.artifact.manifest.name == "toys-tiny-map"
+    assert resumed.artifact.config["random_map"] is resumed.report["random_map"] is True
+    assert load_model(resumed.artifact).random_map
+    assert any("random maps" in note for note in plan(config, workspace).notes)
+    plain = train(workspace, small_config())
+    assert not load_model(plain.artifact).random_map
+    assert content(metrics(plain.artifact)) != content(metrics(resumed.artifact))
+
+
 _PROGRAM = """
 import sys
 from pathlib import Path
