@@ -322,7 +322,8 @@ def _plan_task(
     trajectories = config.trajectories or task.trajectories
     steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
     training = training_settings(config, task, steps)
-    size = trajectories if domain.vectorized and training is None else 1
+    together = (domain.vectorized or domain.batched) and training is None
+    size = trajectories if together else 1
     most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
     rows = (
         training_rows(training)

@@ -126,6 +126,8 @@ class Domain(ABC):
         packages: Distributions whose versions are recorded with every artifact of the domain.
         vectorized: Whether a batch costs much less than its copies one by one, so that the
             trajectories of a task are best collected together.
+        batched: Whether a step of a batch costs less than the steps of its copies, though each is
+            simulated for itself: the trajectories of a task are best collected together then, too.
         steps_per_second: Steps of all copies that one core makes in a second, roughly, with a
             demonstrator; plans, and their split over shards, are made from it.
         simulator_options: Options that choose between simulators. What was recorded or measured
@@ -137,6 +139,7 @@ class Domain(ABC):
     packages: tuple[str, ...] = ()
     vectorized: bool = False
     steps_per_second: float = 2_000.0
+    batched: bool = False
     simulator_options: tuple[str, ...] = ()
     picture_steps: int = 50
 

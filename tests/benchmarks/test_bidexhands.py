@@ -8,9 +8,12 @@ import mujoco
 import numpy as np
 import pytest
 
+from pipelines.demonstrators.builtin import builtin_policy
 from pipelines.domains.bidexhands.batch import HandsBatch
 from pipelines.domains.bidexhands.quirks import Quirks
 from pipelines.domains.bidexhands.tasks import make_task
+from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
+from pipelines.policies.registry import build_policy
 
 from . import support
 
@@ -48,3 +51,38 @@ def test_observations_and_rewards_cost_less_than_the_simulation(record_property,
     support.show(capsys, f"hands: {rate:,.0f} steps/s, {ratio:.2f} times bare stepping")
     assert rate >= 1500
     assert ratio <= 2.0
+
+
+@pytest.mark.benchmark
+def test_trajectories_together_cost_less_than_one_by_one(record_property, capsys):
+    """Demonstrator and simulation of ten copies against ten times those of one, in turns."""
+    task = full_catalogue().get("hand-push-block")
+    domain = domain_of(task)
+    options = resolve_options(domain, {})
+    spec = builtin_policy(task, domain, options)
+    assert spec is not None
+    playing = {}
+    for size in (10, 1):
+        batch = domain.make_batch(task, size, options, list(range(size)))
+        bounds = batch.action_low_A, batch.action_high_A
+        playing[size] = (batch, build_policy(spec, *bounds, domain.policies()))
+
+    def seconds(size: int) -> float:
+        batch, policy = playing[size]
+        observation_BO = batch.reset(range(size), range(size))
+        policy.reset(range(size))
+        begin = time.process_time()
+        for _ in range(STEPS):
+            observation_BO = batch.step(policy.act(observation_BO)).observation_BO
+        return time.process_time() - begin
+
+    seconds(10)
+    together, apart = [], []
+    for _ in range(ROUNDS):
+        together.append(seconds(10))
+        apart.append(10 * seconds(1))
+    ratio = support.paired_ratio(apart, together)
+    record_property("times one by one", ratio)
+    rate = 10 * STEPS / min(together)
+    support.show(capsys, f"hands: ten together {rate:,.0f} steps/s, {ratio:.2f} times one by one")
+    assert ratio >= 2.0

@@ -38,6 +38,20 @@ def test_reference_and_domain(workspace):
     assert found.name == "toy-blocks"
 
 
+def test_trajectories_are_collected_together_where_a_batch_is_cheaper(workspace, monkeypatch):
+    """Each alone otherwise, so that cores share a task; what is recorded is the same either way."""
+    from pipelines.domains.registry import find_domain
+
+    def blocks():
+        (task,) = resolve(DistillConfig(tasks=("toy-a",), trajectories=3), workspace).tasks
+        return [block.trajectories for block in task.blocks]
+
+    assert blocks() == [(0,), (1,), (2,)]
+    monkeypatch.setattr(type(find_domain("toy")), "batched", True)
+    assert blocks() == [(0, 1, 2)]
+    assert find_domain("bidexhands").batched
+
+
 def test_a_task_without_demonstrator_is_named_with_the_command(workspace):
     make_demonstrators(workspace, ["toy-a"], name="few")
     with pytest.raises(ArtifactMissingError) as found:
