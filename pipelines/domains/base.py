@@ -179,6 +179,17 @@ class Domain(ABC):
 
         return LoopBatch([self.make_env(task, options) for _ in range(size)])
 
+    def begin_stream(  # noqa: B027 - most domains fix nothing
+        self, env: gymnasium.Env[Any, Any], options: Options, seed: int
+    ) -> None:
+        """Fix in an environment what an option keeps for all episodes of a trajectory.
+
+        Args:
+            env: As `make_env` or `make_rendered_env` made it.
+            options: Values of all of `options`.
+            seed: As one of the stream seeds of `make_batch`.
+        """
+
     def copies_are_separate(self, options: Options) -> bool:
         """Return whether copies of a task are simulated one by one, in the calling process.
 

@@ -116,11 +116,15 @@ class MetaWorld(Domain):
         episodes, whatever their seeds, are about the same goal and objects.
         """
         envs = [self.make_env(task, options) for _ in range(size)]
-        if options.get("goal_reset") == "trajectory":
-            for env, seed in zip(envs, stream_seeds, strict=True):
-                made: Any = env
-                made.fix_goal(seed)
+        for env, seed in zip(envs, stream_seeds, strict=True):
+            self.begin_stream(env, options, seed)
         return _TellingBatch(envs) if options.get("goal") == "demonstrator" else LoopBatch(envs)
+
+    def begin_stream(self, env: gymnasium.Env[Any, Any], options: Options, seed: int) -> None:
+        """Fix the goal with ``goal_reset=trajectory``; see `Domain.begin_stream`."""
+        if options.get("goal_reset") == "trajectory":
+            made: Any = env.unwrapped
+            made.fix_goal(seed)
 
     def copies_are_separate(self, options: Options) -> bool:
         """Tell whether worker processes may hold the copies: not where demonstrators see more."""

@@ -115,6 +115,7 @@ def _play(
         spec: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
     ) -> FilmedBatch:
         env = domain_of(spec).make_rendered_env(spec, dict(options), SIZE)
+        domain_of(spec).begin_stream(env, options, stream_seeds[0])
         filmed.append(FilmedBatch(env, spec.name, spec.horizon, (0, shots - 1)))
         return filmed[-1]
 
@@ -127,6 +128,7 @@ def _play(
         target.saved.group,
         prompt,
         running=target.running,
+        rewards=artifact.config.get("rewards", "true"),
     )
     # Where the configuration does not tell, it was played as had always been done.
     config = artifact.config

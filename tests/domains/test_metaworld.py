@@ -149,6 +149,10 @@ def test_a_trajectory_keeps_its_goal_whatever_the_episodes_seeds(name: str) -> N
     again = make_batch(name, [12], goal_reset="trajectory")
     np.testing.assert_array_equal(again.reset([0], [99])[0], first[1])
     np.testing.assert_array_equal(again._envs[0]._target_pos, goals[1])
+    # A single environment, such as one that is filmed, is told in its own way.
+    filmed, options = make(name, goal_reset="trajectory"), {"goal_reset": "trajectory"}
+    find_domain("metaworld").begin_stream(filmed, options, 12)
+    np.testing.assert_array_equal(filmed.reset(seed=7)[0].astype(np.float32), first[1])
 
 
 def test_a_kept_goal_is_the_one_that_the_same_seed_draws_for_an_episode() -> None:
