@@ -8,7 +8,7 @@ follows from the configuration alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
@@ -55,15 +55,11 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     """
     first: Agent | None = None
     results = []
-    for reference in (config.checkpoint, *config.also):
-        for mine in _conditions(config):
-            agent = model_agent(mine, workspace, reference)
-            if config.suite == REWARD_USE:
-                check_sees_rewards(agent.label, agent.model)
-            if reference is None and first is None:
-                reporter.info(f"checkpoint {agent.label}, the newest")
-            results.append(_roll(mine, agent, workspace, reporter))
-            first = first or agent
+    for mine, agent in _model_agents(config, workspace):
+        if config.checkpoint is None and first is None:
+            reporter.info(f"checkpoint {agent.label}, the newest")
+        results.append(_roll(mine, agent, workspace, reporter))
+        first = first or agent
     for baseline in config.baselines:
         if first is not None:
             agent = baseline_agent(config, baseline, first, workspace, reporter)
@@ -78,14 +74,25 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     return StageResult(main.artifact, all(result.up_to_date for result in results), report)
 
 
-def _conditions(config: RolloutConfig) -> list[RolloutConfig]:
-    """Return what each checkpoint is to play: once, or with each kind of rewards.
+def _model_agents(
+    config: RolloutConfig, workspace: Workspace
+) -> Iterator[tuple[RolloutConfig, Agent]]:
+    """Yield the agents of the checkpoints, each with what it is to play.
 
-    What the suite plays are plain rollouts, so that it finds those that were played without it.
+    In the suite `REWARD_USE` each has one for each kind of rewards. They play plain rollouts, so
+    that those are found again that were played without the suite.
     """
-    if config.suite != REWARD_USE:
-        return [config]
-    return [config.model_copy(update={"suite": None, "rewards": rewards}) for rewards in REWARDS]
+    settings = [config]
+    if config.suite == REWARD_USE:
+        settings = [
+            config.model_copy(update={"suite": None, "rewards": rewards}) for rewards in REWARDS
+        ]
+    for reference in (config.checkpoint, *config.also):
+        for mine in settings:
+            agent = model_agent(mine, workspace, reference)
+            if config.suite == REWARD_USE:
+                check_sees_rewards(agent.label, agent.model)
+            yield mine, agent
 
 
 def _roll(
@@ -136,11 +143,7 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
     from pipelines.reporter import NullReporter
 
     silent: NullReporter = NullReporter()
-    agents = [
-        model_agent(mine, workspace, reference)
-        for reference in (config.checkpoint, *config.also)
-        for mine in _conditions(config)
-    ]
+    agents = [agent for _, agent in _model_agents(config, workspace)]
     agents += [
         baseline_agent(config, baseline, agents[0], workspace, silent)
         for baseline in config.baselines
