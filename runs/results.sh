@@ -44,7 +44,7 @@ many() {
     --name many -q
   vintix pack --histories many --name many -q
   train many 800
-  train many 800 --set train.random_map=true
+  train many 500 --set train.random_map=true
   vintix rollout --checkpoint many-tiny --suite reward-use --seeds 5
   vintix rollout --checkpoint many-tiny-map --suite reward-use --seeds 5
 }

@@ -26,6 +26,8 @@ DASHES: tuple[Any, ...] = (
 )
 #: Inches.
 PANEL_HEIGHT, TASK_HEIGHT, BAR_HEIGHT = 2.7, 1.62, 0.2
+#: After how many characters the lines of a panel's legend break.
+LABEL_CHARACTERS = 34
 
 
 def write_figures(figures: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
@@ -105,7 +107,10 @@ def _line_panel(axes: Axes, panel: dict[str, Any], *, small: bool) -> None:
         axes.set_yscale("log")
     axes.set_title("\n".join(textwrap.wrap(panel["title"], 21 if small else 48)), pad=4)
     if not small:
-        axes.legend(loc="best")
+        handles, labels = axes.get_legend_handles_labels()
+        # A label that is wider than the panel would squeeze it.
+        wrapped = ["\n".join(textwrap.wrap(label, LABEL_CHARACTERS)) for label in labels]
+        axes.legend(handles, wrapped, loc="best")
     if panel["x"].startswith("shot"):
         _shot_ticks(axes, max(max(each["x"]) for each in panel["series"]))
 

@@ -201,8 +201,9 @@ def _entries(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> Iterat
 def _model_names(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> dict[str, str]:
     """Name the model of each artifact: by how it was trained where that tells them apart.
 
-    Artifacts of one checkpoint share its name, unless they played a task twice: with other rewards
-    or another context, say. Then the artifact's reference tells which.
+    Artifacts of one checkpoint share its name, unless they played a task twice. What it was shown
+    as rewards is part of the name; of other differences, of context, say, the artifact's reference
+    tells.
     """
     parents = {artifact.reference: checkpoint_of(artifact) for artifact in rollouts}
     methods = {artifact.reference: _method_name(artifact, known) for artifact in rollouts}
@@ -223,6 +224,7 @@ def _model_names(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> di
             for other in rollouts
             if other is not artifact
             and parents[other.reference] == checkpoint
+            and methods[other.reference] == methods[artifact.reference]
             and mine & set(other.manifest.summary["tasks"])
         ]
         names[artifact.reference] = f"{name}, {artifact.reference}" if rivals else name

@@ -58,6 +58,21 @@ def test_models_of_one_method_are_named_by_checkpoint_and_reruns_by_artifact(
     ]
 
 
+def test_what_a_model_was_shown_as_rewards_is_part_of_its_name(tmp_path: Path) -> None:
+    """The suite reward-use plays one checkpoint four times, and Figure 8 shows all four."""
+    workspace = Workspace(tmp_path)
+    curves = {"hopper": returns("hopper", rising(0, 1))}
+    checkpoint = write_lineage(workspace, "one", tasks=["hopper"])
+    write_rollouts(workspace, checkpoint, curves, name="r0")
+    for rewards in ("zero", "flipped"):
+        config = {"rewards": rewards}
+        write_rollouts(workspace, checkpoint, curves, name=rewards, config=config)
+    found = read_sources(workspace, ["r0", "zero", "flipped"])
+    assert [entry.model for entry in found.entries] == [
+        "AD", "AD, zero rewards", "AD, flipped rewards"
+    ]  # fmt: skip
+
+
 def test_the_baselines_of_a_call_are_models_too(tmp_path: Path) -> None:
     """Random play has no checkpoint among its parents; its summary says what it is."""
     workspace = Workspace(tmp_path)

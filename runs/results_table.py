@@ -1,0 +1,156 @@
+"""Writes the tables of docs/results.md from the rollouts that runs/results.sh makes.
+
+bash runs/results.sh
+python runs/results_table.py
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pages import write_table
+
+from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.workspace import Workspace
+from pipelines.errors import ArtifactMissingError
+from pipelines.rollout.config import REWARDS
+from pipelines.rollout.report import compare_rollouts
+from pipelines.rollout.reward_use import reward_use
+from pipelines.rollout.scores import TaskCurve, load_curves
+from pipelines.rollout.statistics import summarize_curves
+
+AGENTS = {
+    "claims-tiny": "AD",
+    "claims-tiny-ed": "ED",
+    "claims-tiny-ad-no-reward": "AD without rewards",
+    "claims-tiny-demonstrator": "demonstrators",
+}
+CHANGES = {
+    "none": "as trained",
+    "gravity-0.9": "gravity x 0.9",
+    "gravity-1.1": "gravity x 1.1",
+    "viscosity-0.05": "viscosity 0.05",
+    "viscosity-0.1": "viscosity 0.1",
+}
+MODELS = {
+    "claims-tiny": "14 tasks of 4 domains",
+    "many-tiny": "16 Meta-World tasks",
+    "many-tiny-map": "the same through random maps",
+    "goals-tiny": "5 Meta-World tasks, hidden goals",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--workspace", type=Path, help="as of vintix")
+    workspace = Workspace.resolve(parser.parse_args().workspace)
+    write_table("results.md", "methods", methods(workspace))
+    write_table("results.md", "changes", changes(load_curves(found(workspace, "paper"), "paper")))
+    write_table("results.md", "reward-use", shares(workspace))
+    write_table("results.md", "goals", goals(workspace))
+
+
+def methods(workspace: Workspace) -> str:
+    """First and last three shots of each agent, by domain."""
+    agents = {name: label for name, label in AGENTS.items() if exists(workspace, name)}
+    rows = compare_rollouts([found(workspace, name) for name in agents])
+    lines = ["| domain | tasks | agent | first shot | last three |", "|---|--:|---|---|---|"]
+    for place, row in enumerate(rows[0]["scores"]):
+        for label, entry in zip(agents.values(), rows, strict=True):
+            scores = entry["scores"][place]["scores"]
+            lines.append(
+                f"| {row['domain']} | {row['tasks']} | {label} | {told(scores['first'])} "
+                f"| {told(scores['last'])} |"
+            )
+    return "\n".join(lines)
+
+
+def changes(curves: Sequence[TaskCurve]) -> str:
+    """Behaviour under changed gravity, viscosity and setpoints."""
+    lines = ["| domain | change | tasks | first shot | last three |", "|---|---|--:|---|---|"]
+    bases = {curve.variation_of for curve in curves if curve.variation_of}
+    for change, label in CHANGES.items():
+        mine = [
+            curve
+            for curve in curves
+            if (curve.name in bases if change == "none" else curve.name.endswith(change))
+        ]
+        lines.append(f"| mujoco | {label} | {summary(mine)} |")
+    industrial = [curve for curve in curves if curve.domain == "industrial-benchmark"]
+    for part, label in (("training", "setpoints 0 to 75"), ("variations", "setpoints 80 to 100")):
+        mine = [curve for curve in industrial if curve.part == part]
+        lines.append(f"| industrial-benchmark | {label} | {summary(mine)} |")
+    for domain in ("metaworld", "bidexhands"):
+        for part, label in (("training", "the paper's training"), ("unseen", "its unseen")):
+            mine = [curve for curve in curves if (curve.domain, curve.part) == (domain, part)]
+            if mine:
+                lines.append(f"| {domain} | {label} tasks of known groups | {summary(mine)} |")
+    return "\n".join(lines)
+
+
+def shares(workspace: Workspace) -> str:
+    """Share of the rise that is lost without true rewards."""
+    lines = [
+        "| model | domain | first shot | last three | rewards shown | last three then "
+        "| share of the rise lost |",
+        "|---|---|--:|--:|---|--:|---|",
+    ]
+    for model, label in MODELS.items():
+        if not exists(workspace, model):
+            continue
+        names = [model, *(f"{model}-{rewards}-rewards" for rewards in REWARDS[1:])]
+        for row in reward_use([found(workspace, name) for name in names]):
+            share = "no rise" if row["share"] is None else f"{row['share']:.2f}"
+            if row["share_interval"] is not None:
+                share += " ({:.2f} to {:.2f})".format(*row["share_interval"])
+            lines.append(
+                f"| {label} | {row['domain']} | {row['first']:.3f} | {row['last']:.3f} "
+                f"| {row['rewards']} | {row['last_without']:.3f} | {share} |"
+            )
+    return "\n".join(lines)
+
+
+def goals(workspace: Workspace) -> str:
+    """Hidden goals, task by task, with and without rewards in training."""
+    names = [name for name in ("goals-tiny", "goals-tiny-ad-no-reward") if exists(workspace, name)]
+    played = [
+        {curve.name: curve for curve in load_curves(found(workspace, name))} for name in names
+    ]
+    lines = [
+        "| task | AD, first shot | last three | AD without rewards, first shot | last three |",
+        "|---|---|---|---|---|",
+    ]
+    for task in played[0]:
+        cells = []
+        for curves in played:
+            scores = summarize_curves([curves[task]])
+            cells += [told(scores["first"]), told(scores["last"])]
+        lines.append(f"| {task} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def summary(curves: Sequence[TaskCurve]) -> str:
+    scores = summarize_curves(curves)
+    return f"{len(curves)} | {told(scores['first'])} | {told(scores['last'])}"
+
+
+def told(score: dict[str, object]) -> str:
+    interval: Iterable[float] | None = score["mean_interval"]  # type: ignore[assignment]
+    mean = f"{score['mean']:.3f}"
+    return mean if interval is None else mean + " ({:.3f} to {:.3f})".format(*interval)
+
+
+def exists(workspace: Workspace, name: str) -> bool:
+    try:
+        found(workspace, name)
+    except ArtifactMissingError:
+        return False
+    return True
+
+
+def found(workspace: Workspace, name: str) -> Artifact:
+    return workspace.find("rollouts", name)
+
+
+if __name__ == "__main__":
+    main()
