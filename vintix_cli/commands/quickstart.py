@@ -45,8 +45,8 @@ def _explain(report: dict[str, Any]) -> list[str]:
         f"A transformer that never saw these episodes scored {curve[0]:.2f} in its first and "
         f"{last:.2f} over its last three (0 = random actions, 1 = the demonstrators).",
         "Its weights did not change: all it had was its own history, from an empty context on.",
-        "With so few tasks it reads off that history how far along it is; this is self-correction, "
-        "and no proof yet that it learns from reward.",
+        "With so few tasks it can read off that history how far along it is, and that is no proof "
+        "that it learns from reward: vintix rollout --suite reward-use measures how much does.",
         f"The picture: {report['plots'][0]}",
         "Next: vintix artifacts ls; vintix rollout --task door-open --shots 40; vintix tasks",
     ]
