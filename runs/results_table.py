@@ -100,9 +100,10 @@ def shares(workspace: Workspace) -> str:
             continue
         names = [model, *(f"{model}-{rewards}-rewards" for rewards in REWARDS[1:])]
         for row in reward_use([found(workspace, name) for name in names]):
-            share = "no rise" if row["share"] is None else f"{row['share']:.2f}"
+            share = "no rise" if row["share"] is None else rounded(row["share"])
             if row["share_interval"] is not None:
-                share += " ({:.2f} to {:.2f})".format(*row["share_interval"])
+                low, high = row["share_interval"]
+                share += f" ({rounded(low)} to {rounded(high)})"
             lines.append(
                 f"| {label} | {row['domain']} | {row['first']:.3f} | {row['last']:.3f} "
                 f"| {row['rewards']} | {row['last_without']:.3f} | {share} |"
@@ -138,6 +139,11 @@ def told(score: dict[str, object]) -> str:
     interval: Iterable[float] | None = score["mean_interval"]  # type: ignore[assignment]
     mean = f"{score['mean']:.3f}"
     return mean if interval is None else mean + " ({:.3f} to {:.3f})".format(*interval)
+
+
+def rounded(value: float) -> str:
+    # A zero has no sign.
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def exists(workspace: Workspace, name: str) -> bool:
