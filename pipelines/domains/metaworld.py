@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
 from pipelines.domains.loop import LoopBatch
 from pipelines.errors import MissingDependencyError
-from pipelines.policies.metaworld_script import GOAL
 
 if TYPE_CHECKING:
     import gymnasium
@@ -136,6 +135,8 @@ class _TellingBatch(LoopBatch):
 
     def demonstrator_view(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the observations (B, O) with the goal; see `BatchEnvironment`."""
+        from pipelines.policies.metaworld_script import GOAL
+
         seen_BO = observation_BO.copy()
         for index, env in enumerate(self._envs):
             made: Any = env.unwrapped

@@ -323,7 +323,7 @@ def test_7_in_distill(faulty):
 
 INTERRUPTED = {
     "distill": ("histories", ["--steps", "5000", "--set", "distill.shard_rows=100"]),
-    "train": ("checkpoints", ["--steps", "120"]),
+    "train": ("checkpoints", ["--steps", "300"]),
 }
 
 

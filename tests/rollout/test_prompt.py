@@ -296,8 +296,18 @@ def test_what_cannot_be_done_says_why(
         go(workspace, **config)
 
 
-def test_the_plan_knows_that_recomputing_takes_longer(workspace: Workspace) -> None:
+def test_the_plan_times_what_was_asked_for(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recomputing takes longer, and a full context longer than an empty one."""
+
+    def time_steps(model: Any, block: Any, memory: Memory) -> tuple[float, float]:
+        return (0.1, 0.2) if memory.cache == "none" else (0.001, 0.002)
+
+    monkeypatch.setattr("pipelines.rollout.engine.time_steps", time_steps)
     asked = {"seeds": 3, "shots": 60, "tasks": ("toy-even",)}
     cached = plan(RolloutConfig(**asked), workspace).totals["seconds"]
     recomputed = plan(RolloutConfig(**asked, cache="none"), workspace).totals["seconds"]
-    assert recomputed > cached > 0
+    steps = 60 * EVEN.horizon
+    assert 0.1 * steps < recomputed < 0.2 * steps + cached
+    assert 0.001 * steps < cached
