@@ -60,9 +60,12 @@ goals() {
   vintix rollout --checkpoint goals-tiny-ad-no-reward --seeds 10 --shots 30
 }
 
+# The two pictures of the page are models.png of each.
 report() {
-  vintix report claims-tiny claims-tiny-ed claims-tiny-ad-no-reward --output results.html \
-    --figures results
+  vintix report claims-tiny claims-tiny-ed claims-tiny-ad-no-reward --output methods.html \
+    --figures methods
+  vintix report claims-tiny claims-tiny-{zero,shuffled,flipped}-rewards --output rewards.html \
+    --figures rewards
 }
 
 for part in "${@:-claims many goals report}"; do
