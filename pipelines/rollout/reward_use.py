@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import UsageError
 from pipelines.rollout.report import checkpoint_of, rewards_of
+from pipelines.rollout.scoreboard import ALL
 from pipelines.rollout.statistics import LEVEL, base_of, bootstrap_draws, task_scores
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 REWARD_USE = "reward-use"
 """Name of the suite."""
-
-ALL = "all"
 
 
 def check_sees_rewards(label: str, model: SavedModel | None) -> None:
@@ -110,7 +109,9 @@ def share_lost(true: Sequence[TaskCurve], others: Mapping[str, TaskCurve]) -> di
         for curve in true
     ]
     seeds = min(part.shape[1] for part in parts)
-    first, last, without = (float(each) for each in _mean([p.mean(axis=1) for p in parts]))
+    first, last, without = (
+        float(each) for each in np.mean([p.mean(axis=1) for p in parts], axis=0)
+    )
     rise, lost = last - first, last - without
     told: dict[str, Any] = {
         "tasks": len(parts),
@@ -126,7 +127,8 @@ def share_lost(true: Sequence[TaskCurve], others: Mapping[str, TaskCurve]) -> di
     if seeds > 1:
         drawn = bootstrap_draws([p.shape[1] for p in parts], [base_of(curve) for curve in true])
         # Three scores of each resample, (3, R).
-        resampled = _mean([p[:, index].mean(axis=2) for p, index in zip(parts, drawn, strict=True)])
+        means = [p[:, index].mean(axis=2) for p, index in zip(parts, drawn, strict=True)]
+        resampled = np.mean(means, axis=0)
         rise_R, lost_R = resampled[1] - resampled[0], resampled[1] - resampled[2]
         told |= {"rise_interval": _interval(rise_R), "lost_interval": _interval(lost_R)}
         if told["rise_interval"][0] > 0:
@@ -135,11 +137,6 @@ def share_lost(true: Sequence[TaskCurve], others: Mapping[str, TaskCurve]) -> di
         else:
             told["share"] = None
     return told
-
-
-def _mean(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    mean: NDArray[np.float64] = np.mean(np.stack(values), axis=0)
-    return mean
 
 
 def _interval(values_R: NDArray[np.float64]) -> list[float]:

@@ -195,7 +195,11 @@ class TaskStreams:
         self._last_reward_S = np.zeros(size, np.float32)
         self._observation_SO = np.zeros((size, spec.observation_dim), np.float32)
         base = spec.variation_of or spec.name
-        self._draws = [random_stream(seed, STAGE, base, each, "rewards") for each in task.streams]
+        self._draws: list[np.random.Generator] = []
+        if task.rewards == "shuffled":
+            self._draws = [
+                random_stream(seed, STAGE, base, each, "rewards") for each in task.streams
+            ]
         self.playing = np.arange(size)
         self._starting = np.arange(0)
         self._ask_reset(self.playing)
