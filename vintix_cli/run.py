@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+import re
+import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -19,6 +22,11 @@ from pipelines.signals import STOP_SIGNALS
 from vintix_cli.render import print_error, print_json
 
 _UNEXPECTED = 1
+# Commands that take a workspace, where a message names one to run. Help needs none.
+_TAKES_WORKSPACE = re.compile(
+    r"\bvintix (?:demonstrators|distill|pack|train|rollout"
+    r"|(?:artifacts|report|export|import) \w+)\b(?! --help| --workspace)"
+)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -35,6 +43,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             with _signals():
                 function(*args, **kwargs)
         except VintixError as error:
+            if error.fix is not None:
+                error.fix = name_workspace(error.fix, kwargs.get("workspace"))
             _end(error, error.as_dict(), error.exit_code, str(error), as_json)
         except BrokenPipeError:
             # The reader went away (| head); there is nobody left to tell.
@@ -57,6 +67,19 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             _end(error, document, _UNEXPECTED, text, as_json)
 
     return wrapped
+
+
+def name_workspace(fix: str, workspace: Path | None) -> str:
+    """Return how to mend an error where each command has the workspace that was given.
+
+    Args:
+        fix: Text with commands that can be run as they stand in the usual workspace.
+        workspace: What ``--workspace`` named; None where it was left out.
+    """
+    if workspace is None:
+        return fix
+    option = f" --workspace {shlex.quote(str(workspace))}"
+    return _TAKES_WORKSPACE.sub(lambda found: found[0] + option, fix)
 
 
 def report_usage(error: Any, arguments: Sequence[str], as_json: bool) -> int:
