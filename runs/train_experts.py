@@ -168,7 +168,11 @@ def main() -> None:
     parser.add_argument("--no-pack", action="store_true", help="only train")
     options = parser.parse_args()
     workspace = Workspace(options.workspace)
-    well = train(options, workspace)
+    try:
+        well = train(options, workspace)
+    except InterruptedRunError as error:
+        say(str(error))
+        sys.exit(error.exit_code)
     if not options.no_pack:
         # Runs may be trained by several processes at once.
         with FileLock(options.workspace / ".pack.lock"):

@@ -89,10 +89,10 @@ def training_rows(settings: TrainSettings) -> int:
 
 def training_json(settings: TrainSettings) -> dict[str, Any]:
     """Return what decides the result beside the number of steps and the rows of a shard."""
-    return settings.model_dump(
-        mode="json",
-        include={"algorithm", "normalize_observations", "normalize_rewards", "hyperparameters"},
-    )
+    deciding = {"algorithm", "normalize_observations", "normalize_rewards", "hyperparameters"}
+    if settings.observation_prefix is not None:
+        deciding.add("observation_prefix")
+    return settings.model_dump(mode="json", include=deciding)
 
 
 def history_attributes(block: Block) -> dict[str, Any]:

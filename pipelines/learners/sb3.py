@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import ConfigError, MissingDependencyError, VintixError
-from pipelines.learners.sb3_weights import Normalization, find_actor, policy_spec
+from pipelines.learners.sb3_weights import Normalization, find_actor, policy_spec, widened
 
 if TYPE_CHECKING:
     import gymnasium
@@ -85,7 +85,15 @@ class Learner:
         from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
         self.settings, self.task, self.section = settings, task, section
-        env: Any = DummyVecEnv([lambda: Monitor(make_env())])
+        self._observed = settings.observation_prefix or task.observation_dim
+        if self._observed > task.observation_dim:
+            raise ConfigError(
+                f"task {task.name} has a shorter observation.",
+                where=f"{section}.observation_prefix",
+                expected=f"at most {task.observation_dim}",
+                found=self._observed,
+            )
+        env: Any = DummyVecEnv([lambda: Monitor(self._prefixed(make_env()))])
         self._statistics: Any = None
         if settings.normalize_observations or settings.normalize_rewards:
             env = self._statistics = VecNormalize(
@@ -99,6 +107,16 @@ class Learner:
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         # The constructor has used up some of the seed's numbers.
         self.model.set_random_seed(seed)
+
+    def _prefixed(self, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+        from gymnasium.spaces import Box
+        from gymnasium.wrappers import TransformObservation
+
+        full: Any = env.observation_space
+        if self._observed == self.task.observation_dim:
+            return env
+        seen = Box(full.low[: self._observed], full.high[: self._observed], dtype=full.dtype)
+        return TransformObservation(env, lambda row_O: row_O[: self._observed], seen)
 
     @property
     def steps(self) -> int:
@@ -203,9 +221,10 @@ class Learner:
             activation=_activation(self.model.policy),
             squash=bool(self.model.policy.squash_output),
             normalization=self._normalization(),
-            observation_dim=self.task.observation_dim,
+            observation_dim=self._observed,
             action_dim=self.task.action_dim,
         )
+        spec = widened(spec, self.task.observation_dim - self._observed)
         self._check(spec)
         return spec
 
@@ -215,10 +234,10 @@ class Learner:
         low_A, high_A = self.model.action_space.low, self.model.action_space.high
         unit_BO = np.random.default_rng(0).standard_normal((64, self.task.observation_dim))
         mean_O, std_O = self._usual_observations()
-        observation_BO = (mean_O + std_O * unit_BO).astype(np.float32)
-        seen_BO = observation_BO
+        seen_BO = (mean_O + std_O * unit_BO[:, : self._observed]).astype(np.float32)
+        observation_BO = np.hstack([seen_BO, unit_BO[:, self._observed :]]).astype(np.float32)
         if self._statistics is not None:
-            seen_BO = self._statistics.normalize_obs(observation_BO)
+            seen_BO = self._statistics.normalize_obs(seen_BO)
         expected_BA = self.model.predict(seen_BO, deterministic=True)[0]
         found_BA = build_policy(spec, low_A, high_A).act(observation_BO)
         difference = float(np.abs((expected_BA - found_BA) / (high_A - low_A)).max())

@@ -159,6 +159,21 @@ def policy_spec(
     return PolicySpec(kind="mlp", config=config, arrays=arrays)
 
 
+def widened(spec: PolicySpec, more: int) -> PolicySpec:
+    """Return a policy of `policy_spec` for observations with more entries, which it ignores."""
+    arrays = dict(spec.arrays)
+    for name, axis, value in (
+        ("matrix", 1, 0.0),
+        ("weight_0", 0, 0.0),
+        ("observation_mean", 0, 0.0),
+        ("observation_std", 0, 1.0),
+    ):
+        if more and name in arrays:
+            widths = [(0, more if each == axis else 0) for each in range(arrays[name].ndim)]
+            arrays[name] = np.pad(arrays[name], widths, constant_values=value)
+    return PolicySpec(spec.kind, spec.config, arrays)
+
+
 def _actor(family: str, state: Mapping[str, NDArray[Any]], layers: list[str]) -> Actor:
     weights, biases = [], []
     for layer in layers:

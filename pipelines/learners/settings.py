@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     from pipelines.domains.base import Domain
@@ -52,6 +52,9 @@ class TrainSettings(BaseModel):
             training.
         environment_options: Options of the domain that hold in training only, such as a delta
             reward.
+        observation_prefix: How many entries of the observation, from the first, the policy looks
+            at; None for all. For bodies whose contact forces, last in Gymnasium's observations,
+            keep learners from what matters. Not for ``es`` and ``waypoints``.
         hyperparameters: Arguments of the learner's constructor by their names there, numbers and
             texts; also ``net_arch``, ``activation_fn`` (tanh, relu) and ``log_std_init`` of its
             policy, ``policy`` (MlpPolicy, LinearPolicy) and ``action_noise`` (a standard
@@ -69,7 +72,14 @@ class TrainSettings(BaseModel):
     normalize_observations: bool = False
     normalize_rewards: bool = False
     environment_options: dict[str, Any] = Field(default_factory=dict)
+    observation_prefix: int | None = Field(default=None, ge=1)
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _prefix_has_a_learner(self) -> Self:
+        if self.observation_prefix is not None and self.algorithm in NUMPY_ALGORITHMS:
+            raise ValueError(f"{self.algorithm} takes no observation_prefix")
+        return self
 
 
 def segment_length(settings: TrainSettings) -> int:

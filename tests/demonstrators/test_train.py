@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from demonstrators.conftest import get
 from pipelines.artifacts import files
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.train import train_policy
 from pipelines.errors import ConfigError
-from pipelines.learners.settings import TrainSettings, segment_length
+from pipelines.learners.settings import NUMPY_ALGORITHMS, TrainSettings, segment_length
+from pipelines.policies.registry import build_policy
 
 SMALL = {
     "ppo": {"n_steps": 32, "batch_size": 16, "net_arch": [8]},
@@ -132,6 +134,34 @@ def test_training_options_hold_in_training_only(tmp_path):
         del domain.make_env
     assert made[0] == {"pull": 3.0}
     assert all(each == {"pull": 1.0} for each in made[1:]) and len(made) > 1
+
+
+@pytest.mark.parametrize("algorithm", SMALL)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_policy_that_looks_at_a_prefix_is_one_of_whole_observations(
+    algorithm, normalize, tmp_path
+):
+    given = settings(algorithm, observation_prefix=2, normalize_observations=normalize)
+    policy = train(given, tmp_path / "run").policy
+    act = build_policy(policy, -np.ones(1, np.float32), np.ones(1, np.float32)).act
+    observation_BO = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)
+    action_BA = act(observation_BO)
+    assert np.ptp(action_BA, axis=0).min() > 0
+    other_BO = observation_BO + np.array([0, 0, 5], np.float32)
+    assert np.array_equal(act(other_BO), action_BA)
+    other_BO = observation_BO + np.array([0, 5, 0], np.float32)
+    assert not np.array_equal(act(other_BO), action_BA)
+
+
+def test_a_prefix_beyond_the_observation_is_a_configuration_error(tmp_path):
+    with pytest.raises(ConfigError, match="observation_prefix"):
+        train(settings("ppo", observation_prefix=4), tmp_path / "run")
+
+
+@pytest.mark.parametrize("algorithm", NUMPY_ALGORITHMS)
+def test_searches_take_no_prefix(algorithm):
+    with pytest.raises(ValidationError, match="takes no observation_prefix"):
+        TrainSettings(algorithm=algorithm, observation_prefix=2)
 
 
 @pytest.mark.parametrize(
