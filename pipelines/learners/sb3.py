@@ -92,6 +92,7 @@ class Learner:
                 where=f"{section}.observation_prefix",
                 expected=f"at most {task.observation_dim}",
                 found=self._observed,
+                fix=f"leave it out, or --set {section}.observation_prefix=N",
             )
         env: Any = DummyVecEnv([lambda: Monitor(self._prefixed(make_env()))])
         self._statistics: Any = None

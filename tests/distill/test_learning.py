@@ -157,6 +157,17 @@ def test_the_learner_goes_on_over_segments(workspace):
     assert np.array_equal(rows["observation"][:24], again["observation"][:24])
 
 
+def test_what_a_learner_looks_at_does_not_change_what_is_recorded(workspace):
+    whole = rows_of(distill(workspace).artifact)
+    looks = {**TRAIN["ppo"], "observation_prefix": 1}
+    artifact = distill(workspace, train=looks, name="g").artifact
+    rows = rows_of(artifact)
+    assert rows["observation"].shape == whole["observation"].shape
+    assert np.array_equal(rows["observation"][0], whole["observation"][0])
+    assert not np.array_equal(rows["action"], whole["action"])
+    assert HistoryReader(artifact).task("toy-a")["train"]["observation_prefix"] == 1
+
+
 def test_trajectories_are_runs_of_their_own(workspace):
     artifact = distill(workspace, trajectories=2).artifact
     one, other = rows_of(artifact, trajectory=0), rows_of(artifact, trajectory=1)
