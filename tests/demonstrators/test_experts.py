@@ -156,10 +156,10 @@ def test_training_anew_begins_with_what_the_expert_was_trained_with(workspace):
     played = {name: 2 * config.episodes * get(name)[0].horizon for name in names}
     settings = {name: train_settings(None, get(name)[0]) for name in names}
     assert settings["swimmer"].algorithm == "es"
-    assert (
-        settings["swimmer"].model_dump(mode="json")
-        == (read_experts("mujoco")["swimmer"].training["settings"])
-    )
+    packed = read_experts("mujoco")["swimmer"].training["settings"]
+    # What it was packed without, settings of later releases, is as by default.
+    assert settings["swimmer"] == TrainSettings(**packed)
+    assert packed.items() <= settings["swimmer"].model_dump(mode="json").items()
     assert settings["industrial-benchmark-70"] == TrainSettings()
     assert steps == {name: played[name] + settings[name].total_steps for name in names}
     told = DemonstratorsConfig(tasks=("swimmer",), source="train", train={"total_steps": 5000})
