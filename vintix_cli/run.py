@@ -24,7 +24,7 @@ from vintix_cli.render import print_error, print_json
 _UNEXPECTED = 1
 # Commands that take a workspace, where a message names one to run. Help needs none.
 _TAKES_WORKSPACE = re.compile(
-    r"\bvintix (?:demonstrators|distill|pack|train|rollout"
+    r"\bvintix (?:demonstrators|distill|pack|train|rollout|quickstart|doctor"
     r"|(?:artifacts|report|export|import) \w+)\b(?! --help| --workspace)"
 )
 

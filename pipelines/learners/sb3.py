@@ -113,9 +113,9 @@ class Learner:
         from gymnasium.spaces import Box
         from gymnasium.wrappers import TransformObservation
 
-        full: Any = env.observation_space
         if self._observed == self.task.observation_dim:
             return env
+        full: Any = env.observation_space
         seen = Box(full.low[: self._observed], full.high[: self._observed], dtype=full.dtype)
         return TransformObservation(env, lambda row_O: row_O[: self._observed], seen)
 

@@ -168,7 +168,7 @@ def widened(spec: PolicySpec, more: int) -> PolicySpec:
         ("observation_mean", 0, 0.0),
         ("observation_std", 0, 1.0),
     ):
-        if more and name in arrays:
+        if name in arrays:
             widths = [(0, more if each == axis else 0) for each in range(arrays[name].ndim)]
             arrays[name] = np.pad(arrays[name], widths, constant_values=value)
     return PolicySpec(spec.kind, spec.config, arrays)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from pipelines.errors import InterruptedRunError
 from pipelines.signals import STOP_SIGNALS
+from vintix_cli.app import app
 from vintix_cli.run import _signals, name_workspace
 
 
@@ -41,3 +45,19 @@ def test_an_ignored_signal_stops_the_command_and_is_ignored_again(number):
 def test_the_command_that_mends_an_error_looks_into_the_workspace_that_was_given(fix, expected):
     assert name_workspace(fix, Path("a b")) == expected
     assert name_workspace(fix, None) == fix
+
+
+def _commands(group: Any, path: str = "vintix") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def test_exactly_the_commands_that_take_a_workspace_are_given_it():
+    for path, command in _commands(typer.main.get_command(app)):
+        takes = any("--workspace" in parameter.opts for parameter in command.params)
+        given = name_workspace(f"{path} --task hopper", Path("w"))
+        expected = f"{path} --workspace w --task hopper" if takes else f"{path} --task hopper"
+        assert given == expected
