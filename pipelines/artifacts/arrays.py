@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # A chunk of zeros is data like any other: without its file a lost chunk could not be told from
 # it, and a mapping reader would have nothing to map.
 _KEEP_ZEROS: ArrayConfigParams = {"write_empty_chunks": True}
+_FLAT_CHUNK_ELEMENTS = 1 << 24
 
 
 def create_rows(
@@ -74,3 +75,11 @@ def write_array(
         )
     if values.size:
         array[...] = values
+
+
+def write_flat(group: zarr.Group, name: str, values_N: np.ndarray[Any, Any]) -> None:
+    """Write a long vector (N,) of weights uncompressed: their bits do not shrink."""
+    array = create_rows(
+        group, name, values_N.shape, values_N.dtype, chunk_rows=_FLAT_CHUNK_ELEMENTS, mapped=True
+    )
+    array[...] = values_N

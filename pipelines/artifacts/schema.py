@@ -20,13 +20,16 @@ SCHEMA_VERSIONS: dict[str, int] = {
     "parts": 1,
     "histories": 1,
     "datasets": 1,
-    "checkpoints": 1,
+    "checkpoints": 2,
     "rollouts": 1,
 }
 """The kinds of artifacts and the schema version this release writes for each."""
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-UPGRADES: dict[tuple[str, int], Upgrade] = {}
+UPGRADES: dict[tuple[str, int], Upgrade] = {
+    # Weights became one flat array; the manifest says the same, and the reader knows both.
+    ("checkpoints", 1): dict,
+}
 """Pure functions from the manifest of (kind, version) to that of (kind, version + 1)."""
 
 _NOT_CONTENT = {"created_at", "git_revision", "packages", "version", "name", "digest", "checksum"}

@@ -1,9 +1,13 @@
 """Models in artifacts of kind `checkpoints`: weights as Zarr arrays, the rest as JSON.
 
 Layout: group ``model`` with attributes ``config`` (the architecture), ``step`` (optimizer steps),
-``method`` (``ad``, ``ed`` or ``ad-no-reward``), ``tasks`` and, of a model that was trained with
-random maps, ``random_map``; one float32 array a parameter under ``model/weights``, named as in the
-released checkpoints.
+``method`` (``ad``, ``ed`` or ``ad-no-reward``), ``tasks``, ``parameters`` (name and number of
+elements of each, named as in the released checkpoints) and, of a model that was trained with random
+maps, ``random_map``; all parameters one behind the other in that order in the flat array
+``model/weights``, float32, or float16 in the model that comes with the package. Schema version 1
+had one array a parameter under the group ``model/weights``; it is read as before.
+
+Shapes: N all parameters.
 """
 
 from __future__ import annotations
@@ -13,8 +17,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import nn
 
+from pipelines.artifacts.arrays import write_flat
 from pipelines.errors import ArtifactCorruptError, UsageError
 from pipelines.model.config import ModelConfig
 from pipelines.model.normalization import TaskStatistics
@@ -129,6 +136,11 @@ class SavedModel:
         return self.tasks[name]
 
 
+def layout(model: nn.Module) -> list[list[Any]]:
+    """Return name and number of elements of each parameter, in the model's order; JSON."""
+    return [[name, parameter.numel()] for name, parameter in model.named_parameters()]
+
+
 def save_model(
     unit: Unit,
     model: Vintix,
@@ -137,26 +149,37 @@ def save_model(
     method: str,
     tasks: Mapping[str, SavedTask],
     random_map: bool = False,
+    weights_N: npt.NDArray[np.float32] | None = None,
+    dtype: npt.DTypeLike = np.float32,
 ) -> None:
     """Write a model into a unit of a checkpoints artifact.
+
+    Args:
+        unit: Where.
+        model: The model.
+        step: Optimizer steps it was trained for.
+        method: How it was trained.
+        tasks: What it keeps of its tasks.
+        random_map: Whether it was trained through random maps.
+        weights_N: Its parameters one behind the other (N,), where they are at hand; a model whose
+            parameters are sharded cannot give them.
+        dtype: float32, or float16 for half the bytes and eleven significant bits.
 
     Raises:
         StorageError: The file system refused.
     """
-    from pipelines.artifacts.arrays import write_array
-
+    if weights_N is None:
+        flat = [one.detach().float().reshape(-1).cpu() for one in model.parameters()]
+        weights_N = torch.cat(flat).numpy()
     attributes = {
         "config": model.config.model_dump(mode="json"),
         "step": step,
         "method": method,
         "tasks": {name: task.as_json() for name, task in sorted(tasks.items())},
+        "parameters": layout(model),
         **({"random_map": True} if random_map else {}),
     }
-    unit.group("model", attributes)
-    weights = unit.group("model/weights")
-    for name, parameter in model.named_parameters():
-        # Uncompressed: the bits of trained weights do not shrink.
-        write_array(weights, name, parameter.detach().float().cpu().numpy(), mapped=True)
+    write_flat(unit.group("model", attributes), "weights", weights_N.astype(dtype, copy=False))
 
 
 def load_model(
@@ -183,16 +206,46 @@ def load_model(
         raise _corrupt(artifact, "model", "config, step, method, tasks", repr(error)) from error
     with torch.device("meta"):
         model = Vintix(config, attention=attention)
-    state = {
-        name: torch.from_numpy(_weight(artifact, name, tuple(parameter.shape)))
-        for name, parameter in model.named_parameters()
-    }
+    if "parameters" in attributes:
+        state = _read_flat(artifact, model, attributes["parameters"])
+    else:
+        state = {
+            name: torch.from_numpy(_read_one(artifact, name, tuple(parameter.shape)))
+            for name, parameter in model.named_parameters()
+        }
     model.load_state_dict(state, strict=True, assign=True)
     model.to(device).eval()
     return SavedModel(model, config, tasks, step, method, random_map)
 
 
-def _weight(artifact: Artifact, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+def _read_flat(artifact: Artifact, model: Vintix, recorded: Any) -> dict[str, torch.Tensor]:
+    expected = dict(layout(model))
+    try:
+        sizes = {str(name): int(size) for name, size in recorded}
+    except (TypeError, ValueError):
+        sizes = {}
+    # The order is that of the model that was saved, whose groups may have come in another one.
+    if sizes != expected:
+        raise _corrupt(
+            artifact,
+            "model",
+            f"the {len(expected)} parameters of the architecture",
+            f"{len(sizes)} parameters, not the same",
+        )
+    path, total = "model/weights", sum(sizes.values())
+    values = artifact.read(path)
+    if values.shape != (total,) or values.dtype not in (np.float32, np.float16):
+        raise _corrupt(
+            artifact, path, f"float32 ({total},)", f"{values.dtype} of shape {values.shape}"
+        )
+    # A copy: Zarr may hand out memory that must not be written to.
+    parts = torch.from_numpy(values.astype(np.float32)).split(list(sizes.values()))
+    flat = dict(zip(sizes, parts, strict=True))
+    return {name: flat[name].view(one.shape) for name, one in model.named_parameters()}
+
+
+def _read_one(artifact: Artifact, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Read a parameter of an artifact of schema version 1."""
     path = f"model/weights/{name}"
     values = artifact.read(path)
     if values.shape != shape or values.dtype != np.float32:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.errors import ConfigError
-from pipelines.model.saved import SavedTask, save_model
+from pipelines.model.saved import SavedTask, layout, save_model
 from pipelines.model.vintix import Vintix
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
@@ -28,7 +28,7 @@ from pipelines.train.measure import (
 )
 from pipelines.train.memory import installed_bytes, required_bytes
 from pipelines.train.sampler import WindowSampler
-from pipelines.train.state import State, layout, take_snapshot
+from pipelines.train.state import State, take_snapshot
 from pipelines.train.tracking import open_tracker
 
 if TYPE_CHECKING:
@@ -305,34 +305,20 @@ def _write_model(
 ) -> None:
     from pipelines.train.stage import MODEL_UNIT
 
-    config, parameters = prepared.config, layout(model)
+    config = prepared.config
     with staging.unit(MODEL_UNIT) as unit:
         save_model(
             unit,
-            _whole(prepared, model, state) if config.shard else model,
+            model,
             step=config.steps,
             method=config.method,
             tasks=saved_tasks(prepared),
             random_map=config.random_map,
+            weights_N=state.weights_N,
         )
-        group = unit.group("optimizer", {"step": config.steps, "parameters": parameters})
+        group = unit.group("optimizer", {"step": config.steps, "parameters": layout(model)})
         write_optimizer(group, state)
         unit.data["summary"] = summary
-
-
-def _whole(prepared: Run, model: Vintix, state: State) -> Vintix:
-    """Return a model on the CPU with the weights of one whose parameters are sharded."""
-    import torch
-
-    with torch.device("meta"):
-        whole = Vintix(prepared.model, attention=prepared.config.attention)
-    start, weights = 0, {}
-    for name, parameter in model.named_parameters():
-        stop = start + parameter.numel()
-        weights[name] = torch.from_numpy(state.weights_N[start:stop]).view(parameter.shape)
-        start = stop
-    whole.load_state_dict(weights, strict=True, assign=True)
-    return whole
 
 
 def _mean(values: list[float]) -> float:

@@ -23,10 +23,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pipelines.artifacts.arrays import create_rows, write_array
+from pipelines.artifacts.arrays import write_array, write_flat
 from pipelines.errors import ConfigError
+from pipelines.model.saved import layout
 from pipelines.train.optimizer import MOMENTS
-from pipelines.train.state import State, layout, put_back, take_snapshot
+from pipelines.train.state import State, put_back, take_snapshot
 
 if TYPE_CHECKING:
     import zarr
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 #: Checkpoints kept in the staging directory: the newest, and one to fall back on.
 KEEP = 2
 _PREFIX = "checkpoint/"
-_CHUNK_ELEMENTS = 1 << 24
 
 
 class CheckpointWriter:
@@ -258,14 +258,6 @@ def write_optimizer(group: zarr.Group, state: State) -> None:
     write_array(group, "updates", state.updates_P)
     for moment, values_N in state.moments.items():
         write_flat(group, moment, values_N)
-
-
-def write_flat(group: zarr.Group, name: str, values_N: npt.NDArray[np.float32]) -> None:
-    """Write a long vector uncompressed: float32 noise does not shrink."""
-    array = create_rows(
-        group, name, values_N.shape, values_N.dtype, chunk_rows=_CHUNK_ELEMENTS, mapped=True
-    )
-    array[...] = values_N
 
 
 def _write_checkpoint(

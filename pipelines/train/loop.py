@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipelines.artifacts.staging import LOG
 from pipelines.errors import InterruptedRunError
+from pipelines.model.saved import layout
 from pipelines.model.vintix import Vintix, action_loss
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
@@ -26,7 +27,7 @@ from pipelines.train.metrics import NAME, MetricsLog
 from pipelines.train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from pipelines.train.recorder import Pending, Recorder, StepOutcome
 from pipelines.train.reduction import Exchange
-from pipelines.train.state import empty_state, layout, put_back, spread_state
+from pipelines.train.state import empty_state, put_back, spread_state
 from pipelines.train.world import World
 
 if TYPE_CHECKING:

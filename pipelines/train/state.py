@@ -9,13 +9,13 @@ Shapes: N all parameters, P number of parameter tensors.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pipelines.model.saved import layout
 from pipelines.train.optimizer import MOMENTS, moments, set_moments
 from pipelines.train.world import World
 
@@ -42,11 +42,6 @@ class State:
     def moments(self) -> dict[str, Floats]:
         """The two moments by their names in PyTorch."""
         return dict(zip(MOMENTS, (self.exp_avg_N, self.exp_avg_sq_N), strict=True))
-
-
-def layout(model: nn.Module) -> list[list[Any]]:
-    """Return name and number of elements of each parameter, in order; JSON."""
-    return [[name, parameter.numel()] for name, parameter in model.named_parameters()]
 
 
 def empty_state(model: nn.Module) -> State:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.artifacts.arrays import create_rows, open_rows, write_array
+from pipelines.artifacts.arrays import create_rows, open_rows, write_array, write_flat
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.schema import SCHEMA_VERSIONS
 from pipelines.artifacts.unit import Unit
@@ -133,11 +133,10 @@ def _checkpoints(unit: Unit) -> None:
             "config": {"layers": 1, "width": 2},
             "step": 7,
             "tasks": {"inverted-pendulum": {**task, "scores": SCORES, **statistics}},
+            "parameters": [["blocks.0.attention.weight", 4], ["scale", 1]],
         },
     )
-    weights = unit.group("model/weights")
-    write_array(weights, "blocks.0.attention.weight", steps(2, 2))
-    write_array(weights, "scale", np.float32(0.5).reshape(()))
+    write_flat(unit.group("model"), "weights", np.append(steps(4), np.float32(0.5)))
     write_array(unit.group("optimizer", {"step": 7}), "moment", steps(2, 2))
     unit.write_log("metrics.jsonl", b'{"step": 7, "loss": 0.25}\n')
 

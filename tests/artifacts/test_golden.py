@@ -21,6 +21,7 @@ DIGESTS = {
     ("histories", 1): "4be50ee011d6edbe3246bf2423d83ab99dd77b69c93991ab7ce3f88a1d4fe201",
     ("datasets", 1): "42f1d14888253881230556257c9e279252161f239aef43e4e75126ab2f8cd63a",
     ("checkpoints", 1): "969c3f7641e47319ddea07e0421c24f50faf777ed0aa0ee299cfee7b6cbb3f32",
+    ("checkpoints", 2): "6a02a76101bf840ad1eab0c70d1f4fb774924451ae62f28b23e31d562facb408",
     ("rollouts", 1): "df59126ebd4fc4ae80993ef31ae69cabdc7321ad42e7cd9f00c32ea01b09c032",
 }
 
@@ -108,6 +109,12 @@ def test_golden_checkpoints():
     assert sorted(weights.array_keys()) == ["blocks.0.attention.weight", "scale"]
     assert artifact.read("model/weights/scale") == np.float32(0.5)
     assert artifact.group("model").attrs["step"] == 7
+    flat = _open("checkpoints", 2)
+    assert flat.group("model").attrs["parameters"] == [
+        ["blocks.0.attention.weight", 4],
+        ["scale", 1],
+    ]
+    np.testing.assert_array_equal(flat.read("model/weights"), [*steps(4), 0.5])
 
 
 def test_golden_rollouts():

@@ -248,7 +248,7 @@ def write_checkpoint(
     fingerprints: Mapping[str, Any] | None = None,
 ) -> Workspace:
     """Publish a checkpoint of `tiny_model` in a new workspace."""
-    # Hundreds of files, each made durable: written once a session and copied from then on.
+    # Each file is made durable: written once a session and copied from then on.
     config = {"method": method, "tasks": {one.name: one.as_json() for one in tasks}}
     key = json.dumps([name, config, random_map, fingerprints], sort_keys=True)
     source = Workspace(Path(_PUBLISHED.name) / hashlib.sha256(key.encode()).hexdigest())
