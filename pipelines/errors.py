@@ -94,7 +94,11 @@ class ArtifactSchemaError(ArtifactError):
 
 
 class UnsafeContentError(ArtifactError):
-    """A foreign file would have to be unpickled to be read."""
+    """Reading a foreign file would run code that it brings, or read files that it names."""
+
+
+class UnsupportedContentError(ArtifactError):
+    """A foreign file means something that cannot be taken over."""
 
 
 class StorageError(VintixError):

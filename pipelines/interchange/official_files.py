@@ -15,16 +15,23 @@ Shapes: n rows of a group, O observation, A action.
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, UsageError
+from pipelines.errors import (
+    ArtifactCorruptError,
+    ArtifactMissingError,
+    UnsafeContentError,
+    UsageError,
+)
+from pipelines.foreign import read_json
 from pipelines.interchange.dependencies import load_h5py
 
 if TYPE_CHECKING:
@@ -40,7 +47,12 @@ FIELDS = {
     "episode_step": ("step_num", "int32"),
 }
 GROUP_ROWS = 10_000
-_GROUP = re.compile(r"(\d+)-(\d+)")
+#: Most bytes of one array of a group. A group is held in memory as a whole.
+GROUP_BYTES = 1 << 30
+_GROUP = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
+#: Filters that HDF5 and h5py bring (H5Z_FILTER_*); any other would be loaded from a plug-in.
+_FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset"}
+_FILTERS[32_000] = "lzf"
 _LAYOUT = "<root>/<task>/<task>.json and <root>/<task>/<n>.h5"
 
 
@@ -117,23 +129,10 @@ def read_groups(
             array is missing or of another shape or kind.
         MissingDependencyError: h5py is not installed.
     """
-    h5py = load_h5py()
-    try:
-        with h5py.File(path, "r") as file:
-            for first, name, rows in _groups(file, path):
-                group = file[name]
-                yield (
-                    first,
-                    {field: _read(group, task, field, rows, f"{path}:/{name}") for field in fields},
-                )
-    except (OSError, RuntimeError, KeyError) as error:
-        raise ArtifactCorruptError(
-            "an HDF5 file cannot be read",
-            where=path,
-            expected="a whole HDF5 file of the authors' data layout",
-            found=str(error).splitlines()[0][:300],
-            fix="download the file again, or leave the task out",
-        ) from error
+    with _opened(path) as file:
+        for first, name, rows in _groups(file, path):
+            group, where = file[name], f"{path}:/{name}"
+            yield first, {field: _read(group, task, field, rows, where) for field in fields}
 
 
 def count_rows(path: Path) -> int:
@@ -143,28 +142,38 @@ def count_rows(path: Path) -> int:
         ArtifactCorruptError: As `read_groups`.
         MissingDependencyError: h5py is not installed.
     """
+    with _opened(path) as file:
+        return sum(rows for _, _, rows in _groups(file, path))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open an HDF5 file; what the library says of a damaged one becomes an error of ours."""
     h5py = load_h5py()
     try:
         with h5py.File(path, "r") as file:
-            return sum(rows for _, _, rows in _groups(file, path))
-    except (OSError, RuntimeError, KeyError) as error:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise ArtifactCorruptError(
             "an HDF5 file cannot be read",
             where=path,
             expected="a whole HDF5 file of the authors' data layout",
-            found=str(error).splitlines()[0][:300],
+            found=next(iter(str(error).splitlines()), type(error).__name__)[:300],
             fix="download the file again, or leave the task out",
         ) from error
 
 
 def _groups(file: Any, path: Path) -> list[tuple[int, str, int]]:
     """Return first row, name and number of rows of each group, ascending."""
+    h5py = load_h5py()
     named = []
     for name in file:
         match = _GROUP.fullmatch(name)
-        if match is None or "reward" not in file[name]:
+        group = _member(file, name, f"{path}:")
+        if match is None or not isinstance(group, h5py.Group) or "reward" not in group:
             raise _wrong(path, "groups named by their rows, such as 0-9999", f"/{name}")
-        rows = int(file[name]["reward"].shape[0]) if file[name]["reward"].shape else 0
+        reward = _array(group, "reward", f"{path}:/{name}")
+        rows = int(reward.shape[0]) if reward.shape else 0
         named.append((int(match[1]), int(match[2]), name, rows))
     named.sort()
     following = 0
@@ -187,10 +196,13 @@ def _read(group: Any, task: OfficialTaskFiles, field: str, rows: int, where: str
     shape = shapes.get(field, (rows,))
     if name not in group:
         raise _wrong(where, f"an array {name}", ", ".join(group) or "nothing")
-    array = group[name]
+    array = _array(group, name, where)
     # A float64 or int64 array would lose digits without anybody being told.
     if array.shape != shape or not np.can_cast(array.dtype, dtype, "same_kind"):
         raise _wrong(f"{where}/{name}", f"{dtype} {shape}", f"{array.dtype} {array.shape}")
+    if array.nbytes > GROUP_BYTES:
+        raise _wrong(f"{where}/{name}", f"at most {GROUP_BYTES:,} bytes", f"{array.nbytes:,} bytes")
+    _check_stored(array, f"{where}/{name}")
     values = array[...]
     converted: NDArray[Any] = values.astype(dtype, copy=False)
     if converted.dtype != values.dtype and not np.array_equal(converted, values):
@@ -205,10 +217,76 @@ def _read(group: Any, task: OfficialTaskFiles, field: str, rows: int, where: str
     return converted
 
 
+def _member(group: Any, name: str, where: str) -> Any:
+    """Return a member of a group that is in the group itself, not where a link leads to."""
+    h5py = load_h5py()
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise _elsewhere(f"{where}/{name}", _link_text(link))
+    return group[name]
+
+
+def _array(group: Any, name: str, where: str) -> Any:
+    """Return an array of a group whose numbers are all in the file that was opened.
+
+    External storage, virtual datasets and links read other files, or other parts of this one; the
+    filters of plug-ins are foreign code that HDF5 would load.
+    """
+    h5py = load_h5py()
+    array, place = _member(group, name, where), f"{where}/{name}"
+    if not isinstance(array, h5py.Dataset):
+        raise _wrong(place, "an array", type(array).__name__.lower())
+    if array.external:
+        raise _elsewhere(place, f"external storage in {array.external[0][0]!r}")
+    if array.is_virtual:
+        raise _elsewhere(place, "a virtual dataset")
+    settings = array.id.get_create_plist()
+    for number in range(settings.get_nfilters()):
+        code, _, _, text = settings.get_filter(number)
+        if code not in _FILTERS:
+            raise UnsafeContentError(
+                "reading an array would load a plug-in of HDF5",
+                where=place,
+                expected=f"no filter but {', '.join(_FILTERS.values())}",
+                found=f"filter {code} {text.decode(errors='replace')}".strip(),
+                fix="write the file again with h5repack -f GZIP=4, or without filters",
+            )
+    return array
+
+
+def _check_stored(array: Any, where: str) -> None:
+    """Check that every number of an array was written; HDF5 gives zeros for those that were not."""
+    if array.chunks is None:
+        stored, expected, unit = array.id.get_storage_size(), array.nbytes, "bytes"
+    else:
+        stored, unit = array.id.get_num_chunks(), "chunks"
+        expected = math.prod(
+            -(-length // chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)
+        )
+    if stored < expected:
+        raise _wrong(where, f"{expected:,} {unit} in the file", f"{stored:,}")
+
+
+def _link_text(link: Any) -> str:
+    kind = type(link).__name__.removesuffix("Link").lower()
+    file = getattr(link, "filename", None)
+    return f"a {kind} link to {link.path!r}" + (f" of {file!r}" if file else "")
+
+
+def _elsewhere(where: str, found: str) -> UnsafeContentError:
+    return UnsafeContentError(
+        "the numbers of an array are not in its own place in the file",
+        where=where,
+        expected="an array inside the file, without links",
+        found=found,
+        fix="copy the data into one file (h5repack), or leave the task out",
+    )
+
+
 def _read_task(folder: Path, order: Order) -> OfficialTaskFiles:
     path = folder / f"{folder.resolve().name}.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         name, shape = content["task_name"], content["observation_shape"]
         action_dim, kind = content["action_dim"], content["action_type"]
         usable = (
@@ -233,6 +311,9 @@ def _read_task(folder: Path, order: Order) -> OfficialTaskFiles:
     files = sorted(folder.glob("*.h5"), key=_natural if order == "natural" else lambda p: p.name)
     if not files:
         raise _wrong(folder, "trajectories named <n>.h5", "none")
+    for each in files:
+        if not each.is_file():
+            raise _wrong(each, "a file", "something else, or a broken link")
     return OfficialTaskFiles(name, folder, int(shape["proprio"][0]), int(action_dim), tuple(files))
 
 

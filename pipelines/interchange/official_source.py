@@ -9,7 +9,6 @@ Shapes: T steps of a trajectory, E episodes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import ArtifactCorruptError, ConfigError, UsageError
+from pipelines.foreign import read_json
 from pipelines.histories.blocks import BlockGatherer
 from pipelines.interchange.official_files import (
     FIELDS,
@@ -246,7 +246,7 @@ def _read_description(path: Path) -> Mapping[str, Mapping[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+        tasks = read_json(path)["tasks"]
         usable = isinstance(tasks, dict) and all(isinstance(v, dict) for v in tasks.values())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(

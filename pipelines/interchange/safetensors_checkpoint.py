@@ -18,6 +18,7 @@ import torch
 
 from pipelines.artifacts import files
 from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, ArtifactSchemaError
+from pipelines.foreign import check_file, check_finite, read_json
 from pipelines.interchange.checkpoint_files import (
     ForeignCheckpoint,
     kept_files,
@@ -28,8 +29,8 @@ from pipelines.interchange.config import ExportConfig
 from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
 from pipelines.model.config import ModelConfig
+from pipelines.model.official import load_weights
 from pipelines.model.saved import SavedTask, load_model
-from pipelines.model.vintix import Vintix
 
 if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
@@ -61,19 +62,13 @@ def read_safetensors(folder: Path) -> ForeignCheckpoint:
             else (str(official["config"]).encode(), str(official["metadata"]).encode())
         )
         unmatched = {str(name): str(why) for name, why in content["unmatched"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _corrupt(folder / CONFIG, "model, tasks, step, method", repr(error)) from error
     weights = _read_weights(folder / WEIGHTS)
-    model = Vintix(config)
-    try:
-        model.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        found = str(error).partition("\n")[2].strip()[:500]
-        raise _corrupt(folder / WEIGHTS, "the parameters of config.json", found) from error
     return ForeignCheckpoint(
         format=FORMAT,
         path=folder,
-        model=model.eval(),
+        model=load_weights(config, weights, folder / WEIGHTS),
         step=step,
         method=method,
         tasks=tasks,
@@ -143,17 +138,19 @@ def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     try:
+        check_file(path)
         found: dict[str, torch.Tensor] = load_file(path)
     except FileNotFoundError as error:
         raise _missing(path) from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise _corrupt(path, "a safetensors file", str(error)) from error
+    check_finite(found, path)
     return found
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError as error:
         raise _missing(path) from error
     except ValueError as error:

@@ -6,8 +6,6 @@ read with `weights_only`; a file that would need more is refused.
 
 from __future__ import annotations
 
-import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.errors import (
-    ArtifactCorruptError,
-    ArtifactMissingError,
-    ConfigError,
-    UnsafeContentError,
-)
+from pipelines import foreign
+from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, ConfigError
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.vintix import Vintix
@@ -111,8 +105,18 @@ def build_official(
         ArtifactCorruptError: The weights do not fit the configuration.
         ConfigError: The configuration or the metadata cannot be translated.
     """
-    translated = official_config(config, metadata)
-    tasks = {name: _task(name, entry) for name, entry in metadata.items()}
+    try:
+        translated = official_config(config, metadata)
+        tasks = {name: _task(name, entry) for name, entry in metadata.items()}
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        raise ArtifactCorruptError(
+            "the configuration of a released checkpoint is not laid out as one",
+            where=where,
+            expected="numbers, names and lists as the released code writes them to config.json "
+            "and metadata.json",
+            found=repr(error)[:500],
+            fix="take the three files from one checkpoint",
+        ) from error
     for name, task in tasks.items():
         dims, statistics = translated.groups[task.group], task.statistics
         found = (statistics.observation_mean.size, statistics.action_mean.size)
@@ -123,22 +127,45 @@ def build_official(
                 expected=f"{dims.observation_dim} observations, {dims.action_dim} actions",
                 found=f"{found[0]} observations, {found[1]} actions",
             )
-    # Nothing is drawn for weights that are replaced: at the paper's size it takes seconds.
-    with torch.device("meta"):
-        model = Vintix(translated, attention=attention)
+    return load_weights(translated, weights, where, attention=attention), tasks
+
+
+def load_weights(
+    config: ModelConfig, weights: Mapping[str, Tensor], where: object, *, attention: str = "auto"
+) -> Vintix:
+    """Build a model around foreign weights, in evaluation mode.
+
+    Nothing larger than the weights is built, whatever the configuration says.
+
+    Args:
+        config: The architecture.
+        weights: Its parameters by name; they are copied.
+        where: What messages call them.
+        attention: Attention backend of the model.
+
+    Raises:
+        ArtifactCorruptError: They are not the parameters of the architecture.
+    """
     try:
+        if max(config.layers, len(config.groups)) > len(weights):
+            raise RuntimeError(
+                f"{len(weights)} tensors\nof {config.layers} layers and {len(config.groups)} groups"
+            )
+        # Nothing is drawn for weights that are replaced: at the paper's size it takes seconds.
+        with torch.device("meta"):
+            model = Vintix(config, attention=attention)
         # A copy of its own, so that training the model does not change what the caller holds.
         given = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
         model.load_state_dict(given, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, OverflowError) as error:
         raise ArtifactCorruptError(
-            "the weights of a released checkpoint do not fit its configuration",
+            "the weights of a checkpoint do not fit its configuration",
             where=where,
-            expected="the parameters of config.json and metadata.json",
-            found=str(error).partition("\n")[2].strip()[:500],
-            fix="take the three files from one checkpoint",
+            expected="the parameters that config.json describes",
+            found=(str(error).partition("\n")[2] or str(error)).strip()[:500],
+            fix="take all files from one checkpoint",
         ) from error
-    return model.eval(), tasks
+    return model.eval()
 
 
 def official_config(
@@ -246,7 +273,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ArtifactCorruptError: It is not a JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = foreign.read_json(path)
     except FileNotFoundError as error:
         raise _missing(path) from error
     except ValueError as error:
@@ -268,30 +295,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises:
         ArtifactMissingError: It is not there.
-        ArtifactCorruptError: It is not a dictionary of tensors, or cannot be read.
+        ArtifactCorruptError: It is not a dictionary of finite tensors, or cannot be read.
         UnsafeContentError: It holds more than tensors.
     """
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        return foreign.load_tensors(path, path)
     except FileNotFoundError as error:
         raise _missing(path) from error
-    except pickle.UnpicklingError as error:
-        raise UnsafeContentError(
-            "a weights file holds more than tensors, or is not one",
-            where=path,
-            expected="a dictionary of tensors",
-            found=str(error).splitlines()[0],
-            fix="save it again with torch.save(model.state_dict(), path)",
-        ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ArtifactCorruptError(
-            "a weights file cannot be read", where=path, expected="a PyTorch file", found=error
-        ) from error
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise ArtifactCorruptError(
-            "a weights file is not a dictionary of tensors",
-            where=path,
-            expected="parameter names and tensors",
-            found=type(weights).__name__,
-        )
-    return weights

@@ -323,7 +323,7 @@ def test_damaged_safetensors_are_named(workspace: Workspace, tmp_path: Path) -> 
     with pytest.raises(ArtifactCorruptError, match=r"model\.safetensors"):
         bring(workspace, tmp_path / "safe")
     save_file({"other": torch.zeros(2)}, weights)
-    with pytest.raises(ArtifactCorruptError, match="parameters of config"):
+    with pytest.raises(ArtifactCorruptError, match="parameters that config"):
         bring(workspace, tmp_path / "safe")
     weights.write_bytes(whole)
     config.write_text(json.dumps({**json.loads(text), "format_version": 99}))

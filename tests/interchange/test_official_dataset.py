@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipelines.errors import (
     ConfigError,
     MissingDependencyError,
     StorageError,
+    UnsafeContentError,
     UsageError,
 )
 from pipelines.histories.reader import HistoryReader
@@ -444,3 +446,139 @@ def test_without_h5py_the_extra_is_named(
     assert caught.value.exit_code == 5
     with pytest.raises(MissingDependencyError, match="h5py"):
         send(workspace, tmp_path / "out")
+
+
+def rebuilt(file: Any, name: str = "reward", **fields: Any) -> Any:
+    """Make an array of the group 10-19 anew with other settings."""
+    del file[f"10-19/{name}"]
+    return file.create_dataset(f"10-19/{name}", **fields)
+
+
+def external(file: Any) -> None:
+    rebuilt(file, shape=(10,), dtype="f4", external=[("/etc/passwd", 0, 40)])
+
+
+def virtual(file: Any) -> None:
+    layout = h5py.VirtualLayout((10,), "f4")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "reward", (10,))
+    del file["10-19/reward"]
+    file["10-19"].create_virtual_dataset("reward", layout)
+
+
+def linked(target: Any) -> Any:
+    def change(file: Any) -> None:
+        del file["10-19/reward"]
+        file["10-19/reward"] = target
+
+    return change
+
+
+def linked_group(target: Any) -> Any:
+    def change(file: Any) -> None:
+        del file["10-19"]
+        file["10-19"] = target
+
+    return change
+
+
+def plugin(file: Any) -> None:
+    """A filter that no library here has; 32013 is ZFP's number."""
+    del file["10-19/reward"]
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_chunk((10,))
+    settings.set_filter(32013, h5py.h5z.FLAG_OPTIONAL)
+    space = h5py.h5s.create_simple((10,))
+    h5py.h5d.create(file["10-19"].id, b"reward", h5py.h5t.NATIVE_FLOAT, space, settings)
+
+
+def endless(**fields: Any) -> Any:
+    def change(file: Any) -> None:
+        rows = 2**40
+        for name, width in (("reward", ()), ("action", (2,)), ("step_num", ())):
+            rebuilt(file, name, shape=(rows, *width), dtype="f4" if width else "i4", **fields)
+        rebuilt(file, shape=(rows,), dtype="f4", **fields)
+        file.move("10-19", f"10-{10 + rows - 1}")
+        del file["20-24"]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (external, r"(?s)10-19/reward.*external storage in '?/etc/passwd"),
+        (virtual, r"(?s)10-19/reward.*a virtual dataset"),
+        (linked(h5py.ExternalLink("other.h5", "/x")), r"(?s)10-19/reward.*external.*other\.h5"),
+        (linked(h5py.SoftLink("/0-9/reward")), r"(?s)10-19/reward.*a soft link to '/0-9/reward'"),
+        (linked(h5py.SoftLink("/nowhere")), r"(?s)10-19/reward.*a soft link"),
+        (linked_group(h5py.ExternalLink("other.h5", "/x")), r"(?s):/10-19.*external.*other\.h5"),
+        (linked_group(h5py.SoftLink("/0-9")), r"(?s):/10-19.*a soft link to '/0-9'"),
+        (plugin, r"(?s)plug-in.*10-19/reward.*filter 32013"),
+    ],
+)
+def test_numbers_from_elsewhere_are_refused_unread(
+    workspace: Workspace, tmp_path: Path, change: Any, message: str
+) -> None:
+    """A release must not carry other files of this machine into an artifact, nor load code."""
+    root = break_group(write_task(tmp_path / "r" / "t", lengths={"0.h5": ROWS}), change)
+    with pytest.raises(UnsafeContentError, match=message) as caught:
+        bring(workspace, root)
+    assert caught.value.exit_code == 4
+    assert not list(workspace.root.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (endless(), r"(?s)at most 1,073,741,824 bytes.*bytes"),
+        (endless(chunks=True), r"(?s)at most 1,073,741,824 bytes.*bytes"),
+        (
+            lambda f: rebuilt(f, "action", shape=(10, 2), dtype="f4"),
+            r"(?s)10-19/action.*expected: 80 bytes in the file.*found: 0",
+        ),
+        (
+            lambda f: rebuilt(f, "action", shape=(10, 2), dtype="f4", chunks=(5, 2)),
+            r"(?s)10-19/action.*expected: 2 chunks in the file.*found: 0",
+        ),
+        (lambda f: f["10-19"].move("reward", "x") or f.create_group("10-19/reward"), "an array"),
+        (lambda f: f.move("10-19", f"10-{'9' * 5000}"), "groups named by their rows"),
+        (lambda f: rebuilt(f, data=h5py.Empty("f4")), "0 rows of reward"),
+        (lambda f: rebuilt(f, "action", data=["text"] * 10), r"10-19/action"),
+    ],
+)
+def test_sizes_beyond_reason_and_numbers_never_written_are_refused(
+    workspace: Workspace, tmp_path: Path, change: Any, message: str
+) -> None:
+    """Before anything of that size is built; HDF5 would give zeros for what was not written."""
+    root = break_group(write_task(tmp_path / "r" / "t", lengths={"0.h5": ROWS}), change)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArtifactCorruptError, match=message):
+            bring(workspace, root)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_compressed_and_chunked_data_is_read(workspace: Workspace, tmp_path: Path) -> None:
+    folder = write_task(tmp_path / "r" / "t", lengths={"0.h5": ROWS})
+    values = np.arange(20, dtype=np.float32).reshape(10, 2)
+    for compression in ("gzip", "lzf"):
+        with h5py.File(folder / "0.h5", "a") as file:
+            rebuilt(
+                file, "action", data=values, chunks=(3, 2), compression=compression, shuffle=True
+            )
+        reader = HistoryReader(bring(workspace, tmp_path / "r").artifact)
+        block = next(reader.blocks("t", 0, ("action",)))
+        np.testing.assert_array_equal(block["action"][10:20], values)
+
+
+def test_a_pipe_and_deep_json_do_not_stop_an_import(workspace: Workspace, tmp_path: Path) -> None:
+    folder = write_task(tmp_path / "r" / "t", lengths={"0.h5": ROWS})
+    os.mkfifo(folder / "1.h5")
+    with pytest.raises(ArtifactCorruptError, match=r"(?s)1\.h5.*expected: a file"):
+        bring(workspace, tmp_path / "r")
+    (folder / "1.h5").unlink()
+    (folder / "t.json").write_text("[" * 100_000)
+    with pytest.raises(ArtifactCorruptError, match=r"(?s)t\.json.*nested too deeply"):
+        bring(workspace, tmp_path / "r")
