@@ -130,7 +130,7 @@ class Artifact:
         if relative not in self.manifest.files:
             raise self._corrupt(relative, "a file listed in the manifest", "none")
         try:
-            data = (self.path / relative).read_bytes()
+            data = files.read_file(self.path / relative, self.manifest.files[relative].size)
         except OSError as error:
             raise self._unreadable(relative, error) from error
         if relative not in self._checked:
@@ -146,7 +146,7 @@ class Artifact:
         if relative in self._checked:
             return
         try:
-            record = files.hash_file(self.path / relative)
+            record = files.hash_file(self.path / relative, self.manifest.files[relative].size)
         except OSError as error:
             raise self._unreadable(relative, error) from error
         self._compare(relative, record)
@@ -154,12 +154,11 @@ class Artifact:
     def has_all_files(self) -> bool:
         """Tell whether every listed file is there with its size; reads no file."""
         try:
-            return all(
-                (self.path / relative).stat().st_size == entry.size
-                for relative, entry in self.manifest.files.items()
-            )
+            for relative, entry in self.manifest.files.items():
+                files.check_file(self.path / relative, entry.size)
         except OSError:
             return False
+        return True
 
     def _read_key(self, key: str) -> bytes:
         return self.read_file(f"{DATA}/{key}")
@@ -193,7 +192,7 @@ def _read_manifest(path: Path) -> bytes:
         # Staged and half-removed versions are hidden: a reader sees published ones or nothing.
         if path.name.startswith("."):
             raise FileNotFoundError(path)
-        return (path / MANIFEST).read_bytes()
+        return files.read_file(path / MANIFEST)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactMissingError(
             "no published artifact here",

@@ -1,8 +1,11 @@
-"""Durable file writing: the only place of the project that writes files of an artifact.
+"""Durable file writing, and the one way to open a file of an artifact.
 
 A file is written beside its target, flushed to the disk, and renamed over it; a reader sees the
 old file, the new one or none, never a part. Every refusal of the file system becomes a
 `StorageError` here, so that no stage has to think of it.
+
+What is read is a regular file of a known or bounded size: a named pipe would hang its reader, a
+device or a sparse file fill its memory, and a symbolic link lead out of the artifact.
 """
 
 from __future__ import annotations
@@ -14,14 +17,18 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pipelines.errors import StorageError
 
 TEMPORARY_SUFFIX = ".partial"
+MAX_METADATA_BYTES = 1 << 28
+"""Largest file that is read where nothing states its size: manifests, records, ``zarr.json``."""
 _PROCESS = secrets.token_hex(4)
 _HASH_BLOCK_BYTES = 1 << 20
 _HASH_THREADS = 4
@@ -30,12 +37,75 @@ _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link, not a file",
+    stat.S_IFDIR: "a directory, not a file",
+    stat.S_IFIFO: "a named pipe, not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class FileRecord:
     """Size in bytes and SHA-256 (hex) of one file."""
 
     size: int
     sha256: str
+
+
+class UnfitFileError(OSError):
+    """What is there is no regular file, or has another size; `strerror` says what it is."""
+
+
+def check_file(path: Path, size: int | None = None) -> None:
+    """Check kind and size of a file without opening it; see `open_file`.
+
+    Raises:
+        UnfitFileError: As `open_file`.
+        OSError: Nothing is there, or the file system refused.
+    """
+    _check_regular(path.lstat(), size, path)
+
+
+def open_file(path: Path, size: int | None = None) -> BinaryIO:
+    """Open a regular file for reading; nothing else is ever opened, and no link followed.
+
+    Args:
+        path: The file.
+        size: The bytes it has to have; None for at most `MAX_METADATA_BYTES`.
+
+    Raises:
+        UnfitFileError: It is a link, a directory, a pipe, a socket or a device, or its size does
+            not fit.
+        OSError: It cannot be opened.
+    """
+    # Opening some devices does something, so they are recognised before as well as after.
+    check_file(path, size)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _check_regular(os.fstat(file.fileno()), size, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def read_file(path: Path, size: int | None = None) -> bytes:
+    """Read a whole regular file; see `open_file`.
+
+    Raises:
+        UnfitFileError: As `open_file`; also where it grew or shrank meanwhile.
+        OSError: It cannot be read.
+    """
+    with open_file(path, size) as file:
+        expected = os.fstat(file.fileno()).st_size
+        data = file.read(expected + 1)
+    if len(data) != expected:
+        raise UnfitFileError(errno.EFBIG, "a file that changed while it was read", str(path))
+    return data
 
 
 def write_file(path: Path, data: bytes | memoryview) -> FileRecord:
@@ -207,24 +277,34 @@ def hash_bytes(data: bytes | memoryview) -> FileRecord:
     return FileRecord(size=memoryview(data).nbytes, sha256=hashlib.sha256(data).hexdigest())
 
 
-def hash_file(path: Path) -> FileRecord:
-    """Read a file and return its size and SHA-256.
+def hash_file(path: Path, size: int | None = None) -> FileRecord:
+    """Read a regular file and return its size and SHA-256.
+
+    Args:
+        path: The file.
+        size: The bytes it has to have; None for those that it has.
 
     Raises:
+        UnfitFileError: As `open_file`.
         OSError: It cannot be read.
     """
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
+    size = path.lstat().st_size if size is None else size
+    digest, read = hashlib.sha256(), 0
+    with open_file(path, size) as file:
+        while read <= size and (block := file.read(_HASH_BLOCK_BYTES)):
             digest.update(block)
-            size += len(block)
-    return FileRecord(size=size, sha256=digest.hexdigest())
+            read += len(block)
+    return FileRecord(size=read, sha256=digest.hexdigest())
 
 
-def hash_files(paths: Iterable[Path]) -> Iterable[FileRecord | OSError]:
-    """Hash many files on a few threads; yields in order, an error in place of its record."""
+def hash_files(files: Iterable[tuple[Path, int | None]]) -> Iterable[FileRecord | OSError]:
+    """Hash files, each with its size, on a few threads; see `hash_file`.
+
+    Yields:
+        In order, a record or the error in its place.
+    """
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        yield from pool.map(_hash_or_error, paths)
+        yield from pool.map(_hash_or_error, files)
 
 
 def check_room(path: Path, needed: int) -> None:
@@ -261,6 +341,15 @@ def storage_error(error: OSError, path: Path, needed: int | None = None) -> Stor
         found=None if room is None else f"{room:,} bytes free on this file system",
         fix=f"{advice}, then run the same command again: staged work is kept",
     )
+
+
+def _check_regular(found: os.stat_result, size: int | None, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "not a file")
+        raise UnfitFileError(errno.EINVAL, kind, str(path))
+    if found.st_size != size and (size is not None or found.st_size > MAX_METADATA_BYTES):
+        most = "" if size is not None else f", more than the {MAX_METADATA_BYTES:,} that are read"
+        raise UnfitFileError(errno.EFBIG, f"{found.st_size:,} bytes{most}", str(path))
 
 
 def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
@@ -300,9 +389,9 @@ def _discard(temporary: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _hash_or_error(path: Path) -> FileRecord | OSError:
+def _hash_or_error(file: tuple[Path, int | None]) -> FileRecord | OSError:
     try:
-        return hash_file(path)
+        return hash_file(*file)
     except OSError as error:
         return error
 

@@ -119,7 +119,7 @@ def _this_process() -> dict[str, object]:
 
 def _read_owner(path: Path) -> dict[str, object] | None:
     try:
-        owner = json.loads(path.read_bytes())
+        owner = json.loads(files.read_file(path))
         return {"host": owner["host"], "pid": int(owner["pid"]), "started": owner["started"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None

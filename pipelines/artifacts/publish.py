@@ -66,7 +66,7 @@ def incomplete_arrays(directory: Path, listed: Iterable[str]) -> list[tuple[str,
     wrong = []
     for path in sorted(paths):
         if path.startswith(f"{DATA}/") and path.endswith("/zarr.json"):
-            metadata = json.loads((directory / path).read_bytes())
+            metadata = json.loads(files.read_file(directory / path))
             if metadata.get("node_type") == "array":
                 array = path.removesuffix("/zarr.json")
                 expected = _chunk_count(metadata)
@@ -84,12 +84,10 @@ def _chunk_count(metadata: Mapping[str, Any]) -> int:
 def _check_sizes(directory: Path, listed: Mapping[str, FileEntry]) -> None:
     for path, entry in listed.items():
         try:
-            size = (directory / path).stat().st_size
+            files.check_file(directory / path, entry.size)
         except OSError as error:
             found = error.strerror or str(error)
             raise _incomplete(directory / path, f"{entry.size:,} bytes", found) from error
-        if size != entry.size:
-            raise _incomplete(directory / path, f"{entry.size:,} bytes", f"{size:,} bytes")
 
 
 def _complete_groups(directory: Path, listed: Mapping[str, FileEntry]) -> dict[str, FileEntry]:

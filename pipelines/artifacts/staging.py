@@ -257,7 +257,7 @@ class Staging:
         if not path.is_file():
             return None
         try:
-            manifest = parse_manifest(path.read_bytes(), where=path)
+            manifest = parse_manifest(files.read_file(path), where=path)
             whole = config_digest(manifest.kind, manifest.config, manifest.parents) == self._wanted
         except (ArtifactError, OSError):
             whole = False

@@ -222,7 +222,7 @@ def record_path(directory: Path, unit: str) -> Path:
 def read_record(path: Path) -> dict[str, Any] | None:
     """Read a unit's record; None where there is none that can be read."""
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(files.read_file(path))
         return {"unit": record["unit"], "files": dict(record["files"]), "data": record["data"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -252,7 +252,7 @@ def take_intact_records(directory: Path) -> dict[str, dict[str, Any]]:
 
 def all_intact(directory: Path, entries: Mapping[str, Mapping[str, Any]]) -> bool:
     """Tell whether every file has the ``size`` and ``sha256`` that are recorded of it."""
-    found = files.hash_files(directory / path for path in entries)
+    found = files.hash_files((directory / path, entry["size"]) for path, entry in entries.items())
     return all(
         isinstance(record, files.FileRecord)
         and (record.size, record.sha256) == (entry["size"], entry["sha256"])

@@ -79,7 +79,9 @@ def _check_files(artifact: Artifact, reporter: Reporter) -> Iterator[Problem]:
     entries = artifact.manifest.files
     total = sum(entry.size for entry in entries.values())
     with reporter.progress(f"verify {artifact.kind}/{artifact.reference}", total, "B") as progress:
-        found = files.hash_files(artifact.path / relative for relative in entries)
+        found = files.hash_files(
+            (artifact.path / relative, entry.size) for relative, entry in entries.items()
+        )
         for (relative, entry), record in zip(entries.items(), found, strict=True):
             progress.advance(entry.size)
             if isinstance(record, OSError):

@@ -55,7 +55,8 @@ class Workspace:
         return [
             version
             for version in self.taken_versions(kind, name)
-            if (self.path(kind, name, version) / MANIFEST).is_file()
+            # Not only files: what is in the place of one is for `Artifact` to name.
+            if os.path.lexists(self.path(kind, name, version) / MANIFEST)
         ]
 
     def taken_versions(self, kind: str, name: str) -> list[int]:

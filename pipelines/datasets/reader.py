@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.artifacts.files import open_file
 from pipelines.artifacts.schema import DATA
 from pipelines.datasets.layout import CARD, ROW_FIELDS, STATISTICS, row_layout
 from pipelines.errors import ArtifactCorruptError, UsageError
@@ -206,10 +207,12 @@ class DatasetReader:
         path = self.artifact.file(f"{rows.path}/c/{chunk}" + "/0" * len(rows.shape))
         shape = (rows.chunk, *rows.shape)
         expected = int(np.prod(shape)) * rows.dtype.itemsize
-        if path.stat().st_size != expected:
-            raise self._unfit(path, f"{expected:,} bytes", f"{path.stat().st_size:,} bytes")
-        # A plain array over the map: slices of a np.memmap cost a Python call each.
-        return np.asarray(np.memmap(path, dtype=rows.dtype, mode="r", shape=shape))
+        try:
+            with open_file(path, expected) as file:
+                # A plain array over the map: slices of a np.memmap cost a Python call each.
+                return np.asarray(np.memmap(file, dtype=rows.dtype, mode="r", shape=shape))
+        except OSError as error:
+            raise self._unfit(path, f"{expected:,} bytes", error.strerror or error) from error
 
     def _open(self, task: str, trajectory: int) -> tuple[_Rows, ...]:
         described = self.tasks[task]
@@ -236,8 +239,7 @@ class DatasetReader:
     ) -> _Rows:
         """Read an array's metadata; only raw rows, cut along time alone, can be mapped."""
         path = f"{DATA}/{trajectory_path(task, trajectory)}/{field}"
-        file = self.artifact.file(f"{path}/zarr.json")
-        metadata = json.loads(file.read_bytes())
+        metadata = json.loads(self.artifact.read_file(f"{path}/zarr.json"))
         chunk_shape = metadata["chunk_grid"]["configuration"]["chunk_shape"]
         found = (
             tuple(metadata["shape"]),
@@ -248,7 +250,7 @@ class DatasetReader:
         )
         expected = (shape, dtype.name, shape[1:], ["bytes"], "little")
         if found != expected:
-            raise self._unfit(file, f"raw rows: {expected}", found)
+            raise self._unfit(self.artifact.path / path, f"raw rows: {expected}", found)
         return _Rows(field, path, shape[0], shape[1:], chunk_shape[0], dtype.newbyteorder("<"))
 
     def _read_task(self, name: str) -> DatasetTask:

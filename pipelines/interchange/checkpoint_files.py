@@ -97,7 +97,7 @@ def publish_checkpoint(
         reporter.warn(f"{task} is imported as a task of its own: {reason}")
     content = {
         "import": found.format,
-        "files": {each: files.hash_file(found.path / each).sha256 for each in names},
+        "files": {each: files.hash_file((found.path / each).resolve()).sha256 for each in names},
         # A later catalogue may know more of its tasks.
         "tasks": {task: saved.as_json()["task"] for task, saved in sorted(found.tasks.items())},
     }

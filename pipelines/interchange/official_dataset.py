@@ -264,7 +264,9 @@ def _hashes(
     found = {}
     with reporter.progress("hash files", len(listed), "files") as progress:
         for (relative, path), record in zip(
-            listed.items(), files.hash_files(listed.values()), strict=True
+            listed.items(),
+            files.hash_files((path.resolve(), None) for path in listed.values()),
+            strict=True,
         ):
             if isinstance(record, OSError):
                 raise ArtifactCorruptError(

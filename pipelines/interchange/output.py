@@ -58,7 +58,7 @@ def describe_files(directory: Path) -> list[dict[str, Any]]:
             "sha256": record.sha256,
         }
         for path in listed
-        for record in [files.hash_file(path)]
+        for record in [files.hash_file(path.resolve())]
     ]
 
 

@@ -40,7 +40,7 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
 
     curves = load_curves(artifact, reference)
     timings = [
-        json.loads(artifact.file(path).read_bytes())
+        json.loads(artifact.read_file(path))
         for path, entry in sorted(artifact.manifest.files.items())
         if entry.log and path.startswith("log/block-")
     ]

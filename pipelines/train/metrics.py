@@ -15,9 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pipelines.artifacts.files import storage_error, write_file
+from pipelines.artifacts.files import open_file, storage_error, write_file
 
 NAME = "metrics.jsonl"
+_LONGEST_LINE = 1 << 20
 
 
 class MetricsLog:
@@ -91,17 +92,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     try:
-        lines = path.read_bytes().splitlines()
+        file = open_file(path, path.lstat().st_size)
     except FileNotFoundError:
         return rows
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            break
-        rows.append(row)
+    with file:
+        while line := file.readline(_LONGEST_LINE):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                break
+            rows.append(row)
     return rows
 
 

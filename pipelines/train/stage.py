@@ -246,12 +246,14 @@ def model_config(config: TrainConfig, tasks: list[DataTask]) -> ModelConfig:
 
 
 def _publish(prepared: Run, staging: Staging) -> Artifact:
+    from pipelines.artifacts.files import read_file
     from pipelines.artifacts.staging import LOG
     from pipelines.train.checkpoint import drop_checkpoints
     from pipelines.train.metrics import NAME
 
     if not staging.done(_LOG_UNIT):
-        lines = (staging.directory / LOG / NAME).read_bytes()
+        log = staging.directory / LOG / NAME
+        lines = read_file(log, log.lstat().st_size)
         with staging.unit(_LOG_UNIT) as unit:
             unit.write_log(NAME, lines)
     drop_checkpoints(staging)
