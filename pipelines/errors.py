@@ -39,16 +39,20 @@ class VintixError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        lines = [self.message]
-        for label, text in (
+        return "\n  ".join(self.parts())
+
+    def parts(self) -> list[str]:
+        """Return the message, then each other part there is with its label before it."""
+        labelled = (
             ("where", self.where),
             ("expected", self.expected),
             ("found", self.found),
             ("fix", self.fix),
-        ):
-            if text is not None:
-                lines.append(f"  {label}: {text}")
-        return "\n".join(lines)
+        )
+        return [
+            self.message,
+            *(f"{label}: {text}" for label, text in labelled if text is not None),
+        ]
 
     def as_dict(self) -> dict[str, object]:
         """Return the error as one JSON object, as printed under ``--json``."""

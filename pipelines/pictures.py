@@ -32,6 +32,7 @@ STYLE: Any = {
     "font.sans-serif": ["Inter", "Helvetica Neue", "Arial", "DejaVu Sans"],
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#aab2bc",
     "axes.linewidth": 0.8,

@@ -23,7 +23,9 @@ from vintix_cli.commands import (
     train,
 )
 from vintix_cli.help import WIDTH, Command, Group, examples
+from vintix_cli.render import print_error
 from vintix_cli.run import report_usage
+from vintix_cli.streams import end_streams, open_streams
 
 app = typer.Typer(
     name="vintix",
@@ -95,7 +97,13 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if len(arguments) < len(sys.argv) - 1:
         arguments.insert(0, "--debug")
+    open_streams()
     try:
-        sys.exit(app(args=arguments, standalone_mode=False))
+        code = app(args=arguments, standalone_mode=False) or 0
     except _PARSER_ERROR as error:
-        sys.exit(report_usage(error, arguments, as_json="--json" in arguments))
+        code = report_usage(error, arguments, as_json="--json" in arguments)
+    refused = end_streams()
+    if refused is not None and code == 0:
+        print_error(refused)
+        code = refused.exit_code
+    sys.exit(code)

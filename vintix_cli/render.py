@@ -1,26 +1,45 @@
-"""Output: results on stdout as a table or JSON, everything else on stderr."""
+"""Output: results on stdout as a table or JSON, everything else on stderr.
+
+All text leaves through here, as text: Rich reads no markup in it, and what could not be seen, or
+would steer a terminal, is spelled out.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from pipelines.errors import VintixError
+from pipelines.text import printable
+from vintix_cli.streams import results
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.text import Text
 
 SHOW_PROGRESS_AFTER_SECONDS = 2.0
 _UNBOUNDED = 10_000
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    """Print one JSON document on stdout; in ASCII where it holds what the stream has not."""
+    stream = results()
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(stream.encoding or "utf-8")
+        seen = all(line.isprintable() for line in text.split("\n"))
+    except UnicodeEncodeError:
+        seen = False
+    if not seen:
+        text = json.dumps(document, indent=2, allow_nan=False)
+    stream.write(text + "\n")
+    stream.flush()
 
 
 def print_table(
@@ -34,22 +53,32 @@ def print_table(
 
     Without a terminal the table is as wide as it needs to be, so that nothing is cut in a log.
     """
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    console = _stdout()
-    table = Table(title=title, title_justify="left", box=_box(), header_style="bold")
+    console = _console(results())
+    table = Table(
+        title=None if title is None else _text(title),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        header_style="bold",
+    )
     columns = list(rows[0]) if rows else []
     for column in columns:
         values = [row.get(column) for row in rows]
         number = all(isinstance(value, int | float) or value is None for value in values)
         table.add_column(
-            column.replace("_", " "), justify="right" if number else "left", no_wrap=not number
+            _text(column.replace("_", " ")),
+            justify="right" if number else "left",
+            no_wrap=not number,
         )
     for row in rows:
-        table.add_row(*(_cell(row.get(column), column) for column in columns))
+        table.add_row(*(_text(_cell(row.get(column), column)) for column in columns))
     if totals:
         table.add_section()
-        table.add_row(*(_cell(totals.get(column), column) for column in columns), style="bold")
+        table.add_row(
+            *(_text(_cell(totals.get(column), column)) for column in columns), style="bold"
+        )
     if not console.is_terminal:
         unbounded = console.options.update(max_width=_UNBOUNDED)
         console.width = max(80, console.measure(table, options=unbounded).maximum)
@@ -61,20 +90,30 @@ def print_table(
             f"{_cell(value, key)}"
             for key, value in others.items()
         )
-        console.print(f"in all: {told}", highlight=False, soft_wrap=True)
+        notes = [f"in all: {told}", *notes]
     for note in notes:
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(_text(note), soft_wrap=True)
 
 
 def print_text(text: str) -> None:
-    """Print a plain line on stdout."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Print a line on stdout."""
+    stream = results()
+    stream.write(printable(text) + "\n")
+    stream.flush()
 
 
-def print_error(text: str) -> None:
-    """Print an error on stderr."""
-    sys.stderr.write(text.rstrip() + "\n")
+def print_error(error: VintixError, kind: str = "error") -> None:
+    """Print an error on stderr, each of its parts on a line."""
+    message, *parts = [printable(part) for part in error.parts()]
+    sys.stderr.write("\n  ".join([f"{kind}: {message}", *parts]) + "\n")
+    sys.stderr.flush()
+
+
+def print_traceback(error: BaseException) -> None:
+    """Print where an error came from on stderr."""
+    for part in traceback.format_exception(error):
+        for line in part.rstrip().split("\n"):
+            sys.stderr.write(printable(line) + "\n")
     sys.stderr.flush()
 
 
@@ -94,21 +133,16 @@ def _cell(value: Any, column: str = "") -> str:
     return str(value)
 
 
-def _box() -> Any:
-    from rich import box
+def _text(text: str) -> Text:
+    from rich.text import Text
 
-    return box.SIMPLE_HEAD
+    return Text(printable(text))
 
 
-def _stdout() -> Console:
+def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    class Output(Console):
-        def on_broken_pipe(self) -> None:
-            # Rich would end the process with code 1; a reader that has seen enough is no failure.
-            raise BrokenPipeError
-
-    return Output(file=sys.stdout)
+    return Console(file=stream, markup=False, highlight=False, emoji=False)
 
 
 class ConsoleReporter:
@@ -119,9 +153,7 @@ class ConsoleReporter:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False)
+        self._console = _console(sys.stderr)
         self._quiet = quiet or not self._console.is_terminal
         self._progress: Progress | None = None
         self._open = 0
@@ -129,11 +161,11 @@ class ConsoleReporter:
     def info(self, message: str) -> None:
         """Print a message, on a terminal."""
         if not self._quiet:
-            self._console.print(message, soft_wrap=True, markup=False)
+            self._console.print(_text(message), soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self._console.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)
+        self._console.print(_text(f"warning: {message}"), style="yellow", soft_wrap=True)
 
     @contextmanager
     def progress(self, label: str, total: float, unit: str = "") -> Iterator[_Bar]:
@@ -160,20 +192,19 @@ class ConsoleReporter:
                 TextColumn,
                 TimeRemainingColumn,
             )
-            from rich.text import Text
 
             class Rate(ProgressColumn):
                 def render(self, task: Any) -> Text:
                     speed = task.finished_speed or task.speed
-                    return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
+                    return _text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
 
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=30),
                 TextColumn("{task.percentage:>3.0f}%"),
                 Rate(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[extra]}"),
+                TextColumn("{task.fields[extra]}", markup=False),
                 console=self._console,
                 transient=True,
             )
@@ -191,7 +222,7 @@ class StageReporter(ConsoleReporter):
     def info(self, message: str) -> None:
         """Print a message."""
         if self._say:
-            self._console.print(message, soft_wrap=True, markup=False)
+            self._console.print(_text(message), soft_wrap=True)
 
 
 class _Bar:
@@ -210,10 +241,11 @@ class _Bar:
             progress = self._reporter._bars()
             if progress is None:
                 return
-            task = progress.add_task(self._label, total=self._total, unit=self._unit, extra="")
+            label = printable(self._label)
+            task = progress.add_task(label, total=self._total, unit=self._unit, extra="")
             self._task = (progress, task)
         progress, task = self._task
-        extra = "  ".join(f"{key} {_cell(value)}" for key, value in fields.items())
+        extra = printable("  ".join(f"{key} {_cell(value)}" for key, value in fields.items()))
         if extra:
             self._extra = extra
         progress.update(task, completed=self._done, extra=self._extra)

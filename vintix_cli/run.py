@@ -7,8 +7,6 @@ import os
 import re
 import shlex
 import signal
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -19,9 +17,9 @@ import typer
 
 from pipelines.errors import InterruptedRunError, UsageError, VintixError
 from pipelines.signals import STOP_SIGNALS
-from vintix_cli.render import print_error, print_json
+from vintix_cli.render import print_error, print_json, print_traceback
+from vintix_cli.streams import results_only
 
-_UNEXPECTED = 1
 # Commands that take a workspace, where a message names one to run. Help needs none.
 _TAKES_WORKSPACE = re.compile(
     r"\bvintix (?:demonstrators|distill|pack|train|rollout|quickstart|doctor"
@@ -33,38 +31,28 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     """Wrap a command so that every way to end has its exit code and its message.
 
     Expected errors print what is wrong and how to mend it; a traceback is shown only under
-    ``--debug``. Under ``--json`` the error is the one document on stdout.
+    ``--debug``. Under ``--json`` the error is the one document on stdout. What others print while
+    the command works goes to stderr.
     """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         as_json = bool(kwargs.get("json"))
-        try:
-            with _signals():
-                function(*args, **kwargs)
-        except VintixError as error:
-            if error.fix is not None:
-                error.fix = name_workspace(error.fix, kwargs.get("workspace"))
-            _end(error, error.as_dict(), error.exit_code, str(error), as_json)
-        except BrokenPipeError:
-            # The reader went away (| head); there is nobody left to tell.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
-        except (typer.Exit, typer.Abort, SystemExit):
-            raise
-        except Exception as error:
-            text = f"unexpected {type(error).__name__}: {error}"
-            document = {
-                "error": type(error).__name__,
-                "message": str(error),
-                "where": None,
-                "expected": None,
-                "found": None,
-                "fix": "run again with --debug and report what it prints",
-                "exit_code": _UNEXPECTED,
-            }
-            text += "\n  fix: run again with --debug and report what it prints"
-            _end(error, document, _UNEXPECTED, text, as_json)
+        with results_only():
+            try:
+                with _signals():
+                    function(*args, **kwargs)
+            except VintixError as error:
+                if error.fix is not None:
+                    error.fix = name_workspace(error.fix, kwargs.get("workspace"))
+                _end(error, error, "error", as_json)
+            except (typer.Exit, typer.Abort, SystemExit):
+                raise
+            except Exception as error:
+                told = VintixError(
+                    str(error), fix="run again with --debug and report what it prints"
+                )
+                _end(error, told, f"error: unexpected {type(error).__name__}", as_json)
 
     return wrapped
 
@@ -103,7 +91,7 @@ def report_usage(error: Any, arguments: Sequence[str], as_json: bool) -> int:
     )
     if as_json:
         print_json(told.as_dict())
-    print_error(f"error: {told}")
+    print_error(told)
     return told.exit_code
 
 
@@ -112,15 +100,13 @@ def debugging() -> bool:
     return os.environ.get("VINTIX_DEBUG", "") not in ("", "0")
 
 
-def _end(
-    error: BaseException, document: dict[str, Any], code: int, text: str, as_json: bool
-) -> None:
+def _end(error: Exception, told: VintixError, kind: str, as_json: bool) -> None:
     if debugging():
-        traceback.print_exception(error)
+        print_traceback(error)
     if as_json:
-        print_json(document)
-    print_error(f"error: {text}")
-    raise typer.Exit(code) from None
+        print_json(told.as_dict() | {"error": type(error).__name__})
+    print_error(told, kind)
+    raise typer.Exit(told.exit_code) from None
 
 
 @contextmanager

@@ -252,7 +252,7 @@ def _collect(
     failed: dict[str, VintixError] = {}
     for block, outcome in zip(pending, outcomes, strict=True):
         if outcome.error is not None:
-            reporter.warn(f"{block.task.name}: {outcome.error}")
+            reporter.warn(f"{block.task.name}: {'; '.join(outcome.error.parts())}")
             failed.setdefault(block.task.name, outcome.error)
     if failed:
         raise _failure(failed, distillation, staging)

@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pipelines.text import printable
+
 _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = ("plot.js", "page.js")
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -26,7 +28,7 @@ def page_html(document: dict[str, Any]) -> str:
         document: As `pipelines.report.document.report_document` makes it.
     """
     parts = {
-        "title": html.escape(f"vintix: {', '.join(document['rollouts'])}"),
+        "title": html.escape(printable(f"vintix: {', '.join(document['rollouts'])}")),
         "style": (_ASSETS / "page.css").read_text(encoding="utf-8"),
         "script": "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS),
         "report": _embedded(document),
@@ -49,17 +51,18 @@ def write_page(document: dict[str, Any], path: Path) -> Path:
 
 def _embedded(document: dict[str, Any]) -> str:
     """Return JSON that no browser can take for the end of the element it stands in."""
-    text = json.dumps(
-        _rounded(document), ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    text = json.dumps(_shown(document), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
 
 
-def _rounded(value: Any) -> Any:
+def _shown(value: Any) -> Any:
+    """Return a value of the document as the page shows it: numbers rounded, text printable."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
+        return {_shown(key): _shown(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(each) for each in value]
+        return [_shown(each) for each in value]
     return value

@@ -114,7 +114,8 @@ def show(
         f"{len(files)} files, {size_text(document['size_bytes'])}; "
         f"fingerprints of {len(fingerprints)} environments (--json shows them)"
     )
-    print_text(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True).rstrip())
+    for line in yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True).rstrip().split("\n"):
+        print_text(line)
 
 
 @app.command(

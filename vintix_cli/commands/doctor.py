@@ -84,8 +84,9 @@ def _isaac_gym() -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    text = str(error).replace("\n  ", "; ")
-    return text if isinstance(error, VintixError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, VintixError):
+        return "; ".join(error.parts())
+    return f"{type(error).__name__}: {error}"
 
 
 def _devices() -> list[dict[str, Any]]:

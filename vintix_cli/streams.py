@@ -1,0 +1,154 @@
+"""The standard streams: results on stdout, everything else on stderr, and neither can be relied on.
+
+A stream may be closed, full or a pipe that nobody reads, and may know no character beyond ASCII.
+None of it is an exception in the middle of a command: what cannot be written is dropped, and the
+exit code tells in the end where these were results.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import Any, TextIO, cast
+
+from pipelines.errors import StorageError
+
+_ENCODING_ERRORS = "vintix.ascii"
+# The bars of a sparkline keep their heights where a stream has ASCII only.
+_ASCII = dict(zip("▁▂▃▄▅▆▇█·─…", "_.-=+*%# -~", strict=True))
+
+_results: ContextVar[TextIO | None] = ContextVar("results", default=None)
+
+
+class _Descriptor(io.FileIO):
+    """An open descriptor that takes what it can.
+
+    Attributes:
+        refusal: The first error of writing; all that came after it is dropped.
+    """
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write bytes, or drop them; returns how many of them are dealt with."""
+        while self.refusal is None:
+            try:
+                written = super().write(data)
+            except OSError as error:
+                self.refusal = error
+            else:
+                if written is not None:
+                    return written
+                # It is non-blocking, and has no room now.
+                select.select([], [self], [])
+        return memoryview(data).nbytes
+
+
+def open_streams() -> None:
+    """Make ``sys.stdout`` and ``sys.stderr`` streams that never raise; the start of the process.
+
+    ``sys.stdout`` gets a descriptor of its own, so that descriptor 1 can lead elsewhere.
+    """
+    codecs.register_error(_ENCODING_ERRORS, _in_ascii)
+    # The next file that is opened would get the number of a closed one. Results are refused as
+    # before; what is for stderr is lost.
+    for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, mode), True)
+    sys.stdout = _open(os.dup(1), sys.stdout)
+    sys.stderr = _open(2, sys.stderr)
+
+
+def end_streams() -> StorageError | None:
+    """Write what is still buffered; the end of the process.
+
+    What exit handlers of libraries print after it goes to stderr.
+
+    Returns:
+        What to tell if results were refused; None too where their reader went away, which has seen
+        enough (``| head``).
+    """
+    stdout, sys.stdout = sys.stdout, sys.stderr
+    stdout.flush()
+    os.dup2(2, 1)
+    refusal: OSError | None = cast(Any, stdout.buffer).raw.refusal
+    if refusal is None or refusal.errno == errno.EPIPE:
+        return None
+    return StorageError(
+        "the results cannot be written",
+        where="stdout",
+        found=refusal.strerror,
+        fix="run the command again with a stdout that takes them",
+    )
+
+
+def results() -> TextIO:
+    """Return the stream for results: stdout, also while ``sys.stdout`` leads elsewhere."""
+    return _results.get() or sys.stdout
+
+
+@contextmanager
+def results_only() -> Iterator[None]:
+    """Let nothing but what is written to `results` reach stdout; everything else goes to stderr.
+
+    That is what libraries and plugins print, and what C libraries and child processes write to
+    descriptor 1.
+    """
+    stdout = sys.stdout
+    stdout.flush()
+    kept = os.dup(1)
+    own = _open(kept, stdout) if _descriptor(stdout) == 1 else stdout
+    token = _results.set(own)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results.reset(token)
+        own.flush()
+        stdout.flush()
+        _flush_c_libraries()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _open(descriptor: int, like: TextIO | None) -> TextIO:
+    """Return a text stream on a descriptor, in the encoding of another."""
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Descriptor(descriptor, "w", closefd=False)),
+        encoding=getattr(like, "encoding", None) or "utf-8",
+        errors=_ENCODING_ERRORS,
+        line_buffering=True,
+    )
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return None
+
+
+def _flush_c_libraries() -> None:
+    """Write out what the C libraries of this process still hold for their own stdout."""
+    import ctypes
+
+    ctypes.CDLL(None).fflush(None)
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that an encoding does not have, as a codec asks for it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    text = "".join(_ASCII.get(each) or ascii(each)[1:-1] for each in missing)
+    return text, error.end
