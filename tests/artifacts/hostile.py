@@ -1,4 +1,4 @@
-"""What may lie where a file of an artifact should: links, pipes, sockets, devices, sparse giants."""
+"""What may lie where a file should: links, pipes, sockets, devices, sparse giants."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ sequence number, or has the opcode ERROR. Nothing is ever unpickled.
 
 Conversation: HELLO (token, protocol, task, copies, device) makes the simulation, for Isaac Gym
 allows one to a process; then RESET, STEP and PING in any order; CLOSE or the end of the connection
-ends the process.
+ends the process. Until the token has been presented, a frame has a header of some KB and no
+payload, and its sender a few seconds; whatever else comes ends its connection and nothing more.
 
 A RESET gives what the reference's own ``reset()`` gives: the observation after one step with a tiny
 random action. Isaac Gym can only be stepped as a whole, and states that are set show in the bodies'
@@ -50,6 +51,7 @@ MAGIC = b"VXIG"
 HELLO, RESET, STEP, PING, CLOSE, ERROR = 1, 2, 3, 4, 5, 6
 OPCODES = (HELLO, RESET, STEP, PING, CLOSE, ERROR)
 MAX_HEADER = 1 << 20
+MAX_HELLO = 1 << 14
 MAX_PAYLOAD = 1 << 28
 MAX_COPIES = 16384
 TOKEN_VARIABLE = "VINTIX_ISAACGYM_TOKEN"
@@ -59,6 +61,7 @@ _PREFIX = struct.Struct("<4sBIIQ")
 _DTYPES = ("<f4", "|u1")
 _AUTHENTICATION_SECONDS = 10.0
 _ACCEPT_SECONDS = 300.0
+_MAX_STRANGERS = 32
 
 # Class in bidexhands: observation dims, action dims, longest episode (the reference's own count).
 TASKS = {
@@ -137,12 +140,19 @@ def encode(frame: Frame) -> bytes:
     return prefix + header + payload
 
 
-def read_frame(connection: socket.socket, deadline: float | None = None) -> Frame | None:
+def read_frame(
+    connection: socket.socket,
+    deadline: float | None = None,
+    max_header: int = MAX_HEADER,
+    max_payload: int = MAX_PAYLOAD,
+) -> Frame | None:
     """Read one frame; lengths are checked before anything of that length is allocated.
 
     Args:
         connection: A connected socket.
         deadline: ``time.monotonic()`` by which the frame must be there; None waits for ever.
+        max_header: Longest header, in bytes.
+        max_payload: Longest payload, in bytes.
 
     Returns:
         The frame, or None where the connection ended between two frames.
@@ -157,7 +167,7 @@ def read_frame(connection: socket.socket, deadline: float | None = None) -> Fram
     magic, opcode, sequence, header_size, payload_size = _PREFIX.unpack(prefix)
     if magic != MAGIC or opcode not in OPCODES:
         raise FrameError(f"not a frame: magic {magic!r}, opcode {opcode}")
-    if header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
+    if header_size > max_header or payload_size > max_payload:
         raise FrameError(f"frame too large: header {header_size}, payload {payload_size}")
     try:
         fields = json.loads(bytes(_read(connection, header_size, deadline) or b"").decode("utf-8"))
@@ -174,11 +184,11 @@ def _arrays(described: Any, payload: bytes) -> dict[str, np.ndarray]:
         for entry in described:
             name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
             if not isinstance(name, str) or dtype not in _DTYPES or len(shape) > 2:
-                raise FrameError(f"not an array of this protocol: {entry!r}")
+                raise FrameError("not an array of this protocol")
             count = 1
             for size in shape:
                 if type(size) is not int or not 0 <= size <= MAX_PAYLOAD:
-                    raise FrameError(f"not a shape: {shape!r}")
+                    raise FrameError("not a shape of this protocol")
                 count *= size
             nbytes = count * np.dtype(dtype).itemsize
             if offset + nbytes > len(payload):
@@ -186,7 +196,7 @@ def _arrays(described: Any, payload: bytes) -> dict[str, np.ndarray]:
             flat = np.frombuffer(payload, dtype=dtype, count=count, offset=offset)
             arrays[name] = flat.reshape(shape)
             offset += nbytes
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FrameError(f"the arrays are not described: {error}") from error
     if offset != len(payload):
         raise FrameError("the payload is longer than the arrays")
@@ -432,50 +442,62 @@ class IsaacSimulation:
         task.gym.set_dof_state_tensor(task.sim, gymtorch.unwrap_tensor(task.dof_state))
 
 
-class Session:
-    """One client's conversation.
+def authenticate(connection: socket.socket, token: str) -> Frame | None:
+    """Read the first frame of a client that may be anyone.
+
+    Little is allocated for it and nothing it sends raises; what is no HELLO is not answered.
 
     Args:
         connection: The connected socket.
         token: What HELLO must present.
+
+    Returns:
+        The HELLO, or None where it did not come in time or had another token, which is answered.
+    """
+    deadline = time.monotonic() + _AUTHENTICATION_SECONDS
+    try:
+        frame = read_frame(connection, deadline, MAX_HELLO, 0)
+        if frame is None or frame.opcode != HELLO:
+            return None
+        # JSON may hold halves of characters, which no encoding has but this one.
+        given = str(frame.fields.get("token", "")).encode("utf-8", "surrogatepass")
+        if hmac.compare_digest(given, token.encode("utf-8", "surrogatepass")):
+            return frame
+        _log("token: the token is not the worker's")
+        told = {"kind": "token", "message": "the token is not the worker's", "protocol": PROTOCOL}
+        connection.settimeout(_AUTHENTICATION_SECONDS)
+        connection.sendall(encode(Frame(ERROR, frame.sequence, told)))
+    # Whatever bytes make the parts of Python raise that read them: the next client is served.
+    except Exception as error:
+        _log(f"connection given up: {type(error).__name__}: {str(error)[:200]}")
+    return None
+
+
+class Session:
+    """The conversation with a client that has presented the token.
+
+    Args:
+        connection: The connected socket.
         fake: Use `FakeSimulation`.
         fault: What goes wrong on purpose, in tests: name and number; only with `fake`.
     """
 
-    def __init__(
-        self, connection: socket.socket, token: str, fake: bool, fault: tuple[str, int]
-    ) -> None:
-        self._connection, self._token, self._fake, self._fault = connection, token, fake, fault
-        self._authenticated = False
+    def __init__(self, connection: socket.socket, fake: bool, fault: tuple[str, int]) -> None:
+        self._connection, self._fake, self._fault = connection, fake, fault
         self._simulation: Any = None
         self._ready_N = np.zeros(0, bool)
         self._steps = 0
 
-    def serve(self) -> bool:
-        """Answer until the client goes; return whether it had presented the token."""
-        try:
-            if not self._greet():
-                return self._authenticated
-            while True:
-                frame = read_frame(self._connection)
-                if frame is None or not self._answer(frame):
-                    return True
-        except (FrameError, OSError) as error:
-            _log(f"connection given up: {error}")
-            return self._authenticated
-
-    def _greet(self) -> bool:
-        frame = read_frame(self._connection, time.monotonic() + _AUTHENTICATION_SECONDS)
-        if frame is None or frame.opcode != HELLO:
-            return False
-        given = str(frame.fields.get("token", "")).encode("utf-8")
-        if not hmac.compare_digest(given, self._token.encode("utf-8")):
-            self._fail(frame, "token", "the token is not the worker's")
-            return False
-        self._authenticated = True
+    def serve(self, hello: Frame) -> None:
+        """Answer the HELLO, and what comes after it until the client goes."""
         if self._fault[0] == "hang-start":
             time.sleep(1e6)
-        return self._answer(frame)
+        frame: Frame | None = hello
+        try:
+            while frame is not None and self._answer(frame):
+                frame = read_frame(self._connection)
+        except (FrameError, OSError) as error:
+            _log(f"connection given up: {error}")
 
     def _answer(self, frame: Frame) -> bool:
         if frame.opcode == CLOSE:
@@ -641,16 +663,43 @@ def listen(endpoint: str, allow_remote: bool) -> socket.socket:
     return listener
 
 
-def _serve_forever(listener: socket.socket, arguments: list[str]) -> None:
-    """Give each connection a process of its own, for a simulation needs one."""
-    children: list[subprocess.Popen[bytes]] = []
+def _serve_forever(listener: socket.socket, token: str, arguments: list[str]) -> None:
+    """Give each client a process of its own, for a simulation needs one, once it is known."""
+    strangers = threading.BoundedSemaphore(_MAX_STRANGERS)
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            try:
+                hello = authenticate(connection, token)
+            finally:
+                strangers.release()
+            if hello is None:
+                return
+            number = connection.fileno()
+            command = [sys.executable, str(Path(__file__).resolve()), "--fd", str(number)]
+            child = subprocess.Popen(command + arguments, pass_fds=(number,), stdin=subprocess.PIPE)
+        child.communicate(json.dumps([hello.sequence, hello.fields]).encode("utf-8"))
+
     while True:
-        connection, _ = listener.accept()
-        children = [child for child in children if child.poll() is None]
-        number = connection.fileno()
-        command = [sys.executable, str(Path(__file__).resolve()), "--fd", str(number), *arguments]
-        children.append(subprocess.Popen(command, pass_fds=(number,), stdin=subprocess.DEVNULL))
-        connection.close()
+        strangers.acquire()
+        connection = _accept(listener, None)
+        if connection is None:
+            strangers.release()
+        else:
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+
+def _accept(listener: socket.socket, seconds: float | None) -> socket.socket | None:
+    """Return the next connection; None where none came, or it had gone before it was taken."""
+    listener.settimeout(seconds)
+    try:
+        return listener.accept()[0]
+    except socket.timeout:
+        return None
+    except OSError as error:
+        _log(f"no connection taken: {error}")
+        time.sleep(0.1)
+        return None
 
 
 def _leave_with_parent() -> None:
@@ -680,8 +729,8 @@ def main() -> int:
     name, _, number = given.fake_fault.partition("=")
     fault = (name, int(number or 0)) if given.fake else ("", 0)
     token = os.environ.get(TOKEN_VARIABLE, "")
-    if len(token) < 16:
-        parser.error(f"the environment variable {TOKEN_VARIABLE} needs 16 characters or more")
+    if not 16 <= len(token) <= 1024:
+        parser.error(f"the environment variable {TOKEN_VARIABLE} needs 16 to 1024 characters")
     # Isaac Gym prints a lot, from C as well.
     os.dup2(2, 1)
     # Beside this file are modules of the client, which nothing here may find.
@@ -690,7 +739,8 @@ def main() -> int:
     if given.watch_stdin:
         threading.Thread(target=_leave_with_parent, daemon=True).start()
     if given.fd is not None:
-        Session(socket.socket(fileno=given.fd), token, given.fake, fault).serve()
+        hello = Frame(HELLO, *json.loads(sys.stdin.read()))
+        Session(socket.socket(fileno=given.fd), given.fake, fault).serve(hello)
         return 0
     try:
         listener = listen(given.endpoint or "", given.allow_remote)
@@ -698,17 +748,17 @@ def main() -> int:
         parser.error(str(error))
     if given.serve:
         fake = ["--fake", "--fake-fault", given.fake_fault] if given.fake else []
-        _serve_forever(listener, fake)
+        _serve_forever(listener, token, fake)
     deadline = time.monotonic() + _ACCEPT_SECONDS
-    served = False
-    while not served and time.monotonic() < deadline:
-        listener.settimeout(max(0.01, deadline - time.monotonic()))
-        try:
-            connection, _ = listener.accept()
-        except socket.timeout:
-            break
-        served = Session(connection, token, given.fake, fault).serve()
-        connection.close()
+    while time.monotonic() < deadline:
+        connection = _accept(listener, max(0.01, deadline - time.monotonic()))
+        if connection is None:
+            continue
+        with connection:
+            known = authenticate(connection, token)
+            if known is not None:
+                Session(connection, given.fake, fault).serve(known)
+                break
     return 0
 
 

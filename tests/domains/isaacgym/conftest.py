@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pipelines.domains.isaacgym import worker
+from pipelines.domains.isaacgym.link import WORKER_FILE
 from pipelines.domains.isaacgym.settings import IsaacGymSettings
 
 Fake = Callable[..., IsaacGymSettings]
+Server = tuple[int, int]
+TOKEN = "0123456789abcdef"
 
 
 @pytest.fixture
@@ -29,8 +37,6 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 def children() -> list[int]:
     """Process ids of the children of this process, without those that have ended."""
-    import os
-
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -42,3 +48,28 @@ def children() -> list[int]:
         if int(parent) == os.getpid() and state != "Z":
             found.append(int(entry.name))
     return found
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Process and port of a worker that serves clients until it is stopped."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    endpoint = f"tcp:127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [sys.executable, str(WORKER_FILE), "--serve", "--endpoint", endpoint, "--fake"],
+        env={**os.environ, worker.TOKEN_VARIABLE: TOKEN},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    yield process.pid, port
+    process.kill()
+    process.wait()

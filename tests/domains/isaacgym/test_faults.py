@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domains.isaacgym.conftest import Fake, children
+from domains.isaacgym.conftest import TOKEN, Fake, Server, children
 from pipelines.domains.isaacgym import worker
 from pipelines.domains.isaacgym.batch import IsaacGymBatch
 from pipelines.domains.isaacgym.link import WORKER_FILE, Worker, launch_command
@@ -23,7 +22,6 @@ from pipelines.tasks.registry import catalogue
 
 TASK = catalogue().get("hand-push-block")
 IDLE = np.zeros((2, 52), np.float32)
-TOKEN = "0123456789abcdef"
 
 
 @pytest.fixture(autouse=True)
@@ -120,34 +118,9 @@ def test_a_program_that_cannot_be_run_or_ends_at_once_is_named(fake: Fake):
     assert "--no-such-option" in str(caught.value.found)
 
 
-@pytest.fixture
-def server() -> int:
-    """The port of a worker that serves clients until it is stopped."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    endpoint = f"tcp:127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [sys.executable, str(WORKER_FILE), "--serve", "--endpoint", endpoint, "--fake"],
-        env={**os.environ, worker.TOKEN_VARIABLE: TOKEN},
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    yield port
-    process.kill()
-    process.wait()
-
-
-def test_a_running_server_gives_each_copy_a_process_and_only_for_the_token(server: int):
+def test_a_running_server_gives_each_copy_a_process_and_only_for_the_token(server: Server):
     """connect:HOST:PORT, with the right token and with another one."""
-    target = f"127.0.0.1:{server}"
+    target = f"127.0.0.1:{server[1]}"
     batch = IsaacGymBatch(TASK, 2, IsaacGymSettings("connect", target, token=TOKEN))
     batch.reset([0, 1], [1, 2])
     assert batch.step(IDLE).observation_BO.shape == (2, 428)
@@ -213,7 +186,7 @@ def test_a_batch_that_nobody_closes_takes_its_workers_with_it(fake: Fake):
 
 def session() -> worker.Session:
     """The worker's side of a conversation, in this process."""
-    made = worker.Session(None, TOKEN, True, ("", 0))  # type: ignore[arg-type]
+    made = worker.Session(None, True, ("", 0))  # type: ignore[arg-type]
     hello = {"protocol": worker.PROTOCOL, "task": TASK.env_id, "num_envs": 2, "device": "cpu"}
     made._hello(worker.Frame(worker.HELLO, 1, hello))
     return made

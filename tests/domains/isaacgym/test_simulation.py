@@ -36,7 +36,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     def session(copies: int) -> worker.Session:
         for name in [name for name in sys.modules if name.split(".")[0] == "bidexhands"]:
             monkeypatch.delitem(sys.modules, name)
-        made = worker.Session(None, "", False, ("", 0))  # type: ignore[arg-type]
+        made = worker.Session(None, False, ("", 0))  # type: ignore[arg-type]
         hello = {"protocol": worker.PROTOCOL, "task": "ShadowHandPushBlock", "num_envs": copies}
         told = made._hello(worker.Frame(worker.HELLO, 1, {**hello, "device": "cpu"})).fields
         assert (told["observation_dim"], told["max_episode_length"]) == (428, 125)
