@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,6 +34,10 @@ STAGE_OF_KIND = {
     "rollouts": "rollout",
 }
 """The command that makes each kind."""
+
+
+PACKAGE = Path(__file__).parents[1] / "packaged"
+"""Artifacts that come with the package, laid out as in a workspace."""
 
 
 class Workspace:
@@ -111,6 +116,7 @@ class Workspace:
             kind: The kind that is needed.
             reference: ``name`` (its newest version), ``name@v3``, either with ``kind/`` before
                 it, or the path of a version; None for the newest published artifact of the kind.
+                Where the workspace has none, that of the package is meant, if it has one.
 
         Raises:
             ArtifactMissingError: Nothing published answers to it.
@@ -123,9 +129,11 @@ class Workspace:
         parsed = parse_reference(reference)
         if parsed.path is None and parsed.kind in (None, kind):
             found = self._choose(kind, parsed, self.versions(kind, parsed.name))
-            if found is None:
-                raise self._missing(kind, reference)
-            return Artifact(found)
+            if found is not None:
+                return Artifact(found)
+            if self.root != PACKAGE and parsed.name in packaged().names(kind):
+                return packaged().find(kind, reference)
+            raise self._missing(kind, reference)
         artifact = Artifact(parsed.path) if parsed.path else None
         found_kind = artifact.kind if artifact else parsed.kind
         if artifact is None or found_kind != kind:
@@ -180,6 +188,7 @@ class Workspace:
             UsageError: The reference is malformed, or several kinds have the name.
         """
         parsed = parse_reference(reference)
+        found: Path | None = None
         if parsed.path is not None:
             found = parsed.path.absolute() if parsed.path.is_dir() else None
         else:
@@ -196,6 +205,9 @@ class Workspace:
                 )
             taken = self.taken_versions(kinds[0], parsed.name) if kinds else []
             found = self._choose(kinds[0], parsed, taken) if kinds else None
+            if not kinds and self.root != PACKAGE:
+                with contextlib.suppress(ArtifactMissingError):
+                    found = packaged().locate(reference)
         if found is None:
             raise ArtifactMissingError(
                 f"no artifact {reference!r}", where=self.root, fix="vintix artifacts ls"
@@ -220,9 +232,11 @@ class Workspace:
             artifact = Artifact(self.path(kind, name, self.versions(kind, name)[-1]))
             if newest is None or artifact.manifest.created_at > newest.manifest.created_at:
                 newest = artifact
-        if newest is None:
-            raise self._missing(kind, None)
-        return newest
+        if newest is not None:
+            return newest
+        if self.root != PACKAGE and packaged().names(kind):
+            return packaged().find(kind)
+        raise self._missing(kind, None)
 
     def _missing(self, kind: str, reference: str | None) -> ArtifactMissingError:
         known = [
@@ -239,3 +253,13 @@ class Workspace:
             if kind == "histories" and reference in self.names("parts")
             else f"vintix {STAGE_OF_KIND[kind]}, or point --workspace to where it is",
         )
+
+
+def packaged() -> Workspace:
+    """Return the artifacts that come with the package; to be read only."""
+    return Workspace(PACKAGE)
+
+
+def is_packaged(artifact: Artifact) -> bool:
+    """Tell whether an artifact comes with the package."""
+    return artifact.path.is_relative_to(PACKAGE)

@@ -24,6 +24,7 @@ from pipelines.tasks.schedule import schedule_json, schedule_text
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
+    from pipelines.demonstrators.config import DemonstratorsConfig
     from pipelines.demonstrators.reader import Demonstrator
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.schedule import Fit
@@ -168,6 +169,7 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
         ArtifactMissingError: Tasks have no demonstrator.
         MissingDependencyError: They have none, and their simulator is not there either.
     """
+    from pipelines.demonstrators.reader import load_demonstrator
     from pipelines.domains.registry import check_simulators, domain_of, full_catalogue
 
     catalogue = full_catalogue()
@@ -177,12 +179,16 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
     _check_options(config.options, domains)
     if config.options:
         check_simulators(specs, config.options)
-    plans = tuple(_plan_task(config, spec, domains[spec.domain], artifact) for spec in specs)
+    plans = []
+    for spec in specs:
+        demonstrator = load_demonstrator(artifact, spec.name)
+        plans.append(_plan_task(config, spec, domains[spec.domain], demonstrator))
+        _check_simulator(plans[-1], domains[spec.domain], artifact)
     chosen = [catalogue.get(name).name for name in config.tasks]
     chosen_domains = sorted({spec.domain for spec in specs}) if config.domains else []
     suffix = f"-{SOURCE}" if config.source == SOURCE else ""
     name = config.name or default_name(chosen_domains, chosen) + suffix
-    return Distillation(name, config.seed, artifact, plans, tuple(notes))
+    return Distillation(name, config.seed, artifact, tuple(plans), tuple(notes))
 
 
 def plan(config: DistillConfig, workspace: Workspace) -> Plan:
@@ -193,7 +199,14 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         ArtifactMissingError: Tasks have no demonstrator.
         MissingDependencyError: They have none, and their simulator is not there either.
     """
-    distillation = resolve(config, workspace).share(config.shard)
+    builtin = builtin_demonstrators(config, workspace)
+    if builtin is None:
+        distillation = resolve(config, workspace).share(config.shard)
+        tasks, notes = distillation.tasks, distillation.notes
+        origin = distillation.demonstrators.reference
+    else:
+        tasks, notes = _plan_builtin(config, builtin, workspace)
+        origin = "those of the package, which are measured and published first"
     workers = config.workers or available_cores()
     rows = [
         {
@@ -206,29 +219,87 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
             "bytes": each.data_bytes,
             "seconds": round(each.seconds, 1),
         }
-        for each in distillation.tasks
+        for each in tasks
     ]
-    longest = max((each.seconds / len(each.blocks) for each in distillation.tasks), default=0.0)
-    total = sum(each.seconds for each in distillation.tasks)
+    longest = max((each.seconds / len(each.blocks) for each in tasks), default=0.0)
+    total = sum(each.seconds for each in tasks)
     totals = {
         "task": f"{len(rows)} tasks",
         "domain": "",
-        "trajectories": sum(each.trajectories for each in distillation.tasks),
-        "steps": sum(each.total_steps for each in distillation.tasks),
+        "trajectories": sum(each.trajectories for each in tasks),
+        "steps": sum(each.total_steps for each in tasks),
         "schedule": "",
-        "jobs": sum(len(each.blocks) for each in distillation.tasks),
-        "bytes": sum(each.data_bytes for each in distillation.tasks),
+        "jobs": sum(len(each.blocks) for each in tasks),
+        "bytes": sum(each.data_bytes for each in tasks),
         "seconds": round(max(longest, total / workers), 1),
     }
-    notes = [
-        f"demonstrators: {distillation.demonstrators.reference}",
-        *([] if config.shard is None else [f"shard: {config.shard} of {distillation.name}"]),
+    told = [
+        f"demonstrators: {origin}",
+        *([] if config.shard is None else [f"shard: {config.shard}"]),
         f"time: each task on one core; the total on {workers}; from declared step rates",
         "bytes: before compression",
-        *(["pilots: not counted"] if any(each.fit for each in distillation.tasks) else []),
-        *distillation.notes,
+        *(["pilots: not counted"] if any(each.fit for each in tasks) else []),
+        *notes,
     ]
-    return Plan(rows, totals, notes)
+    return Plan(rows, totals, told)
+
+
+def builtin_demonstrators(
+    config: DistillConfig, workspace: Workspace
+) -> DemonstratorsConfig | None:
+    """Return how to get the package's own demonstrators, where the workspace has none of the tasks.
+
+    They are made by `pipelines.demonstrators.stage.run` first; not without a choice of tasks, which
+    would be days of work, and not by shards, several of which would do it at the same time.
+
+    Returns:
+        None where a demonstrators artifact is named, holds one of the tasks, or has to be there,
+        the package having none.
+    """
+    from pipelines.demonstrators.builtin import has_builtin
+    from pipelines.demonstrators.config import DemonstratorsConfig
+    from pipelines.demonstrators.reader import demonstrator_tasks
+    from pipelines.domains.registry import domain_of, full_catalogue
+
+    chosen = config.tasks or config.domains
+    if not chosen or config.demonstrators is not None or config.shard is not None:
+        return None
+    selected = list(full_catalogue().select(tasks=config.tasks, domains=config.domains))
+    served = [spec for spec in selected if has_builtin(spec, domain_of(spec))]
+    if not served or (config.tasks and len(served) < len(selected)):
+        return None
+    wanted = {spec.name for spec in selected}
+    for artifact in workspace.artifacts("demonstrators"):
+        if wanted.intersection(demonstrator_tasks(artifact)):
+            return None
+    return DemonstratorsConfig(
+        tasks=config.tasks,
+        domains=config.domains,
+        options=config.options,
+        workers=config.workers,
+    )
+
+
+def _plan_builtin(
+    config: DistillConfig, builtin: DemonstratorsConfig, workspace: Workspace
+) -> tuple[tuple[TaskPlan, ...], tuple[str, ...]]:
+    """Return the tasks as they will be once the package's demonstrators are an artifact."""
+    from pipelines.demonstrators.builtin import builtin_policy
+    from pipelines.demonstrators.reader import Demonstrator
+    from pipelines.demonstrators.selection import select, skipped_note
+    from pipelines.domains.registry import domain_of
+
+    selection = select(builtin, workspace)
+    plans = []
+    for spec in selection.tasks:
+        domain = domain_of(spec)
+        options = selection.options_of(spec)
+        policy = builtin_policy(spec, domain, options)
+        if policy is not None:
+            unmeasured = Demonstrator(policy, options, {}, {"kind": "builtin"}, spec.as_json())
+            plans.append(_plan_task(config, spec, domain, unmeasured))
+    notes = (skipped_note(builtin, selection.skipped),) if selection.skipped else ()
+    return tuple(plans), notes
 
 
 def _choose(
@@ -294,31 +365,22 @@ def _fix(config: DistillConfig, wanted: Sequence[str]) -> str:
 
 
 def _plan_task(
-    config: DistillConfig, task: TaskSpec, domain: Domain, artifact: Artifact
+    config: DistillConfig,
+    task: TaskSpec,
+    domain: Domain,
+    demonstrator: Demonstrator,
 ) -> TaskPlan:
-    from pipelines.demonstrators.reader import load_demonstrator
     from pipelines.distill.config import (
         PILOT_EPISODES,
         SHARD_ROWS,
         VECTORIZED_PILOT_EPISODES,
         VECTORIZED_SHARD_ROWS,
     )
-    from pipelines.domains.registry import resolve_options, simulators
+    from pipelines.domains.registry import resolve_options
 
     known = {option.name for option in domain.options()}
     given_options = {name: value for name, value in config.options.items() if name in known}
-    demonstrator = load_demonstrator(artifact, task.name)
     options = resolve_options(domain, {**demonstrator.options, **given_options})
-    wanted, measured = simulators(domain, options), simulators(domain, demonstrator.options)
-    if demonstrator.options and wanted != measured:
-        flags = " ".join(f"--option {name}={value}" for name, value in wanted.items())
-        raise ConfigError(
-            "the demonstrator was measured on another simulator",
-            where=f"task {task.name}, {artifact.reference}",
-            expected=", ".join(f"{name}={value}" for name, value in wanted.items()),
-            found=", ".join(f"{name}={value}" for name, value in measured.items()),
-            fix=f"vintix demonstrators --task {task.name} {flags}",
-        )
     trajectories = config.trajectories or task.trajectories
     steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
     training = training_settings(config, task, steps)
@@ -357,6 +419,22 @@ def _plan_task(
         (config.pilot_episodes or usual) if fit else 0,
         trajectories,
     )
+
+
+def _check_simulator(each: TaskPlan, domain: Domain, artifact: Artifact) -> None:
+    from pipelines.domains.registry import simulators
+
+    wanted = simulators(domain, each.blocks[0].options)
+    measured = simulators(domain, each.demonstrator.options)
+    if each.demonstrator.options and wanted != measured:
+        flags = " ".join(f"--option {name}={value}" for name, value in wanted.items())
+        raise ConfigError(
+            "the demonstrator was measured on another simulator",
+            where=f"task {each.task.name}, {artifact.reference}",
+            expected=", ".join(f"{name}={value}" for name, value in wanted.items()),
+            found=", ".join(f"{name}={value}" for name, value in measured.items()),
+            fix=f"vintix demonstrators --task {each.task.name} {flags}",
+        )
 
 
 def _check_options(options: Mapping[str, Any], domains: Mapping[str, Domain]) -> None:

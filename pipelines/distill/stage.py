@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cluster import load_ray
+from pipelines.demonstrators import stage as demonstrators
 from pipelines.distill.block import Block, find_position
 from pipelines.distill.history import drop_units, summarize
 from pipelines.distill.learning import PACKAGES
-from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
+from pipelines.distill.plan import (
+    Distillation,
+    TaskPlan,
+    builtin_demonstrators,
+    plan,
+    resolve,
+)
 from pipelines.errors import (
     ConfigError,
     VintixError,
@@ -38,7 +45,8 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
 
     Args:
         config: What to collect.
-        workspace: Where the demonstrators are and the histories go.
+        workspace: Where the demonstrators are and the histories go. Where it has none of the
+            chosen tasks, those of the package are measured and published there first.
         reporter: Told of progress.
 
     Returns:
@@ -55,6 +63,13 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         MissingDependencyError: `config.executor` is ``ray``, and Ray is not there.
         StorageError, LockedError: The workspace cannot be written.
     """
+    builtin = builtin_demonstrators(config, workspace)
+    if builtin is not None:
+        reporter.info(
+            "no demonstrators of these tasks in the workspace: measuring those of the package"
+        )
+        made = demonstrators.run(builtin, workspace, reporter).artifact
+        config = config.model_copy(update={"demonstrators": made.reference})
     whole = resolve(config, workspace)
     kind, name, settings = _target(whole, config.shard)
     distillation = whole.share(config.shard)

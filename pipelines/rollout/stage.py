@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pipelines.artifacts.workspace import is_packaged
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
 from pipelines.rollout.blocks import Block, make_blocks, play_blocks, worker_count
 from pipelines.rollout.checks import check_fingerprints, warn_of_input
@@ -57,7 +58,13 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     results = []
     for mine, agent in _model_agents(config, workspace):
         if config.checkpoint is None and first is None:
-            reporter.info(f"checkpoint {agent.label}, the newest")
+            if is_packaged(agent.checkpoint):
+                reporter.info(
+                    f"no checkpoint in {workspace.root}: playing {agent.label}, which comes with "
+                    "vintix"
+                )
+            else:
+                reporter.info(f"checkpoint {agent.label}, the newest")
         results.append(_roll(mine, agent, workspace, reporter))
         first = first or agent
     for baseline in config.baselines:

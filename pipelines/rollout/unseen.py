@@ -61,6 +61,16 @@ def can_play(spec: TaskSpec, model: SavedModel) -> bool:
     return any(saved.group == group for saved in model.tasks.values())
 
 
+def _or_the_packaged_one(spec: TaskSpec) -> str:
+    from pipelines.artifacts.workspace import packaged
+
+    for artifact in packaged().artifacts("checkpoints"):
+        architecture: Any = artifact.group("model").attrs["config"]
+        if spec.group in architecture["groups"]:
+            return f", or play the one of the package: --checkpoint {artifact.manifest.name}"
+    return ""
+
+
 def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
     """Return the error of a task that the model has no encoder and no head for."""
     return ConfigError(
@@ -72,7 +82,7 @@ def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
             for name, dims in model.config.groups.items()
         ),
         found=spec.group,
-        fix="train a checkpoint on a dataset that holds this group",
+        fix="train a checkpoint on a dataset that holds this group" + _or_the_packaged_one(spec),
     )
 
 

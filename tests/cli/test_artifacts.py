@@ -31,7 +31,7 @@ def test_ls_of_an_empty_workspace(empty):
     assert (done.code, done.stderr) == (0, "")
     assert "vintix quickstart" in done.stdout
     document = empty.vintix("artifacts", "ls", "--json").document
-    assert document == {"artifacts": [], "staged": []}
+    assert (document["artifacts"], document["staged"]) == ([], [])
     assert not empty.workspace.exists()
 
 

@@ -193,10 +193,10 @@ def test_3_checkpoint_without_the_tasks_group(shell):
         (["distill"], ["no demonstrators artifact", "fix: vintix demonstrators"]),
         (["pack"], ["no histories artifact", "fix: vintix distill"]),
         (["train"], ["no datasets artifact", "fix: vintix pack"]),
-        (["rollout"], ["no checkpoints artifact", "fix: vintix train"]),
+        (["rollout", "--checkpoint", "mine"], ["no checkpoints artifact", "fix: vintix train"]),
         (["rollout", "--checkpoint", "mine@v3"], ["'mine@v3'", "work"]),
         (
-            ["distill", "--task", "reach"],
+            ["distill", "--task", "reach", "--shard", "1/2"],
             ["reach has no demonstrator", "demonstrators --task reach"],
         ),
         (["artifacts", "verify", "datasets/mine"], ["datasets/mine", "vintix artifacts ls"]),

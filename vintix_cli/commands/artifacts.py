@@ -45,14 +45,16 @@ def ls(
     workspace: options.Workspace = None,
     json: options.Json = False,
 ) -> None:
-    """List published versions, and staged work that a command would continue."""
+    """List published versions, staged work that a command would continue, and packaged models."""
     from pipelines.artifacts.listing import list_artifacts, list_staged
+    from pipelines.artifacts.workspace import packaged
 
     space = _workspace(workspace)
     artifacts = list_artifacts(space, kind, name)
     staged = list_staged(space, kind, name)
+    brought = list_artifacts(packaged(), kind, name)
     if json:
-        print_json({"artifacts": artifacts, "staged": staged})
+        print_json({"artifacts": artifacts, "staged": staged, "packaged": brought})
         return
     rows: list[dict[str, Any]] = [
         {
@@ -61,9 +63,9 @@ def ls(
             "size": size_text(row["size_bytes"]),
             "digest": (row["digest"] or "damaged")[:12],
             "created": (row["created"] or "")[:19].replace("T", " "),
-            "made_from": ", ".join(row["parents"]),
+            "made_from": "comes with vintix" if row in brought else ", ".join(row["parents"]),
         }
-        for row in artifacts
+        for row in (*brought, *artifacts)
     ]
     rows += [
         {
@@ -79,7 +81,7 @@ def ls(
     ]
     if rows:
         print_table(rows)
-    else:
+    if not artifacts and not staged:
         print_text(f"nothing in {space.root} yet; begin with vintix quickstart")
 
 

@@ -1,0 +1,49 @@
+"""Where a workspace has no demonstrators of the chosen tasks, those of the package are taken."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.artifacts.workspace import Workspace
+from pipelines.distill import stage
+from pipelines.distill.config import DistillConfig
+from pipelines.distill.plan import plan
+from pipelines.errors import ArtifactMissingError
+from pipelines.reporter import NullReporter
+
+TASK = "industrial-benchmark-100"
+
+
+def config(**changes):
+    given = {"tasks": (TASK,), "trajectories": 1, "steps": 2500, "workers": 1}
+    return DistillConfig(**{**given, **changes})
+
+
+def test_the_chosen_tasks_are_measured_published_and_distilled(tmp_path):
+    workspace = Workspace(tmp_path)
+    first = plan(config(), workspace)
+    assert not tmp_path.exists() or not any(tmp_path.iterdir())
+    artifact = stage.run(config(), workspace, NullReporter()).artifact
+    (parent,) = artifact.manifest.parents
+    assert parent.reference == f"demonstrators/{TASK}@v1"
+    assert workspace.find("demonstrators").digest == parent.digest
+    then = plan(config(), workspace)
+    assert (first.rows, first.totals) == (then.rows, then.totals)
+    assert stage.run(config(), workspace, NullReporter()).up_to_date
+
+
+@pytest.mark.parametrize(
+    "changes", [{"tasks": ()}, {"demonstrators": "mine"}, {"shard": "1/2"}], ids=str
+)
+def test_not_where_they_have_to_be_there(tmp_path, changes):
+    """Nothing was chosen, others are named, or several shards would make them at once."""
+    with pytest.raises(ArtifactMissingError):
+        stage.run(config(**changes), Workspace(tmp_path), NullReporter())
+
+
+def test_those_of_the_workspace_come_first(tmp_path):
+    """Who has demonstrators of some of the tasks is told of the others, as before."""
+    workspace = Workspace(tmp_path)
+    stage.run(config(), workspace, NullReporter())
+    with pytest.raises(ArtifactMissingError, match="industrial-benchmark-95 has no demonstrator"):
+        stage.run(config(tasks=(TASK, "industrial-benchmark-95")), workspace, NullReporter())
