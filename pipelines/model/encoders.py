@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import EPISODE_POSITIONS, ModelConfig
 from pipelines.model.layers import NORM_EPS, Embedding, Linear
-from pipelines.model.normalization import STD_EPSILON
+from pipelines.model.normalization import divisor
 
 
 class VectorEncoder(nn.Module):
@@ -82,9 +82,8 @@ class Encoder(nn.Module):
         if self.normalize_actions:
             # Vintix.encode has checked that the statistics are there.
             mean_BA, std_BA = batch.action_mean_BA, batch.action_std_BA
-            previous_action = (previous_action - mean_BA[:, None]) / (  # type: ignore[index]
-                std_BA[:, None] + STD_EPSILON  # type: ignore[index]
-            )
+            divisor_BA = divisor(mean_BA, std_BA)  # type: ignore[type-var]
+            previous_action = (previous_action - mean_BA[:, None]) / divisor_BA[:, None]  # type: ignore[index]
         reward_BL1 = batch.previous_reward_BL.reshape(batch.batch_size, batch.length, 1)
         observation = self.obs_encoders[batch.group](batch.observation_BLO.to(dtype))
         action = self.acs_encoders[batch.group](previous_action.to(dtype))

@@ -3,13 +3,17 @@
 The formulas are those of the released code: observations (and previous actions, if the
 configuration says so) are (x - mean) / (std + 1e-6), predictions are put back with a std + mean
 (no epsilon), rewards are multiplied by the task's scale and not centred.
+
+One rule is not the release's. A channel that was constant in the data carries no information: the
+model has only seen it as 0, and its weights for it are arbitrary. It stays 0 whatever it does
+later, where the release would divide by 1e-6. On the data itself both give the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +22,11 @@ from torch import Tensor
 
 from pipelines.errors import ConfigError
 
-#: Added to standard deviations before dividing: keeps constant channels finite.
+#: Added to standard deviations before dividing, as released.
 STD_EPSILON = 1e-6
+
+#: Distance of neighbouring float32 numbers, as a part of their size.
+FLOAT32_STEP = float(np.finfo(np.float32).eps)
 
 Array = TypeVar("Array", npt.NDArray[np.floating], Tensor)
 Vector = npt.NDArray[np.float32]
@@ -64,12 +71,20 @@ class TaskStatistics:
                 found=self.reward_scale,
             )
 
+    @property
+    def constant_observation(self) -> npt.NDArray[np.bool_]:
+        """Which observation channels were constant, (O,) bool."""
+        return is_constant(self.observation_mean, self.observation_std)
+
     def normalize_observation(self, observation: Array) -> Array:
-        """Return (x - mean) / (std + 1e-6) of observations (..., O), float32 for arrays."""
+        """Return (x - mean) / (std + 1e-6) of observations (..., O), float32 for arrays.
+
+        Constant channels are 0.
+        """
         return _normalize(observation, self.observation_mean, self.observation_std)
 
     def normalize_action(self, action: Array) -> Array:
-        """Return (a - mean) / (std + 1e-6) of actions (..., A)."""
+        """Return (a - mean) / (std + 1e-6) of actions (..., A); constant channels are 0."""
         return _normalize(action, self.action_mean, self.action_std)
 
     def unnormalize_action(self, action: Array) -> Array:
@@ -79,6 +94,33 @@ class TaskStatistics:
     def scale_reward(self, reward: Array) -> Array:
         """Return rewards times the task's scale, float32 for arrays."""
         return _float(reward) * self.reward_scale
+
+
+def float32_resolution(mean: Array) -> Array:
+    """Return the spread (...) that rounding to float32 alone may give channels of these means.
+
+    Below a mean of 1 it is that of 1: beside the 1e-6 of the formula such a spread is a tenth of a
+    unit at most, and simulators leave rounding noise of that size on what stands still at 0.
+    """
+    return abs(mean).clip(min=1.0) * FLOAT32_STEP
+
+
+def is_constant(mean: Array, std: Array) -> Any:
+    """Tell which channels (...) were constant: their spread is no more than rounding.
+
+    Sums of squares leave a tiny deviation where there is none, so 0 alone would not do.
+
+    Returns:
+        bool, an array or a tensor as the arguments are.
+    """
+    return std <= float32_resolution(mean)
+
+
+def divisor(mean: Array, std: Array) -> Array:
+    """Return what x - mean is divided by, (...): std + 1e-6, or infinity for constant channels."""
+    result = std + STD_EPSILON
+    result[is_constant(mean, std)] = float("inf")
+    return result
 
 
 def _vector(values: npt.ArrayLike | Sequence[float], name: str) -> Vector:
@@ -95,7 +137,8 @@ def _vector(values: npt.ArrayLike | Sequence[float], name: str) -> Vector:
 
 def _normalize(values: Array, mean: Vector, std: Vector) -> Array:
     numbers = _float(values)
-    return (numbers - _like(mean, numbers)) / (_like(std, numbers) + STD_EPSILON)
+    mean_like, std_like = _like(mean, numbers), _like(std, numbers)
+    return (numbers - mean_like) / divisor(mean_like, std_like)
 
 
 def _float(values: Array) -> Array:

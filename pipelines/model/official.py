@@ -2,6 +2,9 @@
 
 The parameters' names are the same as ours, so only the configuration is translated. Weights are
 read with `weights_only`; a file that would need more is refused.
+
+Statistics are kept as stored. Channels that they call constant are shown to the model as 0, by the
+rule for all checkpoints (`pipelines.model.normalization.is_constant`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ a' = m + s (Q ((a - m) / s)), and back by the transpose of Q with the same s. Di
 deviation of a channel that hardly moves would blow up the error of a prediction and spread it over
 all channels, so action channels with at most `CONSTANT` of the task's largest deviation stay as
 they are, and Q is one of the others. A normalised observation z is mapped as Q z; one that the
-model takes as it is, as an action, but over all channels.
+model takes as it is, as an action, but over all channels, of which constant ones add nothing.
 
 Shapes: N rows, O observation, A action.
 """
@@ -66,6 +66,7 @@ class RandomMap:
         if not normalized:
             center_O = statistics.observation_mean
             observation_OO = _in_units(observation_OO, statistics.observation_std)
+            observation_OO[:, statistics.constant_observation] = 0.0
         std_A = statistics.action_std
         moving = np.flatnonzero(std_A > CONSTANT * std_A.max())
         action_AA = np.eye(len(std_A))

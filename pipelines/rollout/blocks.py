@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.selection import Target
 from pipelines.rollout.streams import StreamRecord, StreamTask
+from pipelines.rollout.unseen import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging, Unit
@@ -126,6 +127,7 @@ def play_blocks(
     workers = worker_count(config, left)
     total = sum(task.bound * len(task.streams) for block in blocks for task in block)
     has_success: dict[str, bool] = {}
+    moved: dict[str, set[int]] = {}
     with (
         Crew(workers, make_batch) if workers > 1 else nullcontext() as crew,
         reporter.progress("rollout", total, "steps") as progress,
@@ -147,6 +149,7 @@ def play_blocks(
                 with staging.unit(name) as unit:
                     records = play(block, crew, count)
                     _write_block(unit, records)
+                    _warn_of_moved(records, moved, reporter)
                     # Wall time is not content: the log is left out of the artifact's digest.
                     timing = {"seconds": time.perf_counter() - started, "steps": steps}
                     unit.write_log(f"{name}.json", json.dumps(timing).encode())
@@ -155,6 +158,7 @@ def play_blocks(
             has_success |= staging.data(name)["success"]
     with staging.unit("tasks") as unit:
         for target in targets:
+            changed = target.changed_options if target.known else {}
             unit.group(
                 target.spec.name,
                 {
@@ -167,6 +171,7 @@ def play_blocks(
                     "shots": target.shots,
                     "success": has_success[target.spec.name],
                     **({"converged": config.converged} if config.converged else {}),
+                    **({"data_options": changed} if changed else {}),
                 },
             )
 
@@ -211,6 +216,20 @@ def make_batch(
     from pipelines.domains.registry import domain_of
 
     return domain_of(spec).make_batch(spec, size, options, stream_seeds)
+
+
+def _warn_of_moved(records: Records, told: dict[str, set[int]], reporter: Reporter) -> None:
+    """Warn of channels that move and that the model does not see, each once a task."""
+    for task, streams in records.items():
+        before = told.setdefault(task, set())
+        new = sorted({channel for each in streams.values() for channel in each.moved} - before)
+        if new:
+            before.update(new)
+            moves = "channel {} moves" if len(new) == 1 else "channels {} move"
+            reporter.warn(
+                f"{task}: observation {moves.format(listed(map(str, new)))}, constant in the data "
+                "of its statistics: the model does not see that"
+            )
 
 
 def _unit(index: int) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import ConfigError
 from pipelines.rollout.statistics import LAST, best_shot, success_rates, task_scores
+from pipelines.rollout.unseen import foreign_source
 from pipelines.tasks.spec import ScoreReference
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class TaskCurve:
         split: ``train`` or ``validation``, as the catalogue has it.
         statistics: Whose normalisation statistics it was played with: a task of the checkpoint, or
             ``group:NAME`` or ``running:NAME``; None where nothing is normalised.
+        data_options: Options that the data of the statistics was recorded under, where they are
+            not those it was played under; None where they are.
     """
 
     name: str
@@ -65,6 +68,7 @@ class TaskCurve:
     further_success_SE: NDArray[np.bool_] | None = None
     split: str = "train"
     statistics: str | None = None
+    data_options: Mapping[str, Any] | None = None
 
     @property
     def seeds(self) -> int:
@@ -148,6 +152,7 @@ def task_report(curve: TaskCurve) -> dict[str, Any]:
         "variation_of": curve.variation_of,
         "part": curve.part,
         "statistics": curve.statistics,
+        "foreign_statistics": foreign_source(curve.name, curve.statistics, curve.data_options),
         "seeds": curve.seeds,
         "shots": curve.shots,
         "reference": curve.reference,
@@ -292,6 +297,7 @@ def read_curve(open_group: OpenGroup, task: str, reference: str | None = None) -
         further_success_SE=success_SE[:, shots:] if further and success_SE is not None else None,
         split=attributes["task"].get("split", "train"),
         statistics=attributes.get("statistics"),
+        data_options=attributes.get("data_options"),
     )
 
 

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.rollout.config import RolloutConfig, default_shots
-from pipelines.rollout.unseen import RUNNING, borrow, can_play, known_task, listed
+from pipelines.rollout.unseen import (
+    RUNNING,
+    borrow,
+    can_play,
+    foreign_source,
+    known_task,
+    listed,
+)
 
 if TYPE_CHECKING:
     from pipelines.model.saved import SavedModel, SavedTask
@@ -53,6 +60,20 @@ class Target:
     def running(self) -> bool:
         """Whether its observation statistics are estimated in context."""
         return self.known.startswith(RUNNING)
+
+    @property
+    def changed_options(self) -> dict[str, Any]:
+        """Options that its data was recorded under, where it is played under others."""
+        return {
+            name: value
+            for name, value in self.saved.options.items()
+            if name in self.options and self.options[name] != value
+        }
+
+    @property
+    def foreign_statistics(self) -> str | None:
+        """What its statistics are of, where that is not the task as it is played; else None."""
+        return foreign_source(self.spec.name, self.known, self.changed_options)
 
 
 @dataclass(frozen=True)

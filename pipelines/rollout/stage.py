@@ -19,6 +19,7 @@ from pipelines.rollout.config import REWARDS, RolloutConfig
 from pipelines.rollout.report import compare_rollouts, plot_artifact, rollout_report
 from pipelines.rollout.reward_use import REWARD_USE, check_sees_rewards, reward_use
 from pipelines.rollout.scores import part_of
+from pipelines.rollout.unseen import foreign_statistics_note
 from pipelines.stage import Plan, StageResult
 
 if TYPE_CHECKING:
@@ -176,6 +177,10 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         for agent in agents
         if agent.model is not None
     ]
+    foreign = {
+        target.spec.name: target.foreign_statistics for agent in agents for target in agent.targets
+    }
+    notes += filter(None, [foreign_statistics_note(foreign)])
     most = max(workers)
     notes += [
         f"{most} worker processes step the environments"

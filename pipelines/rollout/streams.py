@@ -83,12 +83,15 @@ class StreamRecord:
         episode_length_E: int32, steps.
         success_E: Whether the episode succeeded at any of its steps; None where the domain knows
             no success.
+        moved: Observation channels that moved though they were constant in the data of the
+            statistics, ascending: the model does not see them.
     """
 
     reward_T: NDArray[np.float32]
     episode_return_E: NDArray[np.float64]
     episode_length_E: NDArray[np.int32]
     success_E: NDArray[np.bool_] | None
+    moved: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,10 @@ class TaskStreams:
         self.task, self._seed = task, seed
         self._normalize, self._mask_rewards = normalize, mask_rewards
         self._running = RunningStatistics(task.statistics, size) if task.running else None
+        self._moved_SO = np.zeros((size, spec.observation_dim), np.bool_)
+        self._constant_O = np.flatnonzero(task.statistics.constant_observation)
+        if not normalize:
+            self._constant_O = self._constant_O[:0]
         self.maps: list[RandomMap] | None = None
         if random_map:
             self.maps = [
@@ -241,6 +248,8 @@ class TaskStreams:
         """
         playing = self.playing
         observation_BO = self._observation_SO[playing]
+        if len(self._constant_O):
+            self._note_moved(observation_BO)
         if self._normalize and self._running is not None:
             observation_BO = self._running.normalize(playing, observation_BO)
         elif self._normalize:
@@ -304,6 +313,7 @@ class TaskStreams:
                 episode_return_E=self._return_SE[index].copy(),
                 episode_length_E=self._length_SE[index].copy(),
                 success_E=None if self._success_SE is None else self._success_SE[index].copy(),
+                moved=tuple(np.flatnonzero(self._moved_SO[index]).tolist()),
             )
             for index, stream in enumerate(self.task.streams)
         }
@@ -326,6 +336,15 @@ class TaskStreams:
         ]
         drawn_B: NDArray[Any] = self._reward_ST[self.playing, steps]
         return drawn_B
+
+    def _note_moved(self, observation_BO: NDArray[np.float32]) -> None:
+        from pipelines.model.normalization import float32_resolution
+
+        mean_C = self.task.statistics.observation_mean[self._constant_O]
+        distance_BC = np.abs(observation_BO[:, self._constant_O] - mean_C)
+        # Rounding alone may take a value a few steps of float32 from the mean.
+        moved_BC = distance_BC > 10 * float32_resolution(mean_C)
+        self._moved_SO[np.ix_(self.playing, self._constant_O)] |= moved_BC
 
     def _end_episodes(self, over_S: NDArray[np.bool_]) -> bool:
         self._episode_S[over_S] += 1

@@ -130,14 +130,43 @@ def borrow(spec: TaskSpec, model: SavedModel, stats: str | None) -> tuple[str, S
     )
 
 
+def foreign_source(
+    name: str, source: str | None, changed_options: Mapping[str, Any] | None
+) -> str | None:
+    """Return in words what a task's statistics are of; None where they are its own.
+
+    Args:
+        name: The task as played.
+        source: Where they come from, as artifacts record it; none where nothing is normalised.
+        changed_options: Options that the data was recorded under, where they are others now.
+    """
+    if not source or (source == name and not changed_options):
+        return None
+    options = ", ".join(f"{option}={value}" for option, value in (changed_options or {}).items())
+    return f"{source} with {options}" if options else source
+
+
+def foreign_statistics_note(sources: Mapping[str, str | None]) -> str | None:
+    """Return a sentence on the tasks that are normalised by statistics not their own.
+
+    Args:
+        sources: By task, what `foreign_source` returned.
+    """
+    told = [f"{name} by {source}" for name, source in sources.items() if source]
+    return f"normalised by statistics that are not their own: {listed(told)}" if told else None
+
+
 def pooled(statistics: Sequence[TaskStatistics], reward_scale: float) -> TaskStatistics:
     """Return the statistics of several tasks' data taken together, each task counting the same.
+
+    A channel that was constant in each task is constant here, too, whatever it was in which: the
+    model has only ever seen it as 0.
 
     Args:
         statistics: At least one, all of one shape.
         reward_scale: Of the result; scales are not statistics of the data.
     """
-    from pipelines.model.normalization import TaskStatistics
+    from pipelines.model.normalization import TaskStatistics, is_constant
 
     vectors: dict[str, NDArray[Any]] = {}
     for name in ("observation", "action"):
@@ -146,7 +175,8 @@ def pooled(statistics: Sequence[TaskStatistics], reward_scale: float) -> TaskSta
         center = mean.mean(axis=0)
         vectors[f"{name}_mean"] = center
         # Spread within the tasks and between them.
-        vectors[f"{name}_std"] = np.sqrt((std**2 + (mean - center) ** 2).mean(axis=0))
+        spread = np.sqrt((std**2 + (mean - center) ** 2).mean(axis=0))
+        vectors[f"{name}_std"] = np.where(is_constant(mean, std).all(axis=0), 0.0, spread)
     return TaskStatistics(**vectors, reward_scale=reward_scale)
 
 
@@ -197,7 +227,8 @@ class RunningStatistics:
 
     They begin as those of the group, counted as `PRIOR_STEPS` steps, because a first observation
     alone has no spread; each observation that a stream sees moves that stream's estimate. What the
-    context holds already keeps the values it was given when it was new.
+    context holds already keeps the values it was given when it was new. Channels that are constant
+    in the group stay so, whatever the stream sees: the model has learned nothing about them.
 
     Args:
         prior: Where the estimates begin.
@@ -213,6 +244,7 @@ class RunningStatistics:
         self._mean_SO = np.broadcast_to(prior.observation_mean.astype(np.float64), shape).copy()
         variance_O = prior.observation_std.astype(np.float64) ** 2
         self._squares_SO = np.broadcast_to(self.PRIOR_STEPS * variance_O, shape).copy()
+        self._constant_O = prior.constant_observation
 
     def normalize(
         self, streams: NDArray[np.int64], observation_BO: NDArray[np.float32]
@@ -223,13 +255,14 @@ class RunningStatistics:
             streams: Which ones, distinct (B,).
             observation_BO: What each sees.
         """
-        from pipelines.model.normalization import STD_EPSILON
+        from pipelines.model.normalization import divisor
 
         self._count_S[streams] += 1
         count_B1 = self._count_S[streams, None]
         before_BO = observation_BO - self._mean_SO[streams]
+        before_BO[:, self._constant_O] = 0.0
         self._mean_SO[streams] += before_BO / count_B1
         after_BO = observation_BO - self._mean_SO[streams]
         self._squares_SO[streams] += before_BO * after_BO
         std_BO = np.sqrt(self._squares_SO[streams] / count_B1)
-        return (after_BO / (std_BO + STD_EPSILON)).astype(np.float32)
+        return (after_BO / divisor(self._mean_SO[streams], std_BO)).astype(np.float32)

@@ -23,7 +23,7 @@ import torch
 
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import ModelConfig
-from pipelines.model.normalization import STD_EPSILON, TaskStatistics
+from pipelines.model.normalization import TaskStatistics, divisor
 from pipelines.model.random_map import RandomMap
 from pipelines.rng import stream
 from pipelines.train.data import DataTask, TrainingData, domain_of
@@ -272,7 +272,7 @@ class BatchLoader:
 
 
 class _Normalizer:
-    """Writes (rows - mean) / (std + epsilon) of a task's observations.
+    """Writes a task's observations normalised, as `TaskStatistics.normalize_observation` does.
 
     Several rows are taken as one, since NumPy's inner loops are slow on short rows, and a few of
     these at a time, so that the division finds them in the cache.
@@ -280,7 +280,7 @@ class _Normalizer:
 
     def __init__(self, statistics: TaskStatistics) -> None:
         self._mean_O = statistics.observation_mean
-        self._divisor_O = statistics.observation_std + STD_EPSILON
+        self._divisor_O = divisor(statistics.observation_mean, statistics.observation_std)
         self._fold = max(1, _FOLDED_ELEMENTS // len(self._mean_O))
         self._mean = np.tile(self._mean_O, self._fold)
         self._divisor = np.tile(self._divisor_O, self._fold)

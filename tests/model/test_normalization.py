@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import pipelines
 from pipelines.errors import ConfigError
-from pipelines.model.batch import TaskSequence, group_sequences
+from pipelines.model.batch import GroupBatch, TaskSequence, group_sequences
 from pipelines.model.config import ModelConfig
-from pipelines.model.normalization import TaskStatistics
+from pipelines.model.encoders import Encoder
+from pipelines.model.normalization import TaskStatistics, is_constant
+from pipelines.model.random_map import RandomMap
+from pipelines.rollout.unseen import RunningStatistics, pooled
+from pipelines.train.loader import _Normalizer
 
 MakeConfig = Callable[..., ModelConfig]
 
@@ -32,10 +38,14 @@ def make(
 
 
 def test_formulas_are_the_released_ones() -> None:
-    """Epsilon 1e-6 on the deviation going in, none coming out, rewards scaled only."""
+    """Epsilon 1e-6 on the deviation going in, none coming out, rewards scaled only.
+
+    But for the first channel, which is constant.
+    """
     statistics = make()
     observation = np.array([[1.0, 1.0, 1.0, 1.0, 1.0]], dtype=np.float32)
     expected = (observation - np.arange(5)) / (np.arange(5) * 0.5 + 1e-6)
+    expected[:, 0] = 0.0
     np.testing.assert_allclose(statistics.normalize_observation(observation), expected, rtol=1e-6)
     assert statistics.normalize_action(
         np.array([1.0, 1.0], dtype=np.float32)
@@ -66,10 +76,138 @@ def test_arrays_and_tensors_give_the_same_float32(values: np.ndarray) -> None:
     )
 
 
-def test_a_constant_channel_stays_finite() -> None:
-    out = make().normalize_observation(np.zeros((2, 5)))
-    assert np.isfinite(out).all()
-    assert out[0, 0] == 0.0
+#: Mean and deviation of channels whose values are one number, but for rounding.
+CONSTANT = [
+    (0.0, 0.0),
+    (20.0, 0.0),
+    (-0.25, 1e-9),
+    (0.0, 1e-12),
+    (1e4, 1e4 * np.finfo(np.float32).eps),
+]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "constant"),
+    [
+        *[(mean, std, True) for mean, std in CONSTANT],
+        (0.0, 1e-6, False),
+        (1e4, 0.01, False),
+        (-1e-3, 5e-7, False),
+    ],
+)
+def test_a_spread_of_no_more_than_rounding_is_none(mean: float, std: float, constant: bool) -> None:
+    """A thousandth is one step of float32 beside 10,000, and a thousand of them beside 1."""
+    values = np.array([mean], np.float32), np.array([std], np.float32)
+    assert is_constant(*values).tolist() == [constant]
+    assert is_constant(*map(torch.from_numpy, values)).tolist() == [constant]
+
+
+@pytest.mark.parametrize("value", [0.1, 20.0, -7.3e5, 1e-4])
+def test_however_the_sums_of_a_constant_channel_round_it_is_constant(value: float) -> None:
+    """A deviation from a float64 mean of squares is not 0, but it is below the resolution."""
+    values = np.full(100_001, value, np.float32).astype(np.float64)
+    mean, square = values.mean(), np.square(values).mean()
+    for std in (values.std(ddof=1), np.sqrt(abs(square - mean**2))):
+        assert is_constant(np.array([mean]), np.array([std])).all()
+
+
+def _of_group(statistics: TaskStatistics, moved: np.ndarray) -> np.ndarray:
+    """By the statistics of several tasks in which each channel stood elsewhere."""
+    other = TaskStatistics(
+        statistics.observation_mean + 3.0,
+        statistics.observation_std,
+        statistics.action_mean,
+        statistics.action_std,
+        1.0,
+    )
+    return pooled([statistics, other], 1.0).normalize_observation(moved)
+
+
+def _estimated(statistics: TaskStatistics, moved: np.ndarray) -> np.ndarray:
+    running = RunningStatistics(statistics, 1)
+    return np.concatenate([running.normalize(np.array([0]), row[None]) for row in moved])
+
+
+def _for_training(statistics: TaskStatistics, moved: np.ndarray) -> np.ndarray:
+    out = np.empty_like(moved)
+    _Normalizer(statistics)(moved, out)
+    return out
+
+
+def _mapped(statistics: TaskStatistics, moved: np.ndarray) -> np.ndarray:
+    """What a map of observations in the task's units makes of them, beyond their mean."""
+    drawn = RandomMap.draw(statistics, np.random.default_rng(0), normalized=False)
+    return drawn.observation(moved) - statistics.observation_mean
+
+
+def _encoded(statistics: TaskStatistics, moved: np.ndarray) -> np.ndarray:
+    """What a model that normalises actions gives its encoder of previous actions."""
+    width = len(statistics.observation_mean)
+    config = ModelConfig.model_validate(
+        {
+            "groups": {"g": {"observation_dim": 1, "action_dim": width}},
+            "layers": 1,
+            "heads": 1,
+            "width": 12,
+            "feed_forward": 4,
+            "action_embedding": 4,
+            "observation_embedding": 4,
+            "reward_embedding": 4,
+            "context": len(moved),
+            "normalize_actions": True,
+        }
+    )
+    encoder, seen = Encoder(config), []
+    encoder.acs_encoders["g"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    length = len(moved)
+    encoder(
+        GroupBatch(
+            group="g",
+            observation_BLO=torch.zeros(1, length, 1),
+            previous_action_BLA=torch.from_numpy(moved)[None],
+            previous_reward_BL=torch.zeros(1, length),
+            episode_step_BL=torch.arange(length)[None],
+            action_mean_BA=torch.from_numpy(statistics.observation_mean)[None],
+            action_std_BA=torch.from_numpy(statistics.observation_std)[None],
+        )
+    )
+    return seen[0][0].numpy()
+
+
+WAYS: list[Callable[[TaskStatistics, np.ndarray], np.ndarray]] = [
+    lambda statistics, moved: statistics.normalize_observation(moved),
+    lambda statistics, moved: statistics.normalize_observation(torch.from_numpy(moved)).numpy(),
+    _of_group,
+    _estimated,
+    _for_training,
+    _mapped,
+    _encoded,
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_constant_channel_that_moves_contributes_nothing(
+    way: Callable[[TaskStatistics, np.ndarray], np.ndarray],
+) -> None:
+    """Divided by 1e-6, the slightest move of it would drown all other channels."""
+    means, stds = map(list, zip(*CONSTANT, (5.0, 2.0), strict=True))
+    statistics = TaskStatistics(means, stds, [0.0], [1.0], 1.0)
+    still = np.tile(statistics.observation_mean, (6, 1))
+    still[:, -1] += np.arange(6)
+    moved = still.copy()
+    moved[:, :-1] += np.linspace(0.001, 50, 6, dtype=np.float32)[:, None]
+    found = way(statistics, moved)
+    np.testing.assert_allclose(found, way(statistics, still), atol=1e-5)
+    assert np.abs(found[1:, -1]).min() > 0.1, "the other channel still counts"
+    assert np.abs(found).max() < 10
+
+
+def test_nobody_divides_by_a_deviation_of_its_own() -> None:
+    """Whoever normalises takes `divisor`, which knows constant channels."""
+    root = Path(pipelines.__file__).parent
+    users = [path for path in root.rglob("*.py") if "STD_EPSILON" in path.read_text()]
+    # A random map leaves constant channels as they are.
+    assert sorted(path.name for path in users) == ["normalization.py", "random_map.py"]
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,13 @@ from pipelines.errors import ConfigError
 from pipelines.policies.base import PolicySpec
 from pipelines.reporter import NullReporter
 from pipelines.rollout.config import RolloutConfig
+from pipelines.rollout.report import rollout_report
 from pipelines.rollout.reported import reported_for, reported_rows
 from pipelines.rollout.scoreboard import score_rows
 from pipelines.rollout.scores import load_curves
 from pipelines.rollout.stage import plan, run
 from pipelines.tasks.registry import catalogue
+from vintix_cli.commands.rollout import print_curves
 
 from .test_statistics import curve
 from .toy import EVEN, UNEVEN, WIDE, Toy, install, saved_task, write_checkpoint
@@ -94,6 +96,44 @@ def test_borrowed_statistics_are_recorded_and_change_what_is_played(
     assert not np.array_equal(rewards[0], rewards[2])
     again = go(workspace, tasks=("toy-unseen",), stats="running", reference="paper")
     assert again.up_to_date
+
+
+def test_statistics_that_are_not_the_tasks_own_are_told(
+    toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the plan, the JSON and the printed table: whose they are, and what of the task differs."""
+    workspace = write_checkpoint(tmp_path, KNOWN)
+    cases: list[tuple[dict[str, Any], str | None]] = [
+        ({"tasks": ("toy-even",)}, None),
+        ({"tasks": ("toy-unseen",), "stats": "group"}, "group:toy"),
+        ({"tasks": ("toy-unseen",), "stats": "running"}, "running:toy"),
+        ({"tasks": ("toy-unseen",), "stats": "task:toy-even"}, "toy-even"),
+        ({"tasks": ("toy-even",), "options": {"goal": "visible"}}, "toy-even with goal=hidden"),
+    ]
+    for config, source in cases:
+        note = f"not their own: {config['tasks'][0]} by {source}"
+        planned = plan(RolloutConfig(**SMALL, **config), workspace)
+        assert any(note in each for each in planned.notes) == (source is not None)
+        if "stats" in config and config["stats"] != "group":
+            continue
+        result = go(workspace, **config)
+        assert result.report["tasks"][0]["foreign_statistics"] == source
+        print_curves(result.report)
+        assert (note in " ".join(capsys.readouterr().out.split())) == (source is not None)
+    options = {"tasks": ("toy-unseen",), "stats": "group", "reference": "paper"}
+    random = go(workspace, **options, baselines=("random",))
+    baseline = workspace.find("rollouts", random.report["comparison"][1]["artifact"])
+    assert rollout_report(baseline)["tasks"][0]["foreign_statistics"] is None
+
+
+def test_a_channel_that_the_model_does_not_see_is_told_once(toy: Toy, tmp_path: Path) -> None:
+    known = saved_task(EVEN)
+    known.statistics.observation_std[1] = 0.0
+    reporter = NullReporter()
+    workspace = write_checkpoint(tmp_path, [known, KNOWN[2]])
+    go(workspace, reporter, seeds=3, max_streams=1)
+    (warning,) = [each for each in reporter.warnings if "does not see" in each]
+    assert warning.startswith("toy-even: observation channel 1 moves")
 
 
 def test_running_statistics_do_not_depend_on_blocks(toy: Toy, tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from pipelines.domains.base import StepBatch
 from pipelines.errors import VintixError
 from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.model.vintix import Vintix
@@ -162,3 +166,58 @@ def test_an_action_that_is_no_number_names_task_stream_and_step() -> None:
         next(iter(model.head.parameters())).fill_(float("nan"))
     with pytest.raises(VintixError, match=r"task toy-even, stream 5, step 0"):
         play(model, [stream_task(EVEN, 1, [5])])
+
+
+class ShowingBatch(ToyBatch):
+    """Shows a number of its own as the last observation channel, on which nothing depends."""
+
+    shown = 20.0
+
+    def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
+        observation_BO = super().reset(indices, seeds)
+        observation_BO[:, -1] = self.shown
+        return observation_BO
+
+    def step(self, action_BA: np.ndarray) -> StepBatch:
+        result = super().step(action_BA)
+        result.observation_BO[:, -1] = self.shown
+        return result
+
+
+@pytest.mark.parametrize(
+    ("running", "options"),
+    [
+        (False, {}),
+        (True, {}),
+        (False, {"normalize_actions": True}),
+        (False, {"random_map": True}),
+        (False, {"random_map": True, "normalize_observations": False}),
+    ],
+)
+def test_a_channel_without_information_changes_nothing_when_it_moves(
+    running: bool, options: dict[str, bool]
+) -> None:
+    """A set point of 20.001 must play as one of 20 for a model that has only seen 20."""
+    random_map = options.pop("random_map", False)
+    model = tiny_model(**options)
+    known = statistics(EVEN)
+    known.observation_mean[-1], known.observation_std[-1] = 20.0, 0.0
+    task = replace(stream_task(EVEN, 4, [0, 1]), statistics=known, running=running)
+    played = []
+    for shown in (20.0, 20.001, 50.0):
+
+        def make_batch(
+            spec: TaskSpec, size: int, _: object, seeds: Sequence[int], shown: float = shown
+        ) -> ShowingBatch:
+            batch = ShowingBatch(spec, size, seeds)
+            batch.shown = shown
+            return batch
+
+        records = roll(model, [task], seed=11, make_batch=make_batch, random_map=random_map)
+        played.append(records["toy-even"])
+    for stream in (0, 1):
+        still, *moved = (records[stream] for records in played)
+        assert still.moved == ()
+        for each in moved:
+            np.testing.assert_allclose(each.reward_T, still.reward_T, atol=1e-6)
+            assert each.moved == ((2,) if model.config.normalize_observations else ())

@@ -180,8 +180,10 @@ def show_rollout(result: StageResult) -> None:
 def print_curves(report: Mapping[str, Any]) -> None:
     """Print a rollout's report as a table with a sparkline a task."""
     from pipelines.rollout.sparkline import sparkline
+    from pipelines.rollout.unseen import foreign_statistics_note
 
     tasks = report["tasks"]
+    foreign = foreign_statistics_note({task["name"]: task["foreign_statistics"] for task in tasks})
     column = f"shots 1 to {max(task['shots'] for task in tasks)}"
     rows = [
         {
@@ -209,7 +211,8 @@ def print_curves(report: Mapping[str, Any]) -> None:
         totals=totals if report["tasks_in_mean"] > 1 else None,
         notes=[
             f"returns by the reference {report['reference']!r}: normalised, 0 is random and 1 the "
-            "demonstrator, and so is the height of the bars"
+            "demonstrator, and so is the height of the bars",
+            *filter(None, [foreign]),
         ],
     )
 
