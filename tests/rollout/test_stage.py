@@ -30,7 +30,7 @@ TASK_FIELDS = {
     "returns_by_shot", "returns_stderr_by_shot", "return_first", "return_last3", "return_best",
     "normalized_by_shot", "normalized_stderr_by_shot", "normalized_first", "normalized_last3",
     "normalized_best", "best_shot", "success_by_shot", "episode_length_by_shot",
-    "part", "statistics", "converged", "reported",
+    "part", "statistics", "foreign_statistics", "converged", "reported",
 }  # fmt: skip
 
 
