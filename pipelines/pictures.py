@@ -10,7 +10,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import UsageError
+from pipelines.output_files import MARK, write_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,11 +73,10 @@ def save(figure: Figure, path: Path) -> Path:
     """Write a figure as the suffix of the file says; the same figure gives the same bytes.
 
     Raises:
+        UsageError: There is a file that vintix did not make.
         StorageError: The file system refused.
     """
     import matplotlib
-
-    from pipelines.artifacts.files import write_file
 
     suffix = path.suffix.lower().lstrip(".")
     buffer = io.BytesIO()
@@ -86,10 +85,9 @@ def save(figure: Figure, path: Path) -> Path:
             buffer,
             format=suffix,
             dpi=DPI,
-            metadata={"Date": None} if suffix == "svg" else {"Software": None},
+            metadata={"Date": None, "Creator": MARK} if suffix == "svg" else {"Software": MARK},
         )
-    write_file(path, buffer.getvalue())
-    return path
+    return write_output(path, buffer.getvalue())
 
 
 def save_image(image_HWC: NDArray[np.uint8], path: Path) -> Path:
@@ -97,38 +95,15 @@ def save_image(image_HWC: NDArray[np.uint8], path: Path) -> Path:
 
     Args:
         image_HWC: uint8 (H, W, 3).
-        path: The file; an existing one is replaced.
+        path: The file; one that vintix made is replaced.
 
     Raises:
+        UsageError: There is a file that vintix did not make.
         StorageError: The file system refused.
     """
     from matplotlib.image import imsave
 
-    from pipelines.artifacts.files import write_file
-
     buffer = io.BytesIO()
     # Without the version of Matplotlib, which has nothing to do with the picture.
-    metadata: Any = {"Software": None}
-    imsave(buffer, image_HWC, format="png", metadata=metadata)
-    write_file(path, buffer.getvalue())
-    return path
-
-
-def check_format(path: Path, formats: tuple[str, ...] = FORMATS) -> None:
-    """Check that a picture can be written under this name.
-
-    Args:
-        path: The file.
-        formats: The suffixes that its kind of picture can have.
-
-    Raises:
-        UsageError: Its suffix is none of them.
-    """
-    if path.suffix.lower() not in formats:
-        raise UsageError(
-            "pictures of this kind are not drawn",
-            where=path,
-            expected=" or ".join(formats),
-            found=path.suffix or "no suffix",
-            fix=f"name it {path.with_suffix('.png').name}",
-        )
+    imsave(buffer, image_HWC, format="png", metadata={"Software": MARK})
+    return write_output(path, buffer.getvalue())

@@ -19,7 +19,8 @@ from pathlib import Path
 from pipelines.artifacts.files import write_file
 from pipelines.domains.registry import full_catalogue
 from pipelines.errors import VintixError
-from pipelines.pictures import PIXEL_FORMATS, STYLE, check_format
+from pipelines.output_files import check_suffix
+from pipelines.pictures import PIXEL_FORMATS, STYLE
 from pipelines.scenes.snapshot import Snapshot, check_size, take_snapshot
 
 #: Pixels between tiles, and of a line of a label.
@@ -33,7 +34,7 @@ LETTER = 6.5
 def main() -> None:
     arguments = parse()
     try:
-        check_format(arguments.output, PIXEL_FORMATS)
+        check_suffix(arguments.output, PIXEL_FORMATS)
         large = (OVERSAMPLING * arguments.tile[0], OVERSAMPLING * arguments.tile[1])
         check_size(large)
         known = full_catalogue()

@@ -43,6 +43,10 @@ def run_stage(
     from pipelines.artifacts.workspace import Workspace
     from pipelines.config import config_class, resolve_config
 
+    if plot is not None:
+        from pipelines.rollout.report import check_plot
+
+        check_plot(plot)
     settings = resolve_config(
         stage,
         config_class(stage),

@@ -140,7 +140,7 @@ def write_new_file(path: Path, data: bytes | memoryview) -> bool:
         return False
     temporary = _write_temporary(path, data)
     try:
-        _move_if_free(temporary, path)
+        move_if_free(temporary, path)
     except FileExistsError:
         return False
     except OSError as error:
@@ -148,6 +148,22 @@ def write_new_file(path: Path, data: bytes | memoryview) -> bool:
     finally:
         _discard(temporary)
     return True
+
+
+def move_if_free(source: Path, path: Path) -> None:
+    """Give a file a name that no file has; its old name may stay.
+
+    Raises:
+        FileExistsError: The name is taken.
+        OSError: The file system refused.
+    """
+    try:
+        path.hardlink_to(source)
+    except OSError as error:
+        # Some network and removable file systems have no hard links, and nothing else as exact.
+        if error.errno not in _NO_HARD_LINKS or path.exists():
+            raise
+        source.replace(path)
 
 
 def write_json(path: Path, value: object) -> FileRecord:
@@ -371,16 +387,6 @@ def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
         _discard(temporary)
         raise storage_error(error, path, needed=memoryview(data).nbytes) from error
     return temporary
-
-
-def _move_if_free(temporary: Path, path: Path) -> None:
-    try:
-        path.hardlink_to(temporary)
-    except OSError as error:
-        # Some network and removable file systems have no hard links, and nothing else as exact.
-        if error.errno not in _NO_HARD_LINKS or path.exists():
-            raise
-        temporary.replace(path)
 
 
 def _discard(temporary: Path) -> None:

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.histories.quality import BINS, HistoryQuality, Quality, binned_means
+from pipelines.output_files import check_suffix
 from pipelines.pictures import (
     CURVE,
     DEMONSTRATOR,
+    FORMATS,
     INK,
     MUTED,
     RANDOM,
     STYLE,
-    check_format,
     new_figure,
     save,
 )
@@ -55,10 +56,10 @@ def plot_histories(histories: Sequence[HistoryQuality], path: Path) -> list[Path
         The files written.
 
     Raises:
-        UsageError: The file's suffix is neither.
+        UsageError: The file's suffix is neither, or there is a file that vintix did not make.
         StorageError: The file system refused.
     """
-    check_format(path)
+    check_suffix(path, FORMATS)
     drawn = [each for each in histories if each.quality is not None]
     domains = sorted({each.domain for each in drawn})
     return [

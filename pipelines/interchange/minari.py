@@ -132,13 +132,13 @@ def _export(
     with (
         output_directory(
             config.output, overwrite=config.overwrite, own=_OWN, needed=needed
-        ) as target,
+        ) as output,
         reporter.progress("export", total, "steps") as progress,
     ):
         for name in names:
             manifest = readers[name].artifact.manifest
             identity = dataset_id(name, manifest.name, manifest.version)
-            episodes = _write_task(readers[name], name, identity, target, progress)
+            episodes = _write_task(readers[name], name, identity, output.directory, progress)
             exported.append(
                 {
                     "task": name,
@@ -147,7 +147,7 @@ def _export(
                     "steps": sum(readers[name].lengths(name)),
                 }
             )
-    return export_result(artifact, config.output, "minari", tasks=exported)
+    return export_result(artifact, config.output, output, "minari", tasks=exported)
 
 
 def _bytes(reader: HistoryReader, name: str) -> int:

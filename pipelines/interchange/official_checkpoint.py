@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,34 +117,34 @@ def export_official(config: ExportConfig, workspace: Workspace, reporter: Report
         StorageError: The output cannot be written.
     """
     artifact = workspace.find("checkpoints", config.reference)
-    saved = load_model(artifact)
-    kept = kept_files(artifact)
-    if saved.random_map:
-        reporter.warn(
-            "the model was trained through random maps, which the authors' format does not tell"
-        )
-    if kept is not None:
-        config_json, metadata_json, dtypes = kept.config_json, kept.metadata_json, kept.dtypes
-    else:
-        config_json = _dump(_config(artifact, saved))
-        metadata_json = _dump(
-            {name: _metadata(saved, task) for name, task in _ordered(saved).items()}
-        )
-        dtypes = {}
-    weights = saved.model.state_dict()
-    ordered = {name: weights[name] for name in _names(config_json, metadata_json)}
-    own = "|".join(map(_escape, NAMES))
-    with output_directory(config.output, overwrite=config.overwrite, own=own) as target:
-        path = target / WEIGHTS
+    own = "|".join(map(re.escape, NAMES))
+    with output_directory(config.output, overwrite=config.overwrite, own=own) as output:
+        saved = load_model(artifact)
+        kept = kept_files(artifact)
+        if saved.random_map:
+            reporter.warn(
+                "the model was trained through random maps, which the authors' format does not tell"
+            )
+        if kept is not None:
+            config_json, metadata_json, dtypes = kept.config_json, kept.metadata_json, kept.dtypes
+        else:
+            config_json = _dump(_config(artifact, saved))
+            metadata_json = _dump(
+                {name: _metadata(saved, task) for name, task in _ordered(saved).items()}
+            )
+            dtypes = {}
+        weights = saved.model.state_dict()
+        ordered = {name: weights[name] for name in _names(config_json, metadata_json)}
+        path = output.directory / WEIGHTS
         try:
             torch.save(typed(ordered, dtypes), path)
         except (OSError, RuntimeError) as error:
             raise files.storage_error(
                 error if isinstance(error, OSError) else OSError(str(error)), path
             ) from error
-        files.write_file(target / CONFIG, config_json)
-        files.write_file(target / METADATA, metadata_json)
-    return export_result(artifact, config.output, "official", tensors=len(ordered))
+        files.write_file(output.directory / CONFIG, config_json)
+        files.write_file(output.directory / METADATA, metadata_json)
+    return export_result(artifact, config.output, output, "official", tensors=len(ordered))
 
 
 def _names(config_json: bytes, metadata_json: bytes) -> list[str]:
@@ -193,7 +194,3 @@ def _metadata(saved: SavedModel, task: SavedTask) -> dict[str, Any]:
 
 def _dump(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False).encode()
-
-
-def _escape(name: str) -> str:
-    return name.replace(".", r"\.")

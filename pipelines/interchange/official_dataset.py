@@ -134,7 +134,7 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
     with (
         output_directory(
             config.output, overwrite=config.overwrite, own=_OWN, needed=needed
-        ) as target,
+        ) as output,
         reporter.progress("export", total, "steps") as progress,
     ):
         described = {}
@@ -142,7 +142,7 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
             specification = task.attributes["task"]
             imported = task.attributes.get("imported", {})
             name = str(imported.get("task_name", task.name))
-            folder = target / safe_name(specification["domain"]) / safe_name(name)
+            folder = output.directory / safe_name(specification["domain"]) / safe_name(name)
             files.make_directory(folder)
             _write_json(
                 folder / f"{folder.name}.json",
@@ -157,10 +157,11 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
             stems = imported.get("files", [f"{number}.h5" for number in range(len(task.rows))])
             for number, file_name in enumerate(stems):
                 _write_trajectory(reader, task, number, folder / str(file_name), progress)
-        _write_json(target / DESCRIPTION, {"tasks": described})
+        _write_json(output.directory / DESCRIPTION, {"tasks": described})
     return export_result(
         reader.artifact,
         config.output,
+        output,
         "official",
         tasks=[
             {"task": task.name, "trajectories": len(task.rows), "steps": sum(task.rows)}

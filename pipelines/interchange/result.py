@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.artifacts.artifact import Artifact
-from pipelines.interchange.output import describe_files
+from pipelines.interchange.output import Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +26,19 @@ class ExportResult:
 
 
 def export_result(
-    artifact: Artifact, output: Path, format_name: str, **details: Any
+    artifact: Artifact, target: Path, output: Output, format_name: str, **details: Any
 ) -> ExportResult:
     """Describe a finished export: what, where, and every file with its hash."""
-    output = output.expanduser().absolute()
+    target = target.expanduser().absolute()
     return ExportResult(
         artifact,
-        output,
+        target,
         {
             "exported": f"{artifact.kind}/{artifact.reference}",
             "digest": artifact.digest,
             "format": format_name,
-            "output": str(output),
+            "output": str(target),
             **details,
-            "files": describe_files(output),
+            "files": output.files,
         },
     )

@@ -95,32 +95,33 @@ def export_safetensors(
     from safetensors.torch import save_file
 
     artifact = workspace.find("checkpoints", config.reference)
-    saved = load_model(artifact)
-    kept = kept_files(artifact)
-    content = {
-        "format": FORMAT,
-        "format_version": VERSION,
-        "model": saved.config.model_dump(mode="json"),
-        "step": saved.step,
-        "method": saved.method,
-        **({"random_map": True} if saved.random_map else {}),
-        "tasks": {name: task.as_json() for name, task in saved.tasks.items()},
-        "unmatched": artifact.manifest.summary.get("unmatched", {}),
-        "official": None
-        if kept is None
-        else {"config": kept.config_json.decode(), "metadata": kept.metadata_json.decode()},
-    }
-    weights = typed(saved.model.state_dict(), kept.dtypes if kept else {})
-    own = r"model\.safetensors|config\.json"
-    with output_directory(config.output, overwrite=config.overwrite, own=own) as target:
+    own = "|".join(map(re.escape, NAMES))
+    with output_directory(config.output, overwrite=config.overwrite, own=own) as output:
+        saved = load_model(artifact)
+        kept = kept_files(artifact)
+        content = {
+            "format": FORMAT,
+            "format_version": VERSION,
+            "model": saved.config.model_dump(mode="json"),
+            "step": saved.step,
+            "method": saved.method,
+            **({"random_map": True} if saved.random_map else {}),
+            "tasks": {name: task.as_json() for name, task in saved.tasks.items()},
+            "unmatched": artifact.manifest.summary.get("unmatched", {}),
+            "official": None
+            if kept is None
+            else {"config": kept.config_json.decode(), "metadata": kept.metadata_json.decode()},
+        }
+        weights = typed(saved.model.state_dict(), kept.dtypes if kept else {})
+        path = output.directory / WEIGHTS
         try:
-            save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
+            save_file(weights, path, metadata={"format": "pt"})
         except (OSError, SafetensorError) as error:
-            raise files.storage_error(_refusal(error), target / WEIGHTS) from error
+            raise files.storage_error(_refusal(error), path) from error
         files.write_file(
-            target / CONFIG, json.dumps(content, indent=1, ensure_ascii=False).encode()
+            output.directory / CONFIG, json.dumps(content, indent=1, ensure_ascii=False).encode()
         )
-    return export_result(artifact, config.output, "safetensors", tensors=len(weights))
+    return export_result(artifact, config.output, output, "safetensors", tensors=len(weights))
 
 
 def _refusal(error: Exception) -> OSError:

@@ -19,6 +19,7 @@ import numpy as np
 from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.loop import LoopBatch
 from pipelines.errors import MissingDependencyError, StorageError
+from pipelines.output_files import MARK, write_output
 from pipelines.scenes.snapshot import frame
 
 if TYPE_CHECKING:
@@ -116,12 +117,10 @@ def write_film(frames: Sequence[NDArray[np.uint8]], path: Path) -> None:
 
     Raises:
         MissingDependencyError: There is no ffmpeg for MP4.
+        UsageError: There is a file that vintix did not make.
         StorageError: The file system or ffmpeg refused.
     """
-    from pipelines.artifacts.files import write_file
-
-    data = _mp4(frames, path) if path.suffix.lower() == ".mp4" else _gif(frames)
-    write_file(path, data)
+    write_output(path, _mp4(frames, path) if path.suffix.lower() == ".mp4" else _gif(frames))
 
 
 def find_ffmpeg(path: Path) -> str:
@@ -154,6 +153,7 @@ def _gif(frames: Sequence[NDArray[np.uint8]]) -> bytes:
         append_images=pictures[1:],
         duration=1000 // FRAMES_A_SECOND,
         loop=0,
+        comment=MARK.encode(),
     )
     return buffer.getvalue()
 
@@ -165,7 +165,8 @@ def _mp4(frames: Sequence[NDArray[np.uint8]], path: Path) -> bytes:
         target = Path(directory) / "film.mp4"
         command = [find_ffmpeg(path), "-loglevel", "error", "-y", "-f", "rawvideo"]
         command += ["-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FRAMES_A_SECOND)]
-        command += ["-i", "-", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(target)]
+        command += ["-i", "-", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+        command += ["-metadata", f"comment={MARK}", str(target)]
         done = subprocess.run(
             command,
             check=False,

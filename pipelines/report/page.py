@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pipelines.output_files import MARK, write_output
 from pipelines.text import printable
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -29,6 +30,7 @@ def page_html(document: dict[str, Any]) -> str:
     """
     parts = {
         "title": html.escape(printable(f"vintix: {', '.join(document['rollouts'])}")),
+        "mark": MARK,
         "style": (_ASSETS / "page.css").read_text(encoding="utf-8"),
         "script": "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS),
         "report": _embedded(document),
@@ -41,12 +43,10 @@ def write_page(document: dict[str, Any], path: Path) -> Path:
     """Write a report as a page.
 
     Raises:
+        UsageError: There is a file that vintix did not make.
         StorageError: The file system refused.
     """
-    from pipelines.artifacts.files import write_file
-
-    write_file(path, page_html(document).encode())
-    return path
+    return write_output(path, page_html(document).encode())
 
 
 def _embedded(document: dict[str, Any]) -> str:

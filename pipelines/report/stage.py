@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.pictures import check_format
+from pipelines.output_files import check_output, check_output_directory
 
 if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
@@ -52,8 +52,8 @@ def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter
     Raises:
         ArtifactMissingError: A reference means nothing.
         ArtifactCorruptError: The bytes of an artifact differ from its manifest's.
-        UsageError: There is no such task, a file's suffix is not of its kind, or the task cannot
-            be drawn.
+        UsageError: There is no such task, a file's suffix is not of its kind, there is a file
+            that vintix did not make, or the task cannot be drawn.
         ConfigError: No task has scores under the reference.
         StorageError: The file system refused.
     """
@@ -61,7 +61,9 @@ def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter
     from pipelines.report.page import write_page
     from pipelines.report.sources import read_sources
 
-    check_format(request.output, PAGE_FORMATS)
+    check_output(request.output, PAGE_FORMATS)
+    if request.figures is not None:
+        check_output_directory(request.figures)
     if request.video is not None:
         from pipelines.report.video import check_video
 

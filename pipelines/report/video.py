@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import ArtifactMissingError, ConfigError
-from pipelines.pictures import check_format
+from pipelines.output_files import check_output
 from pipelines.report.sources import Entry, Sources
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ def check_video(path: Path) -> None:
     """Check that a film can be written under this name, before anything is played for it.
 
     Raises:
-        UsageError: Its suffix is neither .gif nor .mp4.
+        UsageError: Its suffix is neither .gif nor .mp4, or vintix did not make what is there.
         MissingDependencyError: It is .mp4 and there is no ffmpeg.
     """
     from pipelines.report.film import find_ffmpeg
 
-    check_format(path, VIDEO_FORMATS)
+    check_output(path, VIDEO_FORMATS)
     if path.suffix.lower() == ".mp4":
         find_ffmpeg(path)
 

@@ -122,6 +122,21 @@ def compare_rollouts(
     ]
 
 
+def check_plot(target: Path) -> None:
+    """Check, before anything is played, that `plot_artifact` can write there.
+
+    Raises:
+        UsageError: The file's suffix is neither .png nor .svg, or there is a file that vintix did
+            not make.
+    """
+    from pipelines.output_files import check_output, check_output_directory
+
+    if target.suffix and not target.is_dir():
+        check_output(target, FORMATS)
+    else:
+        check_output_directory(target)
+
+
 def plot_artifact(artifact: Artifact, target: Path, reference: str | None = None) -> list[Path]:
     """Draw the curves of a rollouts artifact.
 
@@ -135,15 +150,14 @@ def plot_artifact(artifact: Artifact, target: Path, reference: str | None = None
         The files written.
 
     Raises:
-        UsageError: The file's suffix is neither.
+        UsageError: The file's suffix is neither, or there is a file that vintix did not make.
         StorageError: The file system refused.
     """
-    from pipelines.pictures import check_format, save
+    from pipelines.pictures import save
     from pipelines.rollout import curves as drawing
     from pipelines.rollout.scores import load_curves
 
-    if target.suffix and not target.is_dir():
-        check_format(target)
+    check_plot(target)
     loaded = load_curves(artifact, reference)
     if target.suffix.lower() in FORMATS:
         return [save(drawing.draw_overview(loaded), target)]

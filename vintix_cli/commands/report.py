@@ -212,9 +212,10 @@ def histories(
     from pipelines.histories.report import compare_histories, summarize
 
     if plot is not None:
-        from pipelines.pictures import check_format
+        from pipelines.output_files import check_output
+        from pipelines.pictures import FORMATS
 
-        check_format(plot)
+        check_output(plot, FORMATS)
     references, entries = compare_histories(
         Workspace.resolve(workspace), reference or (), task or ()
     )

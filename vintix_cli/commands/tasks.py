@@ -129,10 +129,11 @@ def _draw(
     seed: int,
     option: list[str] | None,
 ) -> dict[str, Any]:
-    from pipelines.pictures import PIXEL_FORMATS, check_format, save_image
+    from pipelines.output_files import check_output
+    from pipelines.pictures import PIXEL_FORMATS, save_image
     from pipelines.scenes.snapshot import SIZE, take_snapshot
 
-    check_format(path, PIXEL_FORMATS)
+    check_output(path, PIXEL_FORMATS)
     snapshot = take_snapshot(
         task,
         options.parse_pairs(option),
