@@ -27,6 +27,7 @@ from pipelines.train.measure import (
     split_trajectories,
 )
 from pipelines.train.memory import installed_bytes, required_bytes
+from pipelines.train.origin import copy_weights
 from pipelines.train.sampler import WindowSampler
 from pipelines.train.state import State, take_snapshot
 from pipelines.train.tracking import open_tracker
@@ -114,6 +115,8 @@ def make_model(prepared: Run, world: World) -> Vintix:
     """Return the model with its first weights, on its device, as the configuration runs it."""
     config, hardware = prepared.config, prepared.hardware
     model = Vintix(prepared.model, attention=config.attention, seed=config.seed)
+    if prepared.init is not None:
+        copy_weights(prepared.init, model)
     model.to(hardware.torch_device)
     if config.gradient_checkpointing:
         for block in model.transformer.blocks:

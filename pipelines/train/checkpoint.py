@@ -32,6 +32,7 @@ from pipelines.train.state import State, put_back, take_snapshot
 if TYPE_CHECKING:
     import zarr
 
+    from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.staging import Staging
 
 #: Checkpoints kept in the staging directory: the newest, and one to fall back on.
@@ -243,6 +244,29 @@ def read_checkpoint(staging: Staging, parameters: list[list[Any]]) -> tuple[int,
     exp_avg_N, exp_avg_sq_N = (_read(group, moment) for moment in MOMENTS)
     state = State(_read(group, "weights"), exp_avg_N, exp_avg_sq_N, _read(group, "updates"))
     return int(data["step"]), data["note"], state
+
+
+def begin_after(staging: Staging, artifact: Artifact) -> None:
+    """Make the last state of a published run, and its log, the first checkpoint of this one.
+
+    Raises:
+        ArtifactCorruptError: The artifact is damaged.
+        StorageError: The file system refused.
+    """
+    from pipelines.artifacts import files
+    from pipelines.artifacts.staging import LOG
+    from pipelines.model.saved import load_model
+    from pipelines.train.metrics import NAME
+
+    attributes: dict[str, Any] = dict(artifact.group("optimizer").attrs)
+    parameters = attributes["parameters"]
+    weights = dict(load_model(artifact).model.named_parameters())
+    weights_N = torch.cat([weights[name].detach().reshape(-1) for name, _ in parameters]).numpy()
+    exp_avg_N, exp_avg_sq_N = (artifact.read(f"optimizer/{moment}") for moment in MOMENTS)
+    state = State(weights_N, exp_avg_N, exp_avg_sq_N, artifact.read("optimizer/updates"))
+    log = f"{LOG}/{NAME}"
+    files.write_file(staging.directory / log, artifact.read_file(log))
+    _write_checkpoint(staging, state, parameters, int(attributes["step"]), None)
 
 
 def drop_checkpoints(staging: Staging) -> None:

@@ -73,6 +73,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 NOT_CONTENT = (
     "name",
     "dataset",
+    "init",
     "checkpoint_every",
     "keep_last",
     "keep_every",
@@ -111,16 +112,21 @@ class TrainConfig(BaseModel):
 
     Attributes:
         name: Name of the checkpoints artifact; None for ``<dataset>-<preset>``, with the method
-            behind it where it is not ``ad``, and ``-map`` with `random_map`.
+            behind it where it is not ``ad``, ``-map`` with `random_map` and ``-from-<name>`` with
+            `init`.
         seed: Seed of the first weights and of the data order.
         dataset: Reference of a datasets artifact; None for the newest.
+        init: Reference of a checkpoints artifact whose weights training starts from, such as
+            ``packaged``; groups that it does not have start anew. None for weights drawn by the
+            seed.
         tasks: Train on these tasks of the dataset only.
         domains: Train on these domains of the dataset only.
         preset: Size of the model: tiny, small, base or paper.
         model: Overrides of the preset's architecture, fields of
             :class:`~pipelines.model.config.ModelConfig` other than `groups` and `context`.
         context: Sequence length in steps; at least 2.
-        steps: Optimizer steps (updates).
+        steps: Optimizer steps (updates). Where the workspace has the same run with fewer, it is
+            continued from its last step, with the learning rate of the longer schedule.
         batch_size: Sequences of a micro-step over all processes.
         gradient_accumulation: Micro-steps of an optimizer step; an update sees `batch_size` times
             this many sequences and its loss is their mean.
@@ -181,6 +187,7 @@ class TrainConfig(BaseModel):
     name: str | None = None
     seed: int = Field(default=0, ge=0)
     dataset: str | None = None
+    init: str | None = None
     tasks: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     preset: Preset = "tiny"

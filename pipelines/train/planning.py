@@ -56,12 +56,24 @@ def make_plan(
         },
         notes=[
             *notes,
+            *doubts(config),
             f"{config.sequences_per_step} sequences of {config.context:,} tokens a step, "
             f"{len(model.groups)} groups",
             f"{hardware.device}, {hardware.precision}, {hardware.threads} threads"
             + (f", {processes} processes" if processes > 1 else ""),
         ],
     )
+
+
+def doubts(config: TrainConfig) -> list[str]:
+    """Return what is to be said before a run that its GPUs would hardly notice."""
+    gpus = 1 if config.device == "cpu" else config.local_processes * config.nodes
+    if gpus < 2 or config.preset != "tiny":
+        return []
+    return [
+        f"the preset tiny is a model for a laptop and leaves {gpus} GPUs idle most of the time: "
+        "--preset small, base or paper are larger, or leave --gpus out"
+    ]
 
 
 def plan_from_catalogue(config: TrainConfig) -> Plan:

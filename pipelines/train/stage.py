@@ -11,6 +11,7 @@ from pipelines.reporter import NullReporter, Reporter
 from pipelines.stage import Plan, StageResult
 from pipelines.train.config import ADDED, NOT_CONTENT, TrainConfig
 from pipelines.train.data import DataTask, TrainingData, group_dims, select_tasks
+from pipelines.train.origin import KIND, check_init, find_shorter_run, kept_groups
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from pipelines.train.device import Hardware
     from pipelines.train.world import World
 
-KIND = "checkpoints"
 MODEL_UNIT = "model"
 _LOG_UNIT = "log"
 
@@ -36,6 +36,7 @@ class Run:
     tasks: list[DataTask]
     model: ModelConfig
     hardware: Hardware
+    init: Artifact | None = None
 
     @property
     def name(self) -> str:
@@ -45,7 +46,36 @@ class Run:
         method = "" if self.config.method == "ad" else f"-{self.config.method}"
         release = "-release" if self.config.fidelity == "release" else ""
         mapped = "-map" if self.config.random_map else ""
-        return f"{self.dataset.manifest.name}-{self.config.preset}{method}{release}{mapped}"
+        origin = "" if self.init is None else f"-from-{self.init.manifest.name}"
+        name = f"{self.dataset.manifest.name}-{self.config.preset}"
+        return f"{name}{method}{release}{mapped}{origin}"
+
+    def size(self) -> str:
+        """Return how large the model is and what a step sees, a sentence."""
+        from pipelines.model.presets import parameter_count
+
+        config = self.config
+        chosen = "" if "preset" in config.model_fields_set else ", the default"
+        return (
+            f"preset {config.preset}{chosen}: {parameter_count(self.model):,} parameters, "
+            f"{config.steps:,} steps of {config.sequences_per_step} sequences of "
+            f"{config.context:,} tokens"
+        )
+
+    def start(self) -> str:
+        """Return which weights training starts from, a sentence."""
+        if self.init is None:
+            return f"first weights drawn by seed {self.config.seed}"
+        kept = kept_groups(self.init, self.model)
+        new = [group for group in self.model.groups if group not in kept]
+        return f"first weights those of {self.init.reference}" + (
+            f"; new groups: {', '.join(new)}" if new else ""
+        )
+
+    @property
+    def parents(self) -> list[Artifact]:
+        """The artifacts that the model is made from."""
+        return [self.dataset, *([] if self.init is None else [self.init])]
 
     def content(self) -> dict[str, Any]:
         """Return what decides the result: the configuration with everything resolved.
@@ -111,9 +141,14 @@ def run(
         VintixError: The loss is not finite, or a process was killed.
     """
     from pipelines.artifacts.artifact import Artifact
+    from pipelines.train.planning import doubts
     from pipelines.train.world import joined_world, launched
 
     prepared = _prepare(config, workspace)
+    if not launched():
+        reporter.info(prepared.size())
+        for doubt in doubts(config):
+            reporter.warn(doubt)
     if not launched() and config.local_processes * config.nodes > 1:
         from pipelines.train.launch import launch
         from pipelines.train.sampler import check_even
@@ -141,23 +176,35 @@ def _run_in(
     from pipelines.artifacts.artifact import Artifact
     from pipelines.signals import StopSignal
     from pipelines.train.assembly import train_model
+    from pipelines.train.checkpoint import begin_after, checkpoints
 
     dataset = prepared.dataset
     reporter.info(f"dataset {dataset.reference}, {len(prepared.tasks)} tasks")
+    if prepared.init is not None:
+        reporter.info(prepared.start())
     with ExitStack() as stack:
         opened: list[Staging] = []
 
         def begin() -> dict[str, Any]:
+            parents, shorter = find_shorter_run(
+                workspace, prepared.name, prepared.content(), prepared.parents
+            )
             staging = workspace.stage(
                 KIND,
                 prepared.name,
                 config=prepared.content(),
-                parents=[dataset],
+                parents=parents,
                 seeds={"seed": prepared.config.seed},
             )
             opened.append(stack.enter_context(staging))
             published = None if staging.published is None else str(staging.published.path)
             trained = published is not None or staging.done(MODEL_UNIT)
+            if shorter is not None and not trained and not checkpoints(staging):
+                reporter.info(
+                    f"going on from {shorter.reference}, the same run of "
+                    f"{shorter.config['steps']:,} steps; another --name would begin anew"
+                )
+                begin_after(staging, shorter)
             return {"published": published, "trained": trained}
 
         found = world.first(begin)
@@ -196,7 +243,14 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
             raise
         return plan_from_catalogue(config)
     thinned = thinned_tasks(all_lanes(prepared))
-    notes = [f"dataset {prepared.dataset.reference}, artifact name {prepared.name}"]
+    notes = [
+        f"dataset {prepared.dataset.reference}, artifact name {prepared.name}",
+        prepared.size(),
+        prepared.start(),
+    ]
+    _, shorter = find_shorter_run(workspace, prepared.name, prepared.content(), prepared.parents)
+    if shorter is not None:
+        notes.append(f"goes on from {shorter.reference}, after {shorter.config['steps']:,} steps")
     if thinned:
         notes.append("episode sparsity: " + ", ".join(f"{t} 1/{k}" for t, k in thinned.items()))
     if config.random_map:
@@ -217,12 +271,18 @@ def _prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False
     dataset = workspace.find("datasets", config.dataset)
     data: TrainingData = DatasetReader(dataset)
     tasks = select_tasks(data, config.tasks, config.domains)
+    model = model_config(config, tasks)
+    init = None
+    if config.init is not None:
+        init = workspace.find(KIND, config.init)
+        check_init(init, model)
     return Run(
         config=config,
         dataset=dataset,
         data=data,
         tasks=tasks,
-        model=model_config(config, tasks),
+        model=model,
+        init=init,
         hardware=(planned_hardware if planned else resolve_hardware)(
             config.device,
             config.gpus,

@@ -20,6 +20,7 @@ EPILOG = examples(
     "vintix train --preset paper --gpus 8 --track tensorboard",
     "vintix train --preset paper --gpus 8 --nodes 2 --rendezvous node0:29500",
     "vintix train --device cpu --processes 2",
+    "vintix train --init packaged --steps 400 --dry-run",
 )
 
 
@@ -30,6 +31,10 @@ def train(
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Size of the model: tiny, small, base or paper.")
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Start from this checkpoint's weights; packaged is the one of vintix."),
     ] = None,
     task: options.Tasks = None,
     domain: options.Domains = None,
@@ -83,6 +88,7 @@ def train(
         "train",
         {
             "dataset": dataset,
+            "init": init,
             "tasks": task,
             "domains": domain,
             "preset": preset,
