@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import socket
 import time
 from collections import deque
@@ -29,9 +28,8 @@ from pipelines.parallel import (
     ThrottledAdvance,
     WorkerError,
     attempt,
-    check,
 )
-from pipelines.signals import STOP_SIGNALS
+from pipelines.signals import STOP_SIGNALS, handlers_kept
 
 if TYPE_CHECKING:
     from pipelines.parallel import Advance
@@ -108,7 +106,7 @@ def run_on_ray(
                     index = waiting.popleft()
                     running[remote.remote(function, jobs[index], shared, counter)] = index
                 done, _ = ray.wait(list(running), num_returns=len(running), timeout=REPORT_SECONDS)
-                check(stop)
+                stop.raise_if_requested()
                 _drain(ray, counter, progress)
                 for reference in sorted(done, key=running.__getitem__):
                     index = running.pop(reference)
@@ -209,11 +207,12 @@ def _connected(ray: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     # Nothing of a run is reported to anybody, unless the user has said so.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        # Ray replaces them: a signal is a wish to stop, with work kept.
+        with handlers_kept(STOP_SIGNALS):
+            ray.init(log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:
         raise MissingDependencyError(
             "no Ray cluster answers",
@@ -222,21 +221,11 @@ def _connected(ray: Any) -> Iterator[None]:
             found=str(error).strip().splitlines()[0],
             fix="ray start --head, then RAY_ADDRESS=HOST:6379; or unset RAY_ADDRESS",
         ) from error
-    finally:
-        _restore(handlers)
     try:
         yield
     finally:
-        ray.shutdown()
-        _restore(handlers)
-
-
-def _restore(handlers: dict[signal.Signals, Any]) -> None:
-    """Take back the handlers that Ray replaced: a signal is a wish to stop, with work kept."""
-    # Outside of the main thread nobody can replace them.
-    with contextlib.suppress(ValueError):
-        for number, handler in handlers.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        with handlers_kept(STOP_SIGNALS):
+            ray.shutdown()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-class VintixError(Exception):
-    """Base of all expected errors.
+class Reported(BaseException):
+    """Base of what ends a command with a message and an exit code of its own.
 
     Args:
         message: What is wrong, in one sentence.
@@ -65,6 +65,10 @@ class VintixError(Exception):
             "fix": self.fix,
             "exit_code": self.exit_code,
         }
+
+
+class VintixError(Reported, Exception):
+    """Base of all expected errors."""
 
 
 class UsageError(VintixError):
@@ -162,8 +166,12 @@ def tasks_failed(
     return told
 
 
-class InterruptedRunError(VintixError):
-    """The run was interrupted by a signal; durable work is kept and resumable."""
+class InterruptedRunError(Reported):
+    """The run was interrupted by a signal; durable work is kept and resumable.
+
+    No `Exception`, like `KeyboardInterrupt`: it may be raised between any two lines, and a handler
+    that takes whatever a plugin or a library raises must not take it for their fault.
+    """
 
     exit_code = 130
 

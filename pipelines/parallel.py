@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 import time
 import traceback
@@ -23,8 +22,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_connections
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from pipelines.errors import InterruptedRunError, VintixError
-from pipelines.signals import StopSignal
+from pipelines.errors import VintixError
+from pipelines.signals import StopSignal, signals_for_parent_blocked
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -141,16 +140,16 @@ def _run_here(
     on_done: Callable[[int, Outcome[Result]], None] | None,
 ) -> list[Outcome[Result]]:
     def advance(amount: float = 1) -> None:
-        check(stop)
+        stop.raise_if_requested()
         progress.advance(amount)
 
     outcomes = []
     for index, job in enumerate(jobs):
-        check(stop)
+        stop.raise_if_requested()
         outcomes.append(attempt(function, job, advance))
         if on_done is not None:
             on_done(index, outcomes[-1])
-    check(stop)
+    stop.raise_if_requested()
     return outcomes
 
 
@@ -171,14 +170,14 @@ def _run_spawned(
     )
     finished = False
     try:
-        with single_threaded_children():
+        with starting_workers():
             futures = {
                 executor.submit(_run_job, function, job): index for index, job in enumerate(jobs)
             }
         pending: set[Future[Outcome[Result]]] = set(futures)
         while pending:
             done, pending = wait(pending, REPORT_SECONDS, FIRST_COMPLETED)
-            check(stop)
+            stop.raise_if_requested()
             _drain(queue, progress)
             for future in sorted(done, key=futures.__getitem__):
                 index = futures[future]
@@ -198,25 +197,12 @@ def _run_spawned(
     return [outcomes[index] for index in range(len(jobs))]
 
 
-def check(stop: StopSignal) -> None:
-    """Raise if a signal has come.
-
-    Raises:
-        InterruptedRunError: One has.
-    """
-    stop.raise_if_requested(
-        "interrupted; what is done is kept", fix="run the same command again: it goes on from there"
-    )
-
-
 def attempt(
     function: Callable[[Job, Advance], Result], job: Job, advance: Advance
 ) -> Outcome[Result]:
     """Call a function on a job and return what became of it; only an interruption is raised."""
     try:
         return Outcome(value=function(job, advance))
-    except InterruptedRunError:
-        raise
     except VintixError as error:
         return Outcome(error=error, trace=traceback.format_exc())
     except Exception as error:
@@ -290,8 +276,8 @@ def _drain(queue: SimpleQueue[float], progress: Progress) -> None:
 
 
 @contextmanager
-def single_threaded_children() -> Iterator[None]:
-    """Let processes that are started meanwhile compute with one thread.
+def starting_workers() -> Iterator[None]:
+    """Let processes that are started meanwhile compute with one thread, and leave Ctrl-C to us.
 
     Numerical libraries read these variables when they are loaded, which in a spawned process may
     be before any code of ours runs.
@@ -299,7 +285,8 @@ def single_threaded_children() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
-        yield
+        with signals_for_parent_blocked():
+            yield
     finally:
         for name, value in before.items():
             if value is None:
@@ -311,8 +298,6 @@ def single_threaded_children() -> Iterator[None]:
 def _start_worker(queue: SimpleQueue[float], stop: Connection) -> None:
     global _progress_queue  # noqa: PLW0603 - the worker's own, set once before its first job
     _progress_queue = queue
-    # An interrupt from the keyboard reaches the whole group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, args=(stop,), daemon=True).start()
 
 

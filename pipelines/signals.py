@@ -1,24 +1,137 @@
-"""Stopping on a signal without losing work: the first one is a wish, the second an order."""
+"""Stop signals: every handler for them is here.
+
+A command is open to them from its first line to its last (`end_on_signals`, `interruptible`): a
+signal unwinds the stack as an `InterruptedRunError`, so that locks and workers are given back. A
+stage that can make its work durable first opens a `StopSignal`, for which the first signal is a
+wish. The next one stops at once, wherever it comes.
+"""
 
 from __future__ import annotations
 
 import signal
-import threading
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import NoReturn, Self
 
 from pipelines.errors import InterruptedRunError
 
 #: Ctrl-C, a scheduler's end of time, and the early warning many schedulers can send before it.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
+#: Those that reach a whole group of processes but are for the one that started it to act on.
+#: SIGTERM is not among them: it is how a pool ends its workers.
+_FOR_THE_PARENT = (signal.SIGINT, signal.SIGUSR1)
+
+
+class _Command:
+    """What came to the command of this process.
+
+    Attributes:
+        open: Whether a signal may unwind the stack.
+        number: The first signal that came while it was open, or None.
+        end: Ends the process; None where it belongs to somebody else, such as a notebook.
+    """
+
+    open = False
+    number: int | None = None
+    end: Callable[[InterruptedRunError], NoReturn] | None = None
+
+
+_command = _Command()
+
+
+def end_on_signals(end: Callable[[InterruptedRunError], NoReturn]) -> None:
+    """Let stop signals end this process, from now to its exit.
+
+    Between the two there is `interruptible`, where they unwind the stack instead.
+
+    Args:
+        end: Tells what happened and ends the process without unwinding; called between any two
+            lines of the main thread, so it must not use buffered streams.
+    """
+    _command.end = end
+    for number in STOP_SIGNALS:
+        signal.signal(number, _stop)
+    unraisable = sys.unraisablehook
+
+    def hook(unraised: sys.UnraisableHookArgs) -> None:
+        # Raised in a destructor or a callback of C, where no exception gets out of.
+        if isinstance(unraised.exc_value, InterruptedRunError):
+            end(unraised.exc_value)
+        unraisable(unraised)
+
+    sys.unraisablehook = hook
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let stop signals unwind the stack while the context is open.
+
+    SIGINT too: a script's background job starts with it ignored, and asked to stop between two
+    pools of workers it would go on.
+
+    Raises:
+        InterruptedRunError: A signal came; also where a library took the exception for a failure
+            of its own and went on, or raised another.
+    """
+    _command.open, _command.number = True, None
+    with handlers_kept(STOP_SIGNALS):
+        try:
+            for number in STOP_SIGNALS:
+                signal.signal(number, _stop)
+            yield
+        except InterruptedRunError:
+            raise
+        except BaseException as error:
+            if _command.number is None:
+                raise
+            raise _stopped_by(_command.number) from error
+        finally:
+            _command.open = False
+    if _command.number is not None:
+        raise _stopped_by(_command.number)
+
+
+@contextmanager
+def handlers_kept(numbers: Sequence[int]) -> Iterator[None]:
+    """Put back at the end what handled some signals; outside the main thread nobody changes it."""
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        if _in_main_thread():
+            for number, handler in handlers.items():
+                # None stands for a handler that was not installed from Python.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def signals_for_parent_blocked() -> Iterator[None]:
+    """Let processes that are started meanwhile never see SIGINT and SIGUSR1.
+
+    An interrupt from the keyboard reaches the whole group, at any time of a worker's life; this
+    process decides what it means. What comes to it meanwhile is delivered at the end.
+    """
+    from multiprocessing import resource_tracker
+
+    # Started with the first worker otherwise, and it would unblock them.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 
 class StopSignal:
     """Turns SIGINT, SIGTERM and SIGUSR1 into a flag while the context is open.
 
     A stage looks at `requested` between two pieces of work, makes what it has durable and calls
-    `raise_if_requested`. A second signal does not wait for that: it raises at once. Outside the
-    main thread, where Python delivers no signals, the flag is still there and nothing sets it.
+    `raise_if_requested`; where nothing was raised, leaving the context does. A second signal does
+    not wait for that: it raises at once. Outside the main thread, where Python delivers no
+    signals, the flag is still there and nothing sets it.
 
     Attributes:
         number: The first signal that came, or None.
@@ -26,30 +139,40 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._previous: dict[int, Any] = {}
+        self._told = False
+        self._open = ExitStack()
 
     @property
     def requested(self) -> bool:
         """Whether a signal has come."""
         return self.number is not None
 
-    def raise_if_requested(self, message: str = "interrupted", **details: object) -> None:
+    def raise_if_requested(
+        self,
+        message: str = "interrupted; what is done is kept",
+        *,
+        fix: str = "run the same command again: it goes on from there",
+        **details: object,
+    ) -> None:
         """Raise if a signal has come.
 
         Args:
             message: What was interrupted and what is kept.
-            details: `where`, `expected`, `found` and `fix` of the error.
+            fix: How to go on.
+            details: `where`, `expected` and `found` of the error.
 
         Raises:
             InterruptedRunError: A signal has come; the exit code is 128 plus its number.
         """
-        if self.number is not None:
-            raise InterruptedRunError(message, signal_number=self.number, **details)
+        if self.requested:
+            self._told, number = True, self.number or 0
+            raise InterruptedRunError(message, signal_number=number, fix=fix, **details)
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
+        if _in_main_thread():
+            self._open.enter_context(handlers_kept(STOP_SIGNALS))
             for number in STOP_SIGNALS:
-                self._previous[number] = signal.signal(number, self._handle)
+                signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -58,16 +181,64 @@ class StopSignal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        while self._previous:
-            number, handler = self._previous.popitem()
-            # None stands for a handler that was not installed from Python.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._open.close()
+        if error is None and not self._told:
+            self.raise_if_requested()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
-            raise InterruptedRunError(
-                "interrupted a second time: stopped at once",
-                signal_number=number,
-                fix="run the same command again: it goes on from the last durable work",
-            )
-        self.number = number
+        if self.number is None:
+            self.number = number
+            if _command.open:
+                _command.number = number
+            return
+        told = InterruptedRunError(
+            "interrupted a second time: stopped at once",
+            signal_number=number,
+            fix="run the same command again: it goes on from the last durable work",
+        )
+        if self._told or _importing(frame):
+            _end(told)
+        self._told = True
+        raise told
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Unwind the stack, or end the process where that would not do.
+
+    A second signal would break what gives back locks and workers on account of the first. An
+    exception in the middle of an import is printed and replaced by modules written in C, and
+    leaves half a module behind.
+    """
+    told = _stopped_by(number)
+    if not _command.open or _command.number is not None or _importing(frame):
+        _end(told)
+    _command.number = number
+    raise told
+
+
+def _end(told: InterruptedRunError) -> NoReturn:
+    if _command.end is not None:
+        _command.end(told)
+    raise told
+
+
+def _stopped_by(number: int) -> InterruptedRunError:
+    return InterruptedRunError(
+        f"stopped by {signal.Signals(number).name}; finished work is kept",
+        signal_number=number,
+        fix="run the same command again to continue",
+    )
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()

@@ -75,8 +75,6 @@ def train(options: argparse.Namespace, workspace: Workspace) -> bool:
         say(f"{config.name} ...")
         try:
             result = stage.run(config, workspace, NullReporter())
-        except InterruptedRunError:
-            raise
         except VintixError as error:
             say(f"{config.name}: {error}")
             well = False

@@ -1,7 +1,25 @@
-"""``python -m vintix_cli``."""
+"""Where the ``vintix`` command and ``python -m vintix_cli`` begin."""
 
-from vintix_cli.app import main
+from __future__ import annotations
 
-# Worker processes import this module under another name.
+import os
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; importing it takes a while, so stop signals are handled before."""
+    try:
+        from pipelines.signals import end_on_signals
+        from vintix_cli.ending import end
+
+        end_on_signals(end)
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)
+    from vintix_cli.app import main as run
+
+    run()
+
+
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pipelines.errors import VintixError
+from pipelines.errors import Reported
 from pipelines.text import printable
 from vintix_cli.streams import results
 
@@ -102,7 +102,7 @@ def print_text(text: str) -> None:
     stream.flush()
 
 
-def print_error(error: VintixError, kind: str = "error") -> None:
+def print_error(error: Reported, kind: str = "error") -> None:
     """Print an error on stderr, each of its parts on a line."""
     message, *parts = [printable(part) for part in error.parts()]
     sys.stderr.write("\n  ".join([f"{kind}: {message}", *parts]) + "\n")

@@ -6,19 +6,17 @@ import functools
 import os
 import re
 import shlex
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from pipelines.errors import InterruptedRunError, UsageError, VintixError
-from pipelines.signals import STOP_SIGNALS
+from pipelines.errors import Reported, UsageError, VintixError
+from pipelines.signals import interruptible
 from vintix_cli.render import print_error, print_json, print_traceback
-from vintix_cli.streams import results_only
+from vintix_cli.streams import results_only, unanswered
 
 # Commands that take a workspace, where a message names one to run. Help needs none.
 _TAKES_WORKSPACE = re.compile(
@@ -40,9 +38,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         as_json = bool(kwargs.get("json"))
         with results_only():
             try:
-                with _signals():
+                with interruptible():
                     function(*args, **kwargs)
-            except VintixError as error:
+            except Reported as error:
                 if error.fix is not None:
                     error.fix = name_workspace(error.fix, kwargs.get("workspace"))
                 _end(error, error, "error", as_json)
@@ -100,33 +98,10 @@ def debugging() -> bool:
     return os.environ.get("VINTIX_DEBUG", "") not in ("", "0")
 
 
-def _end(error: Exception, told: VintixError, kind: str, as_json: bool) -> None:
+def _end(error: BaseException, told: Reported, kind: str, as_json: bool) -> None:
     if debugging():
         print_traceback(error)
-    if as_json:
+    if as_json and unanswered() is not None:
         print_json(told.as_dict() | {"error": type(error).__name__})
     print_error(told, kind)
     raise typer.Exit(told.exit_code) from None
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGUSR1 unwind the stack, so that locks and workers are given back.
-
-    SIGINT too: a script's background job starts with it ignored, and asked to stop between two
-    pools of workers it would go on.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        raise InterruptedRunError(
-            f"stopped by {signal.Signals(number).name}; finished work is kept",
-            signal_number=number,
-            fix="run the same command again to continue",
-        )
-
-    previous = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

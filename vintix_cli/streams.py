@@ -32,12 +32,15 @@ class _Descriptor(io.FileIO):
 
     Attributes:
         refusal: The first error of writing; all that came after it is dropped.
+        used: Whether anything was written.
     """
 
     refusal: OSError | None = None
+    used = False
 
     def write(self, data: Any) -> int:
         """Write bytes, or drop them; returns how many of them are dealt with."""
+        self.used = True
         while self.refusal is None:
             try:
                 written = super().write(data)
@@ -94,6 +97,16 @@ def end_streams() -> StorageError | None:
 def results() -> TextIO:
     """Return the stream for results: stdout, also while ``sys.stdout`` leads elsewhere."""
     return _results.get() or sys.stdout
+
+
+def unanswered() -> int | None:
+    """Return the descriptor on which the one document of ``--json`` is still to come, or None."""
+    stream = results()
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    if not isinstance(raw, _Descriptor):
+        # Before the streams are opened, or a test's own.
+        return 1
+    return None if raw.used or stream is sys.stderr else raw.fileno()
 
 
 @contextmanager

@@ -13,7 +13,6 @@ Shapes: B copies of a task, O observation, A action.
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipelines.domains.base import StepBatch
 from pipelines.errors import VintixError
-from pipelines.parallel import Outcome, WorkerError, attempt, single_threaded_children
+from pipelines.parallel import Outcome, WorkerError, attempt, starting_workers
 
 if TYPE_CHECKING:
     from pipelines.domains.base import BatchEnvironment
@@ -125,7 +124,7 @@ class Crew:
         self._processes: list[Any] = []
         self._batches = 0
         self._copies = 0
-        with single_threaded_children():
+        with starting_workers():
             for _ in range(workers):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(theirs, make_batch), daemon=True)
@@ -311,8 +310,6 @@ class CrewCopies:
 
 def _serve(link: Connection, make_batch: MakeBatch) -> None:
     """Do what is asked until the other side is gone; runs in the worker."""
-    # An interrupt from the keyboard reaches the whole group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     batches: dict[int, BatchEnvironment] = {}
 
     def obey(order: Order, _: Any) -> Any:

@@ -24,8 +24,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import InterruptedRunError, VintixError
-from pipelines.signals import StopSignal
+from pipelines.errors import InterruptedRunError, Reported, VintixError
+from pipelines.signals import StopSignal, handlers_kept
 from pipelines.train.world import error_from
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _leave_error(directory: Path, rank: int, document: Mapping[str, Any]) -> Non
     partial.replace(path)
 
 
-def _root_cause(control: Path, failure: Any) -> VintixError:
+def _root_cause(control: Path, failure: Any) -> Reported:
     """Return what ended the run first: losing a peer makes the others fail as well."""
     documents = [json.loads(path.read_bytes()) for path in sorted(control.glob("error-*.json"))]
     documents.sort(key=lambda document: (document.get("unexpected", False), document["time"]))
@@ -288,12 +288,11 @@ def _quiet_launcher() -> Iterator[None]:
     names = ("TORCHELASTIC_SIGNALS_TO_HANDLE", "TORCH_CPP_LOG_LEVEL")
     before = {name: os.environ.get(name) for name in names}
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(getattr(signal, _FORWARDED_SIGNAL))
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with handlers_kept([getattr(signal, _FORWARDED_SIGNAL)]):
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -302,5 +301,3 @@ def _quiet_launcher() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        if main:
-            signal.signal(getattr(signal, _FORWARDED_SIGNAL), handler)

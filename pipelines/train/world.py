@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines import errors
-from pipelines.errors import ConfigError, InterruptedRunError, VintixError
+from pipelines.errors import ConfigError, InterruptedRunError, Reported, VintixError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,12 +92,12 @@ class World:
         """
         if self.alone:
             return function()
-        failure: VintixError | None = None
+        failure: Reported | None = None
         outcome: Any = None
         if self.writes:
             try:
                 outcome = {"value": function()}
-            except VintixError as error:
+            except Reported as error:
                 failure, outcome = error, {"error": error.as_dict()}
         outcome = self.share(outcome)
         if failure is not None:
@@ -168,8 +168,8 @@ def joined_world(hardware: Hardware) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def error_from(document: Mapping[str, Any]) -> VintixError:
-    """Return the error that `VintixError.as_dict` described, with its exit code."""
+def error_from(document: Mapping[str, Any]) -> Reported:
+    """Return the error that `Reported.as_dict` described, with its exit code."""
     details = {name: document[name] for name in ("where", "expected", "found", "fix")}
     message, code = str(document["message"]), int(document["exit_code"])
     if document["error"] == InterruptedRunError.__name__:

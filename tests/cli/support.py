@@ -18,11 +18,7 @@ POINT_MASS = ROOT / "examples" / "point_mass"
 TIMEOUT = 300.0
 
 _SCRIPT = Path(sys.executable).with_name("vintix")
-VINTIX: list[str] = (
-    [str(_SCRIPT)]
-    if _SCRIPT.exists()
-    else [sys.executable, "-c", "from vintix_cli.app import main; main()"]
-)
+VINTIX: list[str] = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "vintix_cli"]
 
 TINY_RUN = """
 demonstrators: {workers: 1}

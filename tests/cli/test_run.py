@@ -12,16 +12,16 @@ import pytest
 import typer
 
 from pipelines.errors import InterruptedRunError
-from pipelines.signals import STOP_SIGNALS
+from pipelines.signals import STOP_SIGNALS, interruptible
 from vintix_cli.app import app
-from vintix_cli.run import _signals, name_workspace
+from vintix_cli.run import name_workspace
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_an_ignored_signal_stops_the_command_and_is_ignored_again(number):
     before = signal.signal(number, signal.SIG_IGN)
     try:
-        with pytest.raises(InterruptedRunError) as told, _signals():
+        with pytest.raises(InterruptedRunError) as told, interruptible():
             os.kill(os.getpid(), number)
         assert told.value.exit_code == 128 + number
         assert signal.getsignal(number) == signal.SIG_IGN

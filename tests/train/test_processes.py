@@ -148,8 +148,8 @@ def command(workspace, *options):
     file.write_text(json.dumps({"train": {name: settings[name] for name in names}}))
     return [
         sys.executable,
-        "-c",
-        "from vintix_cli.app import main; main()",
+        "-m",
+        "vintix_cli",
         "train",
         f"--config={file}",
         "--device=cpu",
@@ -253,7 +253,7 @@ def test_a_run_joins_the_processes_of_torchrun(alone, workspace):
     file.write_text(json.dumps({"train": settings}))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     program = workspace.root / "vintix.py"
-    program.write_text("from vintix_cli.app import main\n\nmain()\n")
+    program.write_text("from vintix_cli.__main__ import main\n\nmain()\n")
     words = ["train", "--config", str(file), "--workspace", str(workspace.root), "--json"]
     done = subprocess.run(
         [*torchrun, str(program), *words],
