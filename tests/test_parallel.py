@@ -128,6 +128,26 @@ def test_a_signal_ends_the_run_at_once(workers):
     assert caught.value.exit_code == 143
 
 
+def signalled(job, advance):
+    """What reaches the whole group, and what one process alone is told."""
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    if job == "told":
+        raise InterruptedRunError("told to stop", signal_number=15)
+    return job
+
+
+def test_workers_leave_signals_of_the_group_to_their_parent():
+    outcomes = run_parallel(signalled, [1, 2], 2, NullReporter(), label="x", total=1)
+    assert [outcome.value for outcome in outcomes] == [1, 2]
+
+
+def test_an_interruption_of_a_worker_is_one_of_the_run():
+    with pytest.raises(InterruptedRunError) as caught:
+        run_parallel(signalled, [1, "told"], 2, NullReporter(), label="x", total=1)
+    assert caught.value.exit_code == 143
+
+
 def test_an_exception_of_the_caller_ends_the_workers():
     def refuse(index, outcome):
         raise RuntimeError("enough")
