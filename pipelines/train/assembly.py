@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.checkpoint import checkpoint
 
+from pipelines.artifacts.schema import config_digest
 from pipelines.errors import ConfigError
 from pipelines.model.saved import SavedTask, layout, save_model
 from pipelines.model.vintix import Vintix
@@ -171,32 +172,32 @@ def train_model(
     )
     _warn_of_memory(model, config, hardware, reporter)
     trainer = Trainer(model, config, hardware, world, loader.domains)
-    tracker = None
-    if config.track is not None and world.writes:
-        tracker = open_tracker(
+    track = None
+    if config.track is not None and staging is not None:
+        # A version's number is given when it is published, so the digest of the configuration
+        # tells versions apart.
+        digest = config_digest(staging.kind, staging.config, staging.parents)
+        track = partial(
+            open_tracker,
             config.track,
-            name=prepared.name,
+            run=f"{staging.name}-{digest[:8]}",
             directory=root / _TRACKING,
-            config=prepared.content(),
+            config=staging.config,
         )
-    try:
-        with torch_threads(hardware.threads):
-            optimizer, recent = train(
-                model,
-                loader,
-                config,
-                hardware,
-                staging,
-                reporter,
-                stop,
-                world=world,
-                measures=_measures(prepared, trainer, world),
-                tracker=tracker,
-                trainer=trainer,
-            )
-    finally:
-        if tracker is not None:
-            tracker.close()
+    with torch_threads(hardware.threads):
+        optimizer, recent = train(
+            model,
+            loader,
+            config,
+            hardware,
+            staging,
+            reporter,
+            stop,
+            world=world,
+            measures=_measures(prepared, trainer, world),
+            track=track,
+            trainer=trainer,
+        )
     if staging is None and not trainer.gathers:
         return
     state = take_snapshot(model, optimizer)

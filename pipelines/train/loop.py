@@ -168,7 +168,7 @@ def train(
     *,
     world: World = ALONE,
     measures: Sequence[tuple[int, str, Measure]] = (),
-    tracker: Tracker | None = None,
+    track: Callable[[MetricsLog], Tracker] | None = None,
     trainer: Trainer | None = None,
 ) -> tuple[torch.optim.Optimizer, list[dict[str, Any]]]:
     """Train from the newest durable checkpoint, or from the start, to the last step.
@@ -184,7 +184,7 @@ def train(
         world: The processes that train together.
         measures: After every so many steps (and the last) a function of the number of steps made,
             whose result goes into the log under a name.
-        tracker: Given the lines of the log, too.
+        track: Opens what is given the lines of the log, too.
         trainer: Makes the steps; a new one for the model if None.
 
     Returns:
@@ -203,9 +203,12 @@ def train(
         reporter.info(f"resuming after step {done:,} of {config.steps:,}")
     with ExitStack() as stack:
         stack.enter_context(_own_random_state(hardware))
-        log = None
+        log = tracker = None
         if staging is not None:
             log = stack.enter_context(MetricsLog(staging.directory / LOG / NAME, steps=done))
+            if track is not None:
+                tracker = track(log)
+                stack.callback(tracker.close)
         progress = stack.enter_context(reporter.progress("train", config.steps, "steps"))
         writer = stack.enter_context(
             CheckpointWriter(staging, keep_last=config.keep_last, keep_every=config.keep_every)
@@ -241,8 +244,9 @@ def train(
             ready = trainer.gathers or not writer.busy
             if saves and not finished and (stopping or (due and ready)):
                 recorder.flush()
-                sync = None if log is None else log.sync
-                writer.save(model, trainer.optimizer, made, list(recorder.recent), before=sync)
+                writer.save(
+                    model, trainer.optimizer, made, list(recorder.recent), before=recorder.sync
+                )
                 due = False
                 last = time.perf_counter()
             if stopping and not finished:
@@ -255,8 +259,7 @@ def train(
                     fix="run the same command again: it goes on from this step",
                 )
         recorder.flush()
-        if log is not None:
-            log.sync()
+        recorder.sync()
     return trainer.optimizer, list(recorder.recent)
 
 

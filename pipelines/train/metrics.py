@@ -29,13 +29,20 @@ class MetricsLog:
         steps: Keep the lines of this many steps: those the checkpoint has behind it. What an
             interrupted run wrote beyond them is dropped, since the steps are made again.
 
+    Attributes:
+        steps: As given.
+        interrupted: The last step of the log as it was found; 0 for none.
+        last: The last line.
+
     Raises:
         StorageError: The file system refused.
     """
 
     def __init__(self, path: Path, *, steps: int) -> None:
-        self.path = path
-        kept = [row for row in read_metrics(path) if row["step"] <= steps]
+        self.path, self.steps = path, steps
+        found = read_metrics(path)
+        self.interrupted: int = found[-1]["step"] if found else 0
+        kept = [row for row in found if row["step"] <= steps]
         self.last: dict[str, Any] | None = kept[-1] if kept else None
         write_file(path, b"".join(_line(row) for row in kept))
         self._file: BufferedWriter

@@ -140,6 +140,17 @@ class Recorder:
         self.recent.append({"loss": loss, "domains": domains})
         self._progress.advance(1, loss=loss, tokens_per_second=rate)
 
+    def sync(self) -> None:
+        """Make the lines written so far durable.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        if self._log is not None:
+            self._log.sync()
+        if self._tracker is not None:
+            self._tracker.flush()
+
     def _names(self, domains: list[str] | Tensor) -> list[str]:
         if isinstance(domains, list):
             return domains

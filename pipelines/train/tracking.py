@@ -1,14 +1,19 @@
-"""Trackers: the numbers of the log, sent to a tool that draws them."""
+"""Trackers: the numbers of the log, sent to a tool that draws them.
+
+A run that was killed makes the steps after its last checkpoint again. It goes on as the same run of
+the tracker, which has each step once: TensorBoard is told to forget what comes again, and Weights &
+Biases and Trackio, which forget nothing, are sent only what they lack.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 from pipelines.errors import MissingDependencyError
+from pipelines.train.metrics import MetricsLog, read_metrics
 
 #: What has to be importable for each tracker.
 _MODULES = {
@@ -25,17 +30,25 @@ class Tracker(Protocol):
         """Take a line of the log (`pipelines.train.metrics`)."""
         ...
 
+    def flush(self) -> None:
+        """Hand on what was taken so far: a checkpoint follows, and these steps never come again."""
+        ...
+
     def close(self) -> None:
         """Send what is left."""
         ...
 
 
-def open_tracker(kind: str, *, name: str, directory: Path, config: Mapping[str, Any]) -> Tracker:
-    """Open a tracker for a run.
+def open_tracker(
+    kind: str, log: MetricsLog, *, run: str, directory: Path, config: Mapping[str, Any]
+) -> Tracker:
+    """Open a tracker for a run, or for the rest of one that was interrupted.
 
     Args:
         kind: ``tensorboard``, ``wandb`` or ``trackio``.
-        name: Name of the run.
+        log: The run's log as it goes on.
+        run: Name of the run to people and to the tracker: the same whenever the run goes on, and
+            another for another run.
         directory: Where it may keep files.
         config: The run's configuration, JSON.
 
@@ -45,14 +58,14 @@ def open_tracker(kind: str, *, name: str, directory: Path, config: Mapping[str, 
     check_tracker(kind)
     module = import_module(_MODULES[kind])
     if kind == "tensorboard":
-        return _TensorBoard(module.SummaryWriter(str(directory / name)))
+        return _TensorBoard(module.SummaryWriter(str(directory / run), purge_step=log.steps + 1))
+    options = {"project": "vintix", "name": run, "resume": "allow", "config": dict(config)}
     if kind == "wandb":
-        run = module.init(
-            project="vintix", name=name, id=name, resume="allow", dir=str(directory), config=config
-        )
-        return _Run(run)
-    module.init(project="vintix", name=name, resume="allow", config=dict(config))
-    return _Run(module)
+        resumed = module.init(**options, id=run, dir=str(directory))
+        return _Run(resumed, log, getattr(resumed, "step", None))
+    # Trackio knows a run by its name, and has no public name for the step it expects.
+    resumed = module.init(**options)
+    return _Run(resumed, log, getattr(resumed, "_next_step", None))
 
 
 def check_tracker(kind: str) -> None:
@@ -84,27 +97,50 @@ def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
+def _values(row: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in flatten(row).items() if name != "step"}
+
+
 class _TensorBoard:
     def __init__(self, writer: Any) -> None:
         self._writer = writer
 
     def log(self, row: Mapping[str, Any]) -> None:
-        for name, value in flatten(row).items():
-            if name != "step":
-                self._writer.add_scalar(name, value, row["step"])
+        for name, value in _values(row).items():
+            self._writer.add_scalar(name, value, row["step"])
+
+    def flush(self) -> None:
+        self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
 
 
 class _Run:
-    """Weights & Biases, and Trackio, which has its interface."""
+    """Weights & Biases, and Trackio, which has its interface.
 
-    def __init__(self, run: ModuleType | Any) -> None:
+    Both send in threads of their own, in order. What a kill kept them from sending is in the log.
+
+    Args:
+        run: The run.
+        log: The run's log as it goes on.
+        expected: The first step that the run does not have yet, None where it cannot tell: then
+            it has what the log had.
+    """
+
+    def __init__(self, run: Any, log: MetricsLog, expected: int | None) -> None:
         self._run = run
+        self._expected = expected if isinstance(expected, int) else log.interrupted + 1
+        if self._expected <= log.steps:
+            for row in read_metrics(log.path):
+                self.log(row)
 
     def log(self, row: Mapping[str, Any]) -> None:
-        self._run.log(flatten(row), step=row["step"])
+        if row["step"] >= self._expected:
+            self._run.log(_values(row), step=row["step"])
+
+    def flush(self) -> None:
+        """Do nothing: what is not sent yet is sent from the log when the run goes on."""
 
     def close(self) -> None:
         self._run.finish()

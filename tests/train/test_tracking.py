@@ -1,7 +1,9 @@
-"""Trackers get the numbers of the log, and one that is not installed is exit 5."""
+"""Trackers get each step of the log once, and one that is not installed is exit 5."""
 
 from __future__ import annotations
 
+import shutil
+import signal
 import sys
 import types
 
@@ -9,55 +11,174 @@ import pytest
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import MissingDependencyError
+from pipelines.signals import StopSignal
+from pipelines.train.metrics import MetricsLog
 from pipelines.train.tracking import flatten, open_tracker
 
 from .support import small_config, write_dataset
-from .test_stage import metrics, train
+from .test_stage import metrics, start, train, wait_for_steps
 
 
-class FakeRuns(types.ModuleType):
-    """A stand-in with the interface that wandb and trackio share."""
+class Runs(types.ModuleType):
+    """What the stand-ins of two trackers share: runs that go on, each with its rows by name."""
 
-    def __init__(self, name):
-        super().__init__(name)
-        self.options, self.rows, self.finished = [], [], 0
+    def __init__(self):
+        super().__init__("tracker")
+        self.rows, self.config, self.finished = {}, {}, 0
 
-    def init(self, **options):
-        self.options.append(options)
+    def open(self, run, config):
+        self.current, self.config[run] = self.rows.setdefault(run, []), config
         return self
 
-    def log(self, values, step):
-        self.rows.append((step, values))
+    def expected(self):
+        return self.current[-1][0] + 1 if self.current else 0
+
+    def log(self, data, step):
+        assert "step" not in data, "a name that trackio keeps for itself"
+        self.current.append((step, data))
 
     def finish(self):
         self.finished += 1
 
 
-@pytest.mark.parametrize("kind", ["wandb", "trackio"])
-def test_a_run_is_sent_step_by_step(kind, monkeypatch, tmp_path):
-    module = FakeRuns(kind)
+class Wandb(Runs):
+    """Knows a run by its id, and takes no step twice, with a warning for each.
+
+    With the documented arguments of `wandb.init`, and `Run.step`.
+    """
+
+    def init(self, *, project, name, id, resume, dir, config):
+        assert (project, resume, name) == ("vintix", "allow", id)
+        return self.open(id, config)
+
+    step = property(Runs.expected)
+
+    def log(self, data, step):
+        assert step >= self.step, "steps must be monotonically increasing"
+        super().log(data, step)
+
+
+class Trackio(Runs):
+    """Knows a run by its name, and takes any step; what it expects next is private."""
+
+    def init(self, project, name, *, resume, config):
+        assert (project, resume) == ("vintix", "allow")
+        return self.open(name, config)
+
+    _next_step = property(Runs.expected)
+
+
+class Silent(Trackio):
+    """Some other version, which does not tell what it has."""
+
+    _next_step = None
+
+
+RUNS = {"wandb": Wandb, "trackio": Trackio}
+
+
+class Crash(StopSignal):
+    """The run breaks off in its n-th step, without a checkpoint of it."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self._left = steps
+
+    @property
+    def requested(self):
+        self._left -= 1
+        if not self._left:
+            raise RuntimeError("crashed")
+        return False
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """The dataset, written once."""
+    root = tmp_path_factory.mktemp("template")
+    write_dataset(Workspace(root))
+    return root
+
+
+@pytest.fixture
+def workspace(template, tmp_path):
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    return Workspace(tmp_path)
+
+
+def held_once(rows, artifact):
+    """Whether a tracker has each step of the log, once, in order, with its numbers."""
+    log = metrics(artifact)
+    assert [step for step, _ in rows] == [row["step"] for row in log]
+    for (_, values), row in zip(rows, log, strict=True):
+        assert values["loss"] == pytest.approx(row["loss"], rel=1e-6)
+    return True
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_run_is_sent_step_by_step(kind, monkeypatch, workspace):
+    module = RUNS[kind]()
     monkeypatch.setitem(sys.modules, kind, module)
-    workspace = Workspace(tmp_path)
-    write_dataset(workspace)
     artifact = train(workspace, small_config(track=kind, steps=4)).artifact
-    rows = metrics(artifact)
-    assert [step for step, _ in module.rows] == [1, 2, 3, 4]
-    for (_, values), row in zip(module.rows, rows, strict=True):
-        assert values["loss"] == row["loss"]
+    ((run, rows),) = module.rows.items()
+    assert run.startswith("toys-tiny-")
+    assert held_once(rows, artifact)
+    for (_, values), row in zip(rows, metrics(artifact), strict=True):
         assert values["domains/toys"] == row["domains"]["toys"]
     assert module.finished == 1
-    assert module.options[0]["name"] == "toys-tiny"
-    assert module.options[0]["config"]["steps"] == 4
+    assert module.config[run]["steps"] == 4
     # Where numbers are sent does not change what is trained.
     assert train(workspace, small_config(steps=4)).up_to_date
+    # The next version of the name is another run.
+    train(workspace, small_config(track=kind, steps=4, seed=1))
+    assert [len(each) for each in module.rows.values()] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("kind", "stand_in", "lost"),
+    [
+        *[(kind, stand_in, lost) for kind, stand_in in RUNS.items() for lost in (0, 9)],
+        ("trackio", Silent, 0),
+    ],
+)
+def test_a_resumed_run_has_each_step_once(kind, stand_in, lost, monkeypatch, workspace):
+    """Steps made again are not sent again; those that a kill kept from being sent are."""
+    module = stand_in()
+    monkeypatch.setitem(sys.modules, kind, module)
+    config = small_config(track=kind, steps=12)
+    with pytest.raises(RuntimeError, match="crashed"):
+        train(workspace, config, Crash(11))
+    ((_, rows),) = module.rows.items()
+    assert len(rows) >= 9, "the checkpoint is of step 8"
+    del rows[len(rows) - lost :]
+    artifact = train(workspace, config).artifact
+    ((_, rows),) = module.rows.items()
+    assert held_once(rows, artifact)
+
+
+@pytest.mark.parametrize("end", ["crash", "kill"])
+def test_an_interrupted_run_has_each_step_once_in_tensorboard(end, workspace):
+    """A crash leaves steps beyond the checkpoint in the files; a kill leaves those before it."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    config = small_config(track="tensorboard", steps=24, checkpoint_every=8)
+    if end == "crash":
+        with pytest.raises(RuntimeError, match="crashed"):
+            train(workspace, config, Crash(15))
+    else:
+        process = start(workspace, config)
+        wait_for_steps(workspace, process, 12)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    artifact = train(workspace, config).artifact
+    (run,) = (workspace.root / "tracking").iterdir()
+    assert len(list(run.iterdir())) == 2, "both runs have written"
+    assert held_once(scalars(run, "loss"), artifact)
 
 
 @pytest.mark.parametrize("kind", ["tensorboard", "wandb", "trackio"])
-def test_a_missing_tracker_is_told_before_anything_is_trained(kind, monkeypatch, tmp_path):
+def test_a_missing_tracker_is_told_before_anything_is_trained(kind, monkeypatch, workspace):
     name = {"tensorboard": "torch.utils.tensorboard"}.get(kind, kind)
     monkeypatch.setitem(sys.modules, name, None)
-    workspace = Workspace(tmp_path)
-    write_dataset(workspace)
     with pytest.raises(MissingDependencyError) as caught:
         train(workspace, small_config(track=kind))
     assert caught.value.exit_code == 5
@@ -65,17 +186,25 @@ def test_a_missing_tracker_is_told_before_anything_is_trained(kind, monkeypatch,
     assert workspace.all_names("checkpoints") == []
 
 
-def test_tensorboard_gets_scalars(tmp_path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    tracker = open_tracker("tensorboard", name="run", directory=tmp_path, config={})
-    tracker.log({"step": 3, "loss": 0.5, "domains": {"toys": 0.25}})
-    tracker.close()
+def scalars(run, name):
+    """Return the steps that TensorBoard shows of a curve, each with its number by name."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(tmp_path / "run"))
+    events = EventAccumulator(str(run))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == {"loss", "domains/toys"}
-    assert [(one.step, one.value) for one in events.Scalars("loss")] == [(3, 0.5)]
+    return [(one.step, {name: one.value}) for one in events.Scalars(name)]
+
+
+def test_tensorboard_gets_scalars_and_keeps_what_was_flushed(tmp_path):
+    """A checkpoint follows a flush: what is killed after it has these steps for good."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    with MetricsLog(tmp_path / "metrics.jsonl", steps=0) as log:
+        tracker = open_tracker("tensorboard", log, run="run", directory=tmp_path, config={})
+        tracker.log({"step": 3, "loss": 0.5, "domains": {"toys": 0.25}})
+        tracker.flush()
+        assert scalars(tmp_path / "run", "loss") == [(3, {"loss": 0.5})]
+        assert scalars(tmp_path / "run", "domains/toys") == [(3, {"domains/toys": 0.25})]
+        tracker.close()
 
 
 def test_numbers_are_named_by_their_path():
