@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pipelines.errors import ConfigError, UsageError, VintixError
+from pipelines.values import value_problem
+from pipelines.yaml_text import MAX_BYTES, YamlTextError, parse_yaml
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -38,17 +41,17 @@ def read_run_file(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: The file is missing, is no YAML, or names an unknown stage.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text())
+        # Also a pipe, such as a shell's <(...); of what has no end, no more than is allowed.
+        with path.open("rb") as file:
+            content = parse_yaml(file.read(MAX_BYTES + 1))
     except OSError as error:
         raise ConfigError(
             "cannot read the configuration file", where=path, found=error.strerror
         ) from error
-    except yaml.YAMLError as error:
+    except YamlTextError as error:
         raise ConfigError(
-            "the configuration file is not valid YAML", where=path, found=str(error)
+            "the configuration file is not valid YAML", where=error.where(path), found=error
         ) from error
     content = {} if content is None else content
     if not isinstance(content, dict):
@@ -110,9 +113,35 @@ def resolve_config(
         _merge(values, layer)
         sources |= dict.fromkeys(layer, source)
     try:
-        return model(**values)
+        config = model(**values)
     except ValidationError as error:
-        raise _describe(stage, model, error, sources, file) from error
+        first = error.errors()[0]
+        raise _describe(stage, model, first, sources, file) from error
+    for location, value in _values(config):
+        problem = value_problem(value)
+        if problem is not None:
+            wrong = {"loc": location, "msg": problem, "type": "", "input": value}
+            raise _describe(stage, model, wrong, sources, file)
+    return config
+
+
+def _values(value: Any, location: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """Walk through a configuration: where each value stands, and the value."""
+    from pydantic import BaseModel
+
+    if isinstance(value, BaseModel):
+        parts: Iterable[tuple[str | int, Any]] = value
+    elif is_dataclass(value):
+        parts = [(field.name, getattr(value, field.name)) for field in fields(value)]
+    elif isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    else:
+        yield location, value
+        return
+    for name, part in parts:
+        yield from _values(part, (*location, name))
 
 
 def _from_environment(
@@ -168,12 +197,10 @@ def _merge(values: dict[str, Any], layer: Mapping[str, Any]) -> None:
 
 
 def _parse_value(text: str, where: str, kind: type[VintixError]) -> Any:
-    import yaml
-
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise kind("cannot read the value", where=where, found=text) from error
+        value = parse_yaml(text)
+    except YamlTextError as error:
+        raise kind("cannot read the value", where=where, expected="YAML", found=error) from error
     if isinstance(value, str):
         # YAML 1.1 reads 3e-4 as text; everybody who types it means a number.
         try:
@@ -186,11 +213,11 @@ def _parse_value(text: str, where: str, kind: type[VintixError]) -> Any:
 def _describe(
     stage: str,
     model: type[BaseModel],
-    error: Any,
+    first: Mapping[str, Any],
     sources: Mapping[str, str],
     file: Path | None,
 ) -> VintixError:
-    first = error.errors()[0]
+    """Return the error to raise of what pydantic tells of one wrong value."""
     field = str(first["loc"][0]) if first["loc"] else ""
     source = sources.get(field, _COMMAND_LINE)
     # What does not fit together is of no single setting.

@@ -32,8 +32,15 @@ def check_suffix(path: Path, formats: tuple[str, ...]) -> None:
     """Check that a kind of file can have this name.
 
     Raises:
-        UsageError: Its suffix is none of the formats.
+        UsageError: Its suffix is none of the formats, or a directory has it.
     """
+    if path.is_dir():
+        raise UsageError(
+            "a directory is in the place of the file",
+            where=path,
+            expected="a file name that ends in " + " or ".join(formats),
+            found="a directory",
+        )
     if path.suffix.lower() not in formats:
         raise UsageError(
             "pictures of this kind are not drawn",

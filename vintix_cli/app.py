@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -98,12 +99,17 @@ def main() -> None:
     if len(arguments) < len(sys.argv) - 1:
         arguments.insert(0, "--debug")
     open_streams()
-    try:
-        code = app(args=arguments, standalone_mode=False) or 0
-    except _PARSER_ERROR as error:
-        code = report_usage(error, arguments, as_json="--json" in arguments)
+    code = run(arguments)
     refused = end_streams()
     if refused is not None and code == 0:
         print_error(refused)
         code = refused.exit_code
     sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command in this process; returns its exit code."""
+    try:
+        return app(args=list(arguments), standalone_mode=False) or 0
+    except _PARSER_ERROR as error:
+        return report_usage(error, arguments, as_json="--json" in arguments)

@@ -1,4 +1,6 @@
-"""Help as plain text: options and commands in sections, examples one to a line.
+"""Commands and groups: values that no option takes, and help as plain text.
+
+In a help text options and commands stand in sections, and examples one to a line.
 
 Typer's own help is drawn by Rich, whose import alone takes half of the time that
 ``vintix --help`` may take.
@@ -9,7 +11,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
+
+from pipelines.values import value_problem
 
 WIDTH = 100
 _ANY_LENGTH = 1_000
@@ -23,6 +28,18 @@ def examples(*commands: str, title: str = "Examples") -> str:
 
 class Command(TyperCommand):
     """A command whose options stand in their sections."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; what is too large or too long for every use is wrong usage."""
+        rest = super().parse_args(ctx, args)
+        parameter: Any
+        for parameter in self.params:
+            given = ctx.params.get(parameter.name)
+            for value in given if isinstance(given, list | tuple) else [given]:
+                problem = value_problem(value)
+                if problem is not None:
+                    raise typer.BadParameter(problem, ctx=ctx, param=parameter)
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, section by section."""

@@ -9,6 +9,19 @@ import typer
 
 from pipelines.errors import UsageError
 
+
+def check_name(name: str | None) -> str | None:
+    """Return what ``--name`` was given, if an artifact can be called so."""
+    from pipelines.artifacts import references
+
+    if name is not None:
+        try:
+            references.check_name(name)
+        except UsageError as error:
+            raise typer.BadParameter(f"{error.message}, expected {error.expected}") from error
+    return name
+
+
 _RUN, _SELECT, _OUTPUT = "Run", "Selection", "Output"
 
 Workspace = Annotated[
@@ -20,7 +33,11 @@ Workspace = Annotated[
 ]
 Name = Annotated[
     str | None,
-    typer.Option(help="Name of the artifact; default after the selection.", rich_help_panel=_RUN),
+    typer.Option(
+        help="Name of the artifact; default after the selection.",
+        callback=check_name,
+        rich_help_panel=_RUN,
+    ),
 ]
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Base seed of every random stream.", rich_help_panel=_RUN)

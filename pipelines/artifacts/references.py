@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pipelines.artifacts.schema import SCHEMA_VERSIONS
 from pipelines.errors import UsageError
+from pipelines.values import path_problem
 
+MAX_NAME = 255
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 
@@ -40,10 +42,16 @@ def parse_reference(text: str) -> Reference:
     """
     kind, slash, rest = text.partition("/")
     if slash and (kind not in SCHEMA_VERSIONS or "/" in rest):
-        return Reference(text, path=Path(text).expanduser())
+        path = Path(text).expanduser()
+        problem = path_problem(path)
+        if problem is not None:
+            raise UsageError(
+                "malformed artifact reference", where=text, expected="a path", found=problem
+            )
+        return Reference(text, path=path)
     name, at, tail = (rest if slash else text).partition("@")
     match = VERSION.fullmatch(tail)
-    if (at and match is None) or not NAME.fullmatch(name):
+    if (at and match is None) or not NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise UsageError(
             "malformed artifact reference",
             where=text,
@@ -74,10 +82,11 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: It could not be a directory's name on every file system.
     """
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise UsageError(
             "malformed artifact name",
-            expected="letters, digits, '.', '_' and '-', not starting with a sign",
+            expected=f"at most {MAX_NAME} letters, digits, '.', '_' and '-', not starting with a "
+            "sign",
             found=repr(name),
         )
     return name

@@ -18,6 +18,7 @@ from typing import Any
 from pipelines.errors import ConfigError
 from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_from_json
 from pipelines.tasks.spec import ScoreReference, TaskSpec
+from pipelines.yaml_text import YamlTextError, parse_yaml
 
 # The order of the catalogue.
 FILES = ("mujoco.yaml", "metaworld.yaml", "industrial_benchmark.yaml", "bidexhands.yaml")
@@ -161,13 +162,12 @@ def _variations(
 
 
 def _parse_yaml(text: str, source: str) -> dict[str, Any]:
-    import yaml
-
     try:
-        # The C parser is ten times faster; PyYAML is also shipped without it.
-        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ConfigError("The task file is not valid YAML.", where=source, found=error) from error
+        document = parse_yaml(text)
+    except YamlTextError as error:
+        raise ConfigError(
+            "The task file is not valid YAML.", where=error.where(source), found=error
+        ) from error
     if not isinstance(document, dict) or not {"domain", "groups", "tasks"} <= document.keys():
         raise ConfigError(
             "The task file lacks its sections.", where=source, expected="domain, groups, tasks"

@@ -41,7 +41,9 @@ _Reference = Annotated[str, typer.Argument(help="KIND/NAME, KIND/NAME@v3 or a pa
 @command
 def ls(
     kind: _Kind = None,
-    name: Annotated[str | None, typer.Option(help="Of this name only.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of this name only.", callback=options.check_name)
+    ] = None,
     workspace: options.Workspace = None,
     json: options.Json = False,
 ) -> None:
@@ -196,7 +198,10 @@ def merge(
         ),
     ],
     name: Annotated[
-        str | None, typer.Option(help="Name of the history; default that of the parts.")
+        str | None,
+        typer.Option(
+            help="Name of the history; default that of the parts.", callback=options.check_name
+        ),
     ] = None,
     workspace: options.Workspace = None,
     json: options.Json = False,
@@ -226,11 +231,11 @@ def merge(
 def gc(
     keep: Annotated[
         int | None,
-        typer.Option(help="Versions to keep of each name, the newest; default all."),
+        typer.Option(min=1, help="Versions to keep of each name, the newest; default all."),
     ] = None,
     staging: Annotated[bool, typer.Option(help="Delete staged work that no process holds.")] = True,
     older_than_days: Annotated[
-        float | None, typer.Option(min=0, help="Leave alone what is younger.")
+        float | None, typer.Option(min=0, max=36_500, help="Leave alone what is younger.")
     ] = None,
     workspace: options.Workspace = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,

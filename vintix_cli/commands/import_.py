@@ -25,7 +25,12 @@ app = typer.Typer(
     ),
 )
 
-_Name = Annotated[str | None, typer.Option(help="Name of the artifact; default the directory's.")]
+_Name = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the artifact; default the directory's.", callback=options.check_name
+    ),
+]
 
 
 @app.command(
