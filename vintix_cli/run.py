@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +39,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         as_json = bool(kwargs.get("json"))
         with results_only():
             try:
+                _check_assertions()
                 with interruptible():
                     function(*args, **kwargs)
             except Reported as error:
@@ -53,6 +55,15 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 _end(error, told, f"error: unexpected {type(error).__name__}", as_json)
 
     return wrapped
+
+
+def _check_assertions() -> None:
+    if sys.flags.optimize:
+        raise UsageError(
+            "Python runs without assertions, and Zarr cannot read its own files then",
+            where="-O, or the variable PYTHONOPTIMIZE",
+            fix="run the same command without it",
+        )
 
 
 def name_workspace(fix: str, workspace: Path | None) -> str:

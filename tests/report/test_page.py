@@ -15,6 +15,7 @@ import pytest
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.report.page import page_html, write_page
+from pipelines.text import printable
 
 from .browser import Browser, find_browser
 from .made import TASKS
@@ -79,7 +80,7 @@ def test_names_cannot_break_out_of_the_page(document: dict[str, Any]) -> None:
     hostile = "</script><script>document.title='broken'</script> {{style}} \u2028"
     changed = {**deepcopy(document), "rollouts": [hostile]}
     reader = read(page_html(changed))
-    assert json.loads(reader.text["report"])["rollouts"] == [hostile]
+    assert json.loads(reader.text["report"])["rollouts"] == [printable(hostile)]
     assert reader.text["title"] == f"vintix: {hostile}"
 
 
