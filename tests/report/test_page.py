@@ -81,7 +81,7 @@ def test_names_cannot_break_out_of_the_page(document: dict[str, Any]) -> None:
     changed = {**deepcopy(document), "rollouts": [hostile]}
     reader = read(page_html(changed))
     assert json.loads(reader.text["report"])["rollouts"] == [printable(hostile)]
-    assert reader.text["title"] == f"vintix: {hostile}"
+    assert reader.text["title"] == f"vintix: {printable(hostile)}"
 
 
 @pytest.fixture(scope="module")
