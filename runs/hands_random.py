@@ -8,6 +8,7 @@ import argparse
 import numpy as np
 from pages import write_table
 
+from pipelines.domains.checked import make_batch
 from pipelines.domains.registry import domain_of, resolve_options
 from pipelines.rng import derive_seed, stream
 from pipelines.tasks.registry import catalogue
@@ -58,7 +59,7 @@ def play(task: TaskSpec, damping: float, episodes: int) -> tuple[np.ndarray, np.
     """Return returns and lengths (E,) of episodes of uniform actions."""
     domain = domain_of(task)
     options = resolve_options(domain, {"base_damping": damping})
-    batch = domain.make_batch(task, SIZE, options, [0] * SIZE)
+    batch = make_batch(domain, task, SIZE, options, [0] * SIZE)
     returns_E, lengths_E = np.zeros(episodes), np.zeros(episodes)
     for first in range(0, episodes, SIZE):
         rows = slice(first, first + SIZE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.demonstrators.experts import expert_policy, has_expert
 from pipelines.policies.base import PolicySpec
@@ -79,13 +79,14 @@ def base_policy(task: TaskSpec, options: Options) -> PolicySpec | None:
 
 def _regulator(task: TaskSpec, domain: Domain, options: Options) -> PolicySpec:
     from pipelines.demonstrators.lqr import lqr_gain
+    from pipelines.domains.checked import make_env
 
     features, costs = _PENDULUM_COSTS[task.env_id]
-    env = domain.make_env(task, options)
+    env = make_env(domain, task, options)
     try:
         # Values set at run time, such as a variation's gravity, are in the model after a reset.
         env.reset(seed=0)
-        simulator = env.unwrapped
+        simulator: Any = env.unwrapped
         gain_AS = lqr_gain(
             simulator.model, simulator.init_qpos, simulator.frame_skip, costs, _CONTROL_COST
         )

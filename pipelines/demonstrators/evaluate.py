@@ -125,7 +125,7 @@ class Evaluator:
 
         Raises:
             ConfigError: The policy does not fit the task.
-            VintixError: It acted or was rewarded with something that is no number.
+            VintixError: It acted with something that is no number, or the environment did.
         """
         built: list[Policy] = []
 
@@ -162,10 +162,8 @@ class Evaluator:
             while running_B.any():
                 action_BA = act(observation_BO)
                 if not np.isfinite(action_BA).all():
-                    raise self._not_a_number("an action", purpose, wave, lengths_E)
+                    raise self._not_a_number(purpose, wave, lengths_E)
                 step = batch.step(action_BA)
-                if not np.isfinite(step.reward_B[running_B]).all():
-                    raise self._not_a_number("a reward", purpose, wave, lengths_E)
                 ended_B = step.terminated_B | step.truncated_B
                 wave_slice = slice(first, first + len(wave))
                 returns_E[wave_slice][running_B] += step.reward_B[running_B]
@@ -175,7 +173,6 @@ class Evaluator:
                     success_E[wave_slice] |= step.success_B & running_B
                 if advance is not None:
                     advance(float(running_B.sum()))
-                ended_B = ended_B | (lengths_E[wave_slice] >= self.task.horizon)
                 observation_BO = step.observation_BO
                 running_B = running_B & ~ended_B
                 if running_B.any() and ended_B.any():
@@ -191,19 +188,21 @@ class Evaluator:
             self._batch.close()
             self._batch = None
         if self._batch is None:
+            from pipelines.domains.checked import make_batch
+
             key = (self.seed, "demonstrators", self.task.name, purpose, "stream")
             seeds = [derive_seed(*key, episode) for episode in wave]
-            self._batch = self.domain.make_batch(self.task, len(wave), self.options, seeds)
+            self._batch = make_batch(self.domain, self.task, len(wave), self.options, seeds)
         return self._batch
 
     def _not_a_number(
-        self, what: str, purpose: str, wave: Sequence[int], lengths_E: NDArray[np.int32]
+        self, purpose: str, wave: Sequence[int], lengths_E: NDArray[np.int32]
     ) -> VintixError:
         return VintixError(
-            f"task {self.task.name}: {what} is not a finite number",
+            f"task {self.task.name}: an action is not a finite number",
             where=f"{purpose} episodes {wave[0]} to {wave[-1]}, step {lengths_E[list(wave)].max()}",
             expected="finite numbers",
-            fix="check the policy's weights and normalisation, and the environment's reward",
+            fix="check the policy's weights and normalisation",
         )
 
 

@@ -18,16 +18,12 @@ from pipelines.policies.storage import policy_attributes
 from pipelines.rng import derive_seed
 
 if TYPE_CHECKING:
-    import gymnasium
-
     from pipelines.demonstrators.evaluate import Evaluator
-    from pipelines.domains.base import Domain
     from pipelines.learners.evolution import EvolutionLearner
     from pipelines.learners.sb3 import Learner
     from pipelines.learners.settings import TrainSettings
     from pipelines.learners.waypoints import WaypointLearner
     from pipelines.parallel import Advance
-    from pipelines.tasks.spec import TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +114,11 @@ def _make_learner(
         from pipelines.learners.waypoints import WaypointLearner
 
         return WaypointLearner(settings, task, domain, options, seed)
+    from pipelines.domains.checked import make_env
     from pipelines.learners.sb3 import Learner
 
     seed = derive_seed(evaluator.seed, *key, segment)
-    return Learner(settings, task, lambda: _make_env(task, domain, options), seed)
-
-
-def _make_env(task: TaskSpec, domain: Domain, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
-    from pipelines.domains.gym import Float32Observation
-
-    env = domain.make_env(task, options)
-    return env if env.observation_space.dtype == np.float32 else Float32Observation(env)
+    return Learner(settings, task, lambda: make_env(domain, task, options), seed)
 
 
 class _Checkpoint:

@@ -219,12 +219,13 @@ def tune(
 def stored_resets(task: TaskSpec, seed: int, pool: int) -> StoredResets:
     """Return the resets that a task is tuned on; the evaluator's seeds are others."""
     from pipelines.demonstrators.resets import StoredResets
+    from pipelines.domains.checked import make_env
     from pipelines.domains.registry import domain_of, resolve_options
 
     domain = domain_of(task)
-    env = domain.make_env(task, resolve_options(domain, {}))
+    env = make_env(domain, task, resolve_options(domain, {}))
     seeds = [derive_seed(seed, "phases", task.name, "reset", each) for each in range(pool)]
-    return StoredResets(env, seeds)
+    return StoredResets(env.unwrapped, seeds)
 
 
 def measure(task: TaskSpec, tuned: TaskPhases, seed: int, episodes: int) -> TaskPhases:

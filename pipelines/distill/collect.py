@@ -20,7 +20,7 @@ import numpy as np
 from pipelines.distill.block import Block, EpisodeMark, Position
 from pipelines.distill.buffers import Progress, ShardBuffer, ShardWriter
 from pipelines.distill.schedule import noise_along
-from pipelines.errors import ConfigError, VintixError
+from pipelines.errors import VintixError
 from pipelines.histories.layout import trajectory_path
 from pipelines.rng import derive_seed, stream
 
@@ -50,14 +50,14 @@ def collect_block(
 
     Args:
         block: What to collect.
-        environment: As many copies of the task as the block has trajectories.
+        environment: As many copies of the task as the block has trajectories, checked
+            (`pipelines.domains.checked`).
         policy: The demonstrator, for as many copies.
         directory: The staging directory.
         position: Where to go on; None for the beginning.
         progress: Told of environment steps as they are done.
 
     Raises:
-        ConfigError: The environment's dims are not the task's, or its action box is unbounded.
         ReplayError: A resumed episode came out differently; the block must be begun again.
         StorageError: A shard could not be written; those before it are kept.
         VintixError: The environment or the policy returned a number that is not finite.
@@ -88,7 +88,7 @@ class _Collector:
     ) -> None:
         self._block, self._environment, self._policy = block, environment, policy
         self._directory = directory
-        self._low_A, self._high_A = check_box(block, environment)
+        self._low_A, self._high_A = environment.action_low_A, environment.action_high_A
         size = len(block.trajectories)
         self._running = [_Running(0, 0) for _ in range(size)]
         self._returns_B = np.zeros(size, dtype=np.float64)
@@ -321,34 +321,7 @@ def check_finite(block: Block, buffer: ShardBuffer) -> None:
                 f"step {begin + row}",
                 expected="finite numbers",
                 found=values[row, index].tolist(),
-                fix="measure the demonstrator again: vintix demonstrators --evaluate",
+                fix="measure the demonstrator again: vintix demonstrators --evaluate"
+                if "action" in name
+                else "scale what the environment returns: it has to fit into a float32",
             )
-
-
-def check_box(
-    block: Block, environment: BatchEnvironment
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the bounds of the actions (A,) of an environment that fits its block.
-
-    Raises:
-        ConfigError: The environment's dims are not the task's, or its action box is unbounded.
-    """
-    low_A = np.asarray(environment.action_low_A, dtype=np.float32)
-    high_A = np.asarray(environment.action_high_A, dtype=np.float32)
-    expected = (len(block.trajectories), block.task.observation_dim, (block.task.action_dim,))
-    found = (environment.size, environment.observation_dim, low_A.shape)
-    if found != expected:
-        raise ConfigError(
-            "the environment does not fit its task",
-            where=f"task {block.task.name}",
-            expected="copies, observation dims, action shape " + str(expected),
-            found=found,
-        )
-    if not (np.isfinite(low_A).all() and np.isfinite(high_A).all() and (low_A <= high_A).all()):
-        raise ConfigError(
-            "a history needs a bounded box of actions",
-            where=f"task {block.task.name}",
-            expected="finite lower and upper bounds",
-            found=f"{low_A.tolist()} to {high_A.tolist()}",
-        )
-    return low_A, high_A

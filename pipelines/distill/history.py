@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.learning import history_attributes
 from pipelines.distill.report import describe_returns
+from pipelines.errors import ConfigError
 from pipelines.histories.layout import trajectory_path
 from pipelines.tasks.schedule import schedule_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipelines.artifacts.staging import Staging
     from pipelines.distill.plan import TaskPlan
 
@@ -107,6 +110,32 @@ def close_task(
         record.group(name, {**attributes, **closing})
         record.data["report"] = report
     return report
+
+
+def check_episodes(
+    reports: Sequence[Mapping[str, Any]], horizons: Mapping[str, int], directory: Path
+) -> None:
+    """Refuse a history in which a task has not one complete episode.
+
+    Args:
+        reports: From `close_task`.
+        horizons: Most steps of an episode of each task.
+        directory: Where the history is staged.
+
+    Raises:
+        ConfigError: A task has none: its trajectories are shorter than its episodes.
+    """
+    empty = [each for each in reports if each["episodes"] == 0]
+    if not empty:
+        return
+    longest = max(horizons[each["task"]] for each in empty)
+    raise ConfigError(
+        "a history without one complete episode shows no learning",
+        where=f"{', '.join(each['task'] for each in empty)}; {directory}",
+        expected=f"trajectories of at least {longest} steps, in which an episode ends",
+        found=f"{empty[0]['steps'] // empty[0]['trajectories']} steps",
+        fix=f"vintix distill ... --steps {longest}, or choose the other tasks with --task",
+    )
 
 
 def drop_units(staging: Staging, *, merged: bool) -> None:

@@ -148,6 +148,7 @@ def record_training(
     """
     from pipelines.distill.buffers import ShardWriter
     from pipelines.distill.recorder import Recorder
+    from pipelines.domains.checked import make_batch
     from pipelines.learners.settings import one_thread
     from pipelines.policies.registry import build_policy
 
@@ -161,7 +162,8 @@ def record_training(
     dumped, carried = _read_rest(block, directory, shard)
     # As in noise distillation: what an option fixes for a whole trajectory.
     key = ("distill", block.task.name, block.trajectories[0], "stream")
-    environment = domain.make_batch(block.task, 1, block.options, [derive_seed(block.seed, *key)])
+    seeds = [derive_seed(block.seed, *key)]
+    environment = make_batch(domain, block.task, 1, block.options, seeds)
     try:
         policy = build_policy(
             demonstrator, environment.action_low_A, environment.action_high_A, domain.policies()

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.distill.history import MERGED, close_task, drop_units, summarize
+from pipelines.distill.history import (
+    MERGED,
+    check_episodes,
+    close_task,
+    drop_units,
+    summarize,
+)
 from pipelines.distill.parts import JoinedPlan, find_parts, join_parts
 from pipelines.histories.layout import trajectory_path
 from pipelines.parallel import Advance, Outcome, run_parallel
@@ -47,7 +53,8 @@ def merge(
         UsageError: A reference is malformed, or a part is given twice.
         ArtifactMissingError: There is no such part, or one of the plan is not among them.
         ArtifactCorruptError: A file of a part does not have the bytes its manifest promises.
-        ConfigError: The parts are not of one plan, or were not made in one environment.
+        ConfigError: The parts are not of one plan, or were not made in one environment; or a task
+            has not one complete episode.
         InterruptedRunError: A signal came; what was taken over is staged.
         StorageError, LockedError: The workspace cannot be written.
     """
@@ -70,6 +77,8 @@ def merge(
             close_task(staging, f"{MERGED}{task}", attributes, range(attributes["trajectories"]))
             for task, attributes in plan.tasks.items()
         ]
+        horizons = {task: int(each["task"]["horizon"]) for task, each in plan.tasks.items()}
+        check_episodes(reports, horizons, staging.directory)
         artifact = staging.publish(
             summary=summarize(reports),
             fingerprints=plan.fingerprints,

@@ -67,10 +67,11 @@ def run_pilot(job: PilotJob, advance: Advance) -> Response:
     """Measure the response of a task's demonstrator to noise; runs in a worker.
 
     Raises:
-        VintixError: A return is not finite.
+        VintixError: An observation or a reward is not finite.
     """
     from pipelines.artifacts.artifact import Artifact
     from pipelines.demonstrators.reader import load_demonstrator
+    from pipelines.domains.checked import make_batch
     from pipelines.domains.registry import domain_of
     from pipelines.policies.registry import build_policy
 
@@ -79,7 +80,7 @@ def run_pilot(job: PilotJob, advance: Advance) -> Response:
         derive_seed(job.seed, "pilot", job.task.name, "stream", episode)
         for episode in range(job.episodes)
     ]
-    environment = domain.make_batch(job.task, job.episodes, job.options, seeds)
+    environment = make_batch(domain, job.task, job.episodes, job.options, seeds)
     try:
         policy = build_policy(
             load_demonstrator(Artifact(job.demonstrators), job.task.name).spec,
@@ -210,7 +211,7 @@ def _play(
     observation_BO = np.array(environment.reset(everyone, seeds), dtype=np.float32)
     policy.reset(everyone)
     returns_B, lengths_B, running_B = np.zeros(size), np.zeros(size), np.ones(size, dtype=bool)
-    for _ in range(job.task.horizon):
+    while running_B.any():
         uniform_BA = np.stack([each.random(len(low_A), dtype=np.float32) for each in draws])
         push_BA = low_A + (high_A - low_A) * uniform_BA
         action_BA = (1 - level) * policy.act(view(observation_BO)) + level * push_BA
@@ -219,20 +220,10 @@ def _play(
         lengths_B[running_B] += 1
         ended_B = result.terminated_B | result.truncated_B
         running_B &= ~ended_B
-        if not running_B.any():
-            break
         observation_BO = np.array(result.observation_BO, dtype=np.float32)
         idle = np.flatnonzero(ended_B).tolist()
         if idle:
             # Copies that are done play on unrecorded: a batch steps all of its copies.
             observation_BO[idle] = environment.reset(idle, [seeds[index] for index in idle])
             policy.reset(idle)
-    if not np.isfinite(returns_B).all():
-        raise VintixError(
-            "a return of the pilot is not finite",
-            where=f"task {name}, noise {level:g}",
-            expected="finite numbers",
-            found=returns_B.tolist(),
-            fix="measure the demonstrator again: vintix demonstrators --evaluate",
-        )
     return returns_B.tolist(), lengths_B.tolist()

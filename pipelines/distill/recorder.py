@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.distill.block import Block, EpisodeMark
 from pipelines.distill.buffers import Episodes
-from pipelines.distill.collect import check_box, replay_error
+from pipelines.distill.collect import replay_error
 from pipelines.histories.layout import row_layout
 from pipelines.rng import derive_seed
 
@@ -39,7 +39,7 @@ class Recorder(gymnasium.Env[Any, Any]):
 
     Args:
         block: The trajectory; one alone.
-        environment: A batch of one copy; whoever made it closes it.
+        environment: A batch of one copy, checked; whoever made it closes it.
         demonstrator: The policy whose action is kept beside the learner's, for one copy.
         mark: The episode in progress, or the first one.
         first: Step of the trajectory that `carried` begins with.
@@ -54,7 +54,6 @@ class Recorder(gymnasium.Env[Any, Any]):
         mark: The episode in progress, or the next one where none is.
 
     Raises:
-        ConfigError: The environment's dims are not the task's, or its action box is unbounded.
         ReplayError: The episode in progress came out differently.
     """
 
@@ -70,7 +69,7 @@ class Recorder(gymnasium.Env[Any, Any]):
     ) -> None:
         self._block, self._environment, self._demonstrator = block, environment, demonstrator
         self._advance = advance
-        self._low_A, self._high_A = check_box(block, environment)
+        self._low_A, self._high_A = environment.action_low_A, environment.action_high_A
         self.observation_space = gymnasium.spaces.Box(
             -np.inf, np.inf, (environment.observation_dim,), np.float32
         )
@@ -125,7 +124,7 @@ class Recorder(gymnasium.Env[Any, Any]):
         rows = self.rows
         rows["observation"][row] = self._observation_O
         rows["action"][row] = executed_A
-        rows["demonstrator_action"][row] = self._demonstrator.act(self._observation_O[None])[0]
+        rows["demonstrator_action"][row] = self._demonstrate()
         result = self._environment.step(executed_A[None])
         reward = float(result.reward_B[0])
         terminated, truncated = bool(result.terminated_B[0]), bool(result.truncated_B[0])
@@ -169,6 +168,12 @@ class Recorder(gymnasium.Env[Any, Any]):
         self._observation_O = np.array(observation_BO[0], dtype=np.float32)
         self._return = 0.0
 
+    def _demonstrate(self) -> NDArray[np.float32]:
+        """Return what the demonstrator does now (A,), by all that it sees."""
+        seen_BO = self._environment.demonstrator_view(self._observation_O[None])
+        action_A: NDArray[np.float32] = self._demonstrator.act(seen_BO)[0]
+        return action_A
+
     def _end(self) -> None:
         self._episodes.add(self.mark.start, self.total, self._return, self._observation_O.copy())
         self.mark = EpisodeMark(self.mark.episode + 1, self.total)
@@ -176,9 +181,10 @@ class Recorder(gymnasium.Env[Any, Any]):
     def _replay(self) -> None:
         self._begin()
         for row in range(self.mark.start - self.first, self.filled):
-            if not np.array_equal(self.rows["observation"][row], self._observation_O):
+            # Compared as well, since an older version may have shown the demonstrator less.
+            shown = {"observation": self._observation_O, "demonstrator_action": self._demonstrate()}
+            if any(not np.array_equal(self.rows[name][row], shown[name]) for name in shown):
                 raise replay_error(self._block, 0, self.first + row)
-            self._demonstrator.act(self._observation_O[None])
             # A copy: working in place on what it is given is an environment's right.
             result = self._environment.step(self.rows["action"][row][None].copy())
             self._return += float(result.reward_B[0])

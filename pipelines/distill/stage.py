@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.cluster import load_ray
 from pipelines.demonstrators import stage as demonstrators
 from pipelines.distill.block import Block, find_position
-from pipelines.distill.history import drop_units, summarize
+from pipelines.distill.history import check_episodes, drop_units, summarize
 from pipelines.distill.learning import PACKAGES
 from pipelines.distill.plan import (
     Distillation,
@@ -57,7 +57,8 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         UsageError: A task, domain or option is unknown.
         ArtifactMissingError: Tasks have no demonstrator.
         ConfigError: An environment is not the one that the demonstrators were measured on, and
-            `config.strict`; or has changed since the staged part was collected.
+            `config.strict`; or has changed since the staged part was collected; or a history has
+            not one complete episode.
         TasksFailedError: Some tasks failed; what the others collected is staged.
         InterruptedRunError: A signal stopped the run; whole shards are staged.
         MissingDependencyError: `config.executor` is ``ray``, and Ray is not there.
@@ -94,6 +95,10 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         _collect(distillation, staging, config, reporter)
         order = [each.task.name for each in whole.tasks] if config.shard else None
         reports = [_close_task(each, staging, order) for each in distillation.tasks]
+        if config.shard is None:
+            # The episodes of a plan's parts are counted together, when they are merged.
+            horizons = {each.task.name: each.task.horizon for each in distillation.tasks}
+            check_episodes(reports, horizons, staging.directory)
         artifact = staging.publish(
             summary=summarize(reports),
             fingerprints=fingerprints,
@@ -168,6 +173,7 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
     from pipelines.demonstrators.reader import load_demonstrator
     from pipelines.distill.collect import collect_block
     from pipelines.distill.learning import record_training
+    from pipelines.domains.checked import make_batch
     from pipelines.domains.registry import domain_of
     from pipelines.policies.registry import build_policy
     from pipelines.rng import derive_seed
@@ -185,7 +191,7 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
         derive_seed(block.seed, "distill", block.task.name, trajectory, "stream")
         for trajectory in block.trajectories
     ]
-    environment = domain.make_batch(block.task, len(seeds), block.options, seeds)
+    environment = make_batch(domain, block.task, len(seeds), block.options, seeds)
     try:
         policy = build_policy(
             load_demonstrator(Artifact(job.demonstrators), block.task.name).spec,

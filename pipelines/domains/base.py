@@ -3,6 +3,7 @@
 A domain is a class with a no-argument constructor, found by the entry-point group
 ``vintix.domains``; the paper's four are registered the same way as a user's own
 (docs/domains.md). A new domain implements `tasks` and `make_env`; everything else has a default.
+Who steps an environment has it made by `pipelines.domains.checked`.
 
 Shapes: B copies of an environment, O observation, A action.
 """
@@ -54,7 +55,8 @@ class StepBatch:
         observation_BO: float32, the observation after the step, also where an episode ended.
         reward_B: float64, unscaled.
         terminated_B: bool, the episode ended for a reason of the task.
-        truncated_B: bool, the episode ended by its time limit.
+        truncated_B: bool, the episode ended by its time limit; at the task's horizon everyone is
+            told so, whatever the domain says.
         success_B: bool, or None where the domain knows no success.
     """
 
@@ -86,6 +88,11 @@ class BatchEnvironment(ABC):
     observation_dim: int
     action_low_A: NDArray[np.float32]
     action_high_A: NDArray[np.float32]
+
+    @property
+    def unwrapped(self) -> BatchEnvironment:
+        """The domain's own batch, inside of what checks it (`pipelines.domains.checked`)."""
+        return self
 
     @abstractmethod
     def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:

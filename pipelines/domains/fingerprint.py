@@ -43,12 +43,13 @@ def fingerprint(task: TaskSpec, options: Mapping[str, Any]) -> dict[str, Any]:
         MissingDependencyError: The simulator is not there.
     """
     from pipelines.artifacts.provenance import package_versions
+    from pipelines.domains.checked import make_batch
     from pipelines.domains.registry import domain_of
     from pipelines.rng import derive_seed, stream
 
     domain = domain_of(task)
     seed = derive_seed(0, "fingerprint", task.name)
-    batch = domain.make_batch(task, 1, options, [seed])
+    batch = make_batch(domain, task, 1, options, [seed])
     try:
         observations = [batch.reset([0], [seed])[0]]
         rewards: list[float] = []

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
-import numpy as np
 
+from pipelines.domains.checked import make_env
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
 from pipelines.tasks.spec import TaskSpec
 
@@ -22,14 +22,19 @@ NAMESPACE = "vintix"
 def register() -> None:
     """Register ``vintix/<task>`` for all tasks and variations; again is of no consequence.
 
-    Keyword arguments of `gymnasium.make` are the options of the task's domain. Time limits are
-    inside the environments, so no wrapper of Gymnasium ends an episode a second time.
+    Keyword arguments of `gymnasium.make` are the options of the task's domain. An episode ends at
+    the horizon by itself; the limit is told to Gymnasium for those who look it up in the spec.
     """
     known = full_catalogue()
     for task in (*known.tasks, *known.variations):
         env_id = environment_id(task)
         if env_id not in gymnasium.registry:
-            gymnasium.register(env_id, entry_point=f"{__name__}:make", kwargs={"task": task.name})
+            gymnasium.register(
+                env_id,
+                entry_point=f"{__name__}:make",
+                max_episode_steps=task.horizon,
+                kwargs={"task": task.name},
+            )
 
 
 def environment_id(task: TaskSpec) -> str:
@@ -52,28 +57,10 @@ def make(task: str, render_mode: str | None = None, **options: Any) -> gymnasium
     """
     spec = full_catalogue().get(task)
     domain = domain_of(spec)
-    env = domain.make_env(spec, resolve_options(domain, options))
+    env = make_env(domain, spec, resolve_options(domain, options))
     if render_mode in env.metadata.get("render_modes", ()):
         env.unwrapped.render_mode = render_mode
-    return env if env.observation_space.dtype == np.float32 else Float32Observation(env)
-
-
-class Float32Observation(
-    gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs
-):
-    """Observations in the precision in which the stages record them and the model reads them."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        gymnasium.utils.RecordConstructorArgs.__init__(self)
-        gymnasium.ObservationWrapper.__init__(self, env)
-        space: Any = env.observation_space
-        self.observation_space = gymnasium.spaces.Box(
-            space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32
-        )
-
-    def observation(self, observation: Any) -> Any:
-        """Return the observation as float32."""
-        return observation.astype(np.float32)
+    return env
 
 
 register()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.domains.base import BatchEnvironment, StepBatch
+from pipelines.domains.checked import check_reset, check_spaces, check_step
 
 if TYPE_CHECKING:
     import gymnasium
@@ -24,12 +25,19 @@ class LoopBatch(BatchEnvironment):
 
     Args:
         envs: The copies; at least one. They belong to the batch, which closes them.
+
+    Raises:
+        ConfigError: Here, at a reset or at a step: an environment is not what Gymnasium asks for,
+            or its spaces are no vectors.
     """
 
     def __init__(self, envs: Sequence[gymnasium.Env[Any, Any]]) -> None:
+        for env in envs:
+            check_spaces(env)
         space: Any = envs[0].action_space
         observation_space: Any = envs[0].observation_space
         self._envs = list(envs)
+        self._kind = (observation_space.shape, observation_space.dtype)
         self.size = len(self._envs)
         self.observation_dim = int(observation_space.shape[0])
         self.action_low_A = np.asarray(space.low, dtype=np.float32)
@@ -39,7 +47,9 @@ class LoopBatch(BatchEnvironment):
         """Begin an episode in some copies; see `BatchEnvironment.reset`."""
         observation = np.empty((len(indices), self.observation_dim), np.float32)
         for row, (index, seed) in enumerate(zip(indices, seeds, strict=True)):
-            observation[row] = self._envs[index].reset(seed=int(seed))[0]
+            result = self._envs[index].reset(seed=int(seed))
+            check_reset(result, self._kind)
+            observation[row] = result[0]
         return observation
 
     def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
@@ -50,7 +60,10 @@ class LoopBatch(BatchEnvironment):
         truncated_B = np.empty(self.size, np.bool_)
         success_B: NDArray[np.bool_] | None = None
         for index, env in enumerate(self._envs):
-            observation, reward, terminated, truncated, info = env.step(action_BA[index])
+            result = env.step(action_BA[index])
+            # What has the wrong shape would be broadcast below.
+            check_step(result, self._kind)
+            observation, reward, terminated, truncated, info = result
             observation_BO[index] = observation
             reward_B[index] = reward
             terminated_B[index] = terminated

@@ -86,9 +86,7 @@ class MetaWorld(Domain):
         self, task: TaskSpec, options: Options, view: Mapping[str, Any]
     ) -> gymnasium.Env[Any, Any]:
         try:
-            from pipelines.domains.sawyer import protocol_class
-
-            task_class = protocol_class(task.env_id)
+            from pipelines.domains.sawyer import make_sawyer
         except ImportError as error:
             raise MissingDependencyError(
                 "The Meta-World simulator is not available.",
@@ -97,14 +95,13 @@ class MetaWorld(Domain):
                 found=error,
                 fix="pip install metaworld==3.1.1",
             ) from error
-        env = task_class(reward_function_version="v2", **view)
-        env.configure(
-            horizon=task.horizon,
+        return make_sawyer(
+            task.env_id,
+            task.horizon,
             goal_visible=options.get("goal") == "visible",
             goal_fixed=options.get("goal_reset") == "trajectory",
+            view=view,
         )
-        made: gymnasium.Env[Any, Any] = env
-        return made
 
     def make_batch(
         self, task: TaskSpec, size: int, options: Options, stream_seeds: Sequence[int]

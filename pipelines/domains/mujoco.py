@@ -6,6 +6,7 @@ a model with the value written in its XML, and a reset does not undo it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -150,19 +151,44 @@ class MuJoCo(Domain):
     ) -> gymnasium.Env[Any, Any]:
         changes = physics(task, options)
         try:
-            import gymnasium
             from gymnasium.error import DependencyNotInstalled
             from gymnasium.wrappers import TimeLimit
         except ImportError as error:
             raise _missing(task, error) from error
         try:
-            made = gymnasium.make(task.env_id, disable_env_checker=True, **view)
+            env = make_changed(task.env_id, changes, view)
         except DependencyNotInstalled as error:
             raise _missing(task, error) from error
-        # The checks that Gymnasium wraps around it cost a few per cent of the steps per second.
-        env: Any = made.unwrapped
-        _apply(env.model.opt, changes)
         return TimeLimit(env, task.horizon)
+
+
+def make_changed(
+    env_id: str, changes: Mapping[str, str | float], view: Mapping[str, Any]
+) -> gymnasium.Env[Any, Any]:
+    """Make an environment of Gymnasium with changed physics, which its copies have, too.
+
+    Args:
+        env_id: Its id.
+        changes: From `physics`.
+        view: Further arguments of its class, about its pictures.
+    """
+    # Without the checks that `gymnasium.make` wraps around it, a few per cent of the time.
+    env: Any = _class_of(env_id)(**view)
+    env.made_by = (make_changed, (env_id, dict(changes), dict(view)))
+    _apply(env.model.opt, changes)
+    made: gymnasium.Env[Any, Any] = env
+    return made
+
+
+@functools.cache
+def _class_of(env_id: str) -> type[Any]:
+    import gymnasium
+    from gymnasium.envs.registration import load_env_creator
+
+    from pipelines.domains.remade import RemadeWhenCopied
+
+    base: Any = load_env_creator(str(gymnasium.spec(env_id).entry_point))
+    return type(base.__name__, (RemadeWhenCopied, base), {"__module__": __name__})
 
 
 def camera_config(camera: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,8 +101,11 @@ def check_simulators(tasks: Iterable[TaskSpec], options: Mapping[str, Any] | Non
 
     Raises:
         UsageError: A domain is not installed.
+        ConfigError: An environment does not fit its task.
         MissingDependencyError: A simulator is not there.
     """
+    from pipelines.domains.checked import make_env
+
     first: dict[str, TaskSpec] = {}
     for task in tasks:
         first.setdefault(task.domain, task)
@@ -110,7 +113,7 @@ def check_simulators(tasks: Iterable[TaskSpec], options: Mapping[str, Any] | Non
         domain = domain_of(task)
         names = {spec.name for spec in domain.options()}
         given = {name: value for name, value in (options or {}).items() if name in names}
-        domain.make_env(task, resolve_options(domain, given)).close()
+        make_env(domain, task, resolve_options(domain, given)).close()
 
 
 def resolve_options(domain: Domain, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.utils import seeding
+
+from pipelines.domains.remade import RemadeWhenCopied
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +66,7 @@ _MATRIX_OF = {
 }
 
 
-class SawyerProtocol:
+class SawyerProtocol(RemadeWhenCopied):
     """The protocol; stands before a task class of Meta-World in the method resolution order.
 
     * Episodes have `horizon` steps, end by truncation alone, and go on after success.
@@ -80,7 +83,9 @@ class SawyerProtocol:
     This is kept: it is what the package does, and a function of the seed alone.
     """
 
+    kept = (*RemadeWhenCopied.kept, "goal_fixed", "_goal_pinned", "_fixed_vector")
     _matrix_of: tuple[str, str] | None = None
+    _scoring = False
 
     if TYPE_CHECKING:
         # Of the package's classes, which carry no usable types.
@@ -273,7 +278,9 @@ class SawyerProtocol:
             self._site_xpos[self._site_ids[name]] = position[:3]
         mujoco.mj_forward(self.model, self.data)
         observation_O = np.minimum(np.maximum(self._get_obs(), self._low_O), self._high_O)
+        self._scoring = True
         reward, info = self.evaluate_state(observation_O, action_A)
+        self._scoring = False
         truncated = self.curr_path_length >= self.horizon
         return observation_O, float(reward), False, truncated, info
 
@@ -372,6 +379,52 @@ def matrix_to_quaternion(
     return x / norm, y / norm, z / norm, w / norm
 
 
+def make_sawyer(
+    env_id: str,
+    horizon: int,
+    *,
+    goal_visible: bool,
+    goal_fixed: bool,
+    view: Mapping[str, Any],
+) -> gymnasium.Env[Any, Any]:
+    """Make a task under the protocol.
+
+    Args:
+        env_id: Such as ``reach-v3``.
+        horizon: As of `SawyerProtocol.configure`, like the next two.
+        goal_visible: Whether the observation shows the goal.
+        goal_fixed: Whether the random vector outlives the episode.
+        view: Further arguments of the package's class, about its pictures.
+
+    Raises:
+        KeyError: Meta-World has no such task.
+    """
+    env: Any = protocol_class(env_id)(reward_function_version="v2", **view)
+    env.configure(horizon=horizon, goal_visible=goal_visible, goal_fixed=goal_fixed)
+    again = functools.partial(
+        make_sawyer, goal_visible=goal_visible, goal_fixed=goal_fixed, view=dict(view)
+    )
+    env.made_by = (again, (env_id, horizon))
+    made: gymnasium.Env[Any, Any] = env
+    return made
+
+
+class _Hidden:
+    """A method that only the package's own code finds, while it rates a step.
+
+    Who finds a `compute_reward` takes the environment for one with goals among its observations, as
+    Stable-Baselines3 does, and refuses it.
+    """
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+
+    def __get__(self, env: Any, owner: type[Any]) -> Any:
+        if env is None or not env._scoring:
+            raise AttributeError("compute_reward")
+        return self._method.__get__(env, owner)
+
+
 @functools.cache
 def protocol_class(env_id: str) -> type[Any]:
     """Return the task class of an id such as ``reach-v3`` under the protocol.
@@ -382,5 +435,9 @@ def protocol_class(env_id: str) -> type[Any]:
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     base = ALL_V3_ENVIRONMENTS[env_id]
-    members = {"__module__": __name__, "_matrix_of": _MATRIX_OF.get(env_id)}
+    members = {
+        "__module__": __name__,
+        "_matrix_of": _MATRIX_OF.get(env_id),
+        "compute_reward": _Hidden(base.compute_reward),
+    }
     return type(f"{base.__name__}Protocol", (SawyerProtocol, base), members)

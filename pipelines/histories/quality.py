@@ -186,6 +186,11 @@ class HistoryQuality:
     history: str | None = None
 
     @property
+    def episodes(self) -> int:
+        """Number of complete episodes."""
+        return sum(len(each.returns_E) for each in self.trajectories)
+
+    @property
     def verdict(self) -> Verdict:
         """``good``, ``poor``, ``short`` (too few episodes to tell) or ``unmeasured``."""
         if self.quality is None:

@@ -341,8 +341,10 @@ class EvolutionLearner(EpisodeLearner):
     def _copies(self, episodes: int) -> BatchEnvironment:
         size = episodes if self._domain.vectorized else 1
         if self.batch is None:
+            from pipelines.domains.checked import make_batch
+
             seeds = [derive_seed(self._seed, "copy", slot) for slot in range(size)]
-            self.batch = self._domain.make_batch(self._task, size, self._options, seeds)
+            self.batch = make_batch(self._domain, self._task, size, self._options, seeds)
         return self.batch
 
     def _actor(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,8 @@ class Learner:
                 until - self.steps, callback=Tell(), log_interval=None, reset_num_timesteps=False
             )
         except ValueError as error:
+            if _of_environment(error):
+                raise
             raise VintixError(
                 f"task {self.task.name}: the training broke down",
                 where=f"{self.settings.algorithm}, after {self.steps:,} steps",
@@ -290,6 +293,14 @@ class Learner:
             running = getattr(self._statistics, name)
             running.mean, running.var = values["mean"].numpy(), values["var"].numpy()
             running.count = values["count"]
+
+
+def _of_environment(error: Exception) -> bool:
+    """Tell whether the environment raised an error, which no setting of the learner mends."""
+    from stable_baselines3.common.vec_env import dummy_vec_env
+
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals is vars(dummy_vec_env) for frame, _ in frames)
 
 
 def _import_library() -> None:

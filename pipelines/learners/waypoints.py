@@ -354,21 +354,26 @@ class WaypointLearner(EpisodeLearner):
         if self.batch is not None and self.batch.size > episodes:
             self.close()
         if self.batch is None:
+            from pipelines.domains.checked import make_batch
+
             size = min(_SLOTS, episodes)
-            self.batch = self._domain.make_batch(self._task, size, self._options, list(range(size)))
+            self.batch = make_batch(
+                self._domain, self._task, size, self._options, list(range(size))
+            )
         return self.batch
 
 
 def _guidance(batch: BatchEnvironment) -> NDArray[np.float64]:
     from pipelines.domains.bidexhands.batch import HandsBatch
 
-    if not isinstance(batch, HandsBatch):
+    own = batch.unwrapped
+    if not isinstance(own, HandsBatch):
         raise ConfigError(
             "This simulator does not tell a search what else there is to earn.",
             where="demonstrators.train.hyperparameters.guidance",
             expected="0, or --backend mujoco",
         )
-    return batch.task.guidance(batch.snapshot(), batch.goals)
+    return own.task.guidance(own.snapshot(), own.goals)
 
 
 def _synergies() -> tuple[NDArray[np.float64], NDArray[np.float64]]:

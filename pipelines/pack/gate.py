@@ -31,14 +31,14 @@ def check_quality(
     """Judge the history of every task; see `pipelines.histories.quality` for the criteria.
 
     Histories without measured scores, such as imported ones, and those of too few episodes are
-    let in: there is nothing to judge them by.
+    let in: there is nothing to judge them by. Those without one complete episode never are.
 
     Returns:
         The quality by task, and the tasks that are poor and were allowed.
 
     Raises:
         ArtifactCorruptError: The bytes of a history differ from the manifest's.
-        ConfigError: A history is poor and not allowed.
+        ConfigError: A history is poor and not allowed, or has no complete episode.
         UsageError: A task that is allowed is not among them.
     """
     allowed = {fold(name) for name in config.allow}
@@ -52,6 +52,7 @@ def check_quality(
                 found=name,
             )
     found = {task.name: history_quality(task.reader, task.name) for task in tasks}
+    _check_episodes(tasks, found)
     poor = [task for task in tasks if found[task.name].verdict == "poor"]
     refused = [
         task for task in poor if EVERYTHING not in allowed and not allowed & task_names(task.task)
@@ -59,6 +60,19 @@ def check_quality(
     if refused:
         raise _refusal(refused, found)
     return found, [task.name for task in poor]
+
+
+def _check_episodes(tasks: Sequence[PackedTask], found: dict[str, HistoryQuality]) -> None:
+    empty = [task for task in tasks if found[task.name].episodes == 0]
+    if empty:
+        raise ConfigError(
+            "a history without one complete episode cannot be packed",
+            where=", ".join(dict.fromkeys(task.reader.reference for task in empty)),
+            expected="at least one episode that ends before its trajectory does",
+            found=f"none of {', '.join(task.name for task in empty)}",
+            fix="collect longer trajectories (vintix distill --steps N, N at least the task's "
+            "horizon), or choose the other tasks with --task",
+        )
 
 
 def _refusal(refused: Sequence[PackedTask], found: dict[str, HistoryQuality]) -> ConfigError:

@@ -98,6 +98,7 @@ def _play(
     prompt: Prompt | None,
     reporter: Reporter,
 ) -> tuple[FilmedBatch, np.ndarray[Any, Any]]:
+    from pipelines.domains.checked import make_rendered_env
     from pipelines.domains.registry import domain_of
     from pipelines.model.saved import load_model
     from pipelines.report.film import FilmedBatch
@@ -114,8 +115,7 @@ def _play(
     def make_batch(
         spec: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
     ) -> FilmedBatch:
-        env = domain_of(spec).make_rendered_env(spec, dict(options), SIZE)
-        domain_of(spec).begin_stream(env, options, stream_seeds[0])
+        env = make_rendered_env(domain_of(spec), spec, dict(options), SIZE, stream_seeds[0])
         filmed.append(FilmedBatch(env, spec.name, spec.horizon, (0, shots - 1)))
         return filmed[-1]
 

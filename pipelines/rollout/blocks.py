@@ -213,9 +213,10 @@ def make_batch(
     spec: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
 ) -> BatchEnvironment:
     """Make copies of a task by its domain; see `pipelines.domains.base.Domain.make_batch`."""
+    from pipelines.domains.checked import make_batch as make_checked
     from pipelines.domains.registry import domain_of
 
-    return domain_of(spec).make_batch(spec, size, options, stream_seeds)
+    return make_checked(domain_of(spec), spec, size, options, stream_seeds)
 
 
 def _warn_of_moved(records: Records, told: dict[str, set[int]], reporter: Reporter) -> None:

@@ -147,7 +147,7 @@ class TaskStreams:
     Args:
         task: The task and its streams.
         seed: Base seed.
-        make_batch: Makes the environments.
+        make_batch: Makes the environments, whose episodes end at the horizon at the latest.
         crew: Worker processes for the environments of tasks that allow it; None for none.
         normalize: Whether the model wants normalised observations.
         mask_rewards: Show the model rewards of 0, as it was trained.
@@ -294,9 +294,7 @@ class TaskStreams:
         self._observation_SO[...] = result.observation_BO
         self._steps_S[playing] += 1
         self._episode_step_S += 1
-        # A task of a user's own may lack a time limit: its horizon is the longest episode.
         over_S = result.terminated_B | result.truncated_B
-        over_S |= self._episode_step_S >= self.task.spec.horizon
         return bool(over_S.any()) and self._end_episodes(over_S)
 
     def begin(self) -> None:

@@ -87,6 +87,7 @@ def take_snapshot(
         UsageError: The size, an option or its value is not allowed, or the domain draws nothing.
         MissingDependencyError: The simulator, or what it draws with, is not there.
     """
+    from pipelines.domains.checked import make_rendered_env
     from pipelines.domains.loop import LoopBatch
     from pipelines.domains.registry import domain_of, resolve_options
 
@@ -95,7 +96,7 @@ def take_snapshot(
     resolved = resolve_options(domain, options or {})
     wanted = domain.picture_steps if steps is None else steps
     # First of all, since it may choose what the simulator draws with before that is imported.
-    env = domain.make_rendered_env(task, resolved, size)
+    env = make_rendered_env(domain, task, resolved, size)
     batch = LoopBatch([env])
     try:
         observation_BO = batch.reset([0], [derive_seed(seed, "picture", task.name)])

@@ -172,6 +172,7 @@ class ShortRollout:
 def _make_batch(
     spec: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
 ) -> BatchEnvironment:
+    from pipelines.domains.checked import make_batch
     from pipelines.domains.registry import domain_of
 
-    return domain_of(spec).make_batch(spec, size, options, stream_seeds)
+    return make_batch(domain_of(spec), spec, size, options, stream_seeds)

@@ -30,11 +30,11 @@ def library():
 
 
 def make(algorithm, policy_kwargs=None, train=0):
-    from pipelines.domains.gym import Float32Observation
+    from pipelines.domains.checked import make_env
 
     sb3, contrib = library()
     task, domain, options = get("tiny-a")
-    env = Float32Observation(domain.make_env(task, options))
+    env = make_env(domain, task, options)
     module = contrib if algorithm in ("TQC", "TRPO", "ARS") else sb3
     more = {"n_steps": 64, "batch_size": 32} if algorithm == "PPO" else {}
     kind = "MlpPolicy"

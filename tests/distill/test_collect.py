@@ -14,7 +14,7 @@ from pipelines.distill.block import Block, Position, find_position, shard_rows
 from pipelines.distill.collect import ReplayError, collect_block
 from pipelines.distill.schedule import epsilons
 from pipelines.domains.loop import LoopBatch
-from pipelines.errors import ConfigError, StorageError, VintixError
+from pipelines.errors import StorageError, VintixError
 from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS, trajectory_path
 from pipelines.rng import derive_seed, stream
 from pipelines.tasks.spec import Schedule
@@ -324,21 +324,6 @@ def test_not_a_number_is_an_error_that_says_where(tmp_path):
     ):
         collect_block(block, *parts(block, LoopBatch([Broken()])), staging.directory)
     assert "step 2" in found.value.where
-
-
-def test_a_box_without_bounds_is_refused(tmp_path):
-    block = make_block([0])
-    environment, policy = parts(block)
-    environment.action_high_A = np.array([1.0, np.inf], np.float32)
-    with staged(tmp_path) as staging, pytest.raises(ConfigError, match="bounded"):
-        collect_block(block, environment, policy, staging.directory)
-
-
-def test_wrong_dims_are_refused(tmp_path):
-    block = make_block([0, 1])
-    environment, policy = parts(make_block([0]))
-    with staged(tmp_path) as staging, pytest.raises(ConfigError, match="does not fit"):
-        collect_block(block, environment, policy, staging.directory)
 
 
 def test_nothing_to_do(tmp_path):

@@ -134,7 +134,7 @@ def test_a_return_that_is_no_number_is_told(workspace, monkeypatch):
         return (observation, float("nan"), *rest)
 
     monkeypatch.setattr(ToyEnv, "step", step)
-    with pytest.raises(VintixError, match="pilot is not finite"):
+    with pytest.raises(VintixError, match="reward is not finite"):
         pilot(workspace)
 
 

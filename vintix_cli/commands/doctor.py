@@ -40,6 +40,7 @@ def doctor(
 
 def _domains(selected: list[str] | None) -> list[dict[str, Any]]:
     from pipelines.artifacts.provenance import package_versions
+    from pipelines.domains.checked import make_env
     from pipelines.domains.registry import (
         broken_domains,
         full_catalogue,
@@ -58,7 +59,7 @@ def _domains(selected: list[str] | None) -> list[dict[str, Any]]:
             f"{each} {versions[each]}" for each in domain.packages if each in versions
         )
         try:
-            environment = domain.make_env(domain.tasks()[0], resolve_options(domain, {}))
+            environment = make_env(domain, domain.tasks()[0], resolve_options(domain, {}))
             environment.reset(seed=0)
             environment.close()
             checks.append({"what": name, "ok": True, "detail": detail})

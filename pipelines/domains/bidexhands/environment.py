@@ -9,6 +9,7 @@ import numpy as np
 
 from pipelines.domains.bidexhands.batch import HandsBatch
 from pipelines.domains.bidexhands.observation import CLIP
+from pipelines.domains.remade import RemadeWhenCopied
 
 if TYPE_CHECKING:
     import mujoco
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pipelines.domains.bidexhands.tasks.base import HandTask
 
 
-class HandsEnv(gymnasium.Env[Any, Any]):
+class HandsEnv(RemadeWhenCopied, gymnasium.Env[Any, Any]):
     """One copy of a task; ``info["success"]`` tells whether the state counts as a success.
 
     Args:
@@ -36,6 +37,7 @@ class HandsEnv(gymnasium.Env[Any, Any]):
         render_mode: str | None = None,
         size: tuple[int, int] = (640, 480),
     ) -> None:
+        self.made_by = (HandsEnv, (task, horizon, render_mode, size))
         self._batch = HandsBatch(task, 1, horizon)
         bound = CLIP if task.quirks.clip == "on" else np.inf
         self.observation_space = gymnasium.spaces.Box(

@@ -11,6 +11,7 @@ Shapes: B copies, O = 6 observations, A = 3 actions.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.industrial_benchmark.dynamics import ACTION_DIM, OBSERVATION_DIM
 from pipelines.domains.industrial_benchmark.environment import HORIZON
+from pipelines.domains.remade import RemadeWhenCopied
 from pipelines.errors import MissingDependencyError
 
 _MODULE = "industrial_benchmark_python.IDS"
@@ -67,7 +69,7 @@ def reference_class(random: Any) -> Any:
     return module.IDS
 
 
-class ReferenceBatch(BatchEnvironment):
+class ReferenceBatch(RemadeWhenCopied, BatchEnvironment):
     """B copies stepped one after the other by the package's dynamics.
 
     Args:
@@ -81,6 +83,8 @@ class ReferenceBatch(BatchEnvironment):
     observation_dim = OBSERVATION_DIM
 
     def __init__(self, setpoint_B: Sequence[float], *, delta_reward: bool = False) -> None:
+        again = functools.partial(ReferenceBatch, delta_reward=delta_reward)
+        self.made_by = (again, (list(setpoint_B),))
         self.size = len(setpoint_B)
         self.action_low_A = np.full(ACTION_DIM, -1, dtype=np.float32)
         self.action_high_A = np.full(ACTION_DIM, 1, dtype=np.float32)

@@ -55,7 +55,9 @@ def make_isaac_env(task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
     """
     from pipelines.domains.isaacgym.environment import IsaacGymEnv
 
-    return IsaacGymEnv(make_isaac_batch(task, 1, options))
+    env = IsaacGymEnv(make_isaac_batch(task, 1, options))
+    env.made_by = (make_isaac_env, (task, dict(options)))
+    return env
 
 
 def isaac_packages() -> dict[str, str]:

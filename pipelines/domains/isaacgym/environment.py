@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from pipelines.domains.isaacgym.batch import IsaacGymBatch
 from pipelines.domains.isaacgym.worker import CLIP
+from pipelines.domains.remade import RemadeWhenCopied
 
 
-class IsaacGymEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+class IsaacGymEnv(RemadeWhenCopied, gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     """One copy of a task; spaces as of the MuJoCo port.
 
     Args:
