@@ -212,6 +212,32 @@ def test_an_episode_that_does_not_repeat_is_collected_anew(workspace, monkeypatc
     assert any("does not repeat" in each for each in reporter.warnings)
 
 
+def test_a_history_without_a_complete_episode_is_refused(workspace, monkeypatch):
+    """Nothing of it is published; the parts of a plan are counted together."""
+    from vintix_toy import HORIZON, ToyEnv
+
+    from pipelines.distill.merge import merge
+
+    original = ToyEnv.step
+
+    def endless(self, action):
+        observation, reward, _, _, info = original(self, action)
+        return observation, reward, False, False, info
+
+    monkeypatch.setattr(ToyEnv, "step", endless)
+    short = {"tasks": ("toy-a",), "steps": HORIZON - 1, "name": "short"}
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="without one complete episode") as found:
+            distill(workspace, **short)
+    assert found.value.exit_code == 3
+    assert "toy-a" in found.value.where and f"--steps {HORIZON}" in found.value.fix
+    parts = [distill(workspace, **short, shard=f"{n}/2").artifact.reference for n in (1, 2)]
+    with pytest.raises(ConfigError, match="without one complete episode"):
+        merge(parts, workspace, NullReporter())
+    assert workspace.names("histories") == []
+    assert distill(workspace, **{**short, "steps": HORIZON}).report["tasks"][0]["episodes"] == 2
+
+
 def test_describe_returns():
     found = describe_returns([np.arange(20.0), np.array([]), np.arange(20.0) + 2])
     assert found["episodes"] == 40

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import warnings
@@ -99,6 +101,76 @@ def test_an_episode_ends_once_at_the_horizon(name: str) -> None:
     horizon = full_catalogue().get(name).horizon
     ends = [any(env.step(np.zeros_like(env.action_space.sample()))[2:4]) for _ in range(horizon)]
     assert ends == [False] * (horizon - 1) + [True]
+
+
+def episodes(env: Any, seed: int) -> list[bytes]:
+    """Return what 30 steps of random actions bring, resets without a seed included."""
+    rng = np.random.default_rng(seed)
+    low, high = env.action_space.low, env.action_space.high
+    seen = [env.reset(seed=seed)[0].tobytes()]
+    for step in range(30):
+        observation, reward, terminated, truncated, _ = env.step(
+            rng.uniform(low, high).astype(np.float32)
+        )
+        seen.append(observation.tobytes() + np.float64(reward).tobytes())
+        if terminated or truncated or step == 20:
+            seen.append(env.reset()[0].tobytes())
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("hopper", {"gravity": 2.0}),
+        ("swimmer", {"viscosity": "0.5x"}),
+        ("ant-viscosity-0.05", {}),
+        ("window-open", {"goal": "visible"}),
+        ("push", {"goal_reset": "trajectory"}),
+        ("industrial-benchmark-50", {"reward": "delta"}),
+        ("industrial-benchmark-50", {"backend": "reference"}),
+        ("hand-over", {"clip": "off"}),
+    ],
+)
+def test_copies_play_the_episodes_of_the_original(name: str, options: dict[str, Any]) -> None:
+    """What is set on an environment is in its copies, too, however they are made."""
+    env: Any = gymnasium.make(f"vintix/{name}", **options)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    copies = [copy.deepcopy(env), pickle.loads(pickle.dumps(env)), copy.deepcopy(env.unwrapped)]
+    assert [each.spec for each in copies[:2]] == [env.spec] * 2
+    plain, inner = episodes(env, 4), episodes(env.unwrapped, 4)
+    assert episodes(copies[0], 4) == plain
+    assert episodes(copies[1], 4) == plain
+    assert episodes(copies[2], 4) == inner
+    again = [copy.deepcopy(each) for each in copies[:2]]
+    assert [episodes(each, 5) for each in again] == [episodes(env, 5)] * 2
+
+
+def test_a_copy_keeps_the_goal_of_a_trajectory() -> None:
+    task = full_catalogue().get("push")
+    domain = domain_of(task)
+    options = resolve_options(domain, {"goal_reset": "trajectory"})
+    env = domain.make_env(task, options)
+    domain.begin_stream(env, options, 7)
+    assert episodes(copy.deepcopy(env), 1) == episodes(env, 1)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["hopper", "reach", "industrial-benchmark-50", "hand-over"])
+def test_other_libraries_take_it(name: str) -> None:
+    from gymnasium.wrappers import TimeAwareObservation
+    from stable_baselines3.common import env_checker
+
+    env = gymnasium.make(f"vintix/{name}")
+    env_checker.check_env(env, warn=False, skip_render_check=True)
+    env_checker.check_env(env.unwrapped, warn=False, skip_render_check=True)
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == full_catalogue().get(name).horizon
+    assert gymnasium.spec(f"vintix/{name}").max_episode_steps == env.spec.max_episode_steps
+    timed: Any = TimeAwareObservation(env)
+    assert timed.reset(seed=0)[0].shape == (full_catalogue().get(name).observation_dim + 1,)
+    timed.close()
 
 
 def test_options_are_checked_as_on_the_command_line() -> None:

@@ -16,7 +16,7 @@ from pipelines.reporter import NullReporter
 EPISODES, LENGTH = 60, 2
 
 
-def publish(workspace, rises, measured=(-10.0, 30.0), episodes=EPISODES):
+def publish(workspace, rises, measured=(-10.0, 30.0), episodes=EPISODES, complete=True):
     """Publish histories whose normalised return follows a function of progress, by task."""
     steps = episodes * LENGTH
     x = (np.arange(episodes) + 0.5) / episodes
@@ -36,11 +36,11 @@ def publish(workspace, rises, measured=(-10.0, 30.0), episodes=EPISODES):
                         group, "episode_final_observation", np.zeros((episodes, 3), np.float32)
                     )
             with staging.unit(name) as unit:
-                unit.group(name, attributes(name, steps, measured))
+                unit.group(name, attributes(name, steps, measured, complete))
         return staging.publish(summary={})
 
 
-def attributes(name, steps, measured):
+def attributes(name, steps, measured, complete):
     scores = (
         {}
         if measured is None
@@ -63,7 +63,7 @@ def attributes(name, steps, measured):
         "scores": scores,
         "steps": steps,
         "trajectories": 2,
-        "last_episode_complete": [True, True],
+        "last_episode_complete": [complete, complete],
     }
 
 
@@ -134,6 +134,18 @@ def test_what_cannot_be_judged_is_let_in(tmp_path, changes, verdict):
     publish(workspace, {"falling": RISES["falling"]}, **changes)
     assert plan(PackConfig(), workspace).rows[0]["history"] == verdict
     assert "allowed" not in pack(workspace).artifact.manifest.config
+
+
+def test_a_history_without_a_complete_episode_is_never_let_in(tmp_path):
+    workspace = Workspace(tmp_path)
+    publish(workspace, {"cut": RISES["good"]}, episodes=1, complete=False)
+    for allow in ((), ("all",)):
+        with pytest.raises(ConfigError, match="without one complete episode") as found:
+            pack(workspace, allow=allow)
+        assert found.value.exit_code == 3
+        assert found.value.where == "h@v1" and "cut" in found.value.found
+    with pytest.raises(ConfigError):
+        plan(PackConfig(), workspace)
 
 
 def test_a_warning_tells_what_was_allowed(workspace):
