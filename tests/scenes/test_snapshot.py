@@ -86,6 +86,27 @@ def test_a_body_that_runs_away_stays_in_the_picture(opengl: str) -> None:
         drawing.close()
 
 
+@pytest.mark.parametrize("name", ["hand-door-close-inward", "hand-catch-abreast"])
+def test_the_hands_fill_a_picture_without_specks(opengl: str, name: str) -> None:
+    """A floor with black specks and hands that are too small to be seen tell nothing."""
+    _, drawing = both(name, (480, 360))
+    try:
+        drawing.reset(seed=0)
+        shown = frame(drawing, name).astype(float)
+    finally:
+        drawing.close()
+    coloured = np.ptp(shown, axis=2) > 25
+    columns = np.flatnonzero(coloured.sum(axis=0) > 3)
+    assert columns[-1] - columns[0] > 0.7 * shown.shape[1]
+    grey = np.where(coloured, np.nan, shown.mean(axis=2))
+    around = np.lib.stride_tricks.sliding_window_view(grey, (5, 5)).reshape(*grey[4:, 4:].shape, 25)
+    middle = around[..., 12]
+    floor = ~np.isnan(around).any(axis=-1)
+    alone = (around < middle[..., None] + 20).sum(axis=-1) <= 3
+    specks = floor & alone & (np.median(around, axis=-1) - middle > 60)
+    assert specks.sum() < 20
+
+
 def test_a_snapshot_ends_with_its_episode() -> None:
     """Its number of steps is what was played, not what was asked for."""
     task = full_catalogue().get(INDUSTRIAL)

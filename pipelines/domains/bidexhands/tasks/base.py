@@ -93,7 +93,7 @@ class HandTask(ABC):
     hand_friction: ClassVar[float] = 1.0
     start_joints: ClassVar[Mapping[str, float]] = {}
     observe_root: ClassVar[bool] = False
-    view: ClassVar[View] = View((0.1, 0.0, 0.65), 1.4, 155.0, -30.0)
+    view: ClassVar[View] = View((0.1, 0.05, 0.6), 1.05, 155.0, -30.0)
 
     def __init__(self, quirks: Quirks) -> None:
         self.quirks = quirks

@@ -94,7 +94,7 @@ class BlockStack(HandTask):
     force_scale, torque_scale = 0.2, 0.02
     hands_meet = True
     hand_friction = 0.5
-    view = View((0.0, 0.0, 0.64), 1.1, 165.0, -28.0)
+    view = View((0.0, -0.03, 0.66), 1.15, 165.0, -28.0)
     upper, lower = np.array([0.0, 0.0, 0.675]), np.array([0.0, 0.0, 0.625])
 
     def build(self, scene: SceneBuilder) -> None:
@@ -137,7 +137,7 @@ class GraspAndPlace(HandTask):
     stem = "GraspAndPlace"
     poses = OVER_TABLE
     force_scale, torque_scale = 0.5, 0.1
-    view = View((0.15, 0.0, 0.66), 1.3, 150.0, -32.0)
+    view = View((0.14, 0.1, 0.62), 1.1, 150.0, -32.0)
 
     def build(self, scene: SceneBuilder) -> None:
         """Add the table, the bucket and the block.

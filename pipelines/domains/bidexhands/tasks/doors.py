@@ -78,7 +78,7 @@ class Doors(HandTask):
 
     poses = _facing(0.55, 0.2)
     force_scale, torque_scale = 0.5, 0.5
-    view = View((0.15, 0.0, 0.68), 1.75, 155.0, -22.0)
+    view = View((0.12, 0.05, 0.67), 1.5, 155.0, -22.0)
     inward: ClassVar[bool]
     start: ClassVar[tuple[float, float]] = (0.0, 0.0)
     offset: ClassVar[float] = 2.0
@@ -212,7 +212,7 @@ class DoorCloseInward(Doors):
     inward, closes = True, True
     # The reference's speed opens the doors further, into their stops.
     start = (1.57, 1.57)
-    view = View((0.35, 0.0, 0.65), 2.0, 150.0, -28.0)
+    view = View((0.42, 0.08, 0.61), 1.65, 150.0, -28.0)
 
 
 class DoorCloseOutward(Doors):

@@ -41,7 +41,7 @@ class Switch(HandTask):
     stem = "Switch"
     poses = OVER_TABLE
     force_scale, torque_scale = 0.5, 0.1
-    view = View((0.05, 0.0, 0.66), 1.05, 35.0, -28.0)
+    view = View((0.1, -0.03, 0.67), 0.8, 35.0, -28.0)
     tipped: ClassVar[float] = 0.5585
     thresholds: ClassVar[dict[str, float]] = {"reference": 0.05, "reachable": 0.015}
 
@@ -146,7 +146,7 @@ class BottleCap(HandTask):
     substeps = 4
     hands_meet = True
     start_joints: ClassVar[dict[str, float]] = {"THJ4": -1.04, "THJ3": 1.2, "THJ0": -1.57}
-    view = View((0.0, -0.65, 0.54), 0.85, 20.0, -18.0)
+    view = View((0.0, -0.7, 0.52), 0.8, 20.0, -18.0)
     start: ClassVar[tuple[float, float, float]] = (0.0053, -0.61, 0.5045)
     tilt: ClassVar[float] = -0.7
     friction: ClassVar[tuple[float, float, float]] = (3.0, 0.28, 0.0001)

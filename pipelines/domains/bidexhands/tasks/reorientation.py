@@ -49,7 +49,7 @@ class ReOrientation(HandTask):
     poses = (Pose((0, 0, 0.5)), Pose((0, -1.15, 0.5), (0, 0, np.pi)))
     fixed_base = True
     position_noise, joint_noise = 0.01, 0.2
-    view = View((0.05, -0.57, 0.53), 1.0, 180.0, -35.0)
+    view = View((0.03, -0.57, 0.52), 0.95, 180.0, -35.0)
     starts = np.array([[0.0, -0.39, 0.6], [0.0, -0.76, 0.6]])
     lift = 0.04
     """How far the cubes start above their goals, metres."""

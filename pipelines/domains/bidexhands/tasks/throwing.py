@@ -54,7 +54,7 @@ class Throwing(HandTask):
 
     hands_meet = True
     observe_root = True
-    view = View((0.0, -0.57, 0.5), 1.15, 200.0, -30.0)
+    view = View((0.0, -0.52, 0.42), 1.1, 200.0, -30.0)
     starts: ClassVar[tuple[Point, ...]]
     targets: ClassVar[tuple[Point, ...]]
     distance_scale: ClassVar[float] = 50.0
@@ -133,6 +133,7 @@ class HandOver(Throwing):
     """ShadowHandOver: hands that stand still, 75 steps."""
 
     stem = "Over"
+    view = View((0.0, -0.52, 0.46), 0.9, 200.0, -30.0)
     poses = (Pose((0, 0, 0.5)), Pose((0, -1, 0.5), (0, 0, np.pi)))
     fixed_base = True
     position_noise, joint_noise = 0.01, 0.2
@@ -168,7 +169,7 @@ class CatchOver2Underarm(Throwing):
     """ShadowHandCatchOver2Underarm: from a hand that points up to one that lies open."""
 
     stem = "CatchOver2Underarm"
-    view = View((0.0, -0.38, 0.62), 1.5, 200.0, -22.0)
+    view = View((-0.04, -0.3, 0.66), 1.15, 200.0, -22.0)
     poses = (Pose((0, 0, 0.5), (1.67, 3.14, 0)), Pose((0, -0.8, 0.5), (0, 0, np.pi)))
     force_scale, torque_scale = 0.1, 2.0
     starts = ((0, 0.05, 1.0),)
@@ -182,6 +183,7 @@ class CatchAbreast(Throwing):
     """ShadowHandCatchAbreast: hands side by side."""
 
     stem = "CatchAbreast"
+    view = View((-0.2, -0.75, 0.4), 1.05, 200.0, -30.0)
     poses = (
         Pose((0, -0.55, 0.5), (0, 0.3925, -1.57)),
         Pose((0, -1.15, 0.5), (0, -0.3925, -1.57)),

@@ -81,7 +81,7 @@ class Pen(Tool):
     # Two substeps let the light cap blow up in about one of 80 random episodes, four in none.
     substeps = 4
     hands_meet = True
-    view = View((0.1, 0.0, 0.68), 0.85, 25.0, -28.0)
+    view = View((0.18, -0.02, 0.8), 1.05, 25.0, -28.0)
     thing = "pen"
     radius, cap_radius = 0.01, 0.0115
 
@@ -139,7 +139,7 @@ class Scissors(Tool):
     stem = "Scissors"
     poses = OVER_TABLE
     force_scale, torque_scale = 0.5, 0.1
-    view = View((0.08, 0.0, 0.66), 0.85, 25.0, -38.0)
+    view = View((0.1, -0.02, 0.64), 1.0, 25.0, -38.0)
     thing = "scissors"
     hinge = "scissors-hinge"
     closed = -0.59
@@ -236,7 +236,7 @@ class SwingCup(Tool):
         Pose((0.35, -0.2, 0.8), (np.pi, -1.57, 1.57)),
     )
     force_scale, torque_scale = 0.1, 0.1
-    view = View((0.06, 0.0, 0.72), 0.85, 30.0, -20.0)
+    view = View((0.04, -0.02, 0.74), 0.68, 30.0, -20.0)
     thing = "cup"
     goal = about(2, 1.5 * np.pi)
     radius, low, high = 0.052, -0.084, 0.058

@@ -91,7 +91,7 @@ class LiftUnderarm(HandTask):
     stem = "LiftUnderarm"
     poses = (Pose((0, 0.05, 0.45)), Pose((0, -1.25, 0.45), (0, 0, np.pi)))
     force_scale, torque_scale = 0.25, 1.0
-    view = View((0.0, -0.6, 0.45), 1.45, 160.0, -25.0)
+    view = View((-0.03, -0.63, 0.6), 1.25, 160.0, -25.0)
     start, goal = (0.0, -0.6, 0.465), np.array([0.0, -0.6, 0.85])
     friction = 3.0
 
@@ -157,7 +157,7 @@ class Kettle(HandTask):
         Pose((0.55, -0.2, 0.6), (np.pi, -1.57, 1.57)),
     )
     force_scale, torque_scale = 0.5, 0.1
-    view = View((0.1, -0.05, 0.46), 1.25, 35.0, -30.0)
+    view = View((0.06, -0.12, 0.5), 0.9, 35.0, -30.0)
 
     def build(self, scene: SceneBuilder) -> None:
         """Add the table, the kettle and the bucket.
