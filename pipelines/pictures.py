@@ -24,6 +24,9 @@ WIDTH = 8.0
 FORMATS = (".png", ".svg")
 PIXEL_FORMATS = (".png",)
 
+#: Most shots that are marked on an axis.
+MOST_SHOTS = 6
+
 INK, MUTED, GRID = "#22272e", "#6b7480", "#e6e9ed"
 CURVE, DEMONSTRATOR, RANDOM = "#0072b2", "#009e73", "#d55e00"
 
@@ -67,6 +70,20 @@ def new_figure(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def shot_ticks(shots: int) -> list[int]:
+    """Return the shots that are marked: the first, and multiples of 1, 2 or 5 times a power of 10.
+
+    The first shot is the point of the picture: it always has its tick.
+    """
+    step = next(
+        step
+        for power in range(10)
+        for step in (10**power, 2 * 10**power, 5 * 10**power)
+        if shots // step + (step > 1) <= MOST_SHOTS
+    )
+    return sorted({1, *range(step, shots + 1, step)})
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -1,7 +1,8 @@
 """Scores that others report, beside ours (the paper's Figure 5 and Appendix I).
 
 The reported scores are normalised by whoever reports them (`pipelines.rollout.reported`) and are
-never renormalised.
+never renormalised; ours are normalised by the paper's scores here, whatever the rest of the report
+is normalised by, and taken where a stream has arrived, as theirs are: never from a best shot.
 """
 
 from __future__ import annotations
@@ -9,30 +10,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.report.panels import Figure, domains_of, main_entries, panel, scored
+from pipelines.report.panels import (
+    Figure,
+    bar,
+    counted,
+    domains_of,
+    figure,
+    main_entries,
+    panel,
+    scored,
+)
 from pipelines.report.sources import Entry
-from pipelines.rollout.reported import SOURCES, reported_for
-from pipelines.rollout.statistics import summarize, task_scores
+from pipelines.rollout.reported import OUR_REFERENCE, SOURCES, arrived, reported_for
+from pipelines.rollout.statistics import Kind, summarize, task_scores
+
+ARRIVED: dict[Kind, str] = {
+    "converged": "the mean of the episodes after convergence",
+    "last": "the mean of the last three shots",
+}
 
 
 def compare(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Return ours beside what others report, by training task (section 3.2); JSON.
 
     Args:
-        entries: Tasks as played, normalised by one reference.
+        entries: Tasks as played.
 
     Returns:
         Objects with ``domain``, ``task``, ``model``, ``ours``, ``ours_kind`` (``converged`` where
-        the rollout played further episodes for it, else ``best``: at the best shot), ``reference``
-        and, null where nothing is reported, ``vintix_reported``, ``regent_reported`` and
-        ``jat_reported``.
+        the rollout played further episodes for it, else ``last``: the last three shots),
+        ``reference`` (of ours: the paper's) and, null where nothing is reported,
+        ``vintix_reported``, ``regent_reported`` and ``jat_reported``. A task that the paper gives
+        no random and expert score for is left out.
     """
     rows = []
-    for entry in scored(main_entries(entries)):
+    for entry in _compared(entries):
         reported = {each["source"]: each["mean"] for each in reported_for(entry.name)}
-        if not (entry.trained and reported):
-            continue
-        kind = _kind(entry)
+        kind = arrived(entry.curve)
         rows.append(
             {
                 "domain": entry.domain,
@@ -47,58 +61,40 @@ def compare(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return rows
 
 
-def comparison_figure(entries: Sequence[Entry], reference: str) -> Figure | None:
+def _compared(entries: Sequence[Entry]) -> list[Entry]:
+    normalised = [entry.under(OUR_REFERENCE) for entry in main_entries(entries)]
+    return [entry for entry in scored(normalised) if entry.trained and reported_for(entry.name)]
+
+
+def comparison_figure(entries: Sequence[Entry]) -> Figure | None:
     """Return the bars of a domain's mean beside those reported for the same tasks."""
-    rows = compare(entries)
-    if not rows:
+    chosen = _compared(entries)
+    if not chosen:
         return None
-    compared = {row["task"] for row in rows}
-    chosen = [entry for entry in scored(main_entries(entries)) if entry.name in compared]
     panels = []
     for domain in domains_of(chosen):
         mine = [entry for entry in chosen if entry.domain == domain]
-        theirs = [row for row in rows if row["domain"] == domain]
-        ours = summarize([task_scores(entry.curve, _kind(entry)) for entry in mine])
-        low, high = ours["mean_interval"] or (None, None)
-        bars = [_bar(f"{mine[0].model}, this rollout", 0, ours["mean"], low, high)]
+        ours = summarize([task_scores(entry.curve, arrived(entry.curve)) for entry in mine])
+        interval = ours["mean_interval"] or (None, None)
+        bars = [bar(f"{mine[0].model}, this rollout", ours["mean"], interval)]
         for colour, source in enumerate(SOURCES, start=1):
-            found = [row[f"{source.column}_reported"] for row in theirs]
-            known = [value for value in found if value is not None]
+            reported = [each for entry in mine for each in reported_for(entry.name)]
+            known = [each["mean"] for each in reported if each["source"] == source.name]
             if known:
-                fewer = "" if len(known) == len(found) else f", {len(known)} of {len(found)} tasks"
+                fewer = "" if len(known) == len(mine) else f", {len(known)} of {len(mine)} tasks"
                 label = f"{source.name}, as reported{fewer}"
-                bars.append(_bar(label, colour, sum(known) / len(known)))
-        count = f"{len(mine)} task{'' if len(mine) == 1 else 's'}"
-        label = f"normalised return (ours: {reference} scores)"
-        panels.append(panel(f"{domain}, mean of {count}", domain, x=label, bars=bars))
-    kinds = {row["ours_kind"] for row in rows}
-    ours_are = "after convergence" if kinds == {"converged"} else "at the best shot"
+                bars.append(bar(label, sum(known) / len(known), colour=colour))
+        title = f"{domain}, mean of {counted(len(mine))}"
+        panels.append(panel(title, domain, x="normalised return", bars=bars))
+    kinds = {arrived(entry.curve) for entry in chosen}
     by = ", ".join(f"{source.name} ({source.score_reference} scores)" for source in SOURCES)
-    return {
-        "id": "comparison",
-        "title": "Beside other action models",
-        "paper": "Figure 5",
-        "text": f"Ours are scores {ours_are}, by the {reference} reference, on training tasks that "
-        "others report too. Theirs are as reported in the paper and were not measured here; each "
-        f"is normalised by its own scores: {by}.",
-        "kind": "bars",
-        "panels": panels,
-    }
-
-
-def _kind(entry: Entry) -> Any:
-    return "best" if entry.curve.further_SE is None else "converged"
-
-
-def _bar(
-    label: str, colour: int, value: float, low: float | None = None, high: float | None = None
-) -> dict[str, Any]:
-    return {
-        "label": label,
-        "task": None,
-        "colour": colour,
-        "value": value,
-        "low": low,
-        "high": high,
-        "inside": "",
-    }
+    return figure(
+        "comparison",
+        "Beside other action models",
+        "Figure 5",
+        f"Ours is {' or '.join(ARRIVED[kind] for kind in sorted(kinds))}, by the {OUR_REFERENCE} "
+        "scores, on the training tasks that others report too. Theirs are as reported in the "
+        "paper, after convergence, and were not measured here; each is normalised by its own "
+        f"scores: {by}.",
+        panels,
+    )

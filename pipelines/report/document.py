@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.report.comparison import compare, comparison_figure
 from pipelines.report.figures import rollout_figures
+from pipelines.report.headline import headline
 from pipelines.report.origins import history_figures, training_figure
 from pipelines.report.panels import Figure, domains_of
 from pipelines.report.provenance import provenance
@@ -22,9 +23,10 @@ def report_document(sources: Sources, reference: str | None = None) -> dict[str,
 
     Returns:
         ``rollouts`` (references), ``reference``, ``goal`` (the normalised return that
-        ``shots_to_goal`` counts to), ``views`` (by score reference: ``tables``, ``comparison`` and
-        ``figures``), ``figures`` (which no reference touches), ``absent`` (tasks that could not be
-        played), ``domains``, ``tasks`` and ``provenance``.
+        ``shots_to_goal`` counts to), ``views`` (by score reference: ``headline``, ``tables`` and
+        ``figures``), ``comparison`` and ``figures`` (which no choice of reference touches),
+        ``absent`` (tasks that could not be played), ``domains``, ``tasks``, ``film`` (null; see
+        `pipelines.report.stage`) and ``provenance``.
 
     Raises:
         ArtifactCorruptError: The bytes of an artifact differ from its manifest's.
@@ -38,10 +40,12 @@ def report_document(sources: Sources, reference: str | None = None) -> dict[str,
         "reference": chosen,
         "goal": GOAL,
         "views": {name: _view(sources, name) for name in references},
+        "comparison": compare(sources.entries),
         "figures": [*history_figures(sources), *([] if training is None else [training])],
         "absent": sources.absent,
         "domains": domains_of(sources.entries),
         "tasks": list(dict.fromkeys(entry.name for entry in sources.entries)),
+        "film": None,
         "provenance": provenance(sources),
     }
 
@@ -49,14 +53,14 @@ def report_document(sources: Sources, reference: str | None = None) -> dict[str,
 def _view(sources: Sources, reference: str) -> dict[str, Any]:
     entries = [entry.under(reference) for entry in sources.entries]
     figures = rollout_figures(entries, reference)
-    comparison = comparison_figure(entries, reference)
+    comparison = comparison_figure(entries)
     if comparison is not None:
         # After the curves and the bars of all training tasks.
         place = sum(figure["id"] in ("domains", "demonstrators") for figure in figures)
         figures.insert(place, comparison)
     return {
+        "headline": headline(sources, entries),
         "tables": domain_tables(entries),
-        "comparison": compare(entries),
         "figures": figures,
     }
 
@@ -73,8 +77,9 @@ def summary_document(document: dict[str, Any]) -> dict[str, Any]:
         "rollouts": document["rollouts"],
         "reference": document["reference"],
         "goal": document["goal"],
+        "headline": view["headline"],
         "domains": view["tables"],
-        "comparison": view["comparison"],
+        "comparison": document["comparison"],
         "absent": document["absent"],
         "figures": [
             {"id": figure["id"], "title": figure["title"], "paper": figure["paper"]}

@@ -24,10 +24,12 @@ DASHES: tuple[Any, ...] = (
     (0, (3, 1.5)),
     (0, (1, 1)),
 )
+#: Where the demonstrator and random play lie.
+GUIDES: dict[str, Any] = {"demonstrator": (0, (5, 2)), "random": (0, (1, 1.6))}
 #: Inches.
 PANEL_HEIGHT, TASK_HEIGHT, BAR_HEIGHT = 2.7, 1.62, 0.2
-#: After how many characters the lines of a panel's legend break.
-LABEL_CHARACTERS = 34
+#: After how many characters a row of the legend ends, and a panel's title breaks.
+LEGEND_CHARACTERS, TITLE_CHARACTERS, SMALL_CHARACTERS = 84, 48, 21
 
 
 def write_figures(figures: Sequence[dict[str, Any]], directory: Path) -> list[Path]:
@@ -58,6 +60,8 @@ def draw(figure: dict[str, Any]) -> Figure:
         drawn = _bars(figure) if figure["kind"] == "bars" else _lines(figure)
         title = f"{figure['title']} ({figure['paper']})" if figure["paper"] else figure["title"]
         drawn.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        if figure["legend"]:
+            _legend(drawn, figure["legend"])
         return drawn
 
 
@@ -66,23 +70,23 @@ def _lines(figure: dict[str, Any]) -> Figure:
     tasks = any(panel["task"] is not None for panel in panels)
     columns = min(4 if tasks else 2, len(panels))
     rows = math.ceil(len(panels) / columns)
-    drawn = new_figure(max(3.0, (TASK_HEIGHT if tasks else PANEL_HEIGHT) * rows + 0.9))
+    drawn = new_figure(max(3.2, (TASK_HEIGHT if tasks else PANEL_HEIGHT) * rows + 1.1))
     grid = drawn.subplots(rows, columns, squeeze=False)
     for index, axes in enumerate(grid.flat):
         if index < len(panels):
             _line_panel(axes, panels[index], small=tasks)
+            if index + columns >= len(panels):
+                # The lowest of its column; a small one has no room for what follows a comma.
+                axes.set_xlabel(panels[index]["x"].split(", ")[0] if tasks else panels[index]["x"])
         else:
             axes.set_visible(False)
-    drawn.supxlabel(panels[0]["x"], fontsize=9)
     drawn.supylabel("; ".join(dict.fromkeys(panel["y"] for panel in panels)), fontsize=9)
-    if tasks:
-        _shared_legend(drawn, panels)
     return drawn
 
 
 def _line_panel(axes: Axes, panel: dict[str, Any], *, small: bool) -> None:
     for each in panel["series"]:
-        colour, dash = COLOURS[each["colour"] % 6], DASHES[each["colour"] % 6]
+        colour, dash = _paint(each["colour"])
         seed = each["weight"] == "seed"
         axes.plot(
             each["x"],
@@ -94,52 +98,50 @@ def _line_panel(axes: Axes, panel: dict[str, Any], *, small: bool) -> None:
             marker="o" if len(each["x"]) == 1 else None,
             zorder=2 if seed else 4,
             gid=each["label"],
-            label=None if seed else each["label"],
         )
         if each["low"] is not None:
             axes.fill_between(
                 each["x"], each["low"], each["high"], color=colour, alpha=0.16, linewidth=0
             )
     if panel["guides"]:
-        axes.axhline(1, color=MUTED, linewidth=1.0, linestyle=(0, (5, 2)), zorder=1)
-        axes.axhline(0, color=MUTED, linewidth=1.0, linestyle=(0, (1, 1.6)), zorder=1)
+        for value, name in ((1, "demonstrator"), (0, "random")):
+            axes.axhline(value, color=MUTED, linewidth=1.0, linestyle=GUIDES[name], zorder=1)
+    width = SMALL_CHARACTERS if small else TITLE_CHARACTERS
+    axes.set_title("\n".join(textwrap.wrap(panel["title"], width)), pad=4)
     if panel["log"]:
         axes.set_yscale("log")
-    axes.set_title("\n".join(textwrap.wrap(panel["title"], 21 if small else 48)), pad=4)
-    if not small:
-        handles, labels = axes.get_legend_handles_labels()
-        # A label that is wider than the panel would squeeze it.
-        wrapped = ["\n".join(textwrap.wrap(label, LABEL_CHARACTERS)) for label in labels]
-        axes.legend(handles, wrapped, loc="best")
-    if panel["x"].startswith("shot"):
-        _shot_ticks(axes, max(max(each["x"]) for each in panel["series"]))
+    axes.set_ylim(panel["y_limits"])
+    low, high = panel["x_limits"]
+    axes.set_xlim(low - 0.02 * (high - low or 1), high + 0.02 * (high - low or 1))
+    axes.set_yticks(*zip(*panel["y_ticks"], strict=True))
+    axes.set_xticks(*zip(*panel["x_ticks"], strict=True))
+    axes.minorticks_off()
 
 
-def _shot_ticks(axes: Axes, shots: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    # The first shot is the point of the picture: it always has its tick.
-    apart = shots / 8
-    found = [int(tick) for tick in MaxNLocator(4, integer=True).tick_values(1, shots)]
-    axes.set_xticks([1, *(tick for tick in found if 1 + apart < tick <= shots)])
+def _paint(place: int) -> tuple[str, Any]:
+    """Return colour and dashes of a place in the palette; 36 places differ."""
+    return COLOURS[place % 6], DASHES[(place + place // 6) % 6]
 
 
-def _shared_legend(drawn: Figure, panels: Sequence[dict[str, Any]]) -> None:
+def _legend(drawn: Figure, legend: Sequence[dict[str, Any]]) -> None:
     from matplotlib.lines import Line2D
 
-    means = {
-        each["label"]: each["colour"] % 6
-        for panel in panels
-        for each in panel["series"]
-        if each["weight"] == "mean"
-    }
+    def sample(key: dict[str, Any]) -> Line2D:
+        colour, dash = _paint(key["colour"])
+        width, alpha = 1.8, 1.0
+        if key["weight"] == "seed":
+            width, alpha = 0.8, 0.35
+        elif key["weight"] != "mean":
+            colour, width, dash = MUTED, 1.0, GUIDES[key["weight"]]
+        return Line2D(
+            [], [], color=colour, linestyle=dash, linewidth=width, alpha=alpha, label=key["label"]
+        )
+
+    longest = max(len(key["label"]) for key in legend)
     drawn.legend(
-        handles=[
-            Line2D([], [], color=COLOURS[place], linestyle=DASHES[place], label=label)
-            for label, place in means.items()
-        ],
-        loc="outside upper right",
-        ncols=min(4, len(means)),
+        handles=[sample(key) for key in legend],
+        loc="outside lower left",
+        ncols=max(1, min(len(legend), LEGEND_CHARACTERS // (longest + 6))),
     )
 
 
@@ -172,7 +174,7 @@ def _bar_panel(axes: Axes, panel: dict[str, Any]) -> None:
             zorder=4,
         )
         axes.annotate(
-            f"{each['value']:.2f}",
+            each["text"],
             (1, row),
             xycoords=("axes fraction", "data"),
             xytext=(4, 0),
@@ -183,7 +185,8 @@ def _bar_panel(axes: Axes, panel: dict[str, Any]) -> None:
     axes.set_yticks(range(len(bars)), [each["label"] for each in bars])
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.axvline(1, color=MUTED, linewidth=1.0, linestyle=(0, (5, 2)), zorder=1)
-    axes.set_xlim(right=max(1.05, axes.get_xlim()[1]))
+    axes.axvline(1, color=MUTED, linewidth=1.0, linestyle=GUIDES["demonstrator"], zorder=1)
+    axes.set_xlim(panel["x_limits"])
+    axes.set_xticks(*zip(*panel["x_ticks"], strict=True))
     axes.set_title(panel["title"])
     axes.set_xlabel(panel["x"])

@@ -16,7 +16,10 @@ from pipelines.report.panels import (
     Figure,
     aggregate,
     axis_label,
+    bar,
+    counted,
     domains_of,
+    figure,
     main_entries,
     models_of,
     panel,
@@ -57,45 +60,37 @@ def rollout_figures(entries: Sequence[Entry], reference: str) -> list[Figure]:
         _methods(entries, reference),
         *_grids(entries, reference),
     ]
-    return [figure for figure in made if figure["panels"]]
+    return [each for each in made if each["panels"]]
 
 
 def _domain_curves(entries: Sequence[Entry], reference: str) -> Figure:
     chosen = scored(entry for entry in main_entries(entries) if entry.trained)
-    return {
-        "id": "domains",
-        "title": "Return by shot, by domain",
-        "paper": "Figure 4",
-        "text": "Mean over the training tasks, from an empty context on. The band is the 95 % "
-        "bootstrap interval over seeds, stratified by task. A curve ends with the fewest shots of "
-        "any of its tasks.",
-        "kind": "lines",
-        "panels": [
+    return figure(
+        "domains",
+        "Return by shot, by domain",
+        "Figure 4",
+        "Mean over the training tasks, from an empty context on. The band is the 95 % bootstrap "
+        "interval over seeds, stratified by task. A curve ends with the fewest shots of any of its "
+        "tasks.",
+        [
             _aggregate_panel(
-                domain, domain, [("", [e for e in chosen if e.domain == domain])], reference
+                domain, [("mean over tasks", [e for e in chosen if e.domain == domain])], reference
             )
             for domain in domains_of(chosen)
         ],
-    }
+    )
 
 
 def _aggregate_panel(
-    title: str, domain: str, parts: Sequence[tuple[str, Sequence[Entry]]], reference: str
+    domain: str, parts: Sequence[tuple[str, Sequence[Entry]]], reference: str
 ) -> dict[str, Any]:
     lines = []
-    for colour, (label, part) in enumerate(parts):
+    for label, part in parts:
         mean_E, low_E, high_E = aggregate(part)
-        count = f"{len(part)} task{'' if len(part) == 1 else 's'}"
-        lines.append(
-            series(
-                f"{label}, {count}" if label else f"mean of {count}",
-                colour,
-                mean_E,
-                low=low_E,
-                high=high_E,
-            )
-        )
-    return panel(title, domain, y=axis_label(reference), series=lines)
+        lines.append(series(label, mean_E, low=low_E, high=high_E, tasks=len(part)))
+    counts = sorted({len(part) for _, part in parts})
+    count = counted(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counted(counts[-1])} each"
+    return panel(f"{domain}, {count}", domain, y=axis_label(reference), series=lines)
 
 
 def _demonstrator_bars(entries: Sequence[Entry], reference: str) -> Figure:
@@ -105,29 +100,19 @@ def _demonstrator_bars(entries: Sequence[Entry], reference: str) -> Figure:
         bars = []
         for entry in (each for each in chosen if each.domain == domain):
             scores_S = task_scores(entry.curve, "best")
-            low, high = _interval(scores_S)
-            shot = best_shot(entry.curve) + 1
+            value, shot = float(scores_S.mean()), best_shot(entry.curve) + 1
             bars.append(
-                {
-                    "label": entry.name,
-                    "task": entry.name,
-                    "colour": 0,
-                    "value": float(scores_S.mean()),
-                    "low": low,
-                    "high": high,
-                    "inside": f"{shot}",
-                }
+                bar(entry.name, value, _interval(scores_S), task=entry.name, inside=f"{shot}")
             )
         panels.append(panel(domain, domain, x=axis_label(reference), bars=bars))
-    return {
-        "id": "demonstrators",
-        "title": "Best shot against the demonstrator",
-        "paper": "Figure 1",
-        "text": "Return at each task's best shot, mean over seeds; 1 is the demonstrator. The "
-        "number in a bar is that shot. It is chosen after the fact, so it is an upper estimate.",
-        "kind": "bars",
-        "panels": panels,
-    }
+    return figure(
+        "demonstrators",
+        "Best shot against the demonstrator",
+        "Figure 1",
+        "Return at each task's best shot, mean over seeds; 1 is the demonstrator. The number in a "
+        "bar is that shot. It is chosen after the fact, so it is an upper estimate.",
+        panels,
+    )
 
 
 def _interval(scores_S: NDArray[np.float64]) -> tuple[float | None, float | None]:
@@ -161,28 +146,26 @@ def _variations(entries: Sequence[Entry], reference: str) -> Figure:
         trained = [entry for entry in mine if entry.trained]
         if trained:
             parts = {"training tasks": trained, **parts}
-        panels.append(_aggregate_panel(domain, domain, list(parts.items()), reference))
-    return {
-        "id": "variations",
-        "title": "Parametric variations",
-        "paper": "Figure 6",
-        "text": "Mean over tasks whose physics or setpoint no training task had, beside the "
-        "training tasks. Changed physics is scored by its base task's random and expert returns.",
-        "kind": "lines",
-        "panels": panels,
-    }
+        panels.append(_aggregate_panel(domain, list(parts.items()), reference))
+    return figure(
+        "variations",
+        "Parametric variations",
+        "Figure 6",
+        "Mean over tasks whose physics or setpoint no training task had, beside the training "
+        "tasks. Changed physics is scored by its base task's random and expert returns.",
+        panels,
+    )
 
 
 def _unseen(entries: Sequence[Entry], reference: str) -> Figure:
     chosen = [entry for entry in main_entries(entries) if entry.unseen]
-    return {
-        "id": "unseen",
-        "title": "Unseen tasks",
-        "paper": "Figure 7",
-        "text": "Tasks of the validation split. Light lines are seeds, the bold one their mean.",
-        "kind": "lines",
-        "panels": [_task_panel([entry], reference) for entry in chosen],
-    }
+    return figure(
+        "unseen",
+        "Unseen tasks",
+        "Figure 7",
+        "Tasks of the validation split.",
+        [_task_panel([entry], reference) for entry in chosen],
+    )
 
 
 def _methods(entries: Sequence[Entry], reference: str) -> Figure:
@@ -201,15 +184,14 @@ def _methods(entries: Sequence[Entry], reference: str) -> Figure:
             (model, [tasks[name] for name in tasks if name in common])
             for model, tasks in by_model.items()
         ]
-        panels.append(_aggregate_panel(domain, domain, parts, reference))
-    return {
-        "id": "models",
-        "title": "Models side by side",
-        "paper": "Figure 8",
-        "text": "Mean over the training tasks that all of the models played.",
-        "kind": "lines",
-        "panels": panels,
-    }
+        panels.append(_aggregate_panel(domain, parts, reference))
+    return figure(
+        "models",
+        "Models side by side",
+        "Figure 8",
+        "Mean over the training tasks that all of the models played.",
+        panels,
+    )
 
 
 def _grids(entries: Sequence[Entry], reference: str) -> list[Figure]:
@@ -223,14 +205,13 @@ def _grids(entries: Sequence[Entry], reference: str) -> list[Figure]:
             for name in names
         ]
         figures.append(
-            {
-                "id": f"tasks-{domain}",
-                "title": f"Tasks of {domain}",
-                "paper": GRIDS.get(domain, "Appendix F"),
-                "text": "Light lines are seeds, bold ones their mean with its standard error.",
-                "kind": "lines",
-                "panels": panels,
-            }
+            figure(
+                f"tasks-{domain}",
+                f"Tasks of {domain}",
+                GRIDS.get(domain, "Appendix F"),
+                "The band is the standard error of the mean over seeds.",
+                panels,
+            )
         )
     return figures
 
@@ -239,18 +220,17 @@ def _task_panel(entries: Sequence[Entry], reference: str, *, named: bool = False
     first = entries[0]
     known = all(entry.curve.score is not None for entry in entries)
     lines = []
-    for colour, entry in enumerate(entries):
+    for entry in entries:
         values_SE: Any = entry.curve.normalized if known else entry.curve.return_SE
         if len(entries) == 1 and 1 < entry.curve.seeds <= MOST_SEEDS:
             lines += [
-                series(f"seed {seed}", colour, values_E, weight="seed")
+                series(f"seed {seed}", values_E, weight="seed")
                 for seed, values_E in enumerate(values_SE)
             ]
         mean_E, error_E = by_shot(values_SE), standard_error(values_SE)
         lines.append(
             series(
-                entry.model if named else "mean",
-                colour,
+                entry.model if named else "mean over seeds",
                 mean_E,
                 low=None if error_E is None else mean_E - error_E,
                 high=None if error_E is None else mean_E + error_E,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.report.panels import Figure, panel, series
+from pipelines.report.panels import Figure, counted, figure, panel, series
 from pipelines.report.sources import Sources
 from pipelines.rollout.statistics import interquartile_mean
 
@@ -54,26 +54,24 @@ def history_figures(sources: Sources) -> list[Figure]:
         return []
     domains = list(dict.fromkeys(each.domain for each in known))
     mine = {domain: [each for each in known if each.domain == domain] for domain in domains}
-    overview: Figure = {
-        "id": "histories",
-        "title": "Noise-distilled histories, by domain",
-        "paper": "Figure 3",
-        "text": "Normalised return against progress: the mean over tasks of each task's "
-        "interquartile mean, and the range of the middle half of the tasks.",
-        "kind": "lines",
-        "panels": [_domain_panel(domain, part) for domain, part in mine.items()],
-    }
+    overview = figure(
+        "histories",
+        "Noise-distilled histories, by domain",
+        "Figure 3",
+        "Normalised return against progress: the mean over tasks of each task's interquartile "
+        "mean, and the range of the middle half of the tasks.",
+        [_domain_panel(domain, part) for domain, part in mine.items()],
+    )
     return [
         overview,
         *(
-            {
-                "id": f"histories-{domain}",
-                "title": f"Noise-distilled histories of {domain}",
-                "paper": GRIDS.get(domain, "Appendix E"),
-                "text": "Interquartile mean over trajectories, and the trajectories themselves.",
-                "kind": "lines",
-                "panels": [_history_panel(each) for each in part],
-            }
+            figure(
+                f"histories-{domain}",
+                f"Noise-distilled histories of {domain}",
+                GRIDS.get(domain, "Appendix E"),
+                "Interquartile mean over trajectories, and the trajectories themselves.",
+                [_history_panel(each) for each in part],
+            )
             for domain, part in mine.items()
         ),
     ]
@@ -97,13 +95,11 @@ def _history_panel(history: HistoryQuality) -> dict[str, Any]:
     values_NC = _trajectories(history)
     progress_C = history.quality.progress_C if history.quality else np.empty(0)
     lines = [
-        series(f"trajectory {number}", 0, values_C, x=progress_C, weight="seed")
+        series(f"trajectory {number}", values_C, x=progress_C, weight="seed")
         for number, values_C in enumerate(values_NC[:8])
         if len(values_NC) > 1
     ]
-    lines.append(
-        series("interquartile mean", 0, interquartile_mean(values_NC, axis=0), x=progress_C)
-    )
+    lines.append(series("interquartile mean", interquartile_mean(values_NC, axis=0), x=progress_C))
     return panel(history.task, history.domain, history.task, x=PROGRESS, y=NORMALISED, series=lines)
 
 
@@ -119,16 +115,16 @@ def _domain_panel(domain: str, histories: Sequence[HistoryQuality]) -> dict[str,
     )
     low_C, high_C = np.quantile(curves_KC, [0.25, 0.75], axis=0)
     several = len(curves_KC) > 1
-    count = f"{len(curves_KC)} task{'s' if several else ''}"
     line = series(
-        f"mean of {count}",
-        0,
+        "mean over tasks",
         curves_KC.mean(axis=0),
         x=_GRID_C,
         low=low_C if several else None,
         high=high_C if several else None,
+        tasks=len(curves_KC),
     )
-    return panel(domain, domain, x=PROGRESS, y=NORMALISED, series=[line])
+    title = f"{domain}, {counted(len(curves_KC))}"
+    return panel(title, domain, x=PROGRESS, y=NORMALISED, series=[line])
 
 
 def training_figure(sources: Sources) -> Figure | None:
@@ -149,22 +145,21 @@ def training_figure(sources: Sources) -> Figure | None:
             panels.append(_loss_panel(artifact, rows))
     if not panels:
         return None
-    return {
-        "id": "training",
-        "title": "Training",
-        "paper": "",
-        "text": f"Loss by optimizer step, each point the mean of neighbouring steps where there "
-        f"are more than {POINTS}; in all, and by domain.",
-        "kind": "lines",
-        "panels": panels,
-    }
+    return figure(
+        "training",
+        "Training",
+        "",
+        f"Loss by optimizer step, each point the mean of neighbouring steps where there are more "
+        f"than {POINTS}; in all, and by domain.",
+        panels,
+    )
 
 
 def _loss_panel(artifact: Artifact, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     steps = np.array([row["step"] for row in rows], np.float64)
-    lines = [_thinned("all", 0, steps, np.array([row["loss"] for row in rows], np.float64))]
+    lines = [_thinned("all", steps, np.array([row["loss"] for row in rows], np.float64))]
     domains = dict.fromkeys(name for row in rows for name in row.get("domains") or {})
-    for colour, domain in enumerate(domains, start=1):
+    for domain in domains:
         found = [
             (row["step"], row["domains"][domain])
             for row in rows
@@ -172,22 +167,21 @@ def _loss_panel(artifact: Artifact, rows: Sequence[dict[str, Any]]) -> dict[str,
         ]
         if len(domains) > 1:
             at, values = np.array(found, np.float64).T
-            lines.append(_thinned(domain, colour, at, values))
+            lines.append(_thinned(domain, at, values))
+    log = min(value for line in lines for value in line["y"]) > 0
     return panel(
         artifact.reference,
         ", ".join(domains),
         x="optimizer step",
-        y="loss",
+        y="loss, logarithmic" if log else "loss",
         guides=False,
-        log=min(value for line in lines for value in line["y"]) > 0,
+        log=log,
         series=lines,
     )
 
 
-def _thinned(
-    label: str, colour: int, steps: NDArray[np.float64], values: NDArray[np.float64]
-) -> dict[str, Any]:
-    return series(label, colour, _means(values), x=_means(steps))
+def _thinned(label: str, steps: NDArray[np.float64], values: NDArray[np.float64]) -> dict[str, Any]:
+    return series(label, _means(values), x=_means(steps))
 
 
 def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:

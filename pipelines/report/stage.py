@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from pipelines.reporter import Reporter
 
 PAGE_FORMATS = (".html", ".htm")
+#: A larger film is not put into the page: such a page opens slowly and no mail takes it.
+LARGEST_FILM = 8 << 20
+_MEDIA = {".gif": "image/gif", ".mp4": "video/mp4"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class ReportRequest:
         reference: Score reference that the page opens with; None for the artifacts' own.
         output: The page.
         figures: Directory for the figures as PNG and SVG; None for none.
-        video: Film of the first task's first and last shot; None for none.
+        video: Film of the first task's first and last shot, which the page then shows too; None
+            for none.
     """
 
     references: tuple[str, ...] = ()
@@ -91,9 +96,28 @@ def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter
         from pipelines.report.video import film_shots
 
         film = film_shots(sources, request.video, reporter)
+        # The page is there already: a film that cannot be made takes nothing away.
+        document["film"] = _embedded(request.video, film, reporter)
+        write_page(document, request.output)
     return {
         **summary_document(document),
         "page": str(page),
         "pictures": [str(path) for path in pictures],
         "video": film,
+    }
+
+
+def _embedded(path: Path, film: dict[str, Any], reporter: Reporter) -> dict[str, Any] | None:
+    """Return a film as the page holds it: ``caption``, ``media`` and ``data``, base64; JSON."""
+    data = path.read_bytes()
+    if len(data) > LARGEST_FILM:
+        reporter.warn(
+            f"{path} has {len(data):,} bytes, more than the {LARGEST_FILM:,} that the page takes "
+            "in; it is a file of its own"
+        )
+        return None
+    return {
+        "caption": film["caption"],
+        "media": _MEDIA[path.suffix.lower()],
+        "data": base64.b64encode(data).decode(),
     }

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.pictures import CURVE, DEMONSTRATOR, MUTED, RANDOM, STYLE, new_figure
+from pipelines.pictures import (
+    CURVE,
+    DEMONSTRATOR,
+    MUTED,
+    RANDOM,
+    STYLE,
+    new_figure,
+    shot_ticks,
+)
 from pipelines.rollout.scores import TaskCurve, by_shot, last_mean, mean_curve
 
 if TYPE_CHECKING:
@@ -254,14 +262,7 @@ def _limits(axes: Axes, curves: Sequence[TaskCurve], shots: int) -> None:
 
 
 def _shot_axis(axes: Axes, shots: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    # The first shot is the point of the picture: it always has its tick.
-    ticks = [1, *(tick for tick in MaxNLocator(4, integer=True).tick_values(1, shots) if tick > 1)]
-    ticks = sorted({int(tick) for tick in ticks if tick <= shots})
-    if len(ticks) > 2 and ticks[1] - 1 < (ticks[2] - ticks[1]) / 2:
-        ticks.pop(1)
-    axes.set_xticks(ticks)
+    axes.set_xticks(shot_ticks(shots))
     axes.set_xlim(1 - 0.03 * max(shots - 1, 1), shots + 0.03 * max(shots - 1, 1))
 
 

@@ -34,9 +34,9 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         ArtifactCorruptError: A file is damaged.
         ConfigError: None of its tasks has scores under the reference.
     """
-    from pipelines.rollout.reported import reported_for, reported_rows
+    from pipelines.rollout.reported import OUR_REFERENCE, reported_for, reported_rows
     from pipelines.rollout.scoreboard import score_rows
-    from pipelines.rollout.scores import load_curves, summary, task_report
+    from pipelines.rollout.scores import load_curves, read_curve, summary, task_report
 
     curves = load_curves(artifact, reference)
     timings = [
@@ -46,6 +46,7 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
     ]
     told = artifact.manifest.summary
     absent = told.get("absent", [])
+    comparable = [read_curve(artifact.group, curve.name, OUR_REFERENCE) for curve in curves]
     return {
         "tasks": [{**task_report(curve), "reported": reported_for(curve.name)} for curve in curves],
         **summary(curves),
@@ -59,7 +60,7 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         "rewards": rewards_of(artifact),
         "scores": score_rows(curves, absent),
         "absent": absent,
-        "reported": reported_rows(curves),
+        "reported": reported_rows(comparable),
     }
 
 

@@ -17,9 +17,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pipelines.rollout.statistics import Kind, task_scores
+
 if TYPE_CHECKING:
     from pipelines.rollout.scores import TaskCurve
 
+OUR_REFERENCE = "paper"
+"""What our scores are normalised by where they stand beside reported ones."""
 LABEL = "reported"
 """With every number of this module: somebody else measured it."""
 
@@ -82,34 +86,54 @@ def reported_rows(curves: Sequence[TaskCurve]) -> list[dict[str, Any]]:
     """Return what is reported of the domains of some curves, over the same tasks; JSON.
 
     Args:
-        curves: What was played. Variations have no reported scores of their own.
+        curves: What was played, normalised by `OUR_REFERENCE`. Variations have no reported scores
+            of their own.
 
     Returns:
         A row for each domain, part and source: ``source``, ``label`` (always "reported"),
         ``score_reference``, ``what``, ``domain``, ``part``, ``tasks`` (those of the curves that the
-        source has), ``mean`` over these tasks.
+        source has), ``mean`` over these tasks, and ours over the same: ``ours`` (where the streams
+        have arrived, see `arrived`; null where the paper has no random and expert score of one),
+        ``ours_kind`` (``converged`` or ``last``) and ``ours_reference``.
     """
     rows = []
     for domain, part in dict.fromkeys((curve.domain, curve.part) for curve in curves):
-        names = [
-            curve.name
+        played = [
+            curve
             for curve in curves
             if (curve.domain, curve.part) == (domain, part) and curve.variation_of is None
         ]
         for source in SOURCES:
             scores = reported_scores()[source.name]
-            means = [scores[name][0] for name in names if name in scores]
-            if means:
+            mine = [curve for curve in played if curve.name in scores]
+            if mine:
                 rows.append(
                     {
                         **_head(source),
                         "domain": domain,
                         "part": part,
-                        "tasks": len(means),
-                        "mean": sum(means) / len(means),
+                        "tasks": len(mine),
+                        "mean": sum(scores[curve.name][0] for curve in mine) / len(mine),
+                        **_ours(mine),
                     }
                 )
     return rows
+
+
+def arrived(curve: TaskCurve) -> Kind:
+    """Return which episodes of ours are compared: those after convergence, else the last three."""
+    return "last" if curve.further_SE is None else "converged"
+
+
+def _ours(curves: Sequence[TaskCurve]) -> dict[str, Any]:
+    kind: Kind = "converged" if all(arrived(curve) == "converged" for curve in curves) else "last"
+    known = all(curve.score is not None for curve in curves)
+    scores = [float(task_scores(curve, kind).mean()) for curve in curves] if known else []
+    return {
+        "ours": sum(scores) / len(scores) if scores else None,
+        "ours_kind": kind,
+        "ours_reference": OUR_REFERENCE,
+    }
 
 
 def _head(source: Source) -> dict[str, Any]:

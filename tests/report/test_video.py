@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -120,6 +121,20 @@ def test_a_model_of_random_maps_is_filmed_through_them(
     film = film_shots(read_sources(workspace), tmp_path / "film.gif", reporter)
     assert film["returns"] == pytest.approx(film["recorded"], rel=1e-4)
     assert reporter.warnings == []
+
+
+def test_the_page_takes_the_film_in_unless_it_is_large(
+    played: Any, drawn: list[Drawn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film, page, reporter = tmp_path / "film.gif", tmp_path / "page.html", NullReporter()
+    request = ReportRequest(output=page, video=film)
+    make_report(request, played, reporter)
+    data = base64.b64encode(film.read_bytes()).decode()
+    assert data in page.read_text()
+    monkeypatch.setattr("pipelines.report.stage.LARGEST_FILM", 10)
+    make_report(request, played, reporter)
+    assert data not in page.read_text()
+    assert "a file of its own" in reporter.warnings[-1]
 
 
 @pytest.fixture

@@ -304,6 +304,20 @@ def test_reported_rows_average_the_tasks_that_were_played() -> None:
     assert {row["label"] for row in rows} == {"reported"}
 
 
+def test_ours_stands_beside_reported_numbers_where_the_streams_arrived() -> None:
+    """By the same scores and over the same tasks; never at a best shot."""
+    from dataclasses import replace
+
+    shots = [[0.0, 9.0, 0.2, 0.3, 0.4]]
+    hopper = replace(curve(shots), name="hopper", domain="mujoco", variation_of=None)
+    ant = replace(hopper, name="ant")
+    (row, *_) = reported_rows([hopper, ant])
+    assert (row["ours_kind"], row["ours_reference"]) == ("last", "paper")
+    assert row["ours"] == pytest.approx(hopper.score.normalize(np.array([0.3]))[0])
+    (row, *_) = reported_rows([hopper, replace(ant, score=None)])
+    assert row["ours"] is None
+
+
 def test_the_tables_show_intervals_and_label_what_others_report(
     toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

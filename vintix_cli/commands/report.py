@@ -175,10 +175,11 @@ def _print_domain(table: Mapping[str, Any], goal: float) -> None:
 def _print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
     print_table(
         rows,
-        title="beside other action models",
+        title=f"beside other action models, {len(rows)} task{'' if len(rows) == 1 else 's'}",
         notes=[
-            "ours: of this rollout, by the named reference; reported: taken from the papers, each "
-            "normalised by its authors' own scores, and not measured here"
+            "ours: by the named reference, after convergence where the rollout played it, else the "
+            "last three shots; reported: after convergence, taken from the papers, each normalised "
+            "by its authors' own scores, and not measured here"
         ],
     )
 

@@ -315,7 +315,7 @@ def build_scene(task: HandTask, quirks: Quirks) -> Scene:
     # the floor meets the far end of the shadows' depth range.
     world.add_light(
         pos=[0.6, 0.3, 3],
-        dir=[-0.05, -0.02, -1],
+        dir=[-0.02, -0.01, -1],
         directional=True,
         diffuse=[0.6, 0.6, 0.6],
         castshadow=True,

@@ -16,14 +16,12 @@ const view = () => report.views[state.reference];
 const matches = (task) => !state.words.length || state.words.some((word) => task.toLowerCase().includes(word));
 const inDomain = (domain) => !state.domain || domain.split(", ").includes(state.domain);
 
-function interval(pair) {
-  return pair ? element("span", { class: "interval" }, ` [${number(pair[0])}, ${number(pair[1])}]`) : "";
-}
-
-function cell(value, pair, field) {
-  const node = element("td", field ? { "data-field": field } : {}, number(value));
-  if (value !== null && value !== undefined) node.setAttribute("data-value", value);
-  node.append(interval(pair));
+// A cell says what its column is, for where the table is laid out as cards.
+function cell(name, field, value, pair) {
+  const text = element("span", { "data-field": field }, number(value));
+  if (value !== null && value !== undefined) text.setAttribute("data-value", value);
+  const node = element("td", { "data-name": name }, text);
+  if (pair) node.append(element("span", { class: "interval" }, `[${number(pair[0])}, ${number(pair[1])}]`));
   return node;
 }
 
@@ -39,46 +37,57 @@ function sparkline(curve, normalised) {
   return root;
 }
 
-const COLUMNS = ["task", "curve", "part", "seeds", "shots", "first", "best", "at shot", "last three",
-  `shots to ${report.goal}`, "return first", "return last", "random", "expert", "success"];
+// What a table shows beside the task's name and its curve: heading, field, its interval, and the
+// field of the means at the foot. A column that no row has anything in is left out.
+const COLUMNS = [
+  ["first shot", "first", "first_interval", "first"],
+  ["last three", "last", "last_interval", "last"],
+  ["best", "best", null, "best"],
+  ["at shot", "best_shot"],
+  [`shots to ${report.goal}`, "shots_to_goal"],
+  ["return, first", "return_first"], ["return, last", "return_last"],
+  ["random play", "random"], ["demonstrator", "expert"],
+  ["success", "success_last"], ["seeds", "seeds"], ["shots", "shots"],
+];
 
 function tableOf(table) {
   const rows = table.tasks.filter((row) => matches(row.task));
   const mean = table.mean;
+  const columns = COLUMNS.filter(([, field]) => rows.some((row) => row[field] !== null));
+  const parts = new Set(table.tasks.map((row) => row.part)).size > 1;
   const body = rows.map((row) => element("tr", { "data-task": row.task },
     element("th", { scope: "row", title: row.task }, row.task),
-    element("td", {}, sparkline(row.curve, row.first !== null)),
-    element("td", { class: "word" }, row.part),
-    cell(row.seeds, null, "seeds"), cell(row.shots, null, "shots"),
-    cell(row.first, row.first_interval, "first"),
-    cell(row.best, null, "best"), cell(row.best_shot, null, "best_shot"),
-    cell(row.last, row.last_interval, "last"),
-    cell(row.shots_to_goal, null, "shots_to_goal"),
-    cell(row.return_first, null, "return_first"), cell(row.return_last, null, "return_last"),
-    cell(row.random, null, "random"), cell(row.expert, null, "expert"),
-    cell(row.success_last, null, "success_last")));
+    element("td", { class: "curve" }, sparkline(row.curve, row.first !== null)),
+    ...columns.map(([name, field, pair]) => cell(name, field, row[field], pair && row[pair])),
+    ...(parts ? [element("td", { class: "word", "data-name": "part" }, row.part)] : [])));
+  const footCell = (kind, [name, field, , aggregate]) => {
+    if (aggregate) return cell(name, field, mean[aggregate][kind], field === "best" ? null : mean[aggregate][`${kind}_interval`]);
+    if (field === "shots_to_goal" && kind === "mean") return cell(name, field, mean.shots_to_goal);
+    return element("td", { class: "none" });
+  };
   const feet = mean.tasks ? ["mean", "iqm"].map((kind) => element("tr", { "data-mean": kind },
     element("th", { scope: "row" }, kind === "mean" ? `mean of ${mean.tasks}` : "interquartile mean"),
-    element("td", {}, kind === "mean" ? sparkline(mean.curve, true) : ""),
-    element("td", {}), element("td", {}), element("td", {}),
-    cell(mean.first[kind], mean.first[`${kind}_interval`], "first"),
-    cell(mean.best[kind], null, "best"), element("td", {}),
-    cell(mean.last[kind], mean.last[`${kind}_interval`], "last"),
-    kind === "mean" ? cell(mean.shots_to_goal, null, "shots_to_goal") : element("td", {}),
-    ...Array.from({ length: 5 }, () => element("td", {})))) : [];
+    element("td", { class: kind === "mean" ? "curve" : "none" }, kind === "mean" ? sparkline(mean.curve, true) : ""),
+    ...columns.map((column) => footCell(kind, column)),
+    ...(parts ? [element("td", { class: "none" })] : []))) : [];
+  const heads = ["task", "by shot", ...columns.map(([name]) => name), ...(parts ? ["part"] : [])];
   return element("div", { "data-domain": table.domain },
     element("h3", {}, `${table.domain}: ${table.model}`),
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `scores of ${table.domain}` },
       element("table", {},
-        element("thead", {}, element("tr", {}, ...COLUMNS.map((name) => element("th", { scope: "col", class: name === "part" || name === "curve" ? "word" : "" }, name)))),
+        element("thead", {}, element("tr", {}, ...heads.map((name) => element("th", { scope: "col", class: name === "part" || name === "by shot" ? "word" : "" }, name)))),
         element("tbody", {}, ...body), element("tfoot", {}, ...feet))));
 }
 
-function legendOf(panel) {
-  const means = panel.series.filter((each) => each.weight === "mean");
-  return element("ul", { class: "legend" }, ...means.map((each) => {
+function legendOf(figure) {
+  return element("ul", { class: "legend" }, ...figure.legend.map((each) => {
     const swatch = svg("svg", { viewBox: "0 0 26 8", "aria-hidden": "true" });
-    swatch.append(svg("path", { d: "M1 4H25", stroke: colour(each.colour), "stroke-width": 2.5, "stroke-dasharray": DASHES[each.colour % DASHES.length] }));
+    const guide = each.weight === "demonstrator" || each.weight === "random";
+    const seed = each.weight === "seed";
+    swatch.append(svg("path", guide ? { d: "M1 4H25", class: `guide ${each.weight}` } : {
+      d: "M1 4H25", stroke: colour(each.colour), "stroke-width": seed ? 0.9 : 2.5, opacity: seed ? 0.6 : 1,
+      "stroke-dasharray": dashes(each.colour),
+    }));
     return element("li", {}, swatch, each.label);
   }));
 }
@@ -94,17 +103,17 @@ function figureOf(figure) {
     const box = element("div", { class: "drawing" });
     const card = element("div", { class: "panel", ...(panel.task ? { "data-task": panel.task } : {}) },
       element("h4", {}, panel.title));
-    if (!bars && (panel.series.filter((each) => each.weight === "mean").length > 1 || !small)) card.append(legendOf(panel));
     card.append(box);
     drawings.push([card, () => (bars ? drawBars(box, panel, bars) : drawLines(box, panel, small))]);
   }
   if (!drawings.length) return null;
-  const labels = figure.kind === "lines" ? [...new Set(panels.map((each) => each.y))].join("; ") : "";
+  const scale = view().figures.includes(figure) && figure.id !== "comparison" ? ` Normalised by ${state.reference} scores.` : "";
   const node = element("section", { id: `figure-${figure.id}` },
     element("h2", {}, figure.title),
-    element("p", { class: "muted" }, [figure.paper && `The paper's ${figure.paper}.`, figure.text, labels && `Upwards: ${labels}.`].filter(Boolean).join(" ")),
+    element("p", { class: "muted" }, [figure.paper && `The paper's ${figure.paper}.`, figure.text].filter(Boolean).join(" ") + scale),
+    ...(figure.legend.length ? [legendOf(figure)] : []),
     element("div", { class: small ? "panels small" : "panels" }, ...drawings.map(([card]) => card)));
-  return { node, title: figure.paper ? `${figure.title} (${figure.paper})` : figure.title, draw: () => drawings.forEach(([, draw]) => draw()) };
+  return { node, title: figure.title, draw: () => drawings.forEach(([, draw]) => draw()) };
 }
 
 let shown = [];
@@ -115,9 +124,11 @@ function render() {
   byId("tables-body").replaceChildren(...tables.map(tableOf));
   shown = [...view().figures, ...report.figures].map(figureOf).filter(Boolean);
   byId("figures").replaceChildren(...shown.map((each) => each.node));
-  byId("contents").replaceChildren(element("ul", {},
-    ...[...shown.map((each) => [each.node.id, each.title]), ["tables", "Scores"], ["provenance", "Where this comes from"]]
-      .map(([id, title]) => element("li", {}, element("a", { href: `#${id}` }, title)))));
+  byId("contents").querySelector("ul").replaceChildren(
+    ...[...(report.film ? [["film", "First beside last"]] : []), ...shown.map((each) => [each.node.id, each.title]),
+      ["tables", "Scores"], ["provenance", "Where this comes from"]]
+      .map(([id, title]) => element("li", {}, element("a", { href: `#${id}` }, title))));
+  showHeadline();
   const names = new Set(tables.flatMap((each) => each.tasks).map((row) => row.task).filter(matches));
   byId("shown").textContent = `${names.size} of ${report.tasks.length} tasks`;
   document.body.dataset.reference = state.reference;
@@ -152,7 +163,38 @@ function options(select, pairs, chosen) {
   select.value = chosen;
 }
 
-byId("about").textContent = `${report.rollouts.join(", ")}: ${report.tasks.length} tasks of ${report.domains.join(", ")}. Nothing is learned in the weights here: from shot to shot the model sees only its own past episodes.`;
+// Who played what, and from where to where it got: over all training tasks, whatever is filtered.
+function showHeadline() {
+  const two = (value) => (value === null ? "–" : value.toFixed(2));
+  const lines = view().headline;
+  const [first] = lines;
+  byId("headline").textContent = first.first === null ? report.rollouts.join(", ")
+    : `${lines.length > 1 ? `${first.model}: ` : ""}${two(first.first)} in the first shot, ${two(first.last)} over the last three`;
+  byId("models").replaceChildren(...lines.map((line) => {
+    const pairs = [
+      ["model", [line.model, line.checkpoint].filter(Boolean).join(", ")],
+      ["preset", [line.preset, line.parameters && `${number(line.parameters)} parameters`].filter(Boolean).join(", ")],
+      ["data", line.data.join(", ")], ["played", line.date],
+      ["tasks", line.first === null ? "none with scores" : `${line.tasks}${line.part === "training" ? " training" : ""}, ${line.seeds} seed${line.seeds === 1 ? "" : "s"} each`],
+      ["first shot to last three", line.first === null ? "" : `${two(line.first)} to ${two(line.last)} (${line.reference} scores)`],
+    ].filter(([, text]) => text);
+    return element("dl", { class: "facts" }, ...pairs.map(([name, text]) => element("div", {}, element("dt", {}, name), element("dd", {}, text))));
+  }));
+}
+
+function showFilm(film) {
+  const source = `data:${film.media};base64,${film.data}`;
+  const picture = film.media.startsWith("video")
+    ? element("video", { src: source, controls: "", loop: "", muted: "", playsinline: "", "aria-label": film.caption })
+    : element("img", { src: source, alt: film.caption });
+  byId("film").append(element("figure", {}, picture, element("figcaption", {}, `${film.caption}. One stream, played again for the film; left the first episode, from an empty context, right the last.`)));
+  byId("film").hidden = false;
+}
+
+byId("about").textContent = `${report.rollouts.join(", ")}: ${report.tasks.length} tasks of ${report.domains.join(", ")}. 0 is random play and 1 the demonstrator. Nothing is learned in the weights here: from shot to shot the model sees only its own past episodes.`;
+if (report.film) showFilm(report.film);
+// A list of links is a column of its own where there is room, and folded away where there is none.
+byId("contents").open = window.matchMedia("(min-width: 75rem)").matches;
 byId("tables-note").textContent = "Normalised: 0 is random play and 1 the demonstrator, by the chosen scores. Brackets are 95 % bootstrap intervals over seeds, stratified by task in the last rows. Last three: the mean of the last three shots. Means are over the training tasks (over all where there are none), whatever the filter shows.";
 if (report.absent.length) {
   byId("tables-note").after(element("p", { id: "absent" },

@@ -13,6 +13,9 @@ function svg(name, attributes, text) {
 
 function colour(place) { return `var(--c${place % DASHES.length})`; }
 
+// As in the pictures: 36 places differ.
+function dashes(place) { return DASHES[(place + Math.floor(place / DASHES.length)) % DASHES.length]; }
+
 // As the tables on a terminal: three decimals below ten, one above.
 function number(value) {
   if (value === null || value === undefined) return "–";
@@ -21,58 +24,16 @@ function number(value) {
   return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-function ticks(low, high, wanted) {
-  const rough = (high - low) / Math.max(1, wanted);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough);
-  const found = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1) {
-    found.push(Number((k * step).toPrecision(12)));
-  }
-  return found;
-}
-
-// Ones, twos and fives; ones alone where those would be many.
-function logTicks(low, high) {
-  const found = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
-    found.push(...[1, 2, 5].map((each) => Number((each * 10 ** power).toPrecision(3))));
-  }
-  const inside = found.filter((each) => each >= low && each <= high);
-  const ones = inside.filter((each) => Number.isInteger(Math.log10(each)));
-  return inside.length > 7 && ones.length > 1 ? ones : inside;
-}
-
-function short(value) {
-  const size = Math.abs(value);
-  if (size >= 1e5) return `${Number((value / 1000).toPrecision(3))}k`;
-  return size && size < 1e-4 ? value.toExponential(0) : String(Number(value.toPrecision(3)));
-}
-
-function extent(panel) {
-  let low = panel.guides ? 0 : Infinity;
-  let high = panel.guides ? 1 : -Infinity;
-  for (const each of panel.series) {
-    for (const values of [each.y, each.low, each.high]) {
-      for (const value of values || []) { low = Math.min(low, value); high = Math.max(high, value); }
-    }
-  }
-  if (panel.log) return [low / 1.1, high * 1.1];
-  const margin = 0.06 * (high - low || Math.abs(high) || 1);
-  return [low - margin, high + margin];
-}
-
 function path(xs, ys, x, y) {
   return xs.map((value, k) => `${k ? "L" : "M"}${x(value).toFixed(1)} ${y(ys[k]).toFixed(1)}`).join("");
 }
 
 function drawLines(box, panel, small) {
   const width = Math.max(160, box.clientWidth);
-  const height = small ? 150 : 270;
-  const area = { left: 42, right: width - 8, top: 8, bottom: height - (small ? 20 : 36) };
-  const xs = panel.series.flatMap((each) => each.x);
-  const steps = panel.x.startsWith("share") ? [0, 1] : [Math.min(...xs), Math.max(...xs)];
-  const [low, high] = extent(panel);
+  const height = small ? 176 : 270;
+  const area = { left: 56, right: width - 8, top: 8, bottom: height - 36 };
+  const steps = panel.x_limits;
+  const [low, high] = panel.y_limits;
   const scale = panel.log ? Math.log : (value) => value;
   const x = (value) => steps[1] === steps[0]
     ? (area.left + area.right) / 2
@@ -80,25 +41,21 @@ function drawLines(box, panel, small) {
   const y = (value) => area.bottom - ((scale(value) - scale(low)) / (scale(high) - scale(low))) * (area.bottom - area.top);
 
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", tabindex: 0, "aria-label": spoken(panel) });
-  const marks = panel.log ? logTicks(low, high) : ticks(low, high, small ? 3 : 5);
-  for (const value of marks) {
+  for (const [value, text] of panel.y_ticks) {
     root.append(svg("line", { class: "grid", x1: area.left, x2: area.right, y1: y(value), y2: y(value) }));
-    root.append(svg("text", { x: area.left - 5, y: y(value) + 4, "text-anchor": "end" }, short(value)));
+    root.append(svg("text", { class: "tick-y", x: area.left - 5, y: y(value) + 4, "text-anchor": "end" }, text));
   }
-  const whole = panel.x.startsWith("shot");
-  let bottom = ticks(steps[0], steps[1], Math.max(2, width / 110)).filter((each) => !whole || Number.isInteger(each));
-  // The first shot is the point of the picture: it always has its tick.
-  if (whole) bottom = [1, ...bottom.filter((each) => each > 1 && x(each) - x(1) > 24)];
-  for (const value of bottom) {
-    root.append(svg("text", { x: x(value), y: area.bottom + 14, "text-anchor": "middle" }, short(value)));
+  for (const [value, text] of panel.x_ticks) {
+    root.append(svg("text", { class: "tick-x", x: x(value), y: area.bottom + 14, "text-anchor": "middle" }, text));
   }
-  if (!small) {
-    root.append(svg("text", { x: (area.left + area.right) / 2, y: height - 3, "text-anchor": "middle" }, panel.x));
-  }
+  // A small panel has no room for what stands in brackets or after a comma.
+  const plain = (label) => (small ? label.split(/ \(|, /)[0] : label);
+  const middle = (area.top + area.bottom) / 2;
+  root.append(svg("text", { x: (area.left + area.right) / 2, y: height - 4, "text-anchor": "middle" }, plain(panel.x)));
+  root.append(svg("text", { x: 11, y: middle, transform: `rotate(-90 11 ${middle})`, "text-anchor": "middle" }, plain(panel.y)));
   if (panel.guides) {
-    for (const [value, name, kind] of [[1, "demonstrator", ""], [0, "random", "random"]]) {
+    for (const [value, kind] of [[1, "demonstrator"], [0, "random"]]) {
       root.append(svg("line", { class: `guide ${kind}`, x1: area.left, x2: area.right, y1: y(value), y2: y(value) }));
-      if (!small) root.append(svg("text", { x: area.right, y: y(value) - 4, "text-anchor": "end" }, name));
     }
   }
   for (const each of panel.series) {
@@ -111,7 +68,7 @@ function drawLines(box, panel, small) {
     root.append(svg("path", {
       d: path(each.x, each.y, x, y), fill: "none", stroke: paint, "stroke-linejoin": "round",
       "stroke-width": seed ? 0.9 : 2, opacity: seed ? 0.4 : 1,
-      "stroke-dasharray": DASHES[each.colour % DASHES.length],
+      "stroke-dasharray": dashes(each.colour),
     }));
     if (each.x.length === 1) root.append(svg("circle", { cx: x(each.x[0]), cy: y(each.y[0]), r: seed ? 2 : 4, fill: paint }));
   }
@@ -131,7 +88,8 @@ function drawLines(box, panel, small) {
     const lines = means.filter((each) => each.x.includes(value)).map((each) => {
       const place = each.x.indexOf(value);
       const band = each.low ? ` (${number(each.low[place])} to ${number(each.high[place])})` : "";
-      return `${each.label}: ${number(each.y[place])}${band}`;
+      const count = each.tasks > 1 ? `, ${each.tasks} tasks` : "";
+      return `${each.label}${count}: ${number(each.y[place])}${band}`;
     });
     return { text: [`${panel.x.split(" ")[0]} ${number(value)}`, ...lines].join("\n"), x: x(value) / width };
   });
@@ -144,16 +102,13 @@ function drawBars(box, panel, bars) {
   const left = Math.min(0.42 * width, 8 + 6.3 * Math.max(...bars.map((each) => each.label.length)));
   const right = width - 46;
   const height = 16 + row * bars.length + 34;
-  const tops = bars.flatMap((each) => [each.value, each.high ?? each.value]);
-  const lows = bars.flatMap((each) => [each.value, each.low ?? each.value]);
-  const low = Math.min(0, ...lows);
-  const high = Math.max(1.05, ...tops);
+  const [low, high] = panel.x_limits;
   const x = (value) => left + ((value - low) / (high - low)) * (right - left);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", tabindex: 0, "aria-label": spoken(panel) });
   const end = 16 + row * bars.length;
-  for (const value of ticks(low, high, 4)) {
+  for (const [value, text] of panel.x_ticks) {
     root.append(svg("line", { class: "grid", x1: x(value), x2: x(value), y1: 14, y2: end }));
-    root.append(svg("text", { x: x(value), y: end + 14, "text-anchor": "middle" }, short(value)));
+    root.append(svg("text", { class: "tick-x", x: x(value), y: end + 14, "text-anchor": "middle" }, text));
   }
   const letters = Math.floor(left / 6.3) - 1;
   bars.forEach((each, k) => {
@@ -171,7 +126,7 @@ function drawBars(box, panel, bars) {
     // Inside where the bar is long enough for it, above the start of the bar's room elsewhere.
     const room = size > 8 * each.inside.length + 10;
     root.append(svg("text", { class: room ? "on-bar" : "strong", x: room ? from + 6 : Math.max(x(0), x(each.value)) + 5, y: top + 15 }, each.inside));
-    root.append(svg("text", { class: "strong", x: width - 2, y: top + 15, "text-anchor": "end" }, each.value.toFixed(2)));
+    root.append(svg("text", { class: "strong", x: width - 2, y: top + 15, "text-anchor": "end" }, each.text));
   });
   root.append(svg("line", { class: "guide", x1: x(1), x2: x(1), y1: 12, y2: end }));
   root.append(svg("text", { x: x(1), y: 9, "text-anchor": "middle" }, "demonstrator"));
@@ -185,7 +140,7 @@ function drawBars(box, panel, bars) {
     const each = bars[k];
     const band = each.low === null ? "" : ` (${number(each.low)} to ${number(each.high)})`;
     const shot = each.inside ? `\nat shot ${each.inside}` : "";
-    return { text: `${each.label}\n${number(each.value)}${band}${shot}`, x: 0.5, y: (16 + (k + 1) * row) / height };
+    return { text: `${each.label}\n${each.text}${band}${shot}`, x: 0.5, y: (16 + (k + 1) * row) / height };
   });
   box.replaceChildren(root);
 }
