@@ -36,12 +36,13 @@ def line_axes(
     else:
         margin = 0.06 * (high - low or abs(high) or 1.0)
         y_limits = [low - margin, high + margin]
-        y_ticks = ticks(*y_limits, UP)
+        y_ticks = ticks(y_limits[0], y_limits[1], UP)
     if x.startswith("shot"):
-        x_limits, x_ticks = [1, max(places)], shot_ticks(int(max(places)))
+        x_limits = [1, max(places)]
+        x_ticks: list[float] = [*shot_ticks(int(max(places)))]
     else:
         x_limits = [0, 1] if x.startswith("share") else [min(places), max(places)]
-        x_ticks = ticks(*x_limits, ACROSS)
+        x_ticks = ticks(x_limits[0], x_limits[1], ACROSS)
     return {
         "x_limits": x_limits,
         "x_ticks": [[tick, short(tick)] for tick in x_ticks],
@@ -56,7 +57,10 @@ def bar_axes(bars: Sequence[dict[str, Any]]) -> dict[str, Any]:
         each[key] for each in bars for key in ("value", "low", "high") if each[key] is not None
     ]
     limits = [min(0.0, *values), max(1.05, *values)]
-    return {"x_limits": limits, "x_ticks": [[tick, short(tick)] for tick in ticks(*limits, 4)]}
+    return {
+        "x_limits": limits,
+        "x_ticks": [[tick, short(tick)] for tick in ticks(limits[0], limits[1], ACROSS)],
+    }
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
