@@ -23,30 +23,35 @@ if TYPE_CHECKING:
 JSON_BYTES = 64 << 20
 
 
-def parse_json(data: bytes) -> Any:
+def parse_json(data: bytes, **options: Any) -> Any:
     """Return the value of a JSON text.
+
+    Args:
+        data: The text.
+        options: For `json.loads`.
 
     Raises:
         ValueError: It is not JSON, or is nested too deeply.
     """
     try:
-        return json.loads(data)
+        return json.loads(data, **options)
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
 
 
 def read_json(path: Path) -> Any:
-    """Return the value of a JSON file.
+    """Return the value of a JSON file; it holds no NaN and no infinity.
 
     Raises:
         OSError: It cannot be read.
         ValueError: It is not JSON, no file, or too large.
     """
-    check_file(path)
-    size = path.stat().st_size
-    if size > JSON_BYTES:
-        raise ValueError(f"{size:,} bytes, more than the {JSON_BYTES:,} that are read")
-    return parse_json(path.read_bytes())
+    check_size(path, JSON_BYTES)
+    return parse_json(path.read_bytes(), parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def check_file(path: Path) -> None:
@@ -59,12 +64,26 @@ def check_file(path: Path) -> None:
         raise ValueError("a directory" if path.is_dir() else "a pipe, a socket or a device")
 
 
-def load_tensors(source: Path | bytes, where: Path) -> dict[str, Tensor]:
+def check_size(path: Path, most: int) -> None:
+    """Check that a file is one, and has no more bytes than there is a use for.
+
+    Raises:
+        OSError: It cannot be looked at.
+        ValueError: It is something else, or larger.
+    """
+    check_file(path)
+    size = path.stat().st_size
+    if size > most:
+        raise ValueError(f"{size:,} bytes, where at most {most:,} are read")
+
+
+def load_tensors(source: Path | bytes, where: Path, most: int) -> dict[str, Tensor]:
     """Read what ``torch.save(model.state_dict(), ...)`` wrote, onto the CPU.
 
     Args:
         source: The file, or its bytes.
         where: What messages call it.
+        most: Most bytes of the file.
 
     Raises:
         OSError: The file cannot be read.
@@ -75,7 +94,7 @@ def load_tensors(source: Path | bytes, where: Path) -> dict[str, Tensor]:
 
     if isinstance(source, Path):
         try:
-            check_file(source)
+            check_size(source, most)
         except ValueError as error:
             raise _corrupt(where, error) from error
     size = source.stat().st_size if isinstance(source, Path) else len(source)

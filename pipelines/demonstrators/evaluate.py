@@ -90,6 +90,17 @@ class Evaluator:
             self._batch.close()
             self._batch = None
 
+    def action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the lower and upper action bounds (A,) of the task."""
+        from pipelines.domains.checked import make_batch
+
+        seed = derive_seed(self.seed, "demonstrators", self.task.name, "bounds")
+        batch = make_batch(self.domain, self.task, 1, self.options, [seed])
+        try:
+            return batch.action_low_A, batch.action_high_A
+        finally:
+            batch.close()
+
     def random(self, episodes: int, advance: Advance | None = None) -> Evaluation:
         """Measure uniformly random actions, from the streams (..., "random", episode)."""
 

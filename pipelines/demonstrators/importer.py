@@ -7,19 +7,29 @@ alone, which constructs nothing but tensors and plain containers.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import pickle
+import lzma
+import struct
 import zipfile
-from collections.abc import Mapping
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import ConfigError, UnsafeContentError
+from pipelines import foreign
+from pipelines.artifacts import files
+from pipelines.errors import (
+    ArtifactCorruptError,
+    ArtifactError,
+    ArtifactMissingError,
+    ConfigError,
+    UnsafeContentError,
+    UnsupportedContentError,
+)
+from pipelines.learners.sb3_data import read_data
 from pipelines.learners.sb3_weights import Normalization, find_actor, policy_spec
+from pipelines.policies.registry import build_policy
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from pipelines.demonstrators.config import Activation
@@ -30,11 +40,25 @@ _WEIGHTS = "policy.pth"
 _DATA = "data"
 _LIMITS = {_WEIGHTS: 512 * 2**20, _DATA: 64 * 2**20}
 _MEMBERS = 64
+#: What zipfile and its decompressors raise on damaged archives.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OverflowError,
+)
 
 
 def import_policy(
     path: Path,
     task: TaskSpec,
+    action_low_A: NDArray[np.float32],
+    action_high_A: NDArray[np.float32],
     *,
     normalization_path: Path | None = None,
     activation: Activation | None = None,
@@ -44,60 +68,94 @@ def import_policy(
     Args:
         path: The zip.
         task: The task it is for.
+        action_low_A: Lower action bounds of the task.
+        action_high_A: Upper action bounds.
         normalization_path: Its observation statistics as .npz or .json, with ``mean`` and ``var``
             (and ``epsilon``, default 1e-8) or ``std``, and ``clip_obs`` (default 10).
-        activation: Between its layers; None for what the file says, or the algorithm's default.
+        activation: What a class of the user's own between its layers computes.
 
     Raises:
-        ConfigError: The file is missing or no such zip, or does not fit the task.
+        ArtifactMissingError: There is no such file.
+        ArtifactCorruptError: The file is damaged, or is no such zip.
+        UnsupportedContentError: It says something that cannot be taken over, or does not fit.
         UnsafeContentError: Reading it would need unpickling, or it looks built to do harm.
     """
     members = _read_members(path)
-    weights = members.get(_WEIGHTS)
-    if weights is None:
-        raise ConfigError(
+    missing = [name for name in _LIMITS if name not in members]
+    if missing:
+        raise ArtifactCorruptError(
             "The file is no model of Stable-Baselines3.",
             where=path,
-            expected=f"a zip with {_WEIGHTS}",
-            found=", ".join(members) or "none of its members",
+            expected=f"a zip with {' and '.join(_LIMITS)}",
+            found=f"no {', '.join(missing)}",
         )
-    plain = _plain_fields(members.get(_DATA, b"{}"), path)
-    policy_kwargs = plain.get("policy_kwargs")
-    policy_kwargs = policy_kwargs if isinstance(policy_kwargs, dict) else {}
-    squash = policy_kwargs.get("squash_output")
+    statistics = None if normalization_path is None else read_statistics(normalization_path)
     try:
-        return policy_spec(
-            find_actor(_load_tensors(weights, path)),
-            activation=activation or _activation_of(policy_kwargs, path),
-            squash=squash if isinstance(squash, bool) else None,
-            normalization=None
-            if normalization_path is None
-            else read_statistics(normalization_path),
+        said = read_data(
+            _parse_data(members[_DATA], path),
+            task.observation_dim,
+            action_low_A,
+            action_high_A,
+            activation,
+        )
+        if said.normalized and statistics is None:
+            raise ConfigError(
+                "The policy was trained on normalised observations (VecNormalize).",
+                expected="its statistics",
+                found="none",
+                fix="--set demonstrators.normalization_path=FILE.npz (or .json) with mean, var and "
+                "clip_obs; with mean 0, std 1 and clip_obs null where only rewards were normalised",
+            )
+        weights = foreign.load_tensors(members[_WEIGHTS], path / _WEIGHTS, _LIMITS[_WEIGHTS])
+        state = {name: weight.detach().float().numpy() for name, weight in weights.items()}
+        actor = find_actor(state, said.renorm_epsilon)
+        if actor.family != said.family:
+            raise ConfigError(
+                "The weights are not those of the policy's class.",
+                expected=f"the layers of {said.family}",
+                found=f"those of {actor.family}",
+            )
+        spec = policy_spec(
+            actor,
+            activation=said.activation,
+            squash=said.squash,
+            normalization=statistics,
             observation_dim=task.observation_dim,
             action_dim=task.action_dim,
         )
+        # Checks that the layers fit each other, and that folding left finite numbers.
+        build_policy(spec, action_low_A, action_high_A)
     except ConfigError as error:
-        error.where = error.where or f"{path} for task {task.name}"
-        raise
+        raise UnsupportedContentError(
+            error.message,
+            where=error.where or f"{path} for task {task.name}",
+            expected=error.expected,
+            found=error.found,
+            fix=error.fix,
+        ) from error
+    return spec
 
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file.
 
     Raises:
-        ConfigError: It cannot be read.
+        ArtifactMissingError: There is no such file.
+        ArtifactCorruptError: It cannot be read.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError("Cannot read the file.", where=path, found=error.strerror) from error
+        foreign.check_file(path)
+        return files.hash_file(path.resolve()).sha256
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _unreadable(path, error) from error
 
 
 def read_statistics(path: Path) -> Normalization:
     """Read observation statistics from .npz or .json.
 
     Raises:
-        ConfigError: They are missing or malformed.
+        ArtifactMissingError: There is no such file.
+        ArtifactCorruptError: They are malformed, or not finite.
         UnsafeContentError: The file is a pickle, as Stable-Baselines3 saves them.
     """
     import numpy as np
@@ -113,11 +171,8 @@ def read_statistics(path: Path) -> Normalization:
             "epsilon=v.epsilon, clip_obs=v.clip_obs)",
         )
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                raw: dict[str, Any] = {name: file[name] for name in file.files}
-        else:
-            raw = dict(json.loads(path.read_text(encoding="utf-8")))
+        foreign.check_file(path)
+        raw = _read_npz(path) if path.suffix == ".npz" else dict(foreign.read_json(path))
         mean_O = np.asarray(raw["mean"], dtype=np.float64)
         if "std" in raw:
             std_O = np.asarray(raw["std"], dtype=np.float64)
@@ -126,27 +181,42 @@ def read_statistics(path: Path) -> Normalization:
             std_O = np.sqrt(np.asarray(raw["var"], dtype=np.float64) + epsilon)
         clip = raw.get("clip_obs", 10.0)
         clip = None if clip is None else float(clip)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ConfigError(
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (KeyError, TypeError, AttributeError, MemoryError, *_DAMAGE) as error:
+        raise ArtifactCorruptError(
             "The observation statistics cannot be read.",
             where=path,
             expected="numbers under mean, and var or std",
             found=f"{type(error).__name__}: {error}",
         ) from error
     fits = mean_O.ndim == 1 and mean_O.shape == std_O.shape and bool((std_O > 0).all())
+    fits = fits and (clip is None or 0 < clip < np.inf)
     if not (fits and np.isfinite(mean_O).all() and np.isfinite(std_O).all()):
-        raise ConfigError(
+        raise ArtifactCorruptError(
             "The observation statistics are not those of a vector.",
             where=path,
-            expected="mean and std > 0, finite, of one shape (O,)",
-            found=f"shapes {mean_O.shape} and {std_O.shape}",
+            expected="mean and std > 0, finite, of one shape (O,), and clip_obs > 0",
+            found=f"shapes {mean_O.shape} and {std_O.shape}, clip_obs {clip}",
         )
     return Normalization(mean_O, std_O, clip)
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > _LIMITS[_DATA]:
+        raise ValueError(f"unpacks to {size:,} bytes")
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _read_members(path: Path) -> dict[str, bytes]:
     """Read the two members that are needed into memory; nothing is ever extracted to a path."""
     try:
+        foreign.check_file(path)
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
@@ -161,15 +231,16 @@ def _read_members(path: Path) -> dict[str, bytes]:
                 for entry in entries
                 if entry.filename in _LIMITS
             }
-    except OSError as error:
-        raise ConfigError("Cannot read the file.", where=path, found=error.strerror) from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ConfigError(
+    except _DAMAGE as error:
+        raise ArtifactCorruptError(
             "The file is no intact zip.",
             where=path,
             expected="a model saved by Stable-Baselines3 (model.save)",
-            found=str(error),
+            found=str(error) or type(error).__name__,
+            fix="copy or download it again",
         ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
@@ -182,69 +253,27 @@ def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -
     return content
 
 
-def _plain_fields(data: bytes, path: Path) -> dict[str, Any]:
-    """Return the JSON fields of ``data``; serialized objects stay undecoded and are left out."""
+def _parse_data(data: bytes, path: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(data)
+        parsed = foreign.parse_json(data)
+        if not isinstance(parsed, dict):
+            raise ValueError(f"a {type(parsed).__name__}")
     except ValueError as error:
-        raise ConfigError(
-            "The member 'data' of the zip is not JSON.", where=path, found=str(error)
+        raise ArtifactCorruptError(
+            "The member 'data' of the zip is not JSON.",
+            where=path,
+            expected="a JSON object",
+            found=error,
         ) from error
-    return _without_serialized(raw) if isinstance(raw, dict) else {}
+    return parsed
 
 
-def _without_serialized(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_serialized(v) for k, v in value.items() if k != ":serialized:"}
-    return value
-
-
-def _activation_of(policy_kwargs: Mapping[str, Any], path: Path) -> Activation | None:
-    """Read the activation off the text that stands beside the serialized class."""
-    text = policy_kwargs.get("activation_fn")
-    if not isinstance(text, str):
-        return None
-    name = text.rstrip("'>").rpartition(".")[2]
-    if name == "Tanh":
-        return "tanh"
-    if name == "ReLU":
-        return "relu"
-    raise ConfigError(
-        "The activation of the network is not supported.",
-        where=path,
-        expected="Tanh or ReLU",
-        found=name,
+def _unreadable(path: Path, error: Exception) -> ArtifactError:
+    if isinstance(error, FileNotFoundError):
+        return ArtifactMissingError("There is no such file.", where=path, fix="give its path")
+    return ArtifactCorruptError(
+        "Cannot read the file.", where=path, expected="a file that can be read", found=error
     )
-
-
-def _load_tensors(weights: bytes, path: Path) -> dict[str, NDArray[Any]]:
-    import torch
-
-    try:
-        state = torch.load(io.BytesIO(weights), weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        raise UnsafeContentError(
-            f"The member {_WEIGHTS} holds more than weights.",
-            where=path,
-            expected="tensors by name",
-            found=str(error).splitlines()[0],
-            fix="save the model again with Stable-Baselines3 (model.save)",
-        ) from error
-    except Exception as error:
-        # torch raises many types on damaged input; none of them says more than this.
-        raise ConfigError(
-            f"The member {_WEIGHTS} cannot be read.", where=path, found=str(error)[:200]
-        ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
-    ):
-        raise ConfigError(
-            f"The member {_WEIGHTS} is no set of weights.",
-            where=path,
-            expected="tensors by name",
-            found=type(state).__name__,
-        )
-    return {name: tensor.detach().float().numpy() for name, tensor in state.items()}
 
 
 def _unsafe(path: Path, expected: str, found: object) -> UnsafeContentError:

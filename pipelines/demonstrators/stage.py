@@ -51,7 +51,8 @@ def run(config: DemonstratorsConfig, workspace: Workspace, reporter: Reporter) -
 
     Raises:
         UsageError: A task, domain or option is unknown, or the source has nothing for a task.
-        ConfigError: An imported file, the settings of training or a policy do not fit.
+        ConfigError: The settings of training or a policy do not fit.
+        ArtifactError: An imported file is missing, damaged, or does not fit the task.
         TasksFailedError: Some tasks failed; the others are kept.
         StorageError: The workspace cannot be written; finished tasks are kept.
         InterruptedRunError: A signal came; finished tasks and checkpoints are kept.
@@ -198,7 +199,7 @@ def _policy(
         demonstrator = load_demonstrator(measured, task.name)
         return demonstrator.spec, {**demonstrator.source, "measured_again": measured.digest}
     if config.source == "import":
-        return _imported(config, task)
+        return _imported(config, evaluator)
     if config.source == "train":
         from pipelines.demonstrators.train import train_policy
 
@@ -226,14 +227,17 @@ def _policy(
     return job.builtin, source if training is None else {**source, "training": training}
 
 
-def _imported(config: DemonstratorsConfig, task: TaskSpec) -> tuple[PolicySpec, dict[str, Any]]:
+def _imported(
+    config: DemonstratorsConfig, evaluator: Evaluator
+) -> tuple[PolicySpec, dict[str, Any]]:
     from pipelines.demonstrators.importer import file_digest, import_policy
 
     if config.import_path is None:
         raise UsageError("An import needs a file.", fix="--path MODEL.zip")
     spec = import_policy(
         config.import_path,
-        task,
+        evaluator.task,
+        *evaluator.action_bounds(),
         normalization_path=config.normalization_path,
         activation=config.activation,
     )

@@ -20,7 +20,7 @@ from pipelines.interchange.checkpoint_files import (
 from pipelines.interchange.config import ExportConfig
 from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
-from pipelines.model.official import build_official, read_json, read_weights, released_fields
+from pipelines.model import official as released
 from pipelines.model.saved import SavedModel, SavedTask, load_model
 from pipelines.model.vintix import Vintix
 
@@ -85,9 +85,7 @@ def read_official(folder: Path, catalogue: Catalogue) -> ForeignCheckpoint:
         UnsafeContentError: `model.pth` holds more than tensors.
         ConfigError: The configuration or the metadata cannot be translated.
     """
-    config, metadata = read_json(folder / CONFIG), read_json(folder / METADATA)
-    weights = read_weights(folder / WEIGHTS)
-    model, tasks = build_official(config, metadata, weights, folder / WEIGHTS)
+    model, tasks, weights = released.read_official(folder)
     saved = {name: SavedTask(name, task.group, task.statistics) for name, task in tasks.items()}
     found, unmatched = match_saved(saved, catalogue)
     return ForeignCheckpoint(
@@ -149,10 +147,8 @@ def export_official(config: ExportConfig, workspace: Workspace, reporter: Report
 
 def _names(config_json: bytes, metadata_json: bytes) -> list[str]:
     """Return the weights' names in the order in which their model has them."""
-    from pipelines.model.official import official_config
-
     with torch.device("meta"):
-        model = Vintix(official_config(json.loads(config_json), json.loads(metadata_json)))
+        model = Vintix(released.official_config(json.loads(config_json), json.loads(metadata_json)))
     return list(model.state_dict())
 
 
@@ -166,7 +162,7 @@ def _config(artifact: Artifact, saved: SavedModel) -> dict[str, Any]:
     clip = artifact.config.get("clip_norm")
     if clip:
         own["clip_grad"] = clip
-    return {**_OTHER_FIELDS, **released_fields(saved.config), **own}
+    return {**_OTHER_FIELDS, **released.released_fields(saved.config), **own}
 
 
 def _ordered(saved: SavedModel) -> dict[str, SavedTask]:

@@ -18,7 +18,7 @@ import torch
 
 from pipelines.artifacts import files
 from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, ArtifactSchemaError
-from pipelines.foreign import check_file, check_finite, read_json
+from pipelines.foreign import check_finite, check_size, read_json
 from pipelines.interchange.checkpoint_files import (
     ForeignCheckpoint,
     kept_files,
@@ -29,7 +29,7 @@ from pipelines.interchange.config import ExportConfig
 from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
 from pipelines.model.config import ModelConfig
-from pipelines.model.official import load_weights
+from pipelines.model.official import empty_model, fill_model, most_bytes
 from pipelines.model.saved import SavedTask, load_model
 
 if TYPE_CHECKING:
@@ -62,13 +62,19 @@ def read_safetensors(folder: Path) -> ForeignCheckpoint:
             else (str(official["config"]).encode(), str(official["metadata"]).encode())
         )
         unmatched = {str(name): str(why) for name, why in content["unmatched"].items()}
+        for name, task in tasks.items():
+            dims, statistics = config.groups[task.group], task.statistics
+            sizes = (statistics.observation_mean.size, statistics.action_mean.size)
+            if sizes != (dims.observation_dim, dims.action_dim):
+                raise ValueError(f"statistics of {sizes} numbers for the task {name}")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _corrupt(folder / CONFIG, "model, tasks, step, method", repr(error)) from error
-    weights = _read_weights(folder / WEIGHTS)
+    model = empty_model(config, folder / WEIGHTS)
+    weights = _read_weights(folder / WEIGHTS, most_bytes(model))
     return ForeignCheckpoint(
         format=FORMAT,
         path=folder,
-        model=load_weights(config, weights, folder / WEIGHTS),
+        model=fill_model(model, weights, folder / WEIGHTS),
         step=step,
         method=method,
         tasks=tasks,
@@ -134,12 +140,12 @@ def _refusal(error: Exception) -> OSError:
     return OSError(int(number[1]), os.strerror(int(number[1])))
 
 
-def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
+def _read_weights(path: Path, most: int) -> Mapping[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        check_file(path)
+        check_size(path, most)
         found: dict[str, torch.Tensor] = load_file(path)
     except FileNotFoundError as error:
         raise _missing(path) from error

@@ -26,16 +26,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import ConfigError
+from pipelines.learners.sb3_data import RENORM_EPSILON, Family
 from pipelines.policies.base import PolicySpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.demonstrators.config import Activation
-
-
-_RENORM_EPSILON = 1e-3
-"""sb3_contrib's default of ``batch_norm_eps``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +55,22 @@ class Actor:
     """The actor of a policy.
 
     Attributes:
-        family: ``on-policy``, ``sac``, ``td3`` or ``ars``.
+        family: Whose tensors they are.
         weights: One (inputs, outputs) a layer, float32.
         biases: One (outputs,) a layer, or None for a layer without.
     """
 
-    family: str
+    family: Family
     weights: list[NDArray[np.float32]]
     biases: list[NDArray[np.float32] | None]
 
 
-def find_actor(state: Mapping[str, NDArray[Any]]) -> Actor:
+def find_actor(state: Mapping[str, NDArray[Any]], renorm_epsilon: float = RENORM_EPSILON) -> Actor:
     """Find the layers of the actor among the tensors of a policy.
 
     Args:
         state: Tensors by name, as in ``policy.state_dict()``.
+        renorm_epsilon: Added to the variance by CrossQ's batch renormalisation.
 
     Raises:
         ConfigError: It is no feed-forward policy over a vector observation that we know.
@@ -85,7 +83,7 @@ def find_actor(state: Mapping[str, NDArray[Any]]) -> Actor:
         if "actor.mu.weight" not in state:
             raise _unknown(state, "state-dependent exploration (use_sde)")
         layers = [*_sequence(state, "actor.latent_pi"), "actor.mu"]
-        return _actor("sac", _fold_normalization(state), layers)
+        return _actor("sac", _fold_normalization(state, renorm_epsilon), layers)
     if any(name.startswith("actor.mu.") for name in state):
         return _actor("td3", state, _sequence(state, "actor.mu"))
     if "action_net.weight" in state and "value_net.weight" in state:
@@ -174,7 +172,7 @@ def widened(spec: PolicySpec, more: int) -> PolicySpec:
     return PolicySpec(spec.kind, spec.config, arrays)
 
 
-def _actor(family: str, state: Mapping[str, NDArray[Any]], layers: list[str]) -> Actor:
+def _actor(family: Family, state: Mapping[str, NDArray[Any]], layers: list[str]) -> Actor:
     weights, biases = [], []
     for layer in layers:
         weight, bias = state.get(f"{layer}.weight"), state.get(f"{layer}.bias")
@@ -185,7 +183,9 @@ def _actor(family: str, state: Mapping[str, NDArray[Any]], layers: list[str]) ->
     return Actor(family, weights, biases)
 
 
-def _fold_normalization(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _fold_normalization(
+    state: Mapping[str, NDArray[Any]], epsilon: float
+) -> dict[str, NDArray[Any]]:
     """Put the batch renormalisation of CrossQ's actor into the linear layers that follow it.
 
     When it acts, a layer of it is ``scale (x - mean) / sqrt(variance + eps) + bias`` with running
@@ -195,24 +195,43 @@ def _fold_normalization(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
     pattern = re.compile(r"actor\.latent_pi\.(\d+)\.ra_var")
     numbers = sorted(int(match[1]) for name in state if (match := pattern.fullmatch(name)))
     linear = [*_sequence(state, "actor.latent_pi"), "actor.mu"]
-    # One before each of them, as the library builds it; a plain SAC has none.
-    for number, layer in zip(numbers, linear, strict=bool(numbers)):
-        norm = {
-            name: state[f"actor.latent_pi.{number}.{name}"].astype(np.float64)
-            for name in ("scale", "bias", "ra_mean", "ra_var")
-        }
-        factor = norm["scale"] / np.sqrt(norm["ra_var"] + _RENORM_EPSILON)
-        weight = state[f"{layer}.weight"].astype(np.float64)
-        shift = norm["bias"] - norm["ra_mean"] * factor
+    if not numbers:
+        return folded
+    # One before each of them, as the library builds it.
+    if len(numbers) != len(linear):
+        raise _unknown(state, "not one batch renormalisation before each layer")
+    for number, layer in zip(numbers, linear, strict=True):
+        names = [f"{layer}.weight", f"{layer}.bias"]
+        names += [
+            f"actor.latent_pi.{number}.{name}" for name in ("scale", "bias", "ra_mean", "ra_var")
+        ]
+        if missing := [name for name in names if name not in state]:
+            raise _unknown(state, f"there is no {', '.join(missing)}")
+        weight, before, scale, bias, mean, variance = (
+            state[name].astype(np.float64) for name in names
+        )
+        if {each.shape for each in (scale, bias, mean, variance)} != {weight.shape[1:]}:
+            raise _unknown(state, f"the renormalisation before {layer} has another size")
+        if (variance < 0).any():
+            raise _unknown(state, f"a variance before {layer} is negative")
+        factor = scale / np.sqrt(variance + epsilon)
         folded[f"{layer}.weight"] = weight * factor
-        folded[f"{layer}.bias"] = state[f"{layer}.bias"] + weight @ shift
+        folded[f"{layer}.bias"] = before + weight @ (bias - mean * factor)
     return folded
 
 
 def _sequence(state: Mapping[str, NDArray[Any]], prefix: str) -> list[str]:
-    """Return the layers of an ``nn.Sequential`` that have weights, in their order."""
+    """Return the linear layers of an ``nn.Sequential``, in their order.
+
+    Between two of them the library has an activation, and before each the batch renormalisation of
+    CrossQ.
+    """
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
     numbers = sorted(int(match[1]) for name in state if (match := pattern.fullmatch(name)))
+    renormalised = f"{prefix}.0.ra_var" in state
+    first, step = (1, 3) if renormalised else (0, 2)
+    if numbers != list(range(first, first + step * len(numbers), step)):
+        raise _unknown(state, f"the layers of {prefix} are numbered {numbers}")
     return [f"{prefix}.{number}" for number in numbers]
 
 

@@ -26,6 +26,9 @@ from pipelines.model.vintix import Vintix
 _NORMS = {"LayerNorm": "layernorm", "RMSNorm": "rmsnorm"}
 _MLPS = {"GptNeoxMLP": "gpt_neox", "LLaMAMLP": "llama"}
 
+#: Most layers, and most groups, of a foreign checkpoint; far beyond any that was trained.
+MOST_PARTS = 10_000
+
 #: Our field of each field of their configuration that shapes the model.
 _FIELDS = {
     "transformer_depth": "layers",
@@ -80,33 +83,40 @@ def load_official(
         UnsafeContentError: `model.pth` holds more than tensors.
         ConfigError: The configuration or the metadata cannot be translated.
     """
-    folder = Path(path)
+    model, tasks, _ = read_official(Path(path), attention=attention)
+    return model, tasks
+
+
+def read_official(
+    folder: Path, *, attention: str = "auto"
+) -> tuple[Vintix, dict[str, OfficialTask], dict[str, Tensor]]:
+    """Return what `load_official` returns, and the weights as they are in the file.
+
+    Raises:
+        ArtifactMissingError, ArtifactCorruptError, UnsafeContentError, ConfigError: As there.
+    """
     metadata = read_json(folder / "metadata.json")
     config = read_json(folder / "config.json")
-    weights = read_weights(folder / "model.pth")
-    return build_official(config, metadata, weights, folder / "model.pth", attention=attention)
+    translated, tasks = translate(config, metadata, folder)
+    path = folder / "model.pth"
+    model = empty_model(translated, path, attention=attention)
+    weights = read_weights(path, most=most_bytes(model))
+    return fill_model(model, weights, path), tasks, weights
 
 
-def build_official(
-    config: Mapping[str, Any],
-    metadata: Mapping[str, Mapping[str, Any]],
-    weights: Mapping[str, Tensor],
-    where: object,
-    *,
-    attention: str = "auto",
-) -> tuple[Vintix, dict[str, OfficialTask]]:
-    """Build the model of a released checkpoint that has been read, in evaluation mode.
+def translate(
+    config: Mapping[str, Any], metadata: Mapping[str, Mapping[str, Any]], where: object
+) -> tuple[ModelConfig, dict[str, OfficialTask]]:
+    """Return the architecture and the tasks of a released checkpoint.
 
     Args:
         config: Contents of `config.json`.
         metadata: Contents of `metadata.json`.
-        weights: Contents of `model.pth`.
-        where: What messages call the weights.
-        attention: Attention backend of the model.
+        where: What messages call their folder.
 
     Raises:
-        ArtifactCorruptError: The weights do not fit the configuration.
-        ConfigError: The configuration or the metadata cannot be translated.
+        ArtifactCorruptError: They are laid out otherwise.
+        ConfigError: They cannot be translated.
     """
     try:
         translated = official_config(config, metadata)
@@ -130,45 +140,64 @@ def build_official(
                 expected=f"{dims.observation_dim} observations, {dims.action_dim} actions",
                 found=f"{found[0]} observations, {found[1]} actions",
             )
-    return load_weights(translated, weights, where, attention=attention), tasks
+    return translated, tasks
 
 
-def load_weights(
-    config: ModelConfig, weights: Mapping[str, Tensor], where: object, *, attention: str = "auto"
-) -> Vintix:
-    """Build a model around foreign weights, in evaluation mode.
+def empty_model(config: ModelConfig, where: object, *, attention: str = "auto") -> Vintix:
+    """Build a model without weights, for a foreign configuration that may say anything.
 
-    Nothing larger than the weights is built, whatever the configuration says.
+    Nothing is drawn or allocated for weights that are replaced: at the paper's size it takes
+    seconds.
 
     Args:
         config: The architecture.
-        weights: Its parameters by name; they are copied.
-        where: What messages call them.
+        where: What messages call its weights.
         attention: Attention backend of the model.
 
     Raises:
-        ArtifactCorruptError: They are not the parameters of the architecture.
+        ArtifactCorruptError: There is no such model.
+    """
+    if max(config.layers, len(config.groups)) > MOST_PARTS:
+        raise _unfit(where, f"{config.layers:,} layers and {len(config.groups):,} groups")
+    try:
+        with torch.device("meta"):
+            return Vintix(config, attention=attention)
+    except (RuntimeError, TypeError, OverflowError) as error:
+        raise _unfit(where, error) from error
+
+
+def most_bytes(model: Vintix) -> int:
+    """Return more bytes than any file of a model's weights has."""
+    return 8 * sum(one.numel() for one in model.parameters()) + (64 << 20)
+
+
+def fill_model(model: Vintix, weights: Mapping[str, Tensor], where: object) -> Vintix:
+    """Give a model of `empty_model` its weights, and return it in evaluation mode.
+
+    Args:
+        model: The model.
+        weights: Its parameters by name; they are copied, so that training does not change them.
+        where: What messages call them.
+
+    Raises:
+        ArtifactCorruptError: They are not the parameters of the model.
     """
     try:
-        if max(config.layers, len(config.groups)) > len(weights):
-            raise RuntimeError(
-                f"{len(weights)} tensors\nof {config.layers} layers and {len(config.groups)} groups"
-            )
-        # Nothing is drawn for weights that are replaced: at the paper's size it takes seconds.
-        with torch.device("meta"):
-            model = Vintix(config, attention=attention)
-        # A copy of its own, so that training the model does not change what the caller holds.
         given = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
         model.load_state_dict(given, assign=True)
-    except (RuntimeError, TypeError, OverflowError) as error:
-        raise ArtifactCorruptError(
-            "the weights of a checkpoint do not fit its configuration",
-            where=where,
-            expected="the parameters that config.json describes",
-            found=(str(error).partition("\n")[2] or str(error)).strip()[:500],
-            fix="take all files from one checkpoint",
-        ) from error
+    except RuntimeError as error:
+        raise _unfit(where, str(error).partition("\n")[2] or error) from error
     return model.eval()
+
+
+def _unfit(where: object, found: object) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        "the weights of a checkpoint do not fit its configuration",
+        where=where,
+        expected="the parameters that config.json describes",
+        found=str(found).strip()[:500],
+        fix="take all files from one checkpoint",
+    )
 
 
 def official_config(
@@ -293,8 +322,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, most: int) -> dict[str, Tensor]:
     """Read `model.pth` onto the CPU; nothing but tensors is ever unpickled.
+
+    Args:
+        path: The file.
+        most: Most bytes that it may have.
 
     Raises:
         ArtifactMissingError: It is not there.
@@ -302,6 +335,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UnsafeContentError: It holds more than tensors.
     """
     try:
-        return foreign.load_tensors(path, path)
+        return foreign.load_tensors(path, path, most)
     except FileNotFoundError as error:
         raise _missing(path) from error

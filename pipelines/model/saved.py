@@ -77,19 +77,20 @@ class SavedTask:
 
         Raises:
             KeyError: A field is missing.
+            TypeError, ValueError: A field is of another type.
             ConfigError: The statistics are not usable.
         """
         return cls(
             name=name,
-            group=attributes["group"],
+            group=str(attributes["group"]),
             statistics=TaskStatistics(
                 **{vector: np.array(attributes[vector], np.float32) for vector in _VECTORS},
                 reward_scale=attributes["reward_scale"],
             ),
-            trained=attributes["trained"],
-            task=attributes["task"],
-            options=attributes["options"],
-            scores=attributes["scores"],
+            trained=bool(attributes["trained"]),
+            task=dict(attributes["task"]),
+            options=dict(attributes["options"]),
+            scores=dict(attributes["scores"]),
         )
 
 

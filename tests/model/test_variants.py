@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pipelines.model.batch import TaskSequence, group_sequences
-from pipelines.model.official import build_official, official_config
+from pipelines.model.official import empty_model, fill_model, official_config, translate
 from pipelines.model.vintix import Vintix
 
 from .plain_reference import PlainModel, slopes
@@ -162,7 +162,9 @@ def weights_of(config: dict[str, Any], seed: int) -> dict[str, torch.Tensor]:
 
 
 def ours(config: dict[str, Any], weights: dict[str, torch.Tensor], attention: str = "auto"):
-    return build_official(config, METADATA, weights, "model.pth", attention=attention)
+    architecture, tasks = translate(config, METADATA, "released")
+    model = empty_model(architecture, "model.pth", attention=attention)
+    return fill_model(model, weights, "model.pth"), tasks
 
 
 def batches(model: Vintix, tasks: dict[str, Any], sequences: list[tuple[str, dict[str, Any]]]):
