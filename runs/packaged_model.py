@@ -3,8 +3,8 @@
     python runs/packaged_model.py publish --checkpoint all-tiny --rollout all-float32
     python runs/packaged_model.py card --rollout all-float32 --rollout all-float16
 
-`publish` writes pipelines/packaged/checkpoints/packaged/v<N>: the weights as float16, the tasks with
-their statistics, the scores of the rollout, and no optimizer. `card` writes the table of
+`publish` writes pipelines/packaged/checkpoints/packaged/v<N>: the weights as float16, the tasks
+with their statistics, the scores of the rollout, and no optimizer. `card` writes the table of
 docs/packaged-model.md.
 """
 
