@@ -23,6 +23,7 @@ from multiprocessing.connection import wait as wait_for_connections
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipelines.errors import VintixError
+from pipelines.hardware import available_cores
 from pipelines.signals import StopSignal, signals_for_parent_blocked
 
 if TYPE_CHECKING:
@@ -73,13 +74,6 @@ class Outcome(Generic[Result]):
     value: Result | None = None
     error: VintixError | None = None
     trace: str = ""
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_parallel(

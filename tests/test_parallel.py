@@ -10,7 +10,8 @@ import time
 import pytest
 
 from pipelines.errors import InterruptedRunError, UsageError
-from pipelines.parallel import WorkerError, available_cores, run_parallel
+from pipelines.hardware import available_cores
+from pipelines.parallel import WorkerError, run_parallel
 from pipelines.reporter import NullReporter
 
 

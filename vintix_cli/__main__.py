@@ -14,6 +14,9 @@ def main() -> None:
         from vintix_cli.ending import end
 
         end_on_signals(end)
+        from pipelines.hardware import yield_while_waiting
+
+        yield_while_waiting()
     except KeyboardInterrupt:
         os._exit(_INTERRUPTED)
     from vintix_cli.app import main as run

@@ -104,7 +104,7 @@ def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
     Raises:
         UsageError, ArtifactMissingError, MissingDependencyError: As `select`.
     """
-    from pipelines.parallel import available_cores
+    from pipelines.hardware import available_cores
 
     selection = select(config, workspace)
     rows: list[dict[str, Any]] = []

@@ -15,9 +15,9 @@ from pipelines.distill.learning import (
 )
 from pipelines.distill.shard import split
 from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
+from pipelines.hardware import available_cores
 from pipelines.histories.layout import row_bytes
 from pipelines.learners.settings import training_rate
-from pipelines.parallel import available_cores
 from pipelines.stage import Plan, default_name
 from pipelines.tasks.schedule import schedule_json, schedule_text
 

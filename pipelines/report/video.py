@@ -100,11 +100,11 @@ def _play(
 ) -> tuple[FilmedBatch, np.ndarray[Any, Any]]:
     from pipelines.domains.checked import make_rendered_env
     from pipelines.domains.registry import domain_of
+    from pipelines.hardware import torch_threads
     from pipelines.model.saved import load_model
     from pipelines.report.film import FilmedBatch
     from pipelines.rollout.engine import Memory, roll
     from pipelines.rollout.streams import StreamTask
-    from pipelines.train.device import torch_threads
 
     model = load_model(checkpoint)
     attributes: dict[str, Any] = dict(artifact.group(entry.name).attrs)

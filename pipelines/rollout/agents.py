@@ -284,11 +284,11 @@ def _with_measured(target: Target, at_hand: Sequence[Artifact]) -> Target:
 
 
 def _threads(config: RolloutConfig, model: SavedModel) -> int:
-    from pipelines.train.device import usable_cpus
+    from pipelines.hardware import available_threads
 
     if config.threads:
         return config.threads
-    return 1 if model.config.width <= ONE_THREAD_WIDTH else usable_cpus()
+    return 1 if model.config.width <= ONE_THREAD_WIDTH else available_threads()
 
 
 def _device(choice: str) -> str:

@@ -87,7 +87,7 @@ def worker_count(config: RolloutConfig, blocks: Sequence[Block]) -> int:
 
     There are no more than the copies of the largest block that may live in one.
     """
-    from pipelines.parallel import available_cores
+    from pipelines.hardware import available_cores
 
     copies = max(
         (sum(len(task.streams) for task in block if task.apart) for block in blocks), default=0
@@ -119,8 +119,8 @@ def play_blocks(
         VintixError: As `pipelines.rollout.engine.roll`, and what environments raise; durable
             blocks are kept.
     """
+    from pipelines.hardware import torch_threads
     from pipelines.rollout.crew import Crew
-    from pipelines.train.device import torch_threads
 
     blocks = make_blocks(config, targets, prompts)
     left = [block for index, block in enumerate(blocks) if not staging.done(_unit(index))]

@@ -287,8 +287,8 @@ def _model_seconds(
     model: SavedModel, resolved: Mapping[str, Any], memory: Memory, block: Block
 ) -> float:
     """Time a few steps of the model for a block and scale them to its longest stream."""
+    from pipelines.hardware import torch_threads
     from pipelines.rollout.engine import time_steps
-    from pipelines.train.device import torch_threads
 
     with torch_threads(resolved["threads"]):
         empty, full = time_steps(model.model, block, memory)

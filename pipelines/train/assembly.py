@@ -11,12 +11,12 @@ from torch.utils.checkpoint import checkpoint
 
 from pipelines.artifacts.schema import config_digest
 from pipelines.errors import ConfigError
+from pipelines.hardware import torch_threads
 from pipelines.model.saved import SavedTask, layout, save_model
 from pipelines.model.vintix import Vintix
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
 from pipelines.train.checkpoint import write_optimizer
-from pipelines.train.device import torch_threads
 from pipelines.train.fidelity import ReleaseSampler, ReleaseSchedule
 from pipelines.train.lanes import Lane, build_lanes
 from pipelines.train.loader import BatchLoader, Sampler, task_statistics
@@ -35,9 +35,9 @@ from pipelines.train.tracking import open_tracker
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
+    from pipelines.hardware import Hardware
     from pipelines.signals import StopSignal
     from pipelines.train.config import TrainConfig
-    from pipelines.train.device import Hardware
     from pipelines.train.stage import Run
     from pipelines.train.world import World
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipelines.artifacts.staging import LOG
 from pipelines.errors import InterruptedRunError
+from pipelines.hardware import Hardware
 from pipelines.model.saved import layout
 from pipelines.model.vintix import Vintix, action_loss
 from pipelines.reporter import Reporter
@@ -19,7 +20,6 @@ from pipelines.rng import derive_seed
 from pipelines.signals import StopSignal
 from pipelines.train.checkpoint import CheckpointWriter, read_checkpoint
 from pipelines.train.config import TrainConfig
-from pipelines.train.device import Hardware
 from pipelines.train.fidelity import loss_weights
 from pipelines.train.loader import BatchLoader, MicroBatch, Prefetcher
 from pipelines.train.memory import sequences_at_once

@@ -9,9 +9,9 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipelines.hardware import Hardware
     from pipelines.model.config import ModelConfig
     from pipelines.train.config import TrainConfig
-    from pipelines.train.device import Hardware
 
 #: Weights, gradients and two moments, and a checkpoint's copy of all but the gradients; float32.
 _BYTES_PER_PARAMETER = 4 * (4 + 3)

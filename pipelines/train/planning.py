@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipelines.hardware import Hardware, planned_hardware, torch_threads
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.stage import Plan
 from pipelines.train.config import TrainConfig
-from pipelines.train.device import Hardware, planned_hardware, torch_threads
 from pipelines.train.memory import required_bytes
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
+    from pipelines.hardware import Hardware
     from pipelines.model.config import ModelConfig
     from pipelines.signals import StopSignal
-    from pipelines.train.device import Hardware
     from pipelines.train.world import World
 
 MODEL_UNIT = "model"
@@ -85,8 +85,8 @@ class Run:
         """
         import torch
 
+        from pipelines.hardware import available_threads
         from pipelines.model.attention import select_backend
-        from pipelines.train.device import usable_cpus
         from pipelines.train.world import launched, world_size
 
         config, hardware = self.config, self.hardware
@@ -109,7 +109,7 @@ class Run:
             ),
             "device": hardware.device,
             "precision": hardware.precision,
-            "threads": config.threads or usable_cpus(),
+            "threads": config.threads or available_threads(),
         }
 
 
@@ -261,7 +261,7 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
 def _prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False) -> Run:
     """Find everything a run refers to; devices and packages may be elsewhere if only planned."""
     from pipelines.datasets.reader import DatasetReader
-    from pipelines.train.device import planned_hardware, resolve_hardware
+    from pipelines.hardware import planned_hardware, resolve_hardware
     from pipelines.train.world import launched, local_world_size
 
     if config.track is not None and not planned:

@@ -21,7 +21,7 @@ from pipelines.errors import ConfigError, InterruptedRunError, Reported, VintixE
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipelines.train.device import Hardware
+    from pipelines.hardware import Hardware
 
 Value = TypeVar("Value")
 

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from pipelines.domains.base import BatchEnvironment, StepBatch
+from pipelines.hardware import torch_threads
 from pipelines.model.batch import GroupBatch
 from pipelines.model.cache import KVCache
 from pipelines.model.config import GroupDims
@@ -31,7 +32,6 @@ from pipelines.rollout.engine import Player
 from pipelines.rollout.prompt import PromptRows
 from pipelines.rollout.streams import StreamTask
 from pipelines.tasks.registry import catalogue
-from pipelines.train.device import torch_threads
 
 from .support import paired_ratio, show
 

@@ -17,11 +17,11 @@ import torch
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
+from pipelines.hardware import resolve_hardware, torch_threads
 from pipelines.model.vintix import Vintix, action_loss
 from pipelines.rng import stream
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
-from pipelines.train.device import resolve_hardware, torch_threads
 from pipelines.train.lanes import build_lanes
 from pipelines.train.loader import BatchLoader, Prefetcher
 from pipelines.train.loop import Trainer

@@ -18,13 +18,13 @@ import torch
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
+from pipelines.hardware import Hardware, torch_threads
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import GroupDims
 from pipelines.model.presets import preset
 from pipelines.model.vintix import Vintix, action_loss
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
-from pipelines.train.device import Hardware, torch_threads
 from pipelines.train.lanes import build_lanes
 from pipelines.train.loader import BatchLoader, MicroBatch
 from pipelines.train.loop import Trainer

@@ -18,6 +18,7 @@ from rollout.toy import EVEN, UNSEEN, Toy, ToyBatch, install, saved_task, write_
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError, ConfigError, MissingDependencyError, UsageError
+from pipelines.hardware import torch_threads
 from pipelines.report.film import TEXT_HEIGHT, side_by_side, write_film
 from pipelines.report.provenance import provenance
 from pipelines.report.sources import read_sources
@@ -27,7 +28,6 @@ from pipelines.reporter import NullReporter
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.stage import run
 from pipelines.tasks.spec import TaskSpec
-from pipelines.train.device import torch_threads
 
 
 class Drawn(gymnasium.Env[Any, Any]):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.train.device import torch_threads
+from pipelines.hardware import torch_threads
 
 
 @pytest.fixture(autouse=True)

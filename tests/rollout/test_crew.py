@@ -99,7 +99,7 @@ def test_a_worker_that_ends_is_an_error_that_says_so() -> None:
 def test_workers_are_as_many_as_asked_for_and_not_more_than_the_copies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipelines.parallel.available_cores", lambda: 8)
+    monkeypatch.setattr("pipelines.hardware.available_cores", lambda: 8)
     blocks = [
         [apart(stream_task(UNEVEN, 4, range(5))), stream_task(EVEN, 4, range(9))],
         [apart(stream_task(WIDE, 4, [0]))],

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError
+from pipelines.hardware import Hardware
 from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.model.official import load_official
 from pipelines.model.vintix import action_loss
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
-from pipelines.train.device import Hardware
 from pipelines.train.fidelity import (
     WINDOW_STRIDE,
     ReleaseSampler,

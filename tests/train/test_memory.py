@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.artifacts.workspace import Workspace
+from pipelines.hardware import Hardware
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import GroupDims
 from pipelines.model.presets import preset
 from pipelines.reporter import NullReporter
 from pipelines.train import assembly
 from pipelines.train.config import TrainConfig
-from pipelines.train.device import Hardware
 from pipelines.train.loader import MicroBatch
 from pipelines.train.memory import (
     activation_bytes_per_token,

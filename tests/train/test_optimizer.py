@@ -40,7 +40,7 @@ def test_only_weights_of_linear_layers_decay():
 
 def test_absent_groups_are_left_alone():
     """A step without a group's sequences moves neither its weights nor their decay."""
-    from pipelines.train.device import Hardware
+    from pipelines.hardware import Hardware
     from pipelines.train.loop import Trainer
     from pipelines.train.sampler import Window
 
@@ -57,8 +57,8 @@ def test_absent_groups_are_left_alone():
 
 def test_a_step_is_the_mean_over_sequences_however_it_is_split(monkeypatch):
     """Uneven micro-batches, and parts of them, give the whole batch's gradient (quirks 16, 17)."""
+    from pipelines.hardware import Hardware
     from pipelines.train import loop
-    from pipelines.train.device import Hardware
     from pipelines.train.loop import Trainer
 
     _, loader, sampler = make_loader()
@@ -110,7 +110,7 @@ def test_the_whole_cosine_is_used():
 
 def test_a_checkpoint_restores_every_bit(tmp_path):
     """Weights, moments and update counts, of parameters never updated as well."""
-    from pipelines.train.device import Hardware
+    from pipelines.hardware import Hardware
     from pipelines.train.loop import Trainer
     from pipelines.train.sampler import Window
 

@@ -1,11 +1,13 @@
-"""Which device a run uses, and what to say when it is not there."""
+"""What a machine has for a run: cores, threads and GPUs."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.errors import MissingDependencyError, UsageError
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 _CPU_COMMAND = "vintix train --device cpu"
+_SPIN_COUNT = "1000"
+_MOST_THREADS = 1024
+_WHOLE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ def resolve_hardware(
     return Hardware(
         device=chosen,
         precision="bfloat16" if use_bfloat16 else "float32",
-        threads=threads or max(1, usable_cpus() // processes),
+        threads=threads or max(1, available_threads() // processes),
     )
 
 
@@ -113,15 +118,61 @@ def planned_hardware(
         return Hardware(
             device="cuda",
             precision="float32" if precision == "float32" else "bfloat16",
-            threads=threads or max(1, usable_cpus() // processes),
+            threads=threads or max(1, available_threads() // processes),
         )
 
 
-def usable_cpus() -> int:
-    """Return how many CPUs this process may run on."""
+def available_cores() -> int:
+    """Return how many cores this process may use: its affinity, and the quota of its container."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = _quota()
+    return cores if quota is None else max(1, min(cores, math.floor(quota + _WHOLE)))
+
+
+def available_threads() -> int:
+    """Return how many threads to compute with: ``OMP_NUM_THREADS`` where it is set, else cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if told.isdecimal() and int(told) >= 1:
+        return min(int(told), _MOST_THREADS)
+    return available_cores()
+
+
+def yield_while_waiting() -> None:
+    """Let OpenMP's threads sleep at their barriers, unless the environment says otherwise.
+
+    To be called before torch is imported, and inherited by worker processes. By default GNU
+    OpenMP's threads spin for milliseconds at the end of each parallel region; with anything else
+    running on the cores, each region then waits for a thread that is not running, and training is
+    5 to 20 times slower. docs/performance.md has both measured.
+    """
+    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")):
+        os.environ["GOMP_SPINCOUNT"] = _SPIN_COUNT
+
+
+def _quota() -> float | None:
+    """Return the cores that control groups allow, None without a limit."""
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            number, controllers, group = line.split(":", 2)
+            if number == "0" and not controllers:
+                # A group is limited by those above it, too.
+                below = Path("/sys/fs/cgroup") / group.lstrip("/")
+                limits = [_limit(each) for each in (below, *below.parents)]
+                return min((each for each in limits if each is not None), default=None)
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def _limit(group: Path) -> float | None:
+    try:
+        quota, period = (group / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
 
 
 @contextmanager
@@ -147,5 +198,5 @@ def _gpu_names() -> list[str]:
 
 def _describe(names: list[str]) -> str:
     if not names:
-        return f"no CUDA GPU, {usable_cpus()} CPU cores"
+        return f"no CUDA GPU, {available_cores()} CPU cores"
     return f"{len(names)} CUDA GPU{'s' if len(names) > 1 else ''} ({', '.join(names)})"
