@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     import gymnasium
     from numpy.typing import NDArray
 
-#: Most pictures of an episode; longer ones show every second step, or third.
-MOST_FRAMES = 120
-FRAMES_A_SECOND = 25
+#: Most pictures of an episode; longer ones show every second step, or third. Five seconds of these
+#: are a GIF of about a megabyte.
+MOST_FRAMES = 60
+FRAMES_A_SECOND = 12.5
 #: Height of the line of text above each picture, pixels.
 TEXT_HEIGHT = 22
 _BACKGROUND, _INK = (20, 24, 29), (232, 235, 239)
@@ -151,7 +152,7 @@ def _gif(frames: Sequence[NDArray[np.uint8]]) -> bytes:
         format="GIF",
         save_all=True,
         append_images=pictures[1:],
-        duration=1000 // FRAMES_A_SECOND,
+        duration=int(1000 / FRAMES_A_SECOND),
         loop=0,
         comment=MARK.encode(),
     )
