@@ -128,11 +128,11 @@ def check_plot(target: Path) -> None:
 
     Raises:
         UsageError: The file's suffix is neither .png nor .svg, or there is a file that vintix did
-            not make.
+            not make, or a directory in its place.
     """
     from pipelines.output_files import check_output, check_output_directory
 
-    if target.suffix and not target.is_dir():
+    if target.suffix.lower() in FORMATS or (target.suffix and not target.is_dir()):
         check_output(target, FORMATS)
     else:
         check_output_directory(target)
