@@ -110,7 +110,7 @@ class UnsupportedContentError(ArtifactError):
 
 
 class StorageError(VintixError):
-    """Writing failed (disk full, I/O error); staged work is kept."""
+    """Reading or writing failed (disk full, I/O error, no permission); staged work is kept."""
 
     exit_code = 1
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts import files
-from pipelines.artifacts.schema import DATA, MANIFEST, Manifest, Parent, parse_manifest
-from pipelines.errors import ArtifactCorruptError, ArtifactMissingError
+from pipelines.artifacts.references import VERSION
+from pipelines.artifacts.schema import (
+    DATA,
+    MANIFEST,
+    SCHEMA_VERSIONS,
+    Manifest,
+    Parent,
+    parse_manifest,
+)
+from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, VintixError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +32,10 @@ class Artifact:
 
     Raises:
         ArtifactMissingError: Nothing is published there.
-        ArtifactCorruptError: The manifest is damaged.
+        ArtifactCorruptError: The manifest is damaged, or is of another kind or version than the
+            place that it lies at.
         ArtifactSchemaError: A newer release wrote it.
+        StorageError: The manifest cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,6 +44,7 @@ class Artifact:
         self.manifest: Manifest = parse_manifest(
             _read_manifest(self.path), where=self.path / MANIFEST
         )
+        _check_place(self.path, self.manifest)
         self._checked: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,6 +127,7 @@ class Artifact:
 
         Raises:
             ArtifactCorruptError: The file is not listed, missing or damaged.
+            StorageError: It cannot be read.
         """
         if relative not in self.manifest.files:
             raise self._corrupt(relative, "a file listed in the manifest", "none")
@@ -126,6 +139,7 @@ class Artifact:
 
         Raises:
             ArtifactCorruptError: Not listed, missing or different bytes.
+            StorageError: It cannot be read.
         """
         if relative not in self.manifest.files:
             raise self._corrupt(relative, "a file listed in the manifest", "none")
@@ -142,6 +156,7 @@ class Artifact:
 
         Raises:
             ArtifactCorruptError: Missing or different bytes.
+            StorageError: It cannot be read.
         """
         if relative in self._checked:
             return
@@ -152,13 +167,15 @@ class Artifact:
         self._compare(relative, record)
 
     def has_all_files(self) -> bool:
-        """Tell whether every listed file is there with its size; reads no file."""
-        try:
-            for relative, entry in self.manifest.files.items():
-                files.check_file(self.path / relative, entry.size)
-        except OSError:
-            return False
-        return True
+        """Tell whether every listed file is there with its size; reads no file.
+
+        Raises:
+            StorageError: The file system does not tell.
+        """
+        return all(
+            files.has_size(self.path / relative, entry.size)
+            for relative, entry in self.manifest.files.items()
+        )
 
     def _read_key(self, key: str) -> bytes:
         return self.read_file(f"{DATA}/{key}")
@@ -173,7 +190,9 @@ class Artifact:
             )
         self._checked.add(relative)
 
-    def _unreadable(self, relative: str, error: OSError) -> ArtifactCorruptError:
+    def _unreadable(self, relative: str, error: OSError) -> VintixError:
+        if not files.is_no_file(error):
+            return files.reading_error(error, self.path / relative)
         size = self.manifest.files[relative].size
         return self._corrupt(relative, f"{size:,} bytes", error.strerror or str(error))
 
@@ -188,22 +207,44 @@ class Artifact:
 
 
 def _read_manifest(path: Path) -> bytes:
+    file = path / MANIFEST
     try:
         # Staged and half-removed versions are hidden: a reader sees published ones or nothing.
         if path.name.startswith("."):
-            raise FileNotFoundError(path)
-        return files.read_file(path / MANIFEST)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtifactMissingError(
-            "no published artifact here",
-            where=path,
-            expected=f"a directory with {MANIFEST}",
-            fix="vintix artifacts ls",
-        ) from error
+            raise FileNotFoundError(errno.ENOENT, "hidden", str(path))
+        return files.read_file(file)
     except OSError as error:
+        if files.is_absence(error):
+            raise ArtifactMissingError(
+                "no published artifact here",
+                where=path,
+                expected=f"a directory with {MANIFEST}",
+                fix="vintix artifacts ls",
+            ) from error
+        if not files.is_no_file(error):
+            raise files.reading_error(error, file) from error
         raise ArtifactCorruptError(
-            "the manifest cannot be read",
-            where=path / MANIFEST,
+            "the manifest is not a file",
+            where=file,
             found=error.strerror or str(error),
             fix="restore the file from a copy, or delete the directory and run the stage again",
         ) from error
+
+
+def _check_place(path: Path, manifest: Manifest) -> None:
+    """Compare kind and version with ``<kind>/<name>/v<N>``, where an artifact lies at such a place.
+
+    Raises:
+        ArtifactCorruptError: The manifest says something else.
+    """
+    kind, version = path.parent.parent.name, VERSION.fullmatch(path.name)
+    if kind not in SCHEMA_VERSIONS or version is None:
+        return
+    if (manifest.kind, manifest.version) != (kind, int(version[1])):
+        raise ArtifactCorruptError(
+            "the manifest is that of another artifact",
+            where=path / MANIFEST,
+            expected=f"{kind}, {path.name}",
+            found=f"{manifest.kind}, v{manifest.version}",
+            fix="move the directory back to where it was published",
+        )

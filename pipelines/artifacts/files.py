@@ -2,7 +2,8 @@
 
 A file is written beside its target, flushed to the disk, and renamed over it; a reader sees the
 old file, the new one or none, never a part. Every refusal of the file system becomes a
-`StorageError` here, so that no stage has to think of it.
+`StorageError` here, so that no stage has to think of it; only "there is no such file" counts as
+absent, for what cannot be read now may be there.
 
 What is read is a regular file of a known or bounded size: a named pipe would hang its reader, a
 device or a sparse file fill its memory, and a symbolic link lead out of the artifact.
@@ -18,22 +19,27 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pipelines.errors import StorageError
 
 TEMPORARY_SUFFIX = ".partial"
 MAX_METADATA_BYTES = 1 << 28
 """Largest file that is read where nothing states its size: manifests, records, ``zarr.json``."""
+CHECKSUM = "checksum"
+"""The field of a sealed JSON object that holds its SHA-256."""
 _PROCESS = secrets.token_hex(4)
 _HASH_BLOCK_BYTES = 1 << 20
 _HASH_THREADS = 4
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_FAILING = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -136,7 +142,7 @@ def write_new_file(path: Path, data: bytes | memoryview) -> bool:
     Raises:
         StorageError: The file system refused.
     """
-    if path.exists():
+    if is_there(path):
         return False
     temporary = _write_temporary(path, data)
     try:
@@ -171,6 +177,49 @@ def write_json(path: Path, value: object) -> FileRecord:
     return write_file(path, canonical_json(value))
 
 
+def write_sealed(path: Path, value: Mapping[str, Any]) -> FileRecord:
+    """Write a JSON object durably with a checksum, to be read by `read_sealed`."""
+    return write_json(path, {**value, CHECKSUM: checksum(value)})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """Read what `write_sealed` wrote; None where there is no file, or it has other bytes.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    data = read_if_there(path)
+    try:
+        return None if data is None else unseal(data)
+    except ValueError:
+        return None
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """Return a JSON object from its canonical bytes, without its checksum.
+
+    Raises:
+        ValueError: The bytes are not what was written; it says why.
+    """
+    try:
+        value = json.loads(data)
+        # NaN, a lone surrogate and the like pass the parser and have no canonical form.
+        intact = isinstance(value, dict) and canonical_json(value) == data
+    except (ValueError, RecursionError) as error:
+        raise ValueError("no JSON") from error
+    if not intact:
+        raise ValueError("other JSON")
+    if value.pop(CHECKSUM, None) != checksum(value):
+        raise ValueError("a checksum that does not fit")
+    found: dict[str, Any] = value
+    return found
+
+
+def checksum(value: object) -> str:
+    """Return the SHA-256 (hex) of a JSON value's canonical bytes."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
 def canonical_json(value: object) -> bytes:
     """Return the one byte string that stands for a JSON value.
 
@@ -190,8 +239,8 @@ def make_directory(path: Path) -> None:
     Raises:
         StorageError: The file system refused.
     """
-    missing = [each for each in (path, *path.parents) if not each.exists()]
     try:
+        missing = [each for each in (path, *path.parents) if not each.exists()]
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, path) from error
@@ -268,24 +317,111 @@ def keep_only(directory: Path, keep: Iterable[str]) -> None:
         StorageError: The file system refused.
     """
     kept = set(keep)
-    try:
-        for path in sorted(directory.rglob("*"), reverse=True):
+    for path in reversed(_tree(directory)):
+        try:
             if path.is_dir() and not path.is_symlink():
                 if not any(path.iterdir()):
                     path.rmdir()
             elif path.relative_to(directory).as_posix() not in kept:
                 path.unlink()
-    except OSError as error:
-        raise storage_error(error, directory) from error
+        except OSError as error:
+            raise storage_error(error, path) from error
 
 
 def list_files(directory: Path) -> list[str]:
-    """Return the paths, relative and with slashes, of all files of a tree, sorted."""
+    """Return the paths, relative and with slashes, of all files of a tree, sorted.
+
+    Raises:
+        StorageError: A directory cannot be read.
+    """
     return sorted(
         path.relative_to(directory).as_posix()
-        for path in directory.rglob("*")
+        for path in _tree(directory)
         if path.is_symlink() or not path.is_dir()
     )
+
+
+def list_directories(directory: Path) -> list[Path]:
+    """Return a directory and all directories below it.
+
+    Raises:
+        StorageError: One cannot be read.
+    """
+    below = [path for path in _tree(directory) if path.is_dir() and not path.is_symlink()]
+    return [directory, *below]
+
+
+def list_directory(directory: Path) -> list[Path]:
+    """Return what is in a directory, sorted; nothing where there is none.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    try:
+        # Not by a pattern: what pathlib cannot read it takes for empty.
+        return sorted(directory.iterdir())
+    except OSError as error:
+        if is_absence(error):
+            return []
+        raise reading_error(error, directory) from error
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether anything is there, of whatever kind.
+
+    Raises:
+        StorageError: The file system does not tell.
+    """
+    try:
+        path.lstat()
+    except OSError as error:
+        if is_absence(error):
+            return False
+        raise reading_error(error, path) from error
+    return True
+
+
+def has_size(path: Path, size: int) -> bool:
+    """Tell whether a regular file with this size is there.
+
+    Raises:
+        StorageError: The file system does not tell.
+    """
+    try:
+        check_file(path, size)
+    except OSError as error:
+        if is_no_file(error):
+            return False
+        raise reading_error(error, path) from error
+    return True
+
+
+def read_if_there(path: Path, *, any_size: bool = False) -> bytes | None:
+    """Read a whole regular file; None where nothing is there.
+
+    Args:
+        path: The file.
+        any_size: Whether it may be larger than `MAX_METADATA_BYTES`.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    try:
+        return read_file(path, path.lstat().st_size if any_size else None)
+    except OSError as error:
+        if is_absence(error):
+            return None
+        raise reading_error(error, path) from error
+
+
+def is_absence(error: OSError) -> bool:
+    """Tell whether an error says that there is no such file, not that it cannot be read now."""
+    return error.errno in _ABSENT
+
+
+def is_no_file(error: OSError) -> bool:
+    """Tell whether an error says that no such file is there, but nothing or something else."""
+    return is_absence(error) or isinstance(error, UnfitFileError)
 
 
 def hash_bytes(data: bytes | memoryview) -> FileRecord:
@@ -344,18 +480,12 @@ def storage_error(error: OSError, path: Path, needed: int | None = None) -> Stor
     room = _free_bytes(path)
     if error.errno is None and room == 0:
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if error.errno in _NO_ROOM:
-        advice = "make room (vintix artifacts gc)"
-    elif error.errno in _NOT_ALLOWED:
-        advice = "allow writing there or choose another --workspace"
-    else:
-        advice = "check the disk and the file system"
     return StorageError(
-        f"cannot write: {error.strerror or error}",
+        f"cannot write: {_reason(error)}",
         where=path,
         expected=None if needed is None else f"room for {needed:,} bytes",
         found=None if room is None else f"{room:,} bytes free on this file system",
-        fix=f"{advice}, then run the same command again: staged work is kept",
+        fix=_advice(error, "writing there or choose another --workspace"),
     )
 
 
@@ -368,13 +498,67 @@ def _check_regular(found: os.stat_result, size: int | None, path: Path) -> None:
         raise UnfitFileError(errno.EFBIG, f"{found.st_size:,} bytes{most}", str(path))
 
 
+def reading_error(error: OSError, path: Path | str) -> StorageError:
+    """Return the error to raise for a file or directory that cannot be read now."""
+    return StorageError(
+        f"cannot read: {_reason(error)}", where=path, fix=_advice(error, "reading it")
+    )
+
+
+def unforeseen_error(error: OSError) -> StorageError | None:
+    """Return the error to raise where a library met a failing file system; None for other errors.
+
+    Whether it read or wrote is not known any more.
+    """
+    refused = error.errno in _NOT_ALLOWED and error.filename is not None
+    if not refused and error.errno not in (*_NO_ROOM, *_NO_DESCRIPTORS, *_FAILING):
+        return None
+    return StorageError(
+        f"the file system refused: {_reason(error)}",
+        where=error.filename,
+        fix=_advice(error, "using it"),
+    )
+
+
+def _reason(error: OSError) -> str:
+    name = errno.errorcode.get(error.errno or 0)
+    return f"{error.strerror or error}" + (f" ({name})" if name else "")
+
+
+def _advice(error: OSError, use: str) -> str:
+    if error.errno in _NO_ROOM:
+        advice = "make room (vintix artifacts gc)"
+    elif error.errno in _NOT_ALLOWED:
+        advice = f"allow {use}"
+    elif error.errno in _NO_DESCRIPTORS:
+        advice = "allow more open files (ulimit -n)"
+    else:
+        advice = "check the disk and the file system"
+    return f"{advice}, then run the same command again: staged work is kept"
+
+
+def _tree(directory: Path) -> list[Path]:
+    """Return all that is below a directory, sorted; a directory comes before what is in it."""
+    found: list[Path] = []
+    waiting = [directory]
+    while waiting:
+        for path in list_directory(waiting.pop()):
+            found.append(path)
+            try:
+                if path.is_dir() and not path.is_symlink():
+                    waiting.append(path)
+            except OSError as error:
+                raise reading_error(error, path) from error
+    return sorted(found)
+
+
 def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
     # A name of its own keeps a worker that outlived its killed parent from writing into the
     # temporary file of the run that took over; numbers of processes repeat from host to host.
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{_PROCESS}{TEMPORARY_SUFFIX}")
-    if not path.parent.is_dir():
-        make_directory(path.parent)
     try:
+        if not path.parent.is_dir():
+            make_directory(path.parent)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             left = memoryview(data).cast("B")

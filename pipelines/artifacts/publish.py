@@ -36,17 +36,17 @@ def assemble(directory: Path, records: Mapping[str, dict[str, Any]]) -> dict[str
         for path, written in record["files"].items():
             if path.startswith(f"{SCRATCH}/"):
                 continue
-            entry = FileEntry(size=written["size"], sha256=written["sha256"])
+            entry = FileEntry(**written, log=path.startswith(f"{LOG}/"))
             if listed.setdefault(path, entry) != entry:
-                raise _incomplete(
+                raise incomplete(
                     directory / path, "one unit a file", f"units {owner[path]} and {unit}"
                 )
             owner[path] = unit
     _check_sizes(directory, listed)
     listed |= _complete_groups(directory, listed)
     for array, expected, found in incomplete_arrays(directory, listed):
-        raise _incomplete(directory / array, f"{expected} chunks", f"{found} chunks")
-    return listed | _logs(directory)
+        raise incomplete(directory / array, f"{expected} chunks", f"{found} chunks")
+    return listed
 
 
 def incomplete_arrays(directory: Path, listed: Iterable[str]) -> list[tuple[str, int, int]]:
@@ -60,13 +60,16 @@ def incomplete_arrays(directory: Path, listed: Iterable[str]) -> list[tuple[str,
 
     Returns:
         Array, expected and found number of chunks, for each array with a difference.
+
+    Raises:
+        StorageError: A file cannot be read.
     """
     paths = list(listed)
     chunks = Counter(match[1] for path in paths if (match := _CHUNK.fullmatch(path)))
     wrong = []
     for path in sorted(paths):
         if path.startswith(f"{DATA}/") and path.endswith("/zarr.json"):
-            metadata = json.loads(files.read_file(directory / path))
+            metadata = json.loads(files.read_if_there(directory / path) or b"{}")
             if metadata.get("node_type") == "array":
                 array = path.removesuffix("/zarr.json")
                 expected = _chunk_count(metadata)
@@ -86,8 +89,10 @@ def _check_sizes(directory: Path, listed: Mapping[str, FileEntry]) -> None:
         try:
             files.check_file(directory / path, entry.size)
         except OSError as error:
+            if not files.is_no_file(error):
+                raise files.reading_error(error, directory / path) from error
             found = error.strerror or str(error)
-            raise _incomplete(directory / path, f"{entry.size:,} bytes", found) from error
+            raise incomplete(directory / path, f"{entry.size:,} bytes", found) from error
 
 
 def _complete_groups(directory: Path, listed: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
@@ -104,18 +109,8 @@ def _complete_groups(directory: Path, listed: Mapping[str, FileEntry]) -> dict[s
     return entries
 
 
-def _logs(directory: Path) -> dict[str, FileEntry]:
-    root = directory / LOG
-    names = [] if not root.is_dir() else files.list_files(root)
-    entries = {}
-    for name in names:
-        if not name.endswith(files.TEMPORARY_SUFFIX):
-            record = files.hash_file(root / name)
-            entries[f"{LOG}/{name}"] = FileEntry(size=record.size, sha256=record.sha256, log=True)
-    return entries
-
-
-def _incomplete(path: Path, expected: str, found: str) -> ArtifactCorruptError:
+def incomplete(path: Path, expected: str, found: str) -> ArtifactCorruptError:
+    """Return the error to raise where staged work is not whole."""
     return ArtifactCorruptError(
         "the staged work is not whole and was not published",
         where=path,

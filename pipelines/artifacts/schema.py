@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from pipelines.artifacts.files import canonical_json
+from pipelines.artifacts.files import CHECKSUM, canonical_json, checksum, unseal
 from pipelines.errors import ArtifactCorruptError, ArtifactSchemaError
 
 MANIFEST = "manifest.json"
@@ -32,7 +30,7 @@ UPGRADES: dict[tuple[str, int], Upgrade] = {
 }
 """Pure functions from the manifest of (kind, version) to that of (kind, version + 1)."""
 
-_NOT_CONTENT = {"created_at", "git_revision", "packages", "version", "name", "digest", "checksum"}
+_NOT_CONTENT = {"created_at", "git_revision", "packages", "version", "name", "digest", CHECKSUM}
 
 
 class FileEntry(BaseModel):
@@ -116,7 +114,7 @@ def check_relative(path: str) -> str:
 
 def config_digest(kind: str, config: Mapping[str, Any], parents: list[Parent]) -> str:
     """Return what makes two runs the same work: kind, schema, configuration, parents' content."""
-    return _sha256(
+    return checksum(
         {
             "kind": kind,
             "schema_version": SCHEMA_VERSIONS[kind],
@@ -126,15 +124,20 @@ def config_digest(kind: str, config: Mapping[str, Any], parents: list[Parent]) -
     )
 
 
-def seal(fields: dict[str, Any]) -> Manifest:
-    """Add digest and checksum to the fields of a manifest."""
+def content_digest(fields: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what the fields of a manifest say of the content."""
     content = {key: value for key, value in fields.items() if key not in _NOT_CONTENT}
     content["files"] = {
         path: entry for path, entry in content["files"].items() if not entry.get("log")
     }
     content["parents"] = sorted(parent["digest"] for parent in content["parents"])
-    sealed = {**fields, "digest": _sha256(content)}
-    return Manifest(**sealed, checksum=_sha256(sealed))
+    return checksum(content)
+
+
+def seal(fields: dict[str, Any]) -> Manifest:
+    """Add digest and checksum to the fields of a manifest."""
+    sealed = {**fields, "digest": content_digest(fields)}
+    return Manifest(**sealed, checksum=checksum(sealed))
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -157,18 +160,17 @@ def parse_manifest(
         ArtifactSchemaError: A newer release wrote it, or its kind is unknown.
     """
     try:
-        raw = json.loads(data)
-        # NaN, a lone surrogate and the like pass the parser and have no canonical form.
-        intact = isinstance(raw, dict) and canonical_json(raw) == data
-    except (ValueError, RecursionError) as error:
-        raise _damaged(where, "no JSON") from error
-    if not intact:
-        raise _damaged(where, "other JSON")
-    checksum = raw.pop("checksum", None)
-    if checksum != _sha256(raw):
-        raise _damaged(where, "a checksum that does not fit")
+        raw = unseal(data)
+    except ValueError as error:
+        raise _damaged(where, str(error)) from error
+    sealed = checksum(raw)
     kind, version = raw.get("kind"), raw.get("schema_version")
-    if not isinstance(kind, str) or kind not in SCHEMA_VERSIONS or not isinstance(version, int):
+    if (
+        not isinstance(kind, str)
+        or kind not in SCHEMA_VERSIONS
+        or not isinstance(version, int)
+        or version < 1
+    ):
         raise ArtifactSchemaError(
             "not an artifact of this toolkit",
             where=where,
@@ -184,6 +186,13 @@ def parse_manifest(
             found=f"schema {version}",
             fix="pip install --upgrade vintix",
         )
+    try:
+        # Of the manifest as it was written: an upgrade keeps the digest by which children know it.
+        digest = content_digest(raw)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _damaged(where, "fields of another form") from error
+    if raw.get("digest") != digest:
+        raise _damaged(where, "a digest that is not that of the content")
     while version < current:
         upgrade = upgrades.get((kind, version))
         if upgrade is None:
@@ -193,7 +202,7 @@ def parse_manifest(
         raw = {**upgrade(raw), "schema_version": version + 1}
         version += 1
     try:
-        return Manifest(**raw, checksum=checksum)
+        return Manifest(**raw, checksum=sealed)
     except ValidationError as error:
         first = error.errors()[0]
         found = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
@@ -208,7 +217,3 @@ def _damaged(where: object, found: str) -> ArtifactCorruptError:
         found=found,
         fix="restore the file from a copy, or delete the version and run its stage again",
     )
-
-
-def _sha256(value: object) -> str:
-    return hashlib.sha256(canonical_json(value)).hexdigest()

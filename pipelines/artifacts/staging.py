@@ -7,13 +7,17 @@ killed while                   the next run of the same command
 =============================  ====================================================
 writing a file                 deletes ``*.partial``; redoes the unit
 between files of a unit        finds no record of the unit; redoes it
-after a unit's record          verifies the unit's files by hash and keeps it
+after a unit's record          verifies the record and the unit's files by hash, keeps it
 before the manifest            keeps all units, publishes
 after the manifest, while      verifies every file of the manifest by hash, finishes
 clearing what is not in it     the clearing, publishes
 before the rename              the same
 after the rename               finds the published version: "up to date"
 =============================  ====================================================
+
+A record or a file with other bytes than were written means that its unit is made again. What
+cannot be read is neither absent nor damaged: the run ends with a `StorageError`, and publishes
+and deletes nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +25,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.lock import NameLock
 from pipelines.artifacts.provenance import git_revision, package_versions
-from pipelines.artifacts.publish import assemble
+from pipelines.artifacts.publish import assemble, incomplete
 from pipelines.artifacts.schema import (
     DATA,
     MANIFEST,
@@ -46,8 +49,10 @@ from pipelines.artifacts.unit import (
     SCRATCH,
     Unit,
     all_intact,
+    list_records,
     read_record,
     record_path,
+    recorded_unit,
     take_intact_records,
 )
 from pipelines.errors import ArtifactError
@@ -131,13 +136,18 @@ class Staging:
         self._lock.release()
 
     def done(self, unit: str) -> bool:
-        """Tell whether a unit is durable, whichever process wrote it."""
+        """Tell whether a unit is durable, whichever process wrote it.
+
+        Raises:
+            StorageError: Its record cannot be read.
+        """
         path = record_path(self.directory, unit)
-        if not path.is_file():
+        if not files.is_there(path):
             self._records.pop(unit, None)
-            return False
-        if unit not in self._records:
-            self._adopt(path)
+        elif unit not in self._records:
+            record = read_record(path)
+            if record is not None:
+                self._records[unit] = record
         return unit in self._records
 
     def data(self, unit: str) -> dict[str, Any]:
@@ -151,15 +161,13 @@ class Staging:
         return dict(self._records[unit]["data"])
 
     def units(self) -> list[str]:
-        """Return the durable units, sorted."""
-        found = {path.name: path for path in (self.directory / PROGRESS).glob("*.json")}
-        self._records = {
-            unit: record
-            for unit, record in self._records.items()
-            if found.pop(record_path(self.directory, unit).name, None)
-        }
-        for path in found.values():
-            self._adopt(path)
+        """Return the durable units, sorted.
+
+        Raises:
+            StorageError: A record cannot be read.
+        """
+        recorded = [recorded_unit(path) for path in list_records(self.directory)]
+        self._records = {unit: self._records[unit] for unit in recorded if self.done(unit)}
         return sorted(self._records)
 
     def unit(self, name: str) -> Unit:
@@ -197,26 +205,32 @@ class Staging:
         self,
         *,
         summary: Mapping[str, Any],
+        units: Iterable[str] | None = None,
         fingerprints: Mapping[str, Any] | None = None,
         packages: Iterable[str] | Mapping[str, str] = (),
     ) -> Artifact:
-        """Publish what the durable units wrote as the next version.
+        """Publish what durable units wrote as the next version.
 
         Args:
             summary: What ``vintix artifacts show`` prints; JSON.
+            units: The units that the artifact is made of, every one of which has to be durable;
+                None for all that have a record.
             fingerprints: Environment fingerprint of each task.
             packages: Names of further distributions whose versions matter; or all versions, where
                 the content was made elsewhere.
 
         Raises:
-            ArtifactCorruptError: The staged work is not whole; nothing is published.
-            StorageError: The file system refused; the staged work is kept.
+            ArtifactCorruptError: The staged work is not whole: a unit, or a file of one, is missing
+                or damaged. Nothing is published.
+            StorageError: The file system refused, or a record cannot be read; nothing is published,
+                and the staged work is kept.
         """
         finished = self.published or self._finish_interrupted()
         if finished is not None:
             return finished
-        records = {unit: self._records[unit] for unit in self.units()}
-        listed = assemble(self.directory, records)
+        if units is None:
+            units = [recorded_unit(path) for path in list_records(self.directory)]
+        listed = assemble(self.directory, {unit: self._require(unit) for unit in units})
         manifest = seal(
             {
                 "kind": self.kind,
@@ -242,9 +256,9 @@ class Staging:
     def _open(self) -> Artifact | None:
         """Open the staging directory; returns the artifact if only its rename was missing."""
         files.make_directory(self.directory)
-        for path in self.directory.rglob(f"*{files.TEMPORARY_SUFFIX}"):
-            if path.is_file():
-                files.remove_file(path)
+        for path in files.list_files(self.directory):
+            if path.endswith(files.TEMPORARY_SUFFIX):
+                files.remove_file(self.directory / path)
         finished = self._finish_interrupted()
         if finished is None:
             self._records = take_intact_records(self.directory)
@@ -254,12 +268,13 @@ class Staging:
     def _finish_interrupted(self) -> Artifact | None:
         """Publish a staging directory whose manifest a killed run had already written."""
         path = self.directory / MANIFEST
-        if not path.is_file():
+        data = files.read_if_there(path)
+        if data is None:
             return None
         try:
-            manifest = parse_manifest(files.read_file(path), where=path)
+            manifest = parse_manifest(data, where=path)
             whole = config_digest(manifest.kind, manifest.config, manifest.parents) == self._wanted
-        except (ArtifactError, OSError):
+        except ArtifactError:
             whole = False
         if not whole or not all_intact(self.directory, manifest.model_dump()["files"]):
             files.remove_file(path)
@@ -273,8 +288,7 @@ class Staging:
 
     def _commit(self, manifest: Manifest) -> Artifact:
         files.keep_only(self.directory, [MANIFEST, *manifest.files])
-        directories = [path for path in self.directory.rglob("*") if path.is_dir()]
-        files.sync_directories([self.directory, *directories])
+        files.sync_directories(files.list_directories(self.directory))
         target = self.workspace.path(self.kind, self.name, manifest.version)
         files.rename_directory(self.directory, target)
         self._records = {}
@@ -286,7 +300,7 @@ class Staging:
             try:
                 artifact = Artifact(self.workspace.path(self.kind, self.name, version))
             except ArtifactError:
-                # What cannot be read is not up to date; `verify` names it.
+                # What is damaged is not up to date; `verify` names it.
                 continue
             manifest = artifact.manifest
             wanted = config_digest(self.kind, manifest.config, manifest.parents) == self._wanted
@@ -294,13 +308,20 @@ class Staging:
                 return artifact
         return None
 
-    def _adopt(self, path: Path) -> None:
-        """Take in a unit that was made durable since entering, here or in a worker process."""
-        record = read_record(path)
-        if record is not None and record_path(self.directory, record["unit"]) == path:
-            self._records[record["unit"]] = record
+    def _require(self, unit: str) -> dict[str, Any]:
+        """Return the record of a unit that is to be published.
+
+        Raises:
+            ArtifactCorruptError: There is none, or it is damaged.
+            StorageError: It cannot be read.
+        """
+        if not self.done(unit):
+            path = record_path(self.directory, unit)
+            found = "other bytes than were written" if files.is_there(path) else "none"
+            raise incomplete(path, f"the record of the unit {unit}", found)
+        return self._records[unit]
 
     def _read(self, tree: str, path: str) -> zarr.Group:
-        import zarr
+        from pipelines.artifacts.zarr_stores import open_staged
 
-        return zarr.open_group(self.directory / tree, path=path, mode="r", zarr_format=3)
+        return open_staged(self.directory / tree, path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pipelines.artifacts import files
 from pipelines.artifacts.schema import DATA, check_relative
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PROGRESS = "progress"
 SCRATCH = "scratch"
 LOG = "log"
+_RECORD = ".json"
 _COPIES = 4
 """Files that are copied at a time."""
 
@@ -46,6 +47,7 @@ class Unit:
         self.name = name
         self.data: dict[str, Any] = {}
         self._stores: dict[str, DurableStore] = {}
+        self._logs: dict[str, files.FileRecord] = {}
 
     def group(self, path: str, attributes: Mapping[str, Any] | None = None) -> zarr.Group:
         """Open or create a group of the artifact's hierarchy.
@@ -94,11 +96,9 @@ class Unit:
             pool.shutdown(cancel_futures=True)
 
     def write_log(self, name: str, data: bytes) -> None:
-        """Write ``log/<name>``: timings and the like, published but not part of the digest.
-
-        Logs belong to no unit: a later unit may write the same one again.
-        """
-        files.write_file(self.directory / LOG / check_relative(name), data)
+        """Write ``log/<name>``: timings and the like, published but not part of the digest."""
+        path = f"{LOG}/{check_relative(name)}"
+        self._logs[path] = files.write_file(self.directory / path, data)
 
     def __enter__(self) -> Self:
         files.remove_file(record_path(self.directory, self.name))
@@ -143,15 +143,16 @@ class Unit:
         return self._stores[tree]
 
     def _commit(self) -> None:
-        written = {
-            f"{tree}/{key}": {"size": record.size, "sha256": record.sha256}
+        stored = {
+            f"{tree}/{key}": record
             for tree, store in self._stores.items()
             for key, record in store.written.items()
         }
+        written = {path: asdict(record) for path, record in {**stored, **self._logs}.items()}
         files.sync_directories((self.directory / path).parent for path in written)
         record = {"unit": self.name, "files": written, "data": self.data}
         path = record_path(self.directory, self.name)
-        files.write_json(path, record)
+        files.write_sealed(path, record)
         files.sync_directories([path.parent])
 
 
@@ -216,32 +217,54 @@ class StagedUnits:
 
 def record_path(directory: Path, unit: str) -> Path:
     """Return where a unit's record is: its name, escaped, so that no two units share a file."""
-    return directory / PROGRESS / (quote(unit, safe="") + ".json")
+    return directory / PROGRESS / (quote(unit, safe="") + _RECORD)
+
+
+def recorded_unit(path: Path) -> str:
+    """Return the unit whose record is at a path; the inverse of `record_path`."""
+    return unquote(path.name.removesuffix(_RECORD))
+
+
+def list_records(directory: Path) -> list[Path]:
+    """Return where the records of a staging directory are, damaged or not.
+
+    Raises:
+        StorageError: They cannot be listed.
+    """
+    found = files.list_directory(directory / PROGRESS)
+    return [path for path in found if path.name.endswith(_RECORD)]
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a unit's record; None where there is none that can be read."""
-    try:
-        record = json.loads(files.read_file(path))
-        return {"unit": record["unit"], "files": dict(record["files"]), "data": record["data"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """Read a unit's record; None where there is none, or one that is not what was written.
+
+    Raises:
+        StorageError: It cannot be read: the unit may be durable.
+    """
+    record = files.read_sealed(path)
+    return None if record is None or record.get("unit") != recorded_unit(path) else record
 
 
 def read_records(directory: Path) -> dict[str, dict[str, Any]]:
-    """Read the records of all units of a staging directory by unit."""
-    records = (read_record(path) for path in sorted((directory / PROGRESS).glob("*.json")))
+    """Read the records of all durable units of a staging directory by unit.
+
+    Raises:
+        StorageError: One cannot be read.
+    """
+    records = (read_record(path) for path in list_records(directory))
     return {record["unit"]: record for record in records if record is not None}
 
 
 def take_intact_records(directory: Path) -> dict[str, dict[str, Any]]:
     """Read the records whose files have the recorded bytes, by unit, and delete the others.
 
+    Those of an older release, which have no checksum, are among the others.
+
     Raises:
-        StorageError: The file system refused.
+        StorageError: The file system refused; what cannot be read is not deleted.
     """
     records = {}
-    for path in sorted((directory / PROGRESS).glob("*.json")):
+    for path in list_records(directory):
         record = read_record(path)
         if record is None or not all_intact(directory, record["files"]):
             files.remove_file(path)
@@ -251,13 +274,18 @@ def take_intact_records(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def all_intact(directory: Path, entries: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether every file has the ``size`` and ``sha256`` that are recorded of it."""
+    """Tell whether every file has the ``size`` and ``sha256`` that are recorded of it.
+
+    Raises:
+        StorageError: A file cannot be read.
+    """
     found = files.hash_files((directory / path, entry["size"]) for path, entry in entries.items())
-    return all(
-        isinstance(record, files.FileRecord)
-        and (record.size, record.sha256) == (entry["size"], entry["sha256"])
-        for record, entry in zip(found, entries.values(), strict=True)
-    )
+    intact = True
+    for record, (path, entry) in zip(found, entries.items(), strict=True):
+        if isinstance(record, OSError) and not files.is_no_file(record):
+            raise files.reading_error(record, directory / path)
+        intact &= record == files.FileRecord(entry["size"], entry["sha256"])
+    return intact
 
 
 def files_of_others(directory: Path, unit: str) -> set[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.references import (
     NAME,
@@ -61,19 +62,13 @@ class Workspace:
             version
             for version in self.taken_versions(kind, name)
             # Not only files: what is in the place of one is for `Artifact` to name.
-            if os.path.lexists(self.path(kind, name, version) / MANIFEST)
+            if files.is_there(self.path(kind, name, version) / MANIFEST)
         ]
 
     def taken_versions(self, kind: str, name: str) -> list[int]:
         """Return the numbers of all version directories, also without a manifest, ascending."""
-        directory = self.root / kind / check_name(name)
-        if not directory.is_dir():
-            return []
-        return sorted(
-            int(match[1])
-            for child in directory.iterdir()
-            if (match := VERSION.fullmatch(child.name))
-        )
+        found = files.list_directory(self.root / kind / check_name(name))
+        return sorted(int(match[1]) for path in found if (match := VERSION.fullmatch(path.name)))
 
     def next_version(self, kind: str, name: str) -> int:
         """Return the number of the next version to publish."""
@@ -85,14 +80,11 @@ class Workspace:
 
     def all_names(self, kind: str) -> list[str]:
         """Return the names under a kind, also those with nothing but staged work."""
-        directory = self.root / check_kind(kind)
-        if not directory.is_dir():
-            return []
-        return sorted(
-            child.name
-            for child in directory.iterdir()
-            if NAME.fullmatch(child.name) and child.is_dir()
-        )
+        return [
+            path.name
+            for path in files.list_directory(self.root / check_kind(kind))
+            if NAME.fullmatch(path.name) and path.is_dir()
+        ]
 
     def artifacts(self, kind: str | None = None, name: str | None = None) -> Iterator[Artifact]:
         """Open every published artifact, by kind, name and version.
@@ -121,6 +113,7 @@ class Workspace:
         Raises:
             ArtifactMissingError: Nothing published answers to it.
             ArtifactCorruptError: Its manifest is damaged.
+            StorageError: It cannot be read.
             UsageError: The reference is malformed, or means another kind.
         """
         check_kind(kind)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from functools import cached_property
 from pathlib import Path
 
+import zarr
 from zarr.abc.store import (
     ByteRequest,
     OffsetByteRequest,
@@ -20,7 +21,65 @@ from zarr.storage import LocalStore
 from pipelines.artifacts import files
 
 
-class DurableStore(LocalStore):
+class StagedStore(LocalStore):
+    """Reads a staged hierarchy: only what is not there is absent."""
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Return a value's bytes, or None where there are none.
+
+        Raises:
+            StorageError: They cannot be read.
+        """
+        return await asyncio.to_thread(
+            self.get_sync, key, prototype=prototype, byte_range=byte_range
+        )
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Return a value's bytes, or None where there are none.
+
+        Raises:
+            StorageError: They cannot be read.
+        """
+        data = files.read_if_there(Path(self.root) / key, any_size=True)
+        if data is None:
+            return None
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(_part(data, byte_range))
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether a key has a value.
+
+        Raises:
+            StorageError: The file system does not tell.
+        """
+        return files.is_there(Path(self.root) / key)
+
+
+def open_staged(directory: Path, path: str) -> zarr.Group:
+    """Open a group of a staged hierarchy for reading.
+
+    Args:
+        directory: The hierarchy's root.
+        path: The group.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    store = StagedStore(directory, read_only=True)
+    return zarr.open_group(store, path=path, mode="r", zarr_format=3)
+
+
+class DurableStore(StagedStore):
     """Writes every value durably and remembers size and hash of what it wrote.
 
     Args:

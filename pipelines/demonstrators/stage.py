@@ -76,6 +76,7 @@ def run(config: DemonstratorsConfig, workspace: Workspace, reporter: Reporter) -
         rows = [staging.data(task.name) for task in selection.tasks]
         artifact = staging.publish(
             summary={"tasks": [row["report"] for row in rows]},
+            units=[task.name for task in selection.tasks],
             fingerprints={
                 task.name: row["fingerprint"]
                 for task, row in zip(selection.tasks, rows, strict=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.artifacts import files
+from pipelines.artifacts.unit import all_intact
 from pipelines.learners.settings import NUMPY_ALGORITHMS, one_thread, segment_length
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.storage import policy_attributes
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pipelines.learners.settings import TrainSettings
     from pipelines.learners.waypoints import WaypointLearner
     from pipelines.parallel import Advance
+
+
+_STATE = "state.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,32 +125,28 @@ def _make_learner(
 
 
 class _Checkpoint:
-    """Files of one training; ``state.json`` is replaced last and names what is valid."""
+    """Files of one training; ``state.json`` is replaced last and names what is valid.
+
+    It holds the hash of each file. What is not as it was written makes the training begin again.
+    """
 
     def __init__(self, directory: Path, suffix: str) -> None:
         self._directory, self._suffix = directory, suffix
-        path = directory / "state.json"
-        self.state: dict[str, Any] = {"curve": [], "best": None}
-        if path.is_file():
-            self.state = json.loads(path.read_bytes())
+        found = files.read_sealed(directory / _STATE)
+        if found is None or not all_intact(directory, found["files"]):
+            found = {"curve": [], "best": None, "files": {}}
+        self.state: dict[str, Any] = found
 
     def learner(self, segments: int) -> bytes:
-        return self._learner_path(segments).read_bytes()
+        return self._read(self._learner_name(segments))
 
     def transitions(self, segments: int) -> list[dict[str, np.ndarray[Any, Any]]]:
-        found = []
-        for segment in range(1, segments + 1):
-            path = self._directory / f"transitions-{segment:05d}.npz"
-            if path.is_file():
-                with np.load(path, allow_pickle=False) as file:
-                    found.append({name: file[name] for name in file.files})
-        return found
+        names = [_transitions_name(segment) for segment in range(1, segments + 1)]
+        return [_arrays(self._read(name)) for name in names if name in self.state["files"]]
 
     def best(self) -> PolicySpec:
         stored = self.state["best"]
-        with np.load(self._directory / stored["file"], allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return PolicySpec(stored["kind"], stored["config"], arrays)
+        return PolicySpec(stored["kind"], stored["config"], _arrays(self._read(stored["file"])))
 
     def write(
         self,
@@ -157,22 +156,45 @@ class _Checkpoint:
         curve: list[tuple[int, float]],
         best: PolicySpec | None,
     ) -> None:
-        files.write_file(self._learner_path(segments), learner)
+        before = self._learner_name(segments - 1)
+        written = {self._learner_name(segments): learner}
         if transitions:
-            path = self._directory / f"transitions-{segments:05d}.npz"
-            files.write_file(path, _npz(transitions))
+            written[_transitions_name(segments)] = _npz(transitions)
         state = {**self.state, "curve": curve}
         if best is not None:
             name = f"best-{segments:05d}.npz"
-            files.write_file(self._directory / name, _npz(dict(best.arrays)))
+            written[name] = _npz(dict(best.arrays))
             state["best"] = {**policy_attributes(best), "file": name}
-        files.write_json(self._directory / "state.json", state)
+        state["files"] = {
+            **{name: entry for name, entry in self.state["files"].items() if name != before},
+            **{
+                name: asdict(files.write_file(self._directory / name, data))
+                for name, data in written.items()
+            },
+        }
+        files.write_sealed(self._directory / _STATE, state)
         files.sync_directories([self._directory])
         self.state = state
-        self._learner_path(segments - 1).unlink(missing_ok=True)
+        files.remove_file(self._directory / before)
 
-    def _learner_path(self, segments: int) -> Path:
-        return self._directory / f"learner-{segments:05d}.{self._suffix}"
+    def _learner_name(self, segments: int) -> str:
+        return f"learner-{segments:05d}.{self._suffix}"
+
+    def _read(self, name: str) -> bytes:
+        path = self._directory / name
+        try:
+            return files.read_file(path, self.state["files"][name]["size"])
+        except OSError as error:
+            raise files.reading_error(error, path) from error
+
+
+def _transitions_name(segment: int) -> str:
+    return f"transitions-{segment:05d}.npz"
+
+
+def _arrays(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:

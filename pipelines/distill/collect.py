@@ -274,12 +274,11 @@ class _Recorded:
     """Actions and observations of an unfinished episode, as staged."""
 
     def __init__(self, directory: Path, block: Block, index: int, start: int, stop: int) -> None:
-        import zarr
-
         from pipelines.artifacts.schema import DATA
+        from pipelines.artifacts.zarr_stores import open_staged
 
         path = trajectory_path(block.task.name, block.trajectories[index])
-        group = zarr.open_group(directory / DATA, path=path, mode="r", zarr_format=3)
+        group = open_staged(directory / DATA, path)
         self.action = np.asarray(group["action"][start:stop])  # type: ignore[index]
         self.observation = np.asarray(group["observation"][start:stop])  # type: ignore[index]
 

@@ -308,9 +308,8 @@ def _transitions(block: Block, directory: Path, shards: int) -> Iterator[dict[st
 
 
 def _scratch(block: Block, directory: Path, shard: int) -> zarr.Group:
-    import zarr
-
     from pipelines.artifacts.staging import SCRATCH
+    from pipelines.artifacts.zarr_stores import open_staged
 
     path = f"{trajectory_path(block.task.name, block.trajectories[0])}/{shard:05d}"
-    return zarr.open_group(directory / SCRATCH, path=path, mode="r", zarr_format=3)
+    return open_staged(directory / SCRATCH, path)

@@ -81,6 +81,10 @@ def merge(
         check_episodes(reports, horizons, staging.directory)
         artifact = staging.publish(
             summary=summarize(reports),
+            units=[
+                *(f"{MERGED}{task}" for task in plan.tasks),
+                *(_unit(task, trajectory) for task, trajectory in plan.owners),
+            ],
             fingerprints=plan.fingerprints,
             packages=plan.packages,
         )

@@ -101,6 +101,7 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
             check_episodes(reports, horizons, staging.directory)
         artifact = staging.publish(
             summary=summarize(reports),
+            units=[unit for each in distillation.tasks for unit in _units(each)],
             fingerprints=fingerprints,
             packages=_packages(distillation),
         )
@@ -477,6 +478,11 @@ def _close_task(each: TaskPlan, staging: Staging, order: list[str] | None) -> di
         sorted(trajectory for block in each.blocks for trajectory in block.trajectories),
         place=None if order is None else order.index(each.task.name),
     )
+
+
+def _units(each: TaskPlan) -> list[str]:
+    """Return the units that hold the history of a task."""
+    return [each.task.name, *(unit for block in each.blocks for unit in block.units())]
 
 
 def _packages(distillation: Distillation) -> list[str]:

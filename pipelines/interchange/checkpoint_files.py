@@ -133,6 +133,7 @@ def publish_checkpoint(
                 "groups": len(found.model.config.groups),
                 "unmatched": found.unmatched,
             },
+            units=["model"],
             packages=["torch"],
         )
     return _result(artifact, False, found)

@@ -179,18 +179,23 @@ def _write_histories(
     stop: StopSignal,
 ) -> Artifact:
     total = sum(sum(source.lengths(name)) for name in names)
-    reports = []
+    reports: list[dict[str, Any]] = []
+    units: list[str] = []
     with reporter.progress("import", total, "steps") as progress:
         for name in names:
             attributes = source.task(name)
             for trajectory in range(attributes["trajectories"]):
                 _write_history(source, name, trajectory, most, staging, progress, stop)
+                units.append(trajectory_path(name, trajectory))
+            units.append(name)
             if not staging.done(name):
                 with staging.unit(name) as unit:
                     unit.group(name, attributes)
             reports.append(_report(source, name))
     return staging.publish(
-        summary={"tasks": reports, "steps": total, "imported": FORMAT}, packages=["h5py"]
+        summary={"tasks": reports, "steps": total, "imported": FORMAT},
+        units=units,
+        packages=["h5py"],
     )
 
 

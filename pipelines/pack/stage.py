@@ -104,6 +104,15 @@ def pack_tasks(
             unit.group(CARD, table)
     return staging.publish(
         summary={"card": table, "tasks": [_summary(task, staging) for task in tasks]},
+        units=[
+            CARD,
+            *(task.name for task in tasks),
+            *(
+                trajectory_path(task.name, trajectory)
+                for task in tasks
+                for trajectory in range(task.trajectories)
+            ),
+        ],
         # As the histories recorded them.
         fingerprints={
             task.name: found for task in tasks if (found := task.reader.fingerprint(task.name))

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pipelines.rollout.prompt import Prompt
     from pipelines.tasks.spec import TaskSpec
 
+_TASKS = "tasks"
+
 Block = list[StreamTask]
 """Tasks whose streams advance as one batch."""
 
@@ -103,7 +105,7 @@ def play_blocks(
     staging: Staging,
     reporter: Reporter,
     prompts: Mapping[str, Prompt] | None = None,
-) -> None:
+) -> list[str]:
     """Play the blocks that are not durable yet, then write what the artifact says of each task.
 
     Args:
@@ -114,6 +116,9 @@ def play_blocks(
         staging: Where the work is kept.
         reporter: Told about progress, in stream steps.
         prompts: What the streams of each task start with; none if None.
+
+    Returns:
+        The units that the artifact is made of.
 
     Raises:
         VintixError: As `pipelines.rollout.engine.roll`, and what environments raise; durable
@@ -156,7 +161,7 @@ def play_blocks(
                 # Episodes that ended early took fewer steps than were announced.
                 progress.advance(bound - steps)
             has_success |= staging.data(name)["success"]
-    with staging.unit("tasks") as unit:
+    with staging.unit(_TASKS) as unit:
         for target in targets:
             changed = target.changed_options if target.known else {}
             unit.group(
@@ -174,6 +179,7 @@ def play_blocks(
                     **({"data_options": changed} if changed else {}),
                 },
             )
+    return [_TASKS, *(_unit(index) for index in range(len(blocks)))]
 
 
 def model_player(

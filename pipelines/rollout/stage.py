@@ -8,7 +8,7 @@ follows from the configuration alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.workspace import is_packaged
@@ -128,7 +128,7 @@ def _roll(
             )
             if staging.resumed_units:
                 reporter.info(f"going on after {staging.resumed_units} durable blocks")
-            play_blocks(
+            units = play_blocks(
                 config,
                 agent.resolved,
                 agent.player(),
@@ -137,7 +137,7 @@ def _roll(
                 reporter,
                 agent.prompts,
             )
-            published = _publish(staging, agent, fingerprints)
+            published = _publish(staging, agent, units, fingerprints)
     return StageResult(published, up_to_date, rollout_report(published))
 
 
@@ -247,7 +247,9 @@ def _steps(config: RolloutConfig, shots: int, horizon: int) -> int:
     return config.seeds * (shots + config.episodes_after) * horizon
 
 
-def _publish(staging: Staging, agent: Agent, fingerprints: Mapping[str, Any]) -> Artifact:
+def _publish(
+    staging: Staging, agent: Agent, units: Sequence[str], fingerprints: Mapping[str, Any]
+) -> Artifact:
     from pipelines.domains.registry import domain_of
     from pipelines.rollout.scores import read_curve, summary
 
@@ -278,6 +280,7 @@ def _publish(staging: Staging, agent: Agent, fingerprints: Mapping[str, Any]) ->
     packages = {name for target in agent.targets for name in domain_of(target.spec).packages}
     return staging.publish(
         summary=told,
+        units=units,
         fingerprints=fingerprints,
         packages=sorted(packages | ({"torch"} if agent.model is not None else {"numpy"})),
     )

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.checkpoint import checkpoint
 
+from pipelines.artifacts import files
 from pipelines.artifacts.schema import config_digest
+from pipelines.artifacts.staging import LOG
 from pipelines.errors import ConfigError
 from pipelines.hardware import torch_threads
 from pipelines.model.saved import SavedTask, layout, save_model
@@ -28,6 +30,7 @@ from pipelines.train.measure import (
     split_trajectories,
 )
 from pipelines.train.memory import installed_bytes, required_bytes
+from pipelines.train.metrics import NAME
 from pipelines.train.origin import copy_weights
 from pipelines.train.sampler import WindowSampler
 from pipelines.train.state import State, take_snapshot
@@ -322,6 +325,9 @@ def _write_model(
         )
         group = unit.group("optimizer", {"step": config.steps, "parameters": layout(model)})
         write_optimizer(group, state)
+        # Until now it grew; from here on it is a file of the unit like any other.
+        log = files.read_if_there(staging.directory / LOG / NAME, any_size=True)
+        unit.write_log(NAME, log or b"")
         unit.data["summary"] = summary
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from pipelines.artifacts.files import FileRecord
 from pipelines.artifacts.staging import LOG
 from pipelines.errors import InterruptedRunError
 from pipelines.hardware import Hardware
@@ -198,14 +200,18 @@ def train(
     model.train()
     if trainer is None:
         trainer = Trainer(model, config, hardware, world, loader.domains)
-    done, recent = _resume(trainer, staging, world, hardware)
+    done, note = _resume(trainer, staging, world, hardware)
+    kept = None if note is None else FileRecord(**note["log"])
     if done:
         reporter.info(f"resuming after step {done:,} of {config.steps:,}")
     with ExitStack() as stack:
         stack.enter_context(_own_random_state(hardware))
         log = tracker = None
         if staging is not None:
-            log = stack.enter_context(MetricsLog(staging.directory / LOG / NAME, steps=done))
+            path = staging.directory / LOG / NAME
+            log = stack.enter_context(MetricsLog(path, steps=done, kept=kept))
+            if log.damaged:
+                reporter.warn(f"the log of the first {done:,} steps is damaged and left out")
             if track is not None:
                 tracker = track(log)
                 stack.callback(tracker.close)
@@ -218,8 +224,9 @@ def train(
         )
         if done:
             progress.advance(done)
+        recent = [] if note is None else note["recent"]
         recorder = Recorder(log, progress, config, recent, loader, tracker)
-        before = log.last["seconds"] if log is not None and log.last else 0.0
+        before = 0.0 if note is None else note["seconds"]
         begin = last = time.perf_counter()
         due = False
         for step in range(done, config.steps):
@@ -244,9 +251,8 @@ def train(
             ready = trainer.gathers or not writer.busy
             if saves and not finished and (stopping or (due and ready)):
                 recorder.flush()
-                writer.save(
-                    model, trainer.optimizer, made, list(recorder.recent), before=recorder.sync
-                )
+                written = None if log is None else _note(recorder, log, before + now - begin)
+                writer.save(model, trainer.optimizer, made, written, before=recorder.sync)
                 due = False
                 last = time.perf_counter()
             if stopping and not finished:
@@ -263,26 +269,35 @@ def train(
     return trainer.optimizer, list(recorder.recent)
 
 
+def _note(recorder: Recorder, log: MetricsLog, seconds: float) -> dict[str, Any]:
+    """Return what a checkpoint keeps beside the state: losses, time, and the log so far."""
+    return {
+        "recent": list(recorder.recent),
+        "seconds": round(seconds, 3),
+        "log": asdict(log.record),
+    }
+
+
 def _resume(
     trainer: Trainer, staging: Staging | None, world: World, hardware: Hardware
-) -> tuple[int, list[dict[str, Any]]]:
-    """Put the newest checkpoint, which rank 0 reads, into every process."""
+) -> tuple[int, dict[str, Any] | None]:
+    """Put the newest checkpoint, which rank 0 reads, into every process; return step and note."""
     model, held = trainer.model, []
 
     def read() -> list[Any]:
         found = None if staging is None else read_checkpoint(staging, layout(model))
         if found is None:
-            return [0, []]
+            return [0, None]
         held.append(found[2])
-        return [found[0], found[1] or []]
+        return [found[0], found[1]]
 
-    done, recent = world.first(read)
+    done, note = world.first(read)
     if done:
         state = held[0] if held else empty_state(model)
         if not world.alone:
             spread_state(state, world, hardware.torch_device)
         put_back(state, model, trainer.optimizer)
-    return done, recent
+    return done, note
 
 
 def _now(stop: StopSignal) -> int | None:

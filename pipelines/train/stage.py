@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pipelines.train.world import World
 
 MODEL_UNIT = "model"
-_LOG_UNIT = "log"
 
 
 @dataclass(frozen=True)
@@ -306,20 +305,13 @@ def model_config(config: TrainConfig, tasks: list[DataTask]) -> ModelConfig:
 
 
 def _publish(prepared: Run, staging: Staging) -> Artifact:
-    from pipelines.artifacts.files import read_file
-    from pipelines.artifacts.staging import LOG
     from pipelines.train.checkpoint import drop_checkpoints
-    from pipelines.train.metrics import NAME
 
-    if not staging.done(_LOG_UNIT):
-        log = staging.directory / LOG / NAME
-        lines = read_file(log, log.lstat().st_size)
-        with staging.unit(_LOG_UNIT) as unit:
-            unit.write_log(NAME, lines)
     drop_checkpoints(staging)
     known = prepared.dataset.manifest.fingerprints
     return staging.publish(
         summary=staging.data(MODEL_UNIT)["summary"],
+        units=[MODEL_UNIT],
         fingerprints={task.name: known[task.name] for task in prepared.tasks if task.name in known},
         packages=["torch"],
     )

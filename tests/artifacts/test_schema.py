@@ -12,6 +12,7 @@ from pipelines.artifacts.schema import (
     MANIFEST,
     SCHEMA_VERSIONS,
     config_digest,
+    content_digest,
     dump_manifest,
     parse_manifest,
     seal,
@@ -152,7 +153,7 @@ def test_older_schema_goes_through_every_upgrade(monkeypatch):
     old = _fields()
     del old["fingerprints"]
     old["setup"] = old.pop("config")
-    old["digest"] = "e" * 64
+    old["digest"] = content_digest(old)
     seen = []
 
     def to_second(raw):
@@ -173,7 +174,7 @@ def test_older_schema_goes_through_every_upgrade(monkeypatch):
     assert [raw["schema_version"] for raw in seen] == [1, 2]
     assert manifest.schema_version == 3
     assert manifest.config == {"rows": 1}
-    assert manifest.digest == "e" * 64
+    assert manifest.digest == old["digest"]
     assert manifest.checksum == json.loads(data)["checksum"]
 
 
@@ -196,10 +197,38 @@ def test_damage_to_an_old_manifest_is_seen_before_upgrading(monkeypatch):
 )
 def test_manifest_cannot_reach_outside(path):
     """Even with a checksum that fits."""
-    hostile = {**_fields(files={path: FILE}), "digest": "f" * 64}
+    hostile = _fields(files={path: FILE})
+    hostile["digest"] = content_digest(hostile)
     with pytest.raises(ArtifactCorruptError) as caught:
         parse_manifest(_sign(hostile), where="here")
     assert "inside" in (caught.value.found or "")
+
+
+@pytest.mark.parametrize("digest", ["e" * 64, None, 1])
+def test_digest_of_a_manifest_is_computed(digest):
+    """A digest that the content does not have would be believed by every child."""
+    with pytest.raises(ArtifactCorruptError) as caught:
+        parse_manifest(_sign({**_fields(), "digest": digest}), where="here")
+    assert "digest" in (caught.value.found or "")
+
+
+@pytest.mark.parametrize("field", ["files", "parents"])
+@pytest.mark.parametrize("value", [None, 1, ["x"], {"x": 1}])
+def test_content_of_another_form_is_damage(field, value):
+    with pytest.raises(ArtifactCorruptError):
+        parse_manifest(_sign(_fields(**{field: value})), where="here")
+
+
+@pytest.mark.parametrize("change", [{"kind": "datasets"}, {"version": 2}])
+def test_kind_and_version_are_those_of_the_place(tmp_path, change):
+    """A manifest that is whole, but of another artifact, is not taken for this one."""
+    artifact = run_tiny(tmp_path)
+    fields = artifact.manifest.model_dump(exclude={"digest", "checksum"})
+    (artifact.path / MANIFEST).write_bytes(dump_manifest(seal({**fields, **change})))
+    with pytest.raises(ArtifactCorruptError) as caught:
+        Workspace(tmp_path).find("histories", "tiny")
+    assert caught.value.expected == "histories, v1"
+    assert run_tiny(tmp_path).digest == artifact.digest
 
 
 @pytest.mark.parametrize("kind", ["histories ", "unknown", None, [], 1])

@@ -148,17 +148,21 @@ def test_attributes_belong_to_the_unit_that_gives_them(tmp_path):
     assert verify(artifact, deep=True) == []
 
 
-def test_log_may_be_written_by_several_units(tmp_path):
-    """The last writing is published; dropping the first unit does not take it along."""
+def test_log_belongs_to_its_unit(tmp_path):
+    """It is checked like any other file of the unit, goes with it, and is no content."""
     with _stage(tmp_path) as staging:
-        for name in ("a", "b"):
+        for name in ("a", "b", "c"):
             with staging.unit(name) as unit:
-                unit.write_log("metrics.jsonl", name.encode())
+                unit.write_log(f"{name}.jsonl", name.encode())
         staging.drop("a")
+        (staging.directory / LOG / "b.jsonl").write_bytes(b"B")
     with _stage(tmp_path) as staging:
-        assert staging.units() == ["b"]
+        assert staging.units() == ["c"]
         artifact = staging.publish(summary={})
-    assert artifact.read_file(f"{LOG}/metrics.jsonl") == b"b"
+    assert {path: entry.log for path, entry in artifact.manifest.files.items()} == {
+        "data.zarr/zarr.json": False,
+        f"{LOG}/c.jsonl": True,
+    }
     assert verify(artifact) == []
 
 

@@ -12,11 +12,13 @@ from pipelines.train.metrics import MetricsLog, read_metrics
 
 def test_lines_beyond_the_checkpoint_are_dropped_on_resume(tmp_path):
     path = tmp_path / "log" / "metrics.jsonl"
-    with MetricsLog(path, steps=0) as log:
+    with MetricsLog(path) as log:
         for step in range(1, 8):
             log.add({"step": step, "loss": 0.1 * step})
-    with MetricsLog(path, steps=4) as log:
-        assert log.last == {"step": 4, "loss": 0.1 * 4}
+            if step == 4:
+                kept = log.record
+    with MetricsLog(path, kept=kept) as log:
+        assert not log.damaged
         log.add({"step": 5, "loss": 9.0})
         log.sync()
         assert [row["loss"] for row in read_metrics(path)] == [0.1, 0.2, 0.1 * 3, 0.4, 9.0]
@@ -26,9 +28,24 @@ def test_a_torn_line_ends_what_is_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
     assert [row["step"] for row in read_metrics(path)] == [1]
-    with MetricsLog(path, steps=9) as log:
-        log.add({"step": 2})
-    assert [row["step"] for row in read_metrics(path)] == [1, 2]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_lines_that_were_damaged_are_not_kept(tmp_path, damage):
+    """What a disk made of a line is never published as what was measured."""
+    path = tmp_path / "metrics.jsonl"
+    with MetricsLog(path) as log:
+        log.add({"step": 1, "loss": 0.25})
+        kept = log.record
+    if damage == "remove":
+        path.unlink()
+    else:
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b"0.25", b"0.24") if damage == "flip" else data[:-1])
+    with MetricsLog(path, kept=kept) as log:
+        assert log.damaged
+        log.add({"step": 2, "loss": 0.5})
+    assert [row["step"] for row in read_metrics(path)] == [2]
 
 
 def test_no_file_is_no_lines(tmp_path):
@@ -43,7 +60,7 @@ def test_a_full_disk_is_a_storage_error(tmp_path):
         def close(self):
             pass
 
-    log = MetricsLog(tmp_path / "metrics.jsonl", steps=0)
+    log = MetricsLog(tmp_path / "metrics.jsonl")
     log._file.close()
     log._file = Full()
     with pytest.raises(StorageError, match="No space left"):
