@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from pipelines.artifacts.files import raise_if_failing
 from pipelines.errors import ConfigError, UsageError, VintixError
 from pipelines.values import value_problem
 from pipelines.yaml_text import MAX_BYTES, YamlTextError, parse_yaml
@@ -46,6 +47,7 @@ def read_run_file(path: Path) -> dict[str, dict[str, Any]]:
         with path.open("rb") as file:
             content = parse_yaml(file.read(MAX_BYTES + 1))
     except OSError as error:
+        raise_if_failing(error, path)
         raise ConfigError(
             "cannot read the configuration file", where=path, found=error.strerror
         ) from error

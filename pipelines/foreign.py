@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.artifacts.files import raise_if_failing
 from pipelines.errors import ArtifactCorruptError, UnsafeContentError
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def load_tensors(source: Path | bytes, where: Path, most: int) -> dict[str, Tens
             fix="save it again with torch.save(model.state_dict(), path)",
         ) from error
     except Exception as error:
+        raise_if_failing(error, where)
         # On damaged files torch raises errors of many kinds.
         raise _corrupt(where, str(error)[:300] or type(error).__name__) from error
     if not isinstance(weights, dict) or not all(

@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_connections
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from pipelines.artifacts.files import failure_of
 from pipelines.errors import VintixError
 from pipelines.hardware import available_cores
 from pipelines.signals import StopSignal, signals_for_parent_blocked
@@ -201,7 +202,7 @@ def attempt(
         return Outcome(error=error, trace=traceback.format_exc())
     except Exception as error:
         trace = traceback.format_exc()
-        failed = WorkerError(
+        failed = failure_of(error) or WorkerError(
             f"{type(error).__name__}: {error}", fix="run again with --debug to see where"
         )
         # The traceback itself cannot leave a worker process; its text travels with the error.

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,16 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 with interruptible():
                     function(*args, **kwargs)
             except Reported as error:
-                if error.fix is not None:
-                    error.fix = name_workspace(error.fix, kwargs.get("workspace"))
-                _end(error, error, "error", as_json)
+                _end(error, _named(error, kwargs), "error", as_json)
             except (typer.Exit, typer.Abort, SystemExit):
                 raise
             except Exception as error:
+                from pipelines.artifacts.files import failure_of
+
+                refused = failure_of(error)
+                if refused is not None:
+                    refused.__cause__ = error
+                    _end(refused, _named(refused, kwargs), "error", as_json)
                 told = VintixError(
                     str(error), fix="run again with --debug and report what it prints"
                 )
@@ -64,6 +68,13 @@ def _check_assertions() -> None:
             where="-O, or the variable PYTHONOPTIMIZE",
             fix="run the same command without it",
         )
+
+
+def _named(error: Reported, options: Mapping[str, Any]) -> Reported:
+    """Return an error whose way to mend it names the workspace."""
+    if error.fix is not None:
+        error.fix = name_workspace(error.fix, options.get("workspace"))
+    return error
 
 
 def name_workspace(fix: str, workspace: Path | None) -> str:

@@ -38,7 +38,7 @@ _HASH_THREADS = 4
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-_FAILING = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)
+_FAILING = (*_NO_ROOM, *_NO_DESCRIPTORS, errno.EIO, errno.ESTALE, errno.EROFS)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -505,19 +505,29 @@ def reading_error(error: OSError, path: Path | str) -> StorageError:
     )
 
 
-def unforeseen_error(error: OSError) -> StorageError | None:
-    """Return the error to raise where a library met a failing file system; None for other errors.
+def failure_of(error: BaseException) -> StorageError | None:
+    """Return the error to raise where a failing file system stopped a library; None for others.
 
-    Whether it read or wrote is not known any more.
+    An I/O error, a full disk or too many open files say nothing of the file that was read. Whether
+    it was read or written is not known any more.
     """
-    refused = error.errno in _NOT_ALLOWED and error.filename is not None
-    if not refused and error.errno not in (*_NO_ROOM, *_NO_DESCRIPTORS, *_FAILING):
+    if not isinstance(error, OSError) or error.errno not in _FAILING:
         return None
     return StorageError(
-        f"the file system refused: {_reason(error)}",
+        f"the file system failed: {_reason(error)}",
         where=error.filename,
         fix=_advice(error, "using it"),
     )
+
+
+def raise_if_failing(error: BaseException, path: Path) -> None:
+    """Raise where a failing file system is why a file could not be read, and not the file itself.
+
+    Raises:
+        StorageError: It is.
+    """
+    if failure_of(error) is not None and isinstance(error, OSError):
+        raise reading_error(error, path) from error
 
 
 def _reason(error: OSError) -> str:

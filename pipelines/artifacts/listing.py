@@ -14,7 +14,7 @@ from pipelines.artifacts.references import check_kind, check_name
 from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS
 from pipelines.artifacts.staging import PROGRESS, STAGING_PREFIX
 from pipelines.artifacts.workspace import Workspace
-from pipelines.errors import ArtifactError
+from pipelines.errors import ArtifactError, StorageError
 
 
 def list_artifacts(
@@ -125,7 +125,7 @@ def _published_row(workspace: Workspace, kind: str, name: str, version: int) -> 
     }
     try:
         artifact = Artifact(path)
-    except ArtifactError as error:
+    except (ArtifactError, StorageError) as error:
         damage = error.message if error.found is None else f"{error.message}: {error.found}"
         return {
             **row,

@@ -11,7 +11,12 @@ from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.publish import incomplete_arrays
 from pipelines.artifacts.schema import DATA, MANIFEST, FileEntry
-from pipelines.errors import ArtifactCorruptError, ArtifactError, ArtifactMissingError
+from pipelines.errors import (
+    ArtifactCorruptError,
+    ArtifactError,
+    ArtifactMissingError,
+    StorageError,
+)
 from pipelines.reporter import NullReporter, Reporter
 
 if TYPE_CHECKING:
@@ -59,6 +64,7 @@ def verify(
 
     Raises:
         ArtifactMissingError: There is no such directory.
+        StorageError: A file cannot be read now, which says nothing of its bytes.
     """
     reporter = reporter or NullReporter()
     path = artifact.path if isinstance(artifact, Artifact) else artifact.absolute()
@@ -85,6 +91,8 @@ def _check_files(artifact: Artifact, reporter: Reporter) -> Iterator[Problem]:
         for (relative, entry), record in zip(entries.items(), found, strict=True):
             progress.advance(entry.size)
             if isinstance(record, OSError):
+                if not files.is_no_file(record):
+                    raise files.reading_error(record, artifact.path / relative)
                 yield Problem(relative, _describe(entry), record.strerror or str(record))
             elif (record.size, record.sha256) != (entry.size, entry.sha256):
                 yield Problem(relative, _describe(entry), _describe(record))
@@ -122,6 +130,8 @@ def _check_arrays(artifact: Artifact, damaged: set[str], reporter: Reporter) -> 
                 named = str(Path(error.where or path).relative_to(artifact.path))
                 if named not in damaged:
                     yield Problem(named, error.expected or "", error.found or error.message)
+            except StorageError:
+                raise
             except Exception as error:
                 # Whatever Zarr and its codecs raise at bytes that they cannot decode.
                 yield Problem(path, "what Zarr can decode", f"{type(error).__name__}: {error}")

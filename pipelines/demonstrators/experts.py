@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.artifacts.files import raise_if_failing
 from pipelines.errors import ArtifactCorruptError
 from pipelines.policies.base import PolicySpec
 
@@ -165,6 +166,7 @@ def _arrays(directory: Path, domain: str) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise_if_failing(error, path)
         raise ArtifactCorruptError(
             "The weights of the trained experts cannot be read.",
             where=path,

@@ -269,6 +269,7 @@ def _parse_data(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def _unreadable(path: Path, error: Exception) -> ArtifactError:
+    files.raise_if_failing(error, path)
     if isinstance(error, FileNotFoundError):
         return ArtifactMissingError("There is no such file.", where=path, fix="give its path")
     return ArtifactCorruptError(

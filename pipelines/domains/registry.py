@@ -9,6 +9,7 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from pipelines.artifacts.files import failure_of
 from pipelines.domains.base import Domain, OptionSpec
 from pipelines.domains.fingerprint import compare_fingerprints, fingerprint
 from pipelines.errors import MissingDependencyError, UsageError, VintixError
@@ -195,6 +196,8 @@ def _discover() -> _Found:
             tasks = tasks.extended(_tasks(domain))
         # A plugin can fail in any way; whatever it raises must not take the others down.
         except Exception as error:
+            if (refused := failure_of(error)) is not None:
+                raise refused from error
             broken.setdefault(entry.name, _describe(entry, error))
         else:
             domains[entry.name] = domain

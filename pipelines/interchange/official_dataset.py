@@ -275,6 +275,7 @@ def _hashes(
             strict=True,
         ):
             if isinstance(record, OSError):
+                files.raise_if_failing(record, path)
                 raise ArtifactCorruptError(
                     "a file of the data cannot be read",
                     where=path,

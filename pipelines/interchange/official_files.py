@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from pipelines.artifacts.files import raise_if_failing
 from pipelines.errors import (
     ArtifactCorruptError,
     ArtifactMissingError,
@@ -154,6 +155,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
+        raise_if_failing(error, path)
         raise ArtifactCorruptError(
             "an HDF5 file cannot be read",
             where=path,

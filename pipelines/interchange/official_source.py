@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.artifacts.files import raise_if_failing
 from pipelines.errors import ArtifactCorruptError, ConfigError, UsageError
 from pipelines.foreign import read_json
 from pipelines.histories.blocks import BlockGatherer
@@ -249,6 +250,7 @@ def _read_description(path: Path) -> Mapping[str, Mapping[str, Any]]:
         tasks = read_json(path)["tasks"]
         usable = isinstance(tasks, dict) and all(isinstance(v, dict) for v in tasks.values())
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_if_failing(error, path)
         raise ConfigError(
             "the description of the data cannot be read",
             where=path,

@@ -150,6 +150,7 @@ def _read_weights(path: Path, most: int) -> Mapping[str, torch.Tensor]:
     except FileNotFoundError as error:
         raise _missing(path) from error
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        files.raise_if_failing(_refusal(error), path)
         raise _corrupt(path, "a safetensors file", str(error)) from error
     check_finite(found, path)
     return found

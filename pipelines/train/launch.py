@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from pipelines.artifacts.files import failure_of
 from pipelines.errors import InterruptedRunError, Reported, VintixError
 from pipelines.signals import StopSignal, handlers_kept
 from pipelines.train.world import error_from
@@ -124,6 +125,10 @@ def work(config_json: str, root: str, control: str) -> dict[str, Any]:
         _leave_error(directory, rank, error.as_dict())
         sys.exit(error.exit_code)
     except Exception as error:
+        refused = failure_of(error)
+        if refused is not None:
+            _leave_error(directory, rank, refused.as_dict())
+            sys.exit(refused.exit_code)
         document = {
             "error": "VintixError",
             "message": f"unexpected {type(error).__name__} in a training process: {error}",
