@@ -317,9 +317,9 @@ def keep_only(directory: Path, keep: Iterable[str]) -> None:
         StorageError: The file system refused.
     """
     kept = set(keep)
-    for path in reversed(_tree(directory)):
+    for path, is_directory in reversed(_tree(directory)):
         try:
-            if path.is_dir() and not path.is_symlink():
+            if is_directory:
                 if not any(path.iterdir()):
                     path.rmdir()
             elif path.relative_to(directory).as_posix() not in kept:
@@ -336,8 +336,8 @@ def list_files(directory: Path) -> list[str]:
     """
     return sorted(
         path.relative_to(directory).as_posix()
-        for path in _tree(directory)
-        if path.is_symlink() or not path.is_dir()
+        for path, is_directory in _tree(directory)
+        if not is_directory
     )
 
 
@@ -347,8 +347,7 @@ def list_directories(directory: Path) -> list[Path]:
     Raises:
         StorageError: One cannot be read.
     """
-    below = [path for path in _tree(directory) if path.is_dir() and not path.is_symlink()]
-    return [directory, *below]
+    return [directory, *(path for path, is_directory in _tree(directory) if is_directory)]
 
 
 def list_directory(directory: Path) -> list[Path]:
@@ -498,7 +497,7 @@ def _check_regular(found: os.stat_result, size: int | None, path: Path) -> None:
         raise UnfitFileError(errno.EFBIG, f"{found.st_size:,} bytes{most}", str(path))
 
 
-def reading_error(error: OSError, path: Path | str) -> StorageError:
+def reading_error(error: OSError, path: Path | str | None) -> StorageError:
     """Return the error to raise for a file or directory that cannot be read now."""
     return StorageError(
         f"cannot read: {_reason(error)}", where=path, fix=_advice(error, "reading it")
@@ -508,10 +507,12 @@ def reading_error(error: OSError, path: Path | str) -> StorageError:
 def failure_of(error: BaseException) -> StorageError | None:
     """Return the error to raise where a failing file system stopped a library; None for others.
 
-    An I/O error, a full disk or too many open files say nothing of the file that was read. Whether
-    it was read or written is not known any more.
+    Whether it read or wrote is not known any more.
     """
-    if not isinstance(error, OSError) or error.errno not in _FAILING:
+    if not isinstance(error, OSError):
+        return None
+    refused = error.errno in _NOT_ALLOWED and error.filename is not None
+    if not refused and error.errno not in _FAILING:
         return None
     return StorageError(
         f"the file system failed: {_reason(error)}",
@@ -520,14 +521,20 @@ def failure_of(error: BaseException) -> StorageError | None:
     )
 
 
-def raise_if_failing(error: BaseException, path: Path) -> None:
+def raise_if_failing(error: BaseException, path: Path | None = None) -> None:
     """Raise where a failing file system is why a file could not be read, and not the file itself.
+
+    An I/O error, a full disk or too many open files say nothing of the file.
+
+    Args:
+        error: What was met.
+        path: The file; None for the one that the error names.
 
     Raises:
         StorageError: It is.
     """
-    if failure_of(error) is not None and isinstance(error, OSError):
-        raise reading_error(error, path) from error
+    if isinstance(error, OSError) and error.errno in _FAILING:
+        raise reading_error(error, path or error.filename) from error
 
 
 def _reason(error: OSError) -> str:
@@ -547,18 +554,22 @@ def _advice(error: OSError, use: str) -> str:
     return f"{advice}, then run the same command again: staged work is kept"
 
 
-def _tree(directory: Path) -> list[Path]:
-    """Return all that is below a directory, sorted; a directory comes before what is in it."""
-    found: list[Path] = []
+def _tree(directory: Path) -> list[tuple[Path, bool]]:
+    """Return all that is below a directory, and whether it is a directory, no link to one.
+
+    Sorted: a directory comes before what is in it.
+    """
+    found: list[tuple[Path, bool]] = []
     waiting = [directory]
     while waiting:
         for path in list_directory(waiting.pop()):
-            found.append(path)
             try:
-                if path.is_dir() and not path.is_symlink():
-                    waiting.append(path)
+                is_directory = stat.S_ISDIR(path.lstat().st_mode)
             except OSError as error:
                 raise reading_error(error, path) from error
+            found.append((path, is_directory))
+            if is_directory:
+                waiting.append(path)
     return sorted(found)
 
 

@@ -9,7 +9,7 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pipelines.artifacts.files import failure_of
+from pipelines.artifacts.files import raise_if_failing
 from pipelines.domains.base import Domain, OptionSpec
 from pipelines.domains.fingerprint import compare_fingerprints, fingerprint
 from pipelines.errors import MissingDependencyError, UsageError, VintixError
@@ -196,8 +196,7 @@ def _discover() -> _Found:
             tasks = tasks.extended(_tasks(domain))
         # A plugin can fail in any way; whatever it raises must not take the others down.
         except Exception as error:
-            if (refused := failure_of(error)) is not None:
-                raise refused from error
+            raise_if_failing(error)
             broken.setdefault(entry.name, _describe(entry, error))
         else:
             domains[entry.name] = domain

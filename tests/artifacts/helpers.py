@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import os
 import random
 import signal
@@ -123,36 +125,50 @@ class FileSystem:
         root: Changes elsewhere are not counted.
         error: Makes what is raised.
         refuses: Given the number, the function's name and the path of a change.
+        reads: Counts and refuses reading instead: of files, of directories, and of what is there.
         log: Function's name and path of every change that was tried.
     """
 
     root: Path
     error: Callable[[], BaseException] = Crash
     refuses: Callable[[int, str, str], bool] = lambda number, name, path: False
+    reads: bool = False
     log: list[tuple[str, str]] = field(default_factory=list)
 
+    _READS = ("open", "stat", "lstat", "listdir", "scandir")
     _CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "link")
 
     @contextmanager
     def installed(self) -> Iterator[FileSystem]:
         """Put the counting functions in the place of those of `os`."""
         with pytest.MonkeyPatch.context() as patch:
-            for name in self._CHANGES:
+            for name in self._READS if self.reads else self._CHANGES:
                 patch.setattr(os, name, self._counting(name, getattr(os, name)))
+            if self.reads:
+                opened = self._counting("open", io.open)
+                patch.setattr(io, "open", opened)
+                patch.setattr(builtins, "open", opened)
             yield self
 
     def _counting(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(target: Any, *args: Any, **kwargs: Any) -> Any:
-            writes = name != "open" or (args and args[0] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR))
+        def call(target: Any = ".", *args: Any, **kwargs: Any) -> Any:
+            counts = name != "open" or _opens_for_writing(*args, **kwargs) != self.reads
             # The new name of a link is its second argument.
             path = _path_of(args[0] if name in ("link", "replace", "rename") else target, kwargs)
-            if writes and Path(path).is_relative_to(self.root):
+            if counts and Path(path).is_relative_to(self.root):
                 self.log.append((name, path))
                 if self.refuses(len(self.log), name, path):
                     raise self.error()
             return real(target, *args, **kwargs)
 
         return call
+
+
+def _opens_for_writing(how: int | str = "r", *args: Any, mode: Any = None, **kwargs: Any) -> bool:
+    """Tell from the arguments of `os.open` or of `open` after the path."""
+    if isinstance(how, int):
+        return bool(how & (os.O_CREAT | os.O_WRONLY | os.O_RDWR))
+    return not set("wax+").isdisjoint(mode if isinstance(mode, str) else how)
 
 
 def _path_of(target: Any, kwargs: Mapping[str, Any]) -> str:
