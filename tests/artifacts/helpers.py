@@ -158,7 +158,10 @@ class FileSystem:
             if counts and Path(path).is_relative_to(self.root):
                 self.log.append((name, path))
                 if self.refuses(len(self.log), name, path):
-                    raise self.error()
+                    error = self.error()
+                    if isinstance(error, OSError):
+                        error.filename = path
+                    raise error
             return real(target, *args, **kwargs)
 
         return call

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import numpy as np
 import pytest
+from artifacts.helpers import FileSystem
 from pydantic import ValidationError
 
 from demonstrators.conftest import get
 from pipelines.artifacts import files
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.train import train_policy
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, StorageError
 from pipelines.learners.settings import NUMPY_ALGORITHMS, TrainSettings, segment_length
 from pipelines.policies.registry import build_policy
 
@@ -119,6 +123,40 @@ def test_checkpoints_hold_no_pickled_code(tmp_path):
     for path in (tmp_path / "run").glob("*.npz"):
         with np.load(path, allow_pickle=False) as file:
             assert all(file[name].dtype != object for name in file.files)
+
+
+@pytest.mark.parametrize("name", ["state.json", "learner-*", "transitions-00001.npz", "best-*"])
+def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, name):
+    """One flipped bit, or a file that is lost: the training begins again, with the same result."""
+    given = settings("sac", total_steps=64)
+    whole = train(given, tmp_path / "whole")
+    for damage in ("flip", "lose"):
+        directory = tmp_path / damage
+        train(settings("sac", total_steps=32), directory)
+        (path,) = directory.glob(name)
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 4
+        if damage == "lose":
+            path.unlink()
+        else:
+            path.write_bytes(data)
+        told = []
+        assert_equal(
+            train(given, directory, lambda amount=1, told=told: told.append(amount)), whole
+        )
+        assert len(told) == 64
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_begun_again(tmp_path):
+    given = settings("ppo", total_steps=32)
+    train(given, tmp_path / "run")
+    path = str(next((tmp_path / "run").glob("best-*")))
+    error = OSError(errno.EIO, os.strerror(errno.EIO))
+    system = FileSystem(tmp_path, lambda: error, lambda n, name, at: at == path, reads=True)
+    with system.installed(), pytest.raises(StorageError, match="cannot read") as caught:
+        train(given, tmp_path / "run")
+    assert caught.value.where == path
+    assert (tmp_path / "run" / "state.json").is_file()
 
 
 def test_training_options_hold_in_training_only(tmp_path):

@@ -1,4 +1,4 @@
-"""A disk that is full or failing, at the Nth change that a stage makes to it."""
+"""A disk that is full or failing, at the Nth change that a stage makes to it, or the Nth read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from artifacts.helpers import FileSystem
 
+from pipelines.artifacts.files import failure_of
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import STAGE_OF_KIND, Workspace
 from pipelines.config import config_class, resolve_config
@@ -27,6 +28,7 @@ GIVEN = {
 }
 SPREAD = 6
 ERRORS = {"full": errno.ENOSPC, "failing": errno.EIO}
+READ_ERRORS = (errno.EIO, errno.EMFILE, errno.ENOSPC, errno.EACCES)
 
 pytestmark = pytest.mark.usefixtures("point_mass_here")
 
@@ -51,9 +53,9 @@ class Stage:
         """Run it in this process and return the digest."""
         return self._run(self.config, self.workspace, NullReporter()).artifact.digest
 
-    def undisturbed(self) -> tuple[int, str]:
-        """Return the number of changes of a whole run, and its digest."""
-        counted = FileSystem(self.workspace.root)
+    def undisturbed(self, *, reads: bool = False) -> tuple[int, str]:
+        """Return the number of changes, or of reads, of a whole run, and its digest."""
+        counted = FileSystem(self.workspace.root, reads=reads)
         with counted.installed():
             digest = self.run()
         shutil.rmtree(self.base)
@@ -108,3 +110,48 @@ def test_every_refused_change(shell, name, kind):
     count, digest = stage.undisturbed()
     for number in range(1, count + 1):
         _check(stage, number, kind, digest)
+
+
+def _check_read(stage: Stage, number: int, error: int, digest: str) -> None:
+    """Refuse one read: what is published is whole, or it is told and nothing is."""
+    system = FileSystem(
+        stage.workspace.root,
+        lambda: OSError(error, os.strerror(error)),
+        lambda n, name, path: n == number,
+        reads=True,
+    )
+    with system.installed():
+        try:
+            assert stage.run() == digest, (system.log[number - 1], error)
+        except StorageError as caught:
+            assert os.strerror(error) in caught.message
+            assert "run the same command again" in (caught.fix or "")
+        except OSError as caught:
+            # In a library; the command line tells it like the others.
+            assert failure_of(caught) is not None
+    for version in stage.base.glob("v*"):
+        assert verify(version, deep=True) == []
+    assert stage.run() == digest, (system.log[number - 1], error)
+    assert [path.name for path in stage.base.glob("v*")] == ["v1"]
+    shutil.rmtree(stage.base)
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_refused_reads(shell, name):
+    """Moments spread over the run: never less than was made, never a parent called corrupt."""
+    stage = Stage(name, shell)
+    count, digest = stage.undisturbed(reads=True)
+    assert count > 50
+    for part in range(SPREAD):
+        number = round(1 + (count - 1) * part / (SPREAD - 1))
+        _check_read(stage, number, READ_ERRORS[part % len(READ_ERRORS)], digest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", READ_ERRORS)
+@pytest.mark.parametrize("name", GIVEN)
+def test_every_refused_read(shell, name, error):
+    stage = Stage(name, shell)
+    count, digest = stage.undisturbed(reads=True)
+    for number in range(1, count + 1):
+        _check_read(stage, number, error, digest)
