@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -256,7 +257,7 @@ def begin_after(staging: Staging, artifact: Artifact) -> None:
     from pipelines.artifacts import files
     from pipelines.artifacts.staging import LOG
     from pipelines.model.saved import load_model
-    from pipelines.train.metrics import NAME
+    from pipelines.train.metrics import NAME, read_metrics
 
     attributes: dict[str, Any] = dict(artifact.group("optimizer").attrs)
     parameters = attributes["parameters"]
@@ -265,8 +266,11 @@ def begin_after(staging: Staging, artifact: Artifact) -> None:
     exp_avg_N, exp_avg_sq_N = (artifact.read(f"optimizer/{moment}") for moment in MOMENTS)
     state = State(weights_N, exp_avg_N, exp_avg_sq_N, artifact.read("optimizer/updates"))
     log = f"{LOG}/{NAME}"
-    files.write_file(staging.directory / log, artifact.read_file(log))
-    _write_checkpoint(staging, state, parameters, int(attributes["step"]), None)
+    record = files.write_file(staging.directory / log, artifact.read_file(log))
+    rows = read_metrics(staging.directory / log)
+    seconds = rows[-1]["seconds"] if rows else 0.0
+    note = {"recent": [], "seconds": seconds, "log": asdict(record)}
+    _write_checkpoint(staging, state, parameters, int(attributes["step"]), note)
 
 
 def drop_checkpoints(staging: Staging) -> None:
