@@ -269,7 +269,7 @@ def begin_after(staging: Staging, artifact: Artifact) -> None:
     record = files.write_file(staging.directory / log, artifact.read_file(log))
     rows = read_metrics(staging.directory / log)
     seconds = rows[-1]["seconds"] if rows else 0.0
-    note = {"recent": [], "seconds": seconds, "log": asdict(record)}
+    note: dict[str, Any] = {"recent": [], "seconds": seconds, "log": asdict(record)}
     _write_checkpoint(staging, state, parameters, int(attributes["step"]), note)
 
 
