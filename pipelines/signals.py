@@ -112,7 +112,8 @@ def signals_for_parent_blocked() -> Iterator[None]:
     """Let processes that are started meanwhile never see SIGINT and SIGUSR1.
 
     An interrupt from the keyboard reaches the whole group, at any time of a worker's life; this
-    process decides what it means. What comes to it meanwhile is delivered at the end.
+    process decides what it means. What comes to it meanwhile is taken by another thread that was
+    there before, or at the end.
     """
     from multiprocessing import resource_tracker
 

@@ -22,11 +22,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pipelines.artifacts.files import failure_of
 from pipelines.errors import InterruptedRunError, Reported, VintixError
-from pipelines.signals import StopSignal, handlers_kept
+from pipelines.signals import (
+    STOP_SIGNALS,
+    StopSignal,
+    handlers_kept,
+    signals_for_parent_blocked,
+)
 from pipelines.train.world import error_from
 
 if TYPE_CHECKING:
@@ -82,7 +87,9 @@ def launch(
         )
         arguments = (config.model_dump_json(), str(workspace.root), str(control))
         try:
-            outcomes = elastic_launch(options, work)(*arguments)
+            # This thread starts the processes; the one that follows the events takes the signals.
+            with signals_for_parent_blocked():
+                outcomes = elastic_launch(options, work)(*arguments)
         except ChildFailedError as failure:
             if stop.number is not None:
                 raise InterruptedRunError(
@@ -188,6 +195,12 @@ class _Told(StopSignal):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        # Blocked until now, when nothing could be kept. The kernel sends one if the launcher dies.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        return self
 
     @property
     def requested(self) -> bool:
