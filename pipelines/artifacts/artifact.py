@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+import weakref
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts import files
+from pipelines.artifacts.in_use import share
 from pipelines.artifacts.references import VERSION
 from pipelines.artifacts.schema import (
     DATA,
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 class Artifact:
     """One published version; may be sent to worker processes.
 
+    As long as it lives, in any process, `pipelines.artifacts.gc` does not delete the version.
+
     Args:
         path: Its directory, ``<workspace>/<kind>/<name>/v<N>``.
 
@@ -36,19 +41,22 @@ class Artifact:
             place that it lies at.
         ArtifactSchemaError: A newer release wrote it.
         StorageError: The manifest cannot be read.
+        LockedError: The version is being deleted.
     """
 
     def __init__(self, path: Path) -> None:
         # Absolute, so that a worker with another working directory finds it.
         self.path = path.absolute()
-        self.manifest: Manifest = parse_manifest(
-            _read_manifest(self.path), where=self.path / MANIFEST
-        )
+        self.manifest: Manifest = parse_manifest(self._open(), where=self.path / MANIFEST)
         _check_place(self.path, self.manifest)
         self._checked: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "root"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
 
     @property
     def kind(self) -> str:
@@ -177,6 +185,12 @@ class Artifact:
             for relative, entry in self.manifest.files.items()
         )
 
+    def _open(self) -> bytes:
+        """Return the manifest's bytes, and hold the version until this object goes."""
+        data, held = _open_manifest(self.path)
+        weakref.finalize(self, os.close, held)
+        return data
+
     def _read_key(self, key: str) -> bytes:
         return self.read_file(f"{DATA}/{key}")
 
@@ -206,13 +220,16 @@ class Artifact:
         )
 
 
-def _read_manifest(path: Path) -> bytes:
+def _open_manifest(path: Path) -> tuple[bytes, int]:
+    """Return the manifest's bytes, and a descriptor that holds the version while it is open."""
     file = path / MANIFEST
     try:
         # Staged and half-removed versions are hidden: a reader sees published ones or nothing.
         if path.name.startswith("."):
             raise FileNotFoundError(errno.ENOENT, "hidden", str(path))
-        return files.read_file(file)
+        with files.open_file(file) as opened:
+            data = opened.read()
+            return data, share(opened, file)
     except OSError as error:
         if files.is_absence(error):
             raise ArtifactMissingError(

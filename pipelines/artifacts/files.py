@@ -350,6 +350,13 @@ def list_directories(directory: Path) -> list[Path]:
     return [directory, *(path for path, is_directory in _tree(directory) if is_directory)]
 
 
+def find_link(root: Path, path: Path) -> Path | None:
+    """Return the first symbolic link on the way from a directory to a path below it, or None."""
+    parts = path.relative_to(root).parts
+    steps = (root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1))
+    return next((step for step in steps if step.is_symlink()), None)
+
+
 def list_directory(directory: Path) -> list[Path]:
     """Return what is in a directory, sorted; nothing where there is none.
 

@@ -1,33 +1,41 @@
-"""Finding and deleting what is no longer needed: abandoned work and old versions."""
+"""Finding and deleting what is no longer needed: abandoned work and old versions.
+
+Nothing is followed or deleted through a symbolic link, which may lead out of the workspace.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.in_use import alone, read_parents
 from pipelines.artifacts.listing import last_modified, staging_directories, tree_bytes
 from pipelines.artifacts.lock import NameLock
-from pipelines.artifacts.schema import SCHEMA_VERSIONS
+from pipelines.artifacts.schema import SCHEMA_VERSIONS, Manifest
+from pipelines.artifacts.staging import STAGING_PREFIX
 from pipelines.artifacts.workspace import Workspace
-from pipelines.errors import ArtifactError, LockedError, UsageError
-from pipelines.reporter import NullReporter, Reporter
+from pipelines.errors import ArtifactError, ArtifactMissingError, LockedError, UsageError
 
 REMOVED_PREFIX = ".removed-"
+_LINK = "a symbolic link leads there, and may lead out of the workspace"
+_UNFINISHED = "a file that was never finished"
+# After every time that a manifest has.
+_FIRST = "~"
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """Something to delete.
+class Entry:
+    """Something that is deleted, or kept.
 
     Attributes:
         path: A directory or a file.
-        bytes: What deleting it frees.
+        bytes: Its size: what deleting it frees.
         why: The reason, for a person.
     """
 
@@ -36,8 +44,23 @@ class Candidate:
     why: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the candidate as a JSON object."""
+        """Return the entry as a JSON object."""
         return {"path": str(self.path), "bytes": self.bytes, "why": self.why}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What can be deleted.
+
+    Attributes:
+        leftovers: Staged work that no process holds, and the debris of killed processes.
+        versions: Published versions.
+        kept: What stays though it would be deleted but for the reason given.
+    """
+
+    leftovers: list[Entry] = field(default_factory=list)
+    versions: list[Entry] = field(default_factory=list)
+    kept: list[Entry] = field(default_factory=list)
 
 
 def plan_gc(
@@ -45,76 +68,81 @@ def plan_gc(
     keep: int | None = None,
     staging: bool = True,
     older_than: timedelta | None = None,
-) -> list[Candidate]:
+) -> Plan:
     """Find what can be deleted, touching nothing.
 
     Args:
         workspace: Where.
-        keep: Versions to keep of each name, the newest; None keeps all. A version that a kept
-            artifact was made from, directly or not, is kept as well. Versions with a damaged
-            manifest are neither counted nor deleted.
+        keep: Versions to keep of each name, the newest; None keeps all. A version that a process
+            reads, that staged work will read, or that a kept artifact was made from, directly or
+            not, is kept as well. Versions with a damaged manifest are neither counted nor deleted.
         staging: Whether staged work that no process holds counts; without it, only the debris of
-            killed processes does.
+            killed processes does. Deleted or not, what it reads is kept this time.
         older_than: Leave alone what was written more recently.
 
     Raises:
         UsageError: `keep` is below 1.
+        StorageError: A manifest or staged work cannot be read.
     """
     if keep is not None and keep < 1:
         raise UsageError("cannot keep fewer than one version", where="--keep", found=keep)
-    found = [
-        candidate
-        for base in _bases(workspace)
-        if NameLock(base).holder() is None
-        for candidate in _debris(base, staging)
-    ]
     now = datetime.now(UTC)
-    if older_than is not None:
-        found = [each for each in found if now - last_modified(each.path) >= older_than]
+    plan = Plan()
+    for base in _bases(workspace):
+        link = files.find_link(workspace.root, base)
+        if link is not None:
+            if all(entry.path != link for entry in plan.kept):
+                plan.kept.append(Entry(link, 0, _LINK))
+            continue
+        holder = NameLock(base).holder()
+        for entry in _leftovers(base, staging):
+            if holder is not None:
+                plan.kept.append(Entry(entry.path, entry.bytes, f"{holder} is writing there"))
+            elif older_than is None or now - last_modified(entry.path) >= older_than:
+                plan.leftovers.append(entry)
     if keep is not None:
-        for artifact in _superseded(workspace, keep):
-            age = now - datetime.fromisoformat(artifact.manifest.created_at)
-            if older_than is None or age >= older_than:
-                why = f"not among the newest {keep} of {artifact.kind}/{artifact.manifest.name}"
-                found.append(Candidate(artifact.path, tree_bytes(artifact.path), why))
-    return found
+        _plan_versions(workspace, keep, None if older_than is None else now - older_than, plan)
+    return plan
 
 
-def collect(
-    workspace: Workspace, candidates: Iterable[Candidate], reporter: Reporter | None = None
-) -> list[Candidate]:
-    """Delete candidates, holding the lock of each name; what is in use by now is left alone.
+def collect(workspace: Workspace, entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Delete entries of a plan, but for what has come into use since.
 
     Args:
-        workspace: Where the candidates were found.
-        candidates: From `plan_gc`.
-        reporter: Is warned of what was left alone.
+        workspace: Where they were found.
+        entries: Leftovers or versions.
 
     Returns:
-        What was deleted.
+        What was deleted; and what was kept, with the reason.
 
     Raises:
         StorageError: The file system refused; running again goes on.
     """
-    reporter = reporter or NullReporter()
-    by_base: dict[Path, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        by_base[_base_of(workspace, candidate.path)].append(candidate)
-    removed = []
-    for base, group in by_base.items():
-        lock = NameLock(base)
-        try:
-            lock.acquire()
-        except LockedError as error:
-            reporter.warn(f"left {base} alone: {error.found} is writing there")
-            continue
-        try:
-            for candidate in group:
-                _remove(candidate.path)
-                removed.append(candidate)
-        finally:
-            lock.release()
-    return removed
+    entries = list(entries)
+    doomed = {entry.path for entry in entries}
+    known = _published(workspace)[0]
+    # What was made from others goes before them: if it has to stay, so have they.
+    entries.sort(
+        key=lambda each: known[each.path].created_at if each.path in known else _FIRST,
+        reverse=True,
+    )
+    removed, kept = [], []
+    for entry in entries:
+        base = _base_of(workspace, entry.path)
+        if files.find_link(workspace.root, base) is not None:
+            why: str | None = _LINK
+        else:
+            try:
+                with NameLock(base):
+                    why = _remove(workspace, entry.path, known, doomed)
+            except LockedError as error:
+                why = f"{error.found} is writing there"
+        if why is None:
+            removed.append(entry)
+        else:
+            kept.append(Entry(entry.path, entry.bytes, why))
+            doomed.discard(entry.path)
+    return removed, kept
 
 
 def _bases(workspace: Workspace) -> Iterator[Path]:
@@ -123,42 +151,114 @@ def _bases(workspace: Workspace) -> Iterator[Path]:
             yield workspace.root / kind / name
 
 
-def _debris(base: Path, staging: bool) -> Iterator[Candidate]:
-    staged = staging_directories(base)
-    if staging:
-        for directory in staged:
-            yield Candidate(directory, tree_bytes(directory), "staged work that no process holds")
-    for directory in sorted(base.glob(f"{REMOVED_PREFIX}*")):
-        yield Candidate(directory, tree_bytes(directory), "a deletion that was interrupted")
-    searched = [] if staging else [path for each in staged for path in each.rglob("*")]
-    for path in (*base.glob("*"), *searched):
-        if path.name.endswith(files.TEMPORARY_SUFFIX) and path.is_file():
-            yield Candidate(path, tree_bytes(path), "a file that was never finished")
+def _leftovers(base: Path, staging: bool) -> Iterator[Entry]:
+    for path in files.list_directory(base):
+        if path.name.startswith(STAGING_PREFIX) and staging:
+            yield Entry(path, tree_bytes(path), "staged work that no process holds")
+        elif path.name.startswith(STAGING_PREFIX) and not path.is_symlink():
+            for unfinished in files.list_files(path):
+                if unfinished.endswith(files.TEMPORARY_SUFFIX):
+                    yield Entry(path / unfinished, tree_bytes(path / unfinished), _UNFINISHED)
+        elif path.name.startswith(REMOVED_PREFIX):
+            yield Entry(path, tree_bytes(path), "a deletion that was interrupted")
+        elif path.name.endswith(files.TEMPORARY_SUFFIX):
+            yield Entry(path, tree_bytes(path), _UNFINISHED)
 
 
-def _superseded(workspace: Workspace, keep: int) -> list[Artifact]:
-    """Return the artifacts that are neither among the newest nor an ancestor of a kept one."""
-    kept: list[Artifact] = []
-    rest: list[Artifact] = []
+def _plan_versions(
+    workspace: Workspace, keep: int, written_before: datetime | None, plan: Plan
+) -> None:
+    """Divide the versions that are not among the newest into those that go and those that stay."""
+    # Staged work first: what is published meanwhile is then seen in one place or the other.
+    silent, needed = _staged_reads(workspace)
+    published, stays = _published(workspace)
+    by_base: dict[Path, list[Path]] = defaultdict(list)
+    for path in published:
+        by_base[path.parent].append(path)
+    old = {path: published[path] for paths in by_base.values() for path in paths[:-keep]}
+    for path, manifest in published.items():
+        if path not in old:
+            needed += _parents(manifest)
+    for path, manifest in old.items():
+        why = silent or _stays_for_itself(workspace, path, manifest, written_before)
+        if why is not None:
+            stays[path] = why
+            needed += _parents(manifest)
+    of_digest: dict[str, list[Path]] = defaultdict(list)
+    for path, manifest in old.items():
+        of_digest[manifest.digest].append(path)
+    while needed:
+        digest, why = needed.pop()
+        for path in of_digest.pop(digest, []):
+            stays.setdefault(path, why)
+            needed += _parents(old[path])
+    for path, manifest in sorted(old.items()):
+        if path not in stays:
+            why = f"not among the newest {keep} of {manifest.kind}/{manifest.name}"
+            plan.versions.append(Entry(path, tree_bytes(path), why))
+    plan.kept.extend(Entry(path, tree_bytes(path), why) for path, why in sorted(stays.items()))
+
+
+def _stays_for_itself(
+    workspace: Workspace, path: Path, manifest: Manifest, written_before: datetime | None
+) -> str | None:
+    if files.find_link(workspace.root, path) is not None:
+        return _LINK
+    if written_before is not None and datetime.fromisoformat(manifest.created_at) > written_before:
+        return "it is younger than asked for"
+    with alone(path) as why:
+        return why
+
+
+def _parents(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return the digests that an artifact which stays was made from, with the reason."""
+    why = f"{manifest.kind}/{manifest.name}@v{manifest.version} was made from it"
+    return [(parent.digest, why) for parent in manifest.parents]
+
+
+def _published(
+    workspace: Workspace, known: Mapping[Path, Manifest] | None = None
+) -> tuple[dict[Path, Manifest], dict[Path, str]]:
+    """Return the manifests of all versions, by name and number; and what is wrong with others.
+
+    Args:
+        workspace: Where.
+        known: Manifests that need not be read again: versions never change.
+    """
+    manifests: dict[Path, Manifest] = {}
+    damaged: dict[Path, str] = {}
     for base in _bases(workspace):
-        intact = []
         for version in workspace.versions(base.parent.name, base.name):
+            path = workspace.path(base.parent.name, base.name, version)
             try:
-                intact.append(Artifact(workspace.path(base.parent.name, base.name, version)))
-            except ArtifactError:
+                manifests[path] = (known or {}).get(path) or Artifact(path).manifest
+            except ArtifactMissingError:
                 continue
-        kept += intact[-keep:]
-        rest += intact[:-keep]
-    by_digest = defaultdict(list)
-    for artifact in rest:
-        by_digest[artifact.digest].append(artifact)
-    while kept:
-        for parent in kept.pop().manifest.parents:
-            kept += by_digest.pop(parent.digest, [])
-    return sorted(
-        (artifact for group in by_digest.values() for artifact in group),
-        key=lambda artifact: str(artifact.path),
-    )
+            except ArtifactError:
+                damaged[path] = "its manifest is damaged"
+    return manifests, damaged
+
+
+def _staged_reads(workspace: Workspace) -> tuple[str | None, list[tuple[str, str]]]:
+    """Return what staged work will read.
+
+    Returns:
+        Why nothing may be deleted, where some staged work does not tell; and digests with the
+        reason to keep them.
+    """
+    silent, reads = None, []
+    for base in _bases(workspace):
+        for directory in staging_directories(base):
+            if directory.is_symlink():
+                # Staging refuses it, so nothing is read for it.
+                continue
+            parents = read_parents(directory)
+            named = directory.relative_to(workspace.root)
+            if parents is None and directory.is_dir():
+                silent = f"the staged work {named} does not tell what it reads"
+            for parent in parents or []:
+                reads.append((parent.digest, f"the staged work {named} reads it"))
+    return silent, reads
 
 
 def _base_of(workspace: Workspace, path: Path) -> Path:
@@ -166,14 +266,35 @@ def _base_of(workspace: Workspace, path: Path) -> Path:
     return workspace.root / kind / name
 
 
-def _remove(path: Path) -> None:
-    if not path.is_dir():
+def _remove(
+    workspace: Workspace, path: Path, known: Mapping[Path, Manifest], doomed: Collection[Path]
+) -> str | None:
+    """Delete a leftover or a version; returns why it stays instead."""
+    if path.is_symlink() or not path.is_dir():
+        # Of a link, only the link itself.
         files.remove_file(path)
-        return
-    if not path.name.startswith("."):
+        return None
+    if path.name.startswith("."):
+        files.remove_tree(path)
+        return None
+    with alone(path) as why:
+        # Looked at after the lock was taken: nobody reads it now, and who did has told what for.
+        why = why or _needed_now(workspace, known, known[path].digest, doomed)
+        if why is not None:
+            return why
         # A reader sees a version whole or not at all; a killed deletion leaves a hidden rest.
         hidden = path.with_name(f"{REMOVED_PREFIX}{path.name}")
         files.remove_tree(hidden)
         files.rename_directory(path, hidden)
-        path = hidden
-    files.remove_tree(path)
+    files.remove_tree(hidden)
+    return None
+
+
+def _needed_now(
+    workspace: Workspace, known: Mapping[Path, Manifest], digest: str, doomed: Collection[Path]
+) -> str | None:
+    silent, reads = _staged_reads(workspace)
+    for path, manifest in _published(workspace, known)[0].items():
+        if path not in doomed:
+            reads += _parents(manifest)
+    return silent or dict(reads).get(digest)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.lock import NameLock
 from pipelines.artifacts.references import check_kind, check_name
@@ -84,16 +85,24 @@ def show_artifact(path: Path) -> dict[str, Any]:
 
 
 def staging_directories(base: Path) -> list[Path]:
-    """Return the staging directories of a name, sorted."""
-    return sorted(path for path in base.glob(f"{STAGING_PREFIX}*") if path.is_dir())
+    """Return the staging directories of a name, sorted.
+
+    Raises:
+        StorageError: The name's directory cannot be read.
+    """
+    return [
+        path
+        for path in files.list_directory(base)
+        if path.name.startswith(STAGING_PREFIX) and path.is_dir()
+    ]
 
 
 def tree_bytes(path: Path) -> int:
     """Return the bytes of all files of a tree, or of one file; what vanishes meanwhile is 0."""
     total = 0
-    for each in [path] if path.is_file() else path.rglob("*"):
+    for each in _tree(path):
         with contextlib.suppress(OSError):
-            if not each.is_dir():
+            if each.is_symlink() or not each.is_dir():
                 total += each.lstat().st_size
     return total
 
@@ -101,12 +110,19 @@ def tree_bytes(path: Path) -> int:
 def last_modified(path: Path) -> datetime:
     """Return when anything in a tree, or a file, was last written."""
     newest = 0.0
-    for each in (path, *path.rglob("*")):
+    for each in _tree(path):
         try:
             newest = max(newest, each.lstat().st_mtime)
         except OSError:
             continue
     return datetime.fromtimestamp(newest, UTC)
+
+
+def _tree(path: Path) -> Iterator[Path]:
+    """Yield a path and, unless it is a link, all below it."""
+    yield path
+    if not path.is_symlink():
+        yield from path.rglob("*")
 
 
 def _names(workspace: Workspace, kind: str | None, name: str | None) -> Iterator[tuple[str, str]]:

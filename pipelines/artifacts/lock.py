@@ -90,6 +90,9 @@ class NameLock:
         from filelock import Timeout
 
         try:
+            # A lock file is opened for writing, which some releases of filelock do through links.
+            if files.is_there(self._base / LOCK):
+                files.check_file(self._base / LOCK)
             self._lock.acquire(timeout=seconds, poll_interval=0.02)
         except Timeout:
             return False

@@ -25,10 +25,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.in_use import write_parents
 from pipelines.artifacts.lock import NameLock
 from pipelines.artifacts.provenance import git_revision, package_versions
 from pipelines.artifacts.publish import assemble, incomplete
@@ -55,7 +57,7 @@ from pipelines.artifacts.unit import (
     recorded_unit,
     take_intact_records,
 )
-from pipelines.errors import ArtifactError
+from pipelines.errors import ArtifactCorruptError, ArtifactError
 
 if TYPE_CHECKING:
     import zarr
@@ -110,6 +112,8 @@ class Staging:
         self.parents: list[Parent] = [
             parent if isinstance(parent, Parent) else parent.as_parent() for parent in parents
         ]
+        # What is read stays as long as this does; see `pipelines.artifacts.in_use`.
+        self._reads = list(parents)
         self.seeds = dict(seeds or {})
         self.published: Artifact | None = None
         self.resumed_units = 0
@@ -123,6 +127,7 @@ class Staging:
         self.published = self._find_published()
         if self.published is not None:
             return self
+        self._refuse_links()
         self._lock.acquire()
         try:
             # Another process may have published it and given the lock back meanwhile.
@@ -253,9 +258,30 @@ class Staging:
         files.write_file(self.directory / MANIFEST, dump_manifest(manifest))
         return self._commit(manifest)
 
+    def _refuse_links(self) -> None:
+        """Check that what is written stays in the workspace, and that staged work is files.
+
+        Raises:
+            ArtifactCorruptError: A link leads away, or something is no file.
+            StorageError: The staged work cannot be read.
+        """
+        link = files.find_link(self.workspace.root, self.directory)
+        if link is not None:
+            raise _no_directory(
+                link, "a directory of the workspace", f"a link to {link.readlink()}"
+            )
+        for path in files.list_files(self.directory):
+            try:
+                files.check_file(self.directory / path, (self.directory / path).lstat().st_size)
+            except OSError as error:
+                if not isinstance(error, files.UnfitFileError):
+                    raise files.reading_error(error, self.directory / path) from error
+                raise _no_directory(self.directory / path, "a file", error.strerror) from error
+
     def _open(self) -> Artifact | None:
         """Open the staging directory; returns the artifact if only its rename was missing."""
         files.make_directory(self.directory)
+        write_parents(self.directory, self.parents)
         for path in files.list_files(self.directory):
             if path.endswith(files.TEMPORARY_SUFFIX):
                 files.remove_file(self.directory / path)
@@ -325,3 +351,13 @@ class Staging:
         from pipelines.artifacts.zarr_stores import open_staged
 
         return open_staged(self.directory / tree, path)
+
+
+def _no_directory(path: Path, expected: str, found: object) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        "nothing was staged: what is there may lead out of the workspace",
+        where=path,
+        expected=expected,
+        found=found,
+        fix="move it away, or point --workspace to where it leads",
+    )

@@ -101,7 +101,12 @@ def _check_files(artifact: Artifact, reporter: Reporter) -> Iterator[Problem]:
 def _unlisted(artifact: Artifact) -> Iterator[Problem]:
     for relative in files.list_files(artifact.path):
         if relative != MANIFEST and relative not in artifact.manifest.files:
-            yield Problem(relative, "nothing", "a file that the manifest does not list")
+            found = "a file that the manifest does not list"
+            try:
+                files.check_file(artifact.path / relative)
+            except files.UnfitFileError as error:
+                found = f"{error.strerror}; the manifest does not list it"
+            yield Problem(relative, "nothing", found)
 
 
 def _describe(record: FileEntry | files.FileRecord) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from datetime import timedelta
 
 import pytest
 
-from pipelines.artifacts.gc import Candidate, collect, plan_gc
+from pipelines.artifacts.gc import Entry, Plan, collect, plan_gc
 from pipelines.artifacts.schema import MANIFEST
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError, UsageError
-from pipelines.reporter import NullReporter
 
 from .helpers import CONFIG, Crash, FileSystem, run_tiny, write_unit
 
@@ -28,21 +28,33 @@ def _abandon(root, seed=3, name="tiny"):
     return staging.directory
 
 
-def _paths(candidates):
-    return [candidate.path for candidate in candidates]
+def _paths(entries):
+    return [entry.path for entry in entries]
+
+
+def _versions(plan):
+    return [str(path.relative_to(path.parents[2])) for path in _paths(plan.versions)]
+
+
+def _collect_all(workspace, plan):
+    # What the test itself opened and dropped holds nothing any more.
+    gc.collect()
+    return collect(workspace, plan.leftovers + plan.versions)
 
 
 def test_planning_touches_nothing(tmp_path):
     run_tiny(tmp_path)
     staged = _abandon(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    (candidate,) = plan_gc(Workspace(tmp_path))
+    plan = plan_gc(Workspace(tmp_path))
     assert sorted(tmp_path.rglob("*")) == before
-    assert candidate.path == staged
-    assert candidate.bytes == sum(f.stat().st_size for f in staged.rglob("*") if f.is_file())
-    assert candidate.as_dict() == {
+    (entry,) = plan.leftovers
+    assert plan.versions == plan.kept == []
+    assert entry.path == staged
+    assert entry.bytes == sum(f.stat().st_size for f in staged.rglob("*") if f.is_file())
+    assert entry.as_dict() == {
         "path": str(staged),
-        "bytes": candidate.bytes,
+        "bytes": entry.bytes,
         "why": "staged work that no process holds",
     }
 
@@ -50,11 +62,11 @@ def test_planning_touches_nothing(tmp_path):
 def test_published_versions_stay_unless_asked_for(tmp_path):
     for seed in range(3):
         run_tiny(tmp_path, config=_seed(seed))
-    assert plan_gc(Workspace(tmp_path)) == []
-    assert plan_gc(Workspace(tmp_path), keep=3) == []
+    assert plan_gc(Workspace(tmp_path)).versions == []
+    assert plan_gc(Workspace(tmp_path), keep=3).versions == []
     plan = plan_gc(Workspace(tmp_path), keep=1)
-    assert [path.name for path in _paths(plan)] == ["v1", "v2"]
-    assert collect(Workspace(tmp_path), plan) == plan
+    assert _versions(plan) == ["histories/tiny/v1", "histories/tiny/v2"]
+    assert _collect_all(Workspace(tmp_path), plan) == (plan.versions[::-1], [])
     assert Workspace(tmp_path).versions("histories", "tiny") == [3]
     assert run_tiny(tmp_path, config=_seed(9)).manifest.version == 4
 
@@ -74,11 +86,15 @@ def test_ancestors_of_what_is_kept_are_kept(tmp_path):
     parent = run_tiny(tmp_path, "parent", config=_seed(1), parents=[first])
     run_tiny(tmp_path, "parent", config=_seed(2))
     run_tiny(tmp_path, "child", config=_seed(1), parents=[parent])
-    assert [str(path.relative_to(tmp_path)) for path in _paths(plan_gc(workspace, keep=1))] == [
-        "histories/grand/v2"
-    ]
+    del first, parent
+    plan = plan_gc(workspace, keep=1)
+    assert _versions(plan) == ["histories/grand/v2"]
+    assert {(entry.path.parent.name, entry.why) for entry in plan.kept} == {
+        ("grand", "histories/parent@v1 was made from it"),
+        ("parent", "histories/child@v1 was made from it"),
+    }
     run_tiny(tmp_path, "child", config=_seed(2))
-    assert [str(path.relative_to(tmp_path)) for path in _paths(plan_gc(workspace, keep=1))] == [
+    assert _versions(plan_gc(workspace, keep=1)) == [
         "histories/child/v1",
         "histories/grand/v1",
         "histories/grand/v2",
@@ -92,21 +108,27 @@ def test_damaged_versions_are_neither_counted_nor_deleted(tmp_path):
         run_tiny(tmp_path, config=_seed(seed))
     for version in (1, 3):
         (tmp_path / f"histories/tiny/v{version}" / MANIFEST).write_bytes(b"{}")
-    assert plan_gc(Workspace(tmp_path), keep=1) == []
+    plan = plan_gc(Workspace(tmp_path), keep=1)
+    assert plan.versions == []
+    assert [(path.name, why) for path, why in ((e.path, e.why) for e in plan.kept)] == [
+        ("v1", "its manifest is damaged"),
+        ("v3", "its manifest is damaged"),
+    ]
 
 
 def test_work_that_a_process_holds_is_left_alone(tmp_path):
     workspace = Workspace(tmp_path)
     staged = _abandon(tmp_path)
     plan = plan_gc(workspace)
-    assert _paths(plan) == [staged]
-    reporter = NullReporter()
+    assert _paths(plan.leftovers) == [staged]
     with workspace.stage("histories", "tiny", config=CONFIG):
-        assert plan_gc(workspace) == []
-        assert collect(workspace, plan, reporter) == []
-    assert staged.is_dir()
-    assert f"process {os.getpid()}" in reporter.warnings[0]
-    assert collect(workspace, plan, reporter) == plan
+        held = plan_gc(workspace)
+        assert held.leftovers == [] and staged in _paths(held.kept)
+        removed, kept = collect(workspace, plan.leftovers)
+    assert staged.is_dir() and removed == [] and _paths(kept) == [staged]
+    for entry in (*held.kept, *kept):
+        assert f"process {os.getpid()}" in entry.why
+    assert collect(workspace, plan.leftovers) == (plan.leftovers, [])
     assert not staged.exists()
 
 
@@ -118,13 +140,13 @@ def test_debris_of_killed_processes(tmp_path):
     for partial in partials:
         partial.write_bytes(b"12345")
     (base / ".removed-v9").mkdir()
-    everything = plan_gc(Workspace(tmp_path))
+    everything = plan_gc(Workspace(tmp_path)).leftovers
     assert set(_paths(everything)) == {staged, base / ".removed-v9", partials[0]}
-    debris = plan_gc(Workspace(tmp_path), staging=False)
+    debris = plan_gc(Workspace(tmp_path), staging=False).leftovers
     assert set(_paths(debris)) == {base / ".removed-v9", *partials}
     collect(Workspace(tmp_path), debris)
     assert staged.is_dir()
-    assert plan_gc(Workspace(tmp_path), staging=False) == []
+    assert plan_gc(Workspace(tmp_path), staging=False).leftovers == []
 
 
 def test_resuming_clears_unfinished_files(tmp_path):
@@ -139,11 +161,14 @@ def test_recent_things_are_left_alone(tmp_path):
     run_tiny(tmp_path, config=_seed(1))
     run_tiny(tmp_path, config=_seed(2))
     staged = _abandon(tmp_path)
-    assert plan_gc(workspace, keep=1, older_than=timedelta(hours=1)) == []
+    young = plan_gc(workspace, keep=1, older_than=timedelta(hours=1))
+    assert young.leftovers == young.versions == []
+    assert [entry.why for entry in young.kept] == ["it is younger than asked for"]
     for path in (staged, *staged.rglob("*")):
         os.utime(path, (0, 0))
-    assert _paths(plan_gc(workspace, keep=1, older_than=timedelta(hours=1))) == [staged]
-    assert len(plan_gc(workspace, keep=1, older_than=timedelta(0))) == 2
+    assert _paths(plan_gc(workspace, keep=1, older_than=timedelta(hours=1)).leftovers) == [staged]
+    old = plan_gc(workspace, keep=1, older_than=timedelta(0))
+    assert len(old.leftovers) == len(old.versions) == 1
 
 
 def test_killed_deletion_never_shows_half_a_version(tmp_path):
@@ -160,23 +185,23 @@ def test_killed_deletion_never_shows_half_a_version(tmp_path):
     counted = FileSystem(tmp_path / "undisturbed")
     workspace, plan = copied("undisturbed")
     with counted.installed():
-        collect(workspace, plan)
+        _collect_all(workspace, plan)
     assert len(counted.log) > 30
     for number in range(1, len(counted.log) + 1):
         workspace, plan = copied(str(number))
         dies = FileSystem(workspace.root, refuses=lambda n, name, path, at=number: n >= at)
         with dies.installed(), pytest.raises(Crash):
-            collect(workspace, plan)
+            _collect_all(workspace, plan)
         try:
             assert verify(workspace.find("histories", "tiny@v1")) == []
         except ArtifactMissingError:
-            assert not plan[0].path.exists()
-        collect(workspace, plan_gc(workspace, keep=1))
-        assert plan_gc(workspace, keep=1) == []
+            assert not plan.versions[0].path.exists()
+        _collect_all(workspace, plan_gc(workspace, keep=1))
+        assert plan_gc(workspace, keep=1) == Plan()
         assert workspace.versions("histories", "tiny") == [2]
 
 
 def test_what_is_gone_already_is_fine(tmp_path):
     base = run_tiny(tmp_path).path.parent
-    plan = [Candidate(base / ".staging-gone", 1, "gone"), Candidate(base / "v9", 1, "gone")]
-    assert collect(Workspace(tmp_path), plan) == plan
+    entries = [Entry(base / ".staging-gone", 1, "gone"), Entry(base / "v9", 1, "gone")]
+    assert collect(Workspace(tmp_path), entries) == (entries, [])

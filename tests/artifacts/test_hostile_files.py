@@ -93,6 +93,15 @@ def test_verify_and_readers_name_what_is_there(tmp_path, intact, name, relative)
         assert caught.value.where == str(path / relative)
 
 
+def test_a_link_in_the_place_of_a_directory_is_named(tmp_path, intact):
+    """Its files have the right bytes, and still are not the artifact's."""
+    path = copy(intact, tmp_path / "histories/tiny/v1")
+    (path / "data.zarr").rename(tmp_path / "elsewhere")
+    (path / "data.zarr").symlink_to(tmp_path / "elsewhere")
+    (problem,) = verify(path)
+    assert problem.path == "data.zarr" and "symbolic link" in problem.found
+
+
 @hostile
 def test_a_hostile_manifest_is_listed_and_never_taken_for_nothing(tmp_path, intact, name):
     """`ls` shows the version as damaged; a stage does not silently take an older one."""

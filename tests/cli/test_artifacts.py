@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+from pipelines.artifacts.in_use import write_parents
+
 from .support import Shell
 
 KINDS = ["checkpoints", "datasets", "demonstrators", "histories", "rollouts"]
@@ -24,6 +26,7 @@ def stage_something(shell: Shell) -> None:
     version = shell.workspace / "histories/point-mass/v1"
     staged = shell.workspace / "histories/left/.staging-0123456789abcdef"
     shutil.copytree(version / "data.zarr", staged / "data.zarr")
+    write_parents(staged, [])
 
 
 def test_ls_of_an_empty_workspace(empty):
@@ -130,13 +133,24 @@ def test_gc_keeps_what_something_kept_was_made_from(shell):
     stage_something(shell)
     done = shell.vintix("artifacts", "gc", "--keep", "1", "--json")
     assert done.code == 0, done.stderr
-    removed = {path for row in done.document["removed"] for path in [row["path"]]}
-    assert removed == {
-        str(shell.workspace / "histories/point-mass/v2"),
-        str(shell.workspace / "histories/left/.staging-0123456789abcdef"),
+    old = str(shell.workspace / "histories/point-mass/v2")
+    staged = str(shell.workspace / "histories/left/.staging-0123456789abcdef")
+    # Leftovers go at once; published versions are only shown.
+    assert {key: [row["path"] for row in rows] for key, rows in done.document.items()} == {
+        "removed": [staged],
+        "candidates": [old],
+        "kept": [str(shell.workspace / "histories/point-mass/v1")],
     }
+    assert "was made from it" in done.document["kept"][0]["why"]
+    shown = shell.vintix("artifacts", "gc", "--keep", "1").stdout
+    assert "would be deleted" in shown and "--yes" in shown and old in shown
+    done = shell.vintix("artifacts", "gc", "--keep", "1", "--yes", "--json")
+    assert [row["path"] for row in done.document["removed"]] == [old]
+    assert done.document["candidates"] == []
     # v1 is what the dataset was made from, v3 is the newest.
     assert {"histories/point-mass@v1", "histories/point-mass@v3"} <= set(shell.digests())
     assert shell.vintix("artifacts", "verify", "--all").code == 0
-    young = shell.vintix("artifacts", "gc", "--keep", "1", "--older-than-days", "1", "--json")
+    young = shell.vintix(
+        "artifacts", "gc", "--keep", "1", "--older-than-days", "1", "--yes", "--json"
+    )
     assert young.document["removed"] == []

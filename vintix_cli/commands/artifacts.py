@@ -19,7 +19,7 @@ from vintix_cli.render import (
 )
 from vintix_cli.run import command
 
-EPILOG = examples("vintix artifacts ls --kind histories", "vintix artifacts gc --keep 2")
+EPILOG = examples("vintix artifacts ls --kind histories", "vintix artifacts gc --keep 2 --yes")
 
 app = typer.Typer(
     help="List, show, verify, merge and clean up artifacts.",
@@ -224,15 +224,22 @@ def merge(
     "gc",
     cls=Command,
     epilog=examples(
-        "vintix artifacts gc --dry-run", "vintix artifacts gc --keep 2 --older-than-days 7"
+        "vintix artifacts gc --keep 2", "vintix artifacts gc --keep 2 --older-than-days 7 --yes"
     ),
 )
 @command
 def gc(
     keep: Annotated[
         int | None,
-        typer.Option(min=1, help="Versions to keep of each name, the newest; default all."),
+        typer.Option(
+            min=1,
+            help="Versions to keep of each name, the newest; default all. Others are listed, and "
+            "deleted with --yes.",
+        ),
     ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete the versions that --keep lists.")
+    ] = False,
     staging: Annotated[bool, typer.Option(help="Delete staged work that no process holds.")] = True,
     older_than_days: Annotated[
         float | None, typer.Option(min=0, max=36_500, help="Leave alone what is younger.")
@@ -242,24 +249,42 @@ def gc(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Delete abandoned work and, with --keep, old versions that nothing kept was made from."""
+    """Delete abandoned work and, with --keep and --yes, old versions that nothing needs.
+
+    A version is needed by a process that reads it, by staged work, and by a kept artifact that was
+    made from it.
+    """
     from pipelines.artifacts.gc import collect, plan_gc
 
     space = _workspace(workspace)
     age = None if older_than_days is None else timedelta(days=older_than_days)
-    found = plan_gc(space, keep=keep, staging=staging, older_than=age)
-    removed = [] if dry_run else collect(space, found, ConsoleReporter(quiet or json))
-    listed = found if dry_run else removed
+    plan = plan_gc(space, keep=keep, staging=staging, older_than=age)
+    chosen, candidates = plan.leftovers, plan.versions
+    if dry_run:
+        chosen, candidates = [], chosen + candidates
+    elif yes:
+        chosen, candidates = chosen + candidates, []
+    removed, in_use = collect(space, chosen)
+    kept = plan.kept + in_use
     if json:
-        key = "candidates" if dry_run else "removed"
-        print_json({key: [candidate.as_dict() for candidate in listed]})
+        told = {"removed": removed, "candidates": candidates, "kept": kept}
+        print_json({key: [entry.as_dict() for entry in entries] for key, entries in told.items()})
         return
-    if listed:
+    rows = [("deleted", entry) for entry in removed]
+    rows += [("would be deleted", entry) for entry in candidates]
+    rows += [("kept", entry) for entry in ([] if quiet else kept)]
+    if rows:
         print_table(
-            [{"size": size_text(each.bytes), "why": each.why, "path": each.path} for each in listed]
+            [
+                {"": done, "size": size_text(entry.bytes), "why": entry.why, "path": entry.path}
+                for done, entry in rows
+            ]
         )
-    total = size_text(sum(each.bytes for each in listed))
-    print_text(f"{'would free' if dry_run else 'freed'} {total}")
+    if not dry_run:
+        print_text(f"freed {size_text(sum(entry.bytes for entry in removed))}")
+    if candidates:
+        would = size_text(sum(entry.bytes for entry in candidates))
+        print_text(f"would free {would}" + ("" if dry_run else " more with --yes"))
 
 
 def _workspace(option: Path | None) -> Any:
