@@ -14,6 +14,7 @@ from pipelines.distill.block import Block, shard_rows
 from pipelines.distill.collect import collect_block
 from pipelines.distill.config import SHARD_ROWS, VECTORIZED_SHARD_ROWS
 from pipelines.distill.schedule import epsilons
+from pipelines.domains.checked import make_batch
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
 from pipelines.parallel import run_parallel
 from pipelines.policies.registry import build_policy
@@ -43,7 +44,7 @@ def make_block(name, steps, trajectories):
 def make_parts(block):
     domain = domain_of(block.task)
     seeds = list(block.trajectories)
-    environment = domain.make_batch(block.task, len(seeds), block.options, seeds)
+    environment = make_batch(domain, block.task, len(seeds), block.options, seeds)
     spec = builtin_policy(block.task, domain, block.options)
     low_A, high_A = environment.action_low_A, environment.action_high_A
     return environment, build_policy(spec, low_A, high_A, domain.policies())
