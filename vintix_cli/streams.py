@@ -59,7 +59,6 @@ def open_streams() -> None:
 
     ``sys.stdout`` gets a descriptor of its own, so that descriptor 1 can lead elsewhere.
     """
-    codecs.register_error(_ENCODING_ERRORS, _in_ascii)
     # The next file that is opened would get the number of a closed one. Results are refused as
     # before; what is for stderr is lost.
     for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
@@ -136,6 +135,7 @@ def results_only() -> Iterator[None]:
 
 def _open(descriptor: int, like: TextIO | None) -> TextIO:
     """Return a text stream on a descriptor, in the encoding of another."""
+    codecs.register_error(_ENCODING_ERRORS, _in_ascii)
     return io.TextIOWrapper(
         io.BufferedWriter(_Descriptor(descriptor, "w", closefd=False)),
         encoding=getattr(like, "encoding", None) or "utf-8",
