@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     import gymnasium
     from numpy.typing import NDArray
 
-#: Most pictures of an episode; longer ones show every second step, or third. Five seconds of these
-#: are a GIF of about a megabyte.
+#: Most pictures of an episode; longer ones show every second step, or third.
 MOST_FRAMES = 60
 FRAMES_A_SECOND = 12.5
 #: Height of the line of text above each picture, pixels.
 TEXT_HEIGHT = 22
 _BACKGROUND, _INK = (20, 24, 29), (232, 235, 239)
-_COLOURS = 128
+#: Of a GIF, and from how many of its pictures they are taken.
+_COLOURS, _SAMPLES = 256, 8
 
 
 class FilmedBatch(BatchEnvironment):
@@ -145,7 +145,13 @@ def find_ffmpeg(path: Path) -> str:
 def _gif(frames: Sequence[NDArray[np.uint8]]) -> bytes:
     from PIL import Image
 
-    pictures = [Image.fromarray(each).quantize(_COLOURS) for each in frames]
+    # One palette for all pictures: what stands still then keeps its bytes and is stored once. Of
+    # small things such as a goal's marker it keeps the colour.
+    sample = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // _SAMPLES)]))
+    palette = sample.quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE)
+    pictures = [
+        Image.fromarray(each).quantize(palette=palette, dither=Image.Dither.NONE) for each in frames
+    ]
     buffer = io.BytesIO()
     pictures[0].save(
         buffer,

@@ -249,3 +249,17 @@ def test_a_shorter_film_waits_for_the_longer(tmp_path: Path) -> None:
     assert [int(frame[-1, 0, 0]) for frame in joined] == [10, 20, 20]
     assert [int(frame[-1, -1, 0]) for frame in joined] == [30, 40, 50]
     assert joined[0][:TEXT_HEIGHT].max() > 150, "the text is there"
+
+
+def test_what_stands_still_in_a_film_is_stored_once(tmp_path: Path) -> None:
+    """A page and a README take a film in; most of its pictures is the room, which never moves."""
+    random = np.random.default_rng(0)
+    room = random.integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    frames = []
+    for number in range(20):
+        frames.append(room.copy())
+        frames[-1][10:20, 5 * number : 5 * number + 10] = 255
+    write_film(frames[:1], tmp_path / "one.gif")
+    write_film(frames, tmp_path / "all.gif")
+    one, all_of_them = ((tmp_path / f"{name}.gif").stat().st_size for name in ("one", "all"))
+    assert all_of_them < 3 * one
