@@ -83,10 +83,15 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return ones, twos and fives within two limits; ones alone where those would be many."""
+    """Return ones, twos and fives within two limits; ones alone where those would be many.
+
+    Limits that are so near that fewer than two lie between them get evenly spaced ticks.
+    """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
     inside = [each for each in found if low <= each <= high]
+    if len(inside) < 2:
+        return ticks(low, high, UP)
     ones = [each for each in inside if f"{each:e}".startswith("1.0")]
     return ones if len(inside) > 7 and len(ones) > 1 else inside
 

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.pictures import shot_ticks
+from pipelines.report.axes import log_ticks
 from pipelines.report.document import figures_of, report_document, summary_document
 from pipelines.report.sources import read_sources
 from pipelines.report.tables import shots_to_reach
@@ -167,6 +168,13 @@ def test_the_first_shot_is_marked_and_the_others_stand_evenly(
     shots: int, marked: list[int]
 ) -> None:
     assert shot_ticks(shots) == marked
+
+
+def test_a_logarithmic_axis_has_ticks_whatever_it_spans() -> None:
+    """A loss that hardly moves lies between two and five; one that falls far has many of them."""
+    assert log_ticks(0.02, 0.6) == [0.02, 0.05, 0.1, 0.2, 0.5]
+    assert log_ticks(0.0009, 2.0) == [0.001, 0.01, 0.1, 1.0]
+    assert log_ticks(0.25, 0.45) == pytest.approx([0.25, 0.3, 0.35, 0.4, 0.45])
 
 
 def test_variations_stand_beside_their_training_tasks(
