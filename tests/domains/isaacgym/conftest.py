@@ -50,6 +50,19 @@ def children() -> list[int]:
     return found
 
 
+def connect(process: subprocess.Popen[bytes]) -> socket.socket:
+    """Connect to a worker that was told to listen at ``unix:socket`` in the current directory.
+
+    The path is a relative one, since that of a Unix socket has to be short.
+    """
+    client = socket.socket(socket.AF_UNIX)
+    deadline = time.monotonic() + 60
+    while client.connect_ex("socket"):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    return client
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     """Process and port of a worker that serves clients until it is stopped."""

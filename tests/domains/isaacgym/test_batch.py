@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from domains.isaacgym.conftest import Fake, children
+from domains.isaacgym.conftest import Fake, children, connect
 from pipelines.domains.isaacgym import isaac_packages, make_isaac_batch, make_isaac_env, worker
 from pipelines.domains.isaacgym.batch import IsaacGymBatch
 from pipelines.domains.isaacgym.link import WORKER_FILE
@@ -164,7 +165,7 @@ def test_a_share_that_is_no_number_of_copies_is_refused(fake: Fake):
         IsaacGymBatch(TASK, 1, fake(), 0)
 
 
-def test_the_fake_needs_nothing_but_numpy(tmp_path: Path):
+def test_the_fake_needs_nothing_but_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The user's Python 3.8 has neither this project nor its dependencies."""
     blocker = (
         "import sys, runpy\n"
@@ -175,23 +176,17 @@ def test_the_fake_needs_nothing_but_numpy(tmp_path: Path):
         "            raise ImportError('blocked: ' + name)\n"
         "import numpy\n"
         "sys.meta_path.insert(0, Only())\n"
-        "sys.argv = ['worker', '--fd', sys.argv[1], '--fake']\n"
+        "sys.argv = ['worker', '--endpoint', 'unix:socket', '--fake']\n"
         f"runpy.run_path({str(WORKER_FILE)!r}, run_name='__main__')\n"
     )
-    import os
-    import socket
-
-    left, right = socket.socketpair()
+    monkeypatch.chdir(tmp_path)
     token = "t" * 16
-    with left, right:
-        process = subprocess.Popen(
-            [sys.executable, "-c", blocker, str(right.fileno())],
-            pass_fds=(right.fileno(),),
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], worker.TOKEN_VARIABLE: token},
-            stderr=subprocess.PIPE,
-        )
-        right.close()
+    process = subprocess.Popen(
+        [sys.executable, "-c", blocker],
+        env={"PATH": os.environ["PATH"], worker.TOKEN_VARIABLE: token},
+        stderr=subprocess.PIPE,
+    )
+    with connect(process) as client:
         hello = {"token": token, "protocol": worker.PROTOCOL, "task": TASK.env_id, "num_envs": 2}
         requests = [
             worker.Frame(worker.HELLO, 1, {**hello, "device": "cpu"}),
@@ -201,9 +196,9 @@ def test_the_fake_needs_nothing_but_numpy(tmp_path: Path):
             worker.Frame(worker.CLOSE, 5),
         ]
         for request in requests:
-            left.sendall(worker.encode(request))
-            reply = worker.read_frame(left, time.monotonic() + 20)
+            client.sendall(worker.encode(request))
+            reply = worker.read_frame(client, time.monotonic() + 20)
             assert reply is not None
             assert (reply.opcode, reply.sequence) == (request.opcode, request.sequence)
-        stderr = process.communicate(timeout=10)[1]
+    stderr = process.communicate(timeout=10)[1]
     assert (process.returncode, stderr) == (0, b"")

@@ -7,7 +7,6 @@ that Isaac Gym behaves like the stand-in.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from domains.isaacgym.conftest import connect
 from pipelines.domains.isaacgym import worker
 from pipelines.domains.isaacgym.link import WORKER_FILE
 
@@ -131,20 +131,19 @@ def test_the_limit_is_told_apart_and_the_reset_counts_as_a_step(make: Make):
     assert ends[-1] == (True, False) and result["success"][0] == 1
 
 
-def test_the_process_imports_in_order_and_prints_to_stderr(tmp_path: Path):
+def test_the_process_imports_in_order_and_prints_to_stderr(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Isaac Gym refuses to be imported after torch, and prints where results would go."""
-    left, right = socket.socketpair()
+    monkeypatch.chdir(tmp_path)
     token = "t" * 16
-    with left, right:
-        process = subprocess.Popen(
-            [sys.executable, str(WORKER_FILE), "--fd", str(right.fileno())],
-            pass_fds=(right.fileno(),),
-            cwd=tmp_path,
-            env={**os.environ, worker.TOKEN_VARIABLE: token, "PYTHONPATH": str(STAND_IN)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        right.close()
+    process = subprocess.Popen(
+        [sys.executable, str(WORKER_FILE), "--endpoint", "unix:socket"],
+        env={**os.environ, worker.TOKEN_VARIABLE: token, "PYTHONPATH": str(STAND_IN)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with connect(process) as client:
         hello = {"token": token, "protocol": worker.PROTOCOL, "task": "ShadowHandPushBlock"}
         requests = [
             worker.Frame(worker.HELLO, 1, {**hello, "num_envs": 1, "device": "cpu"}),
@@ -152,10 +151,9 @@ def test_the_process_imports_in_order_and_prints_to_stderr(tmp_path: Path):
             worker.Frame(worker.STEP, 3, {}, {"action": np.zeros((1, 52), np.float32)}),
         ]
         for request in requests:
-            left.sendall(worker.encode(request))
-            reply = worker.read_frame(left, time.monotonic() + 60)
+            client.sendall(worker.encode(request))
+            reply = worker.read_frame(client, time.monotonic() + 60)
             assert reply is not None and reply.opcode == request.opcode, reply and reply.fields
-        left.close()
-        stdout, stderr = process.communicate(timeout=10)
+    stdout, stderr = process.communicate(timeout=10)
     assert stdout == b"" and b"Isaac Gym prints" in stderr
     assert process.returncode == 0
