@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.histories.layout import balanced_rows, row_bytes, shard_unit
+from pipelines.rng import derive_seed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.unit import UnitRecords
@@ -69,6 +70,18 @@ class Block:
             for trajectory in self.trajectories
             for shard in range(self.shards)
         ]
+
+
+def episode_seed(seed: int, task: str, trajectory: int, episode: int) -> int:
+    """Return the seed that an episode of a history is reset with.
+
+    Args:
+        seed: Base seed of the run.
+        task: Name of the task.
+        trajectory: Number of the trajectory.
+        episode: Its number within the trajectory.
+    """
+    return derive_seed(seed, "distill", task, trajectory, "episode", episode)
 
 
 @dataclass(frozen=True, slots=True)

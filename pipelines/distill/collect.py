@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.distill.block import Block, EpisodeMark, Position
+from pipelines.distill.block import Block, EpisodeMark, Position, episode_seed
 from pipelines.distill.buffers import Progress, ShardBuffer, ShardWriter
 from pipelines.distill.schedule import noise_along
 from pipelines.errors import VintixError
 from pipelines.histories.layout import trajectory_path
-from pipelines.rng import derive_seed, stream
+from pipelines.rng import stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -241,13 +241,12 @@ class _Collector:
                 )
 
     def _reset(self, indices: list[int]) -> NDArray[np.float32]:
+        block = self._block
         seeds = [
-            derive_seed(
-                self._block.seed,
-                "distill",
-                self._block.task.name,
-                self._block.trajectories[index],
-                "episode",
+            episode_seed(
+                block.seed,
+                block.task.name,
+                block.trajectories[index],
                 self._running[index].episode,
             )
             for index in indices

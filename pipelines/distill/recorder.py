@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from pipelines.distill.block import Block, EpisodeMark
+from pipelines.distill.block import Block, EpisodeMark, episode_seed
 from pipelines.distill.buffers import Episodes
 from pipelines.distill.collect import replay_error
 from pipelines.histories.layout import row_layout
-from pipelines.rng import derive_seed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,8 +160,8 @@ class Recorder(gymnasium.Env[Any, Any]):
         self.first, self.filled = step, self.filled - dropped
 
     def _begin(self) -> None:
-        key = (self._block.task.name, self._block.trajectories[0], "episode", self.mark.episode)
-        seed = derive_seed(self._block.seed, "distill", *key)
+        block = self._block
+        seed = episode_seed(block.seed, block.task.name, block.trajectories[0], self.mark.episode)
         observation_BO = self._environment.reset([0], [seed])
         self._demonstrator.reset([0])
         self._observation_O = np.array(observation_BO[0], dtype=np.float32)

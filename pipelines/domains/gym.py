@@ -2,8 +2,9 @@
 
 Gymnasium 1.0 gave up plugins, so that ids have to be registered by an import, as for any other
 package. ``import pipelines.domains.gym`` does it, and so does the id itself when it names the
-module: ``gymnasium.make("pipelines.domains.gym:vintix/hopper")``. This module is there for nothing
-else; registering reads the catalogue and imports no simulator.
+module: ``gymnasium.make("pipelines.domains.gym:vintix/hopper")``. An `EnvSpec`, as data sets keep
+it, names the module that makes it and needs neither. Registering reads the catalogue and imports
+no simulator.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
+from pipelines.domains.base import Options
 from pipelines.domains.checked import make_env
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
 from pipelines.tasks.spec import TaskSpec
@@ -27,19 +30,29 @@ def register() -> None:
     """
     known = full_catalogue()
     for task in (*known.tasks, *known.variations):
-        env_id = environment_id(task)
-        if env_id not in gymnasium.registry:
+        spec = environment_spec(task, {})
+        if spec.id not in gymnasium.registry:
             gymnasium.register(
-                env_id,
-                entry_point=f"{__name__}:make",
-                max_episode_steps=task.horizon,
-                kwargs={"task": task.name},
+                spec.id,
+                entry_point=spec.entry_point,
+                max_episode_steps=spec.max_episode_steps,
+                kwargs=spec.kwargs,
             )
 
 
-def environment_id(task: TaskSpec) -> str:
-    """Return the id that a task is registered under."""
-    return f"{NAMESPACE}/{task.name}"
+def environment_spec(task: TaskSpec, options: Options) -> EnvSpec:
+    """Return what `gymnasium.make` needs to make a task, in a process that has imported nothing.
+
+    Args:
+        task: The task.
+        options: Some options of its domain.
+    """
+    return EnvSpec(
+        f"{NAMESPACE}/{task.name}",
+        entry_point=f"{__name__}:make",
+        max_episode_steps=task.horizon,
+        kwargs={**options, "task": task.name},
+    )
 
 
 def make(task: str, render_mode: str | None = None, **options: Any) -> gymnasium.Env[Any, Any]:

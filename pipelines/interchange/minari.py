@@ -2,8 +2,13 @@
 
 Observations include the one after an episode's last step. Minari's infos have one entry for each
 observation, so `noise` and `demonstrator_action` end with NaN, where no action was chosen. Each
-episode's attributes say which trajectory it is from, its number there, its return, and whether it
-is complete; the last episode of a trajectory may have been cut off, and then raises no flag.
+episode's attributes say which trajectory it is from, its number there, its seed, its return, and
+whether it is complete; the last episode of a trajectory may have been cut off, and then raises no
+flag.
+
+A dataset has the spaces of the environment that it was recorded in, the spec that makes this
+environment again, the versions of what simulates it, and the reference scores that normalise its
+returns, each where Minari looks for it.
 
 Shapes: T steps of an episode, O observation, A action.
 """
@@ -11,14 +16,15 @@ Shapes: T steps of an episode, O observation, A action.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pipelines.artifacts import files
-from pipelines.errors import ConfigError
+from pipelines.distill.block import episode_seed
+from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS, row_bytes
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig
@@ -29,6 +35,8 @@ from pipelines.interchange.tasks import safe_name
 from pipelines.tasks.names import choose_tasks
 
 if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
+    from gymnasium.spaces import Box
     from numpy.typing import NDArray
 
     from pipelines.artifacts.artifact import Artifact
@@ -36,6 +44,9 @@ if TYPE_CHECKING:
     from pipelines.reporter import Progress, Reporter
 
 NAMESPACE = "vintix"
+SCORES = "measured"
+"""The reference whose random and expert returns become Minari's reference scores."""
+
 _ATTRIBUTES = ("task", "schedule", "source", "train", "options", "scores")
 _OWN = (
     rf"{NAMESPACE}/namespace_metadata\.json|{NAMESPACE}/[^/]+/namespace_metadata\.json"
@@ -52,11 +63,12 @@ def export_minari(config: ExportConfig, workspace: Workspace, reporter: Reporter
     """Write histories as Minari datasets.
 
     With ``MINARI_DATASETS_PATH`` set to the output, `minari.load_dataset` finds them by their ids.
+    Where a task's environment cannot be made here, its dataset has unbounded spaces and no spec.
 
     Args:
         config: Which histories, and where to.
         workspace: Where they are.
-        reporter: Told of progress.
+        reporter: Told of progress, and of environments that are not those of the histories.
 
     Raises:
         ArtifactMissingError: There are no such histories.
@@ -79,7 +91,7 @@ def export_packed(config: ExportConfig, workspace: Workspace, reporter: Reporter
     Args:
         config: Which dataset, and where to.
         workspace: Where it and its histories are.
-        reporter: Told of progress.
+        reporter: As of `export_minari`.
 
     Raises:
         ArtifactMissingError: There is no such dataset, or its histories are gone.
@@ -138,7 +150,10 @@ def _export(
         for name in names:
             manifest = readers[name].artifact.manifest
             identity = dataset_id(name, manifest.name, manifest.version)
-            episodes = _write_task(readers[name], name, identity, output.directory, progress)
+            environment = _environment(readers[name], name, reporter)
+            episodes = _write_task(
+                readers[name], name, identity, environment, output.directory, progress
+            )
             exported.append(
                 {
                     "task": name,
@@ -155,27 +170,100 @@ def _bytes(reader: HistoryReader, name: str) -> int:
     return sum(reader.lengths(name)) * row_bytes(task["observation_dim"], task["action_dim"])
 
 
-def _write_task(
-    reader: HistoryReader, name: str, identity: str, target: Path, progress: Progress
-) -> int:
+class _Environment(NamedTuple):
+    """What Minari is told of a task's environment.
+
+    Attributes:
+        spec: What makes it again; None where it cannot be made here.
+        requirements: What pip would install to have it as it was recorded.
+    """
+
+    observation_space: Box
+    action_space: Box
+    spec: EnvSpec | None = None
+    requirements: Sequence[str] = ()
+
+
+def _environment(reader: HistoryReader, name: str, reporter: Reporter) -> _Environment:
+    """Make the environment of a history and compare it with the recorded one."""
     from gymnasium.spaces import Box
 
+    from pipelines.domains import gym
+    from pipelines.domains.registry import (
+        compare_fingerprints,
+        domain_of,
+        fingerprint,
+        full_catalogue,
+    )
+
+    attributes = reader.task(name)
+    options = attributes["options"]
+    dims = (attributes["task"]["observation_dim"], attributes["task"]["action_dim"])
+    recorded = reader.fingerprint(name) or {}
+    try:
+        task = full_catalogue().get(name)
+        if (task.observation_dim, task.action_dim) != dims:
+            raise ConfigError(
+                "the task of this name has other dimensions",
+                expected=f"{dims[0]} observations and {dims[1]} actions",
+                found=f"{task.observation_dim} and {task.action_dim}",
+            )
+        spec = gym.environment_spec(task, options)
+        env: Any = gym.make(**spec.kwargs)
+        spaces = (env.observation_space, env.action_space)
+        env.close()
+        differences = compare_fingerprints(recorded, fingerprint(task, options))
+    except VintixError as error:
+        reporter.warn(
+            f"{name}: its environment cannot be made here, so that its Minari dataset has "
+            f"unbounded spaces and no env_spec: {'; '.join(error.parts())}"
+        )
+        return _Environment(*(Box(-np.inf, np.inf, (size,), np.float32) for size in dims))
+    if differences:
+        reporter.warn(
+            f"{name}: the environment here is not the one that was recorded: "
+            + "; ".join(differences)
+        )
+    versions = {"vintix": reader.artifact.manifest.packages["vintix"]}
+    # Those of a simulator in another Python are not for this one's pip.
+    own = domain_of(task).packages
+    versions |= {
+        key: version for key, version in recorded.get("packages", {}).items() if key in own
+    }
+    return _Environment(*spaces, spec, [f"{key}=={version}" for key, version in versions.items()])
+
+
+def _reference_scores(task: Mapping[str, Any]) -> dict[str, float]:
+    """Return the two scores that `minari.get_normalized_score` reads, if there are."""
+    from pipelines.rollout.scores import score_of
+
+    score = score_of(task["scores"], SCORES)
+    return {} if score is None else {"ref_min_score": score.random, "ref_max_score": score.expert}
+
+
+def _write_task(
+    reader: HistoryReader,
+    name: str,
+    identity: str,
+    environment: _Environment,
+    target: Path,
+    progress: Progress,
+) -> int:
     minari = load_extra("minari", "minari")
     buffer_class = load_extra("minari.data_collector", "minari").EpisodeBuffer
     storage_class = load_extra("minari.dataset.minari_storage", "minari").MinariStorage
     task = reader.task(name)
-    specification = task["task"]
     folder = target / identity / "data"
     files.make_directory(folder)
     for parent in (target / NAMESPACE, (target / identity).parent):
         files.write_file(parent / "namespace_metadata.json", b"{}")
-    bound = np.inf
     count = 0
     try:
         storage = storage_class.new(
             folder,
-            observation_space=Box(-bound, bound, (specification["observation_dim"],), np.float32),
-            action_space=Box(-bound, bound, (specification["action_dim"],), np.float32),
+            observation_space=environment.observation_space,
+            action_space=environment.action_space,
+            env_spec=environment.spec,
             data_format="hdf5",
         )
         storage.update_metadata(
@@ -183,8 +271,11 @@ def _write_task(
                 "dataset_id": identity,
                 "minari_version": minari.__version__,
                 "algorithm_name": _algorithm(task),
-                "description": f"Learning history of {name}, histories {reader.reference}",
+                "description": f"Learning history of {name}, histories {reader.reference}. "
+                f"Reference scores: {SCORES} means of random play and of the demonstrator.",
+                "requirements": list(environment.requirements),
                 "vintix": json.dumps({key: task[key] for key in _ATTRIBUTES if key in task}),
+                **_reference_scores(task),
             }
         )
         for trajectory in reader.trajectories(name):
@@ -219,6 +310,7 @@ def _episodes(
     Episodes are cut from blocks; one that goes over the end of a block is put together first.
     """
     table = reader.episodes(name, trajectory)
+    base = reader.artifact.manifest.seeds["seed"]
     parts: list[dict[str, NDArray[Any]]] = []
     have, number = 0, 0
     for block in reader.blocks(name, trajectory, ROW_FIELDS):
@@ -232,7 +324,8 @@ def _episodes(
             )
             offset, have = offset + taken, have + taken
             if taken == wanted:
-                yield _episode(parts, table, number, trajectory)
+                seed = episode_seed(base, name, trajectory, number)
+                yield _episode(parts, table, number, trajectory, seed)
                 parts, have, number = [], 0, number + 1
 
 
@@ -241,12 +334,14 @@ def _episode(
     table: dict[str, NDArray[Any]],
     number: int,
     trajectory: int,
+    seed: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     rows = {field: np.concatenate([part[field] for part in parts]) for field in ROW_FIELDS}
     final_O = table["episode_final_observation"][number]
     nothing_A = np.full_like(rows["demonstrator_action"][:1], np.nan)
     return (
         {
+            "seed": seed,
             "observations": np.concatenate([rows["observation"], final_O[None]]),
             "actions": rows["action"],
             "rewards": rows["reward"],

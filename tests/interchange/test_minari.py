@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +22,7 @@ from pipelines.interchange import dependencies
 from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
 from pipelines.interchange.minari import export_minari
 from pipelines.reporter import NullReporter
+from pipelines.rollout.scores import score_of
 
 REPORTER = NullReporter()
 
@@ -34,9 +40,129 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
-def export(workspace: Workspace, output: Path, **fields: object):
+def export(
+    workspace: Workspace, output: Path, reporter: NullReporter = REPORTER, **fields: object
+) -> Any:
     config = ExportConfig(output=output, **fields)  # type: ignore[arg-type]
-    return export_minari(config, workspace, REPORTER)
+    return export_minari(config, workspace, reporter)
+
+
+SIMULATED = ("reacher", "reach", "industrial-benchmark-50", "hand-over")
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Path]:
+    """A short history of a task of each domain, with an option that is not the default."""
+    pytest.importorskip("minari", reason="the extra minari is not installed")
+    directory = tmp_path_factory.mktemp("simulated")
+    workspace = Workspace(directory / "work")
+    make_demonstrators(workspace, SIMULATED, name="four")
+    options = {"viscosity": 0.05, "goal": "visible", "reward": "delta", "clip": "off"}
+    config = DistillConfig(trajectories=1, steps=260, workers=1, options=options, name="four")
+    run(config, workspace, REPORTER)
+    reporter = NullReporter()
+    export(workspace, directory / "out", reporter)
+    assert reporter.warnings == []
+    return workspace, directory / "out"
+
+
+def test_the_recovered_environment_plays_the_recorded_episodes(
+    simulated: tuple[Workspace, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its spaces are bounded as the environment's are, and what was recorded is of them."""
+    import minari
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(simulated[1]))
+    for name in SIMULATED:
+        dataset = minari.load_dataset(f"vintix/{name}/four-v1")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            env = dataset.recover_environment()
+        assert not [str(each.message) for each in caught if "install" in str(each.message)]
+        assert dataset.env_spec is not None and dataset.env_spec.id == f"vintix/{name}"
+        assert dataset.action_space == env.action_space
+        assert dataset.observation_space == env.observation_space
+        assert np.isfinite(dataset.action_space.low).all()
+        seeds = [each["seed"] for each in dataset.storage.get_episode_metadata([0, 1])]
+        for episode, seed in zip(dataset.iterate_episodes([0, 1]), seeds, strict=True):
+            assert all(map(dataset.action_space.contains, episode.actions))
+            seen, rewards = [env.reset(seed=seed)[0]], []
+            for action in episode.actions:
+                observation, reward, *_ = env.step(action)
+                seen.append(observation)
+                rewards.append(np.float32(reward))
+            np.testing.assert_array_equal(np.stack(seen), episode.observations, err_msg=name)
+            np.testing.assert_array_equal(np.stack(rewards), episode.rewards, err_msg=name)
+
+
+def test_scores_of_minari_are_those_of_the_rollouts(
+    simulated: tuple[Workspace, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import minari
+
+    workspace, output = simulated
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(output))
+    returns = np.array([-1000.0, -30.0, -5.0, 3.3, 2500.0])
+    for name in SIMULATED:
+        scores = workspace.find("histories", "four").group(name).attrs["scores"]
+        score = score_of(scores, "measured")  # type: ignore[arg-type]
+        assert score is not None
+        dataset = minari.load_dataset(f"vintix/{name}/four-v1")
+        found = minari.get_normalized_score(dataset, returns)
+        np.testing.assert_array_equal(found, score.normalize(returns))
+        assert "measured" in dataset.storage.metadata["description"]
+
+
+def test_recovery_needs_no_import(
+    simulated: tuple[Workspace, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(simulated[1]))
+    code = (
+        "import sys, minari\n"
+        "dataset = minari.load_dataset('vintix/reacher/four-v1')\n"
+        "assert not any(name.startswith('pipelines') for name in sys.modules)\n"
+        "env = dataset.recover_environment()\n"
+        "assert env.unwrapped.model.opt.viscosity == 0.05\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("toys", ["gone", "larger"])
+def test_data_is_exported_where_its_environment_cannot_be_made(
+    histories: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toys: str
+) -> None:
+    minari = pytest.importorskip("minari", reason="the extra minari is not installed")
+    reporter = NullReporter()
+    with nullcontext() if toys == "gone" else toy_installed(tmp_path):
+        if toys == "larger":
+            plugin = tmp_path / "vintix_toy.py"
+            text = plugin.read_text().replace('"observation_dim": 3', '"observation_dim": 4')
+            text = text.replace("(3,), np.float32", "(4,), np.float32")
+            plugin.write_text(text.replace("[*self.x, ", "[*self.x, 0, "))
+        export(histories, tmp_path / "out", reporter, tasks=("toy-a",))
+    (told,) = reporter.warnings
+    assert "toy-a: its environment cannot be made here" in told
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "out"))
+    dataset = minari.load_dataset("vintix/toy-a/toys-v1")
+    assert dataset.observation_space.shape == (3,) and dataset.action_space.shape == (2,)
+    assert not dataset.action_space.is_bounded()
+    assert dataset.env_spec is None
+
+
+def test_another_environment_than_the_recorded_one_is_told(
+    histories: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minari = pytest.importorskip("minari", reason="the extra minari is not installed")
+    reporter = NullReporter()
+    with toy_installed(tmp_path):
+        export(histories, tmp_path / "same", reporter, tasks=("toy-a",))
+        assert reporter.warnings == []
+        monkeypatch.setenv("VINTIX_TOY_DRIFT", "0.5")
+        export(histories, tmp_path / "out", reporter, tasks=("toy-a",))
+    (told,) = reporter.warnings
+    assert "toy-a: the environment here is not the one that was recorded" in told
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "out"))
+    assert minari.load_dataset("vintix/toy-a/toys-v1").env_spec.kwargs["task"] == "toy-a"
 
 
 def test_every_number_is_there_and_minari_reads_it(
