@@ -35,6 +35,7 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.demonstrators.builtin import builtin_policy, has_builtin
 from pipelines.demonstrators.config import DemonstratorsConfig
+from pipelines.demonstrators.reader import load_demonstrator
 from pipelines.demonstrators.stage import run as demonstrators
 from pipelines.distill.config import PILOT_EPISODES, VECTORIZED_PILOT_EPISODES, DistillConfig
 from pipelines.distill.pilot import PilotJob, run_pilot
@@ -171,7 +172,7 @@ def fit_task(job: Job, advance: Advance) -> dict[str, Any]:
         PilotJob(
             task=job.task,
             options=resolve_options(domain, {}),
-            demonstrators=artifact.path,
+            policy=load_demonstrator(artifact, job.task.name).spec,
             seed=job.seed,
             episodes=VECTORIZED_PILOT_EPISODES if domain.vectorized else PILOT_EPISODES,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.demonstrators.config import DemonstratorsConfig
     from pipelines.demonstrators.evaluate import Evaluation, Evaluator
+    from pipelines.demonstrators.reader import Demonstrator
     from pipelines.policies.base import PolicySpec
     from pipelines.reporter import Reporter
     from pipelines.tasks.spec import ScoreReference, TaskSpec
@@ -34,7 +35,7 @@ class _Job:
     training_options: dict[str, Any]
     config: DemonstratorsConfig
     staging: Path
-    measured: Path | None
+    measured: Demonstrator | None
     builtin: PolicySpec | None
 
 
@@ -100,7 +101,7 @@ def _make_all(
             training_options=_training_options(config, selection, task),
             config=config,
             staging=staging.directory,
-            measured=selection.measured.path if selection.measured else None,
+            measured=_measured(selection, task),
             builtin=policies.get(task.name),
         )
         for task in selection.tasks
@@ -193,12 +194,7 @@ def _policy(
     """Return the policy of a job and where it came from, both JSON and the same on each run."""
     task, config = job.task, job.config
     if job.measured is not None:
-        from pipelines.artifacts.artifact import Artifact
-        from pipelines.demonstrators.reader import load_demonstrator
-
-        measured = Artifact(job.measured)
-        demonstrator = load_demonstrator(measured, task.name)
-        return demonstrator.spec, {**demonstrator.source, "measured_again": measured.digest}
+        return job.measured.spec, job.measured.source
     if config.source == "import":
         return _imported(config, evaluator)
     if config.source == "train":
@@ -251,6 +247,16 @@ def _imported(
         source["normalization"] = config.normalization_path.name
         source["normalization_sha256"] = file_digest(config.normalization_path)
     return spec, source
+
+
+def _measured(selection: Selection, task: TaskSpec) -> Demonstrator | None:
+    """Return the demonstrator to measure again, its source saying so; None where there is none."""
+    from pipelines.demonstrators.reader import load_demonstrator
+
+    if selection.measured is None:
+        return None
+    found = load_demonstrator(selection.measured, task.name)
+    return replace(found, source={**found.source, "measured_again": selection.measured.digest})
 
 
 def _training_options(

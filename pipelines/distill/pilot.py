@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
     from pipelines.distill.plan import TaskPlan
     from pipelines.domains.base import BatchEnvironment
-    from pipelines.policies.base import Policy
+    from pipelines.policies.base import Policy, PolicySpec
     from pipelines.reporter import Reporter
     from pipelines.tasks.spec import TaskSpec
 
@@ -51,14 +51,14 @@ class PilotJob:
     Attributes:
         task: The task.
         options: Values of all options of the domain.
-        demonstrators: Path of the demonstrators artifact.
+        policy: The demonstrator.
         seed: Base seed.
         episodes: Episodes at each level.
     """
 
     task: TaskSpec
     options: Mapping[str, Any]
-    demonstrators: Path
+    policy: PolicySpec
     seed: int
     episodes: int
 
@@ -69,8 +69,6 @@ def run_pilot(job: PilotJob, advance: Advance) -> Response:
     Raises:
         VintixError: An observation or a reward is not finite.
     """
-    from pipelines.artifacts.artifact import Artifact
-    from pipelines.demonstrators.reader import load_demonstrator
     from pipelines.domains.checked import make_batch
     from pipelines.domains.registry import domain_of
     from pipelines.policies.registry import build_policy
@@ -83,7 +81,7 @@ def run_pilot(job: PilotJob, advance: Advance) -> Response:
     environment = make_batch(domain, job.task, job.episodes, job.options, seeds)
     try:
         policy = build_policy(
-            load_demonstrator(Artifact(job.demonstrators), job.task.name).spec,
+            job.policy,
             environment.action_low_A,
             environment.action_high_A,
             domain.policies(),
@@ -105,7 +103,6 @@ def run_pilot(job: PilotJob, advance: Advance) -> Response:
 
 def fit_schedules(
     tasks: Sequence[TaskPlan],
-    demonstrators: Path,
     staging: Staging,
     workers: int,
     reporter: Reporter,
@@ -115,7 +112,6 @@ def fit_schedules(
 
     Args:
         tasks: The tasks.
-        demonstrators: Path of the demonstrators artifact.
         staging: Where what they found is kept.
         workers: As of `run_parallel`.
         reporter: Told of progress.
@@ -132,7 +128,7 @@ def fit_schedules(
         PilotJob(
             task=each.task,
             options=each.blocks[0].options,
-            demonstrators=demonstrators,
+            policy=each.demonstrator.spec,
             seed=each.blocks[0].seed,
             episodes=each.pilot_episodes,
         )

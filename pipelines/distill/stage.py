@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.shard import Shard
+    from pipelines.policies.base import PolicySpec
     from pipelines.reporter import Reporter
     from pipelines.tasks.spec import TaskSpec
 
@@ -133,7 +134,6 @@ def _fit(
 
     tasks, failed = fit_schedules(
         distillation.tasks,
-        distillation.demonstrators.path,
         staging,
         config.workers,
         reporter,
@@ -155,23 +155,21 @@ class _CollectJob:
 
     Attributes:
         block: The block.
-        demonstrators: Path of the demonstrators artifact.
+        policy: The demonstrator. Opening its artifact in every job takes longer than a short block.
         directory: The staging directory.
         fingerprint: What the environment has to be like where the job runs; None where that is
             known.
     """
 
     block: Block
-    demonstrators: Path
+    policy: PolicySpec
     directory: Path
     fingerprint: Mapping[str, Any] | None
 
 
 def _collect_job(job: _CollectJob, advance: Advance) -> None:
     """Build environment and demonstrator and collect a block; runs in a worker."""
-    from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.unit import StagedUnits
-    from pipelines.demonstrators.reader import load_demonstrator
     from pipelines.distill.collect import collect_block
     from pipelines.distill.learning import record_training
     from pipelines.domains.checked import make_batch
@@ -185,8 +183,9 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
     position = find_position(StagedUnits(job.directory), block)
     domain = domain_of(block.task)
     if block.training is not None:
-        spec = load_demonstrator(Artifact(job.demonstrators), block.task.name).spec
-        record_training(block, domain, spec, job.directory, position=position, progress=advance)
+        record_training(
+            block, domain, job.policy, job.directory, position=position, progress=advance
+        )
         return
     seeds = [
         derive_seed(block.seed, "distill", block.task.name, trajectory, "stream")
@@ -195,7 +194,7 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
     environment = make_batch(domain, block.task, len(seeds), block.options, seeds)
     try:
         policy = build_policy(
-            load_demonstrator(Artifact(job.demonstrators), block.task.name).spec,
+            job.policy,
             environment.action_low_A,
             environment.action_high_A,
             domain.policies(),
@@ -300,10 +299,11 @@ def _collect_blocks(
     reporter: Reporter,
 ) -> list[Outcome[None]]:
     cluster = _cluster(config, staging)
+    policies = {each.task.name: each.demonstrator.spec for each in distillation.tasks}
     jobs = [
         _CollectJob(
             block=block,
-            demonstrators=distillation.demonstrators.path,
+            policy=policies[block.task.name],
             directory=staging.directory,
             fingerprint=None
             if cluster is None

@@ -225,6 +225,25 @@ def test_policies_of_an_artifact_are_measured_again(workspace):
     assert [parent.digest for parent in again.artifact.manifest.parents] == [first.artifact.digest]
 
 
+def test_measuring_again_reads_the_manifest_once(workspace, monkeypatch):
+    from pipelines.artifacts import artifact
+
+    made = run(workspace, tasks=TASKS).artifact
+    read = []
+    parse = artifact.parse_manifest
+    monkeypatch.setattr(
+        artifact,
+        "parse_manifest",
+        lambda *given, **named: read.append(given) or parse(*given, **named),
+    )
+    counts = []
+    for tasks in (TASKS[:1], TASKS):
+        read.clear()
+        run(workspace, evaluate=made.reference, tasks=tasks, seed=1, name=f"again-{len(tasks)}")
+        counts.append(len(read))
+    assert counts[0] == counts[1] > 0
+
+
 def test_the_plan_is_what_the_run_would_do(workspace):
     plan = stage.plan(DemonstratorsConfig(domains=("tiny",)), workspace)
     assert [row["task"] for row in plan.rows] == list(TASKS)

@@ -34,8 +34,8 @@ def distill(workspace, **changes):
 
 
 def pilot(workspace, seed=0, task="toy-a", episodes=3):
-    artifact = workspace.find("demonstrators")
-    job = PilotJob(full_catalogue().get(task), {"radius": 0.5}, artifact.path, seed, episodes)
+    policy = load_demonstrator(workspace.find("demonstrators"), task).spec
+    job = PilotJob(full_catalogue().get(task), {"radius": 0.5}, policy, seed, episodes)
     return run_pilot(job, lambda amount=1: None)
 
 

@@ -238,6 +238,33 @@ def test_a_history_without_a_complete_episode_is_refused(workspace, monkeypatch)
     assert distill(workspace, **{**short, "steps": HORIZON}).report["tasks"][0]["episodes"] == 2
 
 
+def test_manifests_are_not_read_again_for_each_job(workspace, monkeypatch):
+    """Jobs are many and may be short, and the manifest of many tasks takes a second to check."""
+    from pipelines.artifacts import artifact
+
+    read = []
+    parse = artifact.parse_manifest
+    monkeypatch.setattr(
+        artifact,
+        "parse_manifest",
+        lambda *given, **named: read.append(given) or parse(*given, **named),
+    )
+    counts = []
+    for name, tasks, trajectories in (("few", ("toy-a",), 1), ("many", ("toy-a", "toy-b"), 2)):
+        read.clear()
+        distill(
+            workspace,
+            name=name,
+            tasks=tasks,
+            trajectories=trajectories,
+            steps=30,
+            schedule="auto",
+            pilot_episodes=2,
+        )
+        counts.append(len(read))
+    assert counts[0] == counts[1] > 0
+
+
 def test_describe_returns():
     found = describe_returns([np.arange(20.0), np.array([]), np.arange(20.0) + 2])
     assert found["episodes"] == 40

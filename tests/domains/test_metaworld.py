@@ -180,6 +180,31 @@ def test_a_batch_of_copies_equals_single_environments() -> None:
             assert done.reward_B[i] == reward
 
 
+def test_a_task_is_compiled_once_and_every_copy_has_a_model_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Compiling takes as long as hundreds of steps; what an episode moves is its copy's alone."""
+    from pipelines.domains import sawyer
+
+    sawyer.compiled_model.cache_clear()
+    compiled, load = [], mujoco.MjModel.from_xml_path
+
+    class Counted:
+        @staticmethod
+        def from_xml_path(path: str) -> Any:
+            compiled.append(path)
+            return load(path)
+
+    monkeypatch.setattr(sawyer.mujoco, "MjModel", Counted)
+    one, other = make_batch("window-open", [0, 1])._envs
+    assert len(compiled) == 1
+    before = other.model.body_pos.copy()
+    one.reset(seed=3)
+    assert not np.array_equal(one.model.body_pos, before)
+    np.testing.assert_array_equal(other.model.body_pos, before)
+    np.testing.assert_array_equal(make("window-open").model.body_pos, before)
+
+
 def test_the_global_generator_is_left_alone() -> None:
     np.random.seed(5)
     before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
