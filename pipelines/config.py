@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 from pipelines.artifacts.files import raise_if_failing
 from pipelines.errors import ConfigError, UsageError, VintixError
+from pipelines.nearest import unknown
 from pipelines.values import value_problem
 from pipelines.yaml_text import MAX_BYTES, YamlTextError, parse_yaml
 
@@ -48,8 +49,16 @@ def read_run_file(path: Path) -> dict[str, dict[str, Any]]:
             content = parse_yaml(file.read(MAX_BYTES + 1))
     except OSError as error:
         raise_if_failing(error, path)
-        raise ConfigError(
-            "cannot read the configuration file", where=path, found=error.strerror
+        others = [str(each) for each in sorted(path.parent.glob("*.y*ml"))]
+        raise unknown(
+            "cannot read the configuration file",
+            str(path),
+            others,
+            kind=ConfigError,
+            where=path,
+            expected="a YAML file with sections named " + ", ".join(STAGES),
+            found=error.strerror,
+            fix="give the path of such a file, or leave --config out",
         ) from error
     except YamlTextError as error:
         raise ConfigError(
@@ -65,8 +74,11 @@ def read_run_file(path: Path) -> dict[str, dict[str, Any]]:
         )
     for section, settings in content.items():
         if section not in STAGES or not isinstance(settings, dict):
-            raise ConfigError(
+            raise unknown(
                 "unknown or malformed section in the configuration file",
+                str(section),
+                () if section in STAGES else STAGES,
+                kind=ConfigError,
                 where=f"{path}: {section}",
                 expected="a mapping under one of " + ", ".join(STAGES),
                 found=repr(settings)[:60],
@@ -158,10 +170,14 @@ def _from_environment(
             continue
         field = variable.removeprefix(prefix).lower()
         if field not in settings:
-            raise ConfigError(
+            known = [prefix + name.upper() for name in model.model_fields]
+            raise unknown(
                 "unknown setting in the environment",
+                variable,
+                known,
+                kind=ConfigError,
                 where=variable,
-                expected=", ".join(prefix + name.upper() for name in model.model_fields),
+                expected=", ".join(known),
                 found=f"{variable}={environment[variable]}",
                 fix=f"unset {variable}, or correct its name",
             )
@@ -230,16 +246,39 @@ def _describe(
         _ENVIRONMENT: f"VINTIX_{stage.upper()}_{field.upper()}",
     }.get(source, setting)
     message, expected = first["msg"].removeprefix("Value error, "), None
+    wanted, known = str(first.get("input")), []
     if first["type"] == "extra_forbidden":
         message, expected = "unknown setting", ", ".join(holder.model_fields)
-    kind = UsageError if source == _COMMAND_LINE else ConfigError
-    return kind(
+        wanted, known = path[-1], list(holder.model_fields)
+    elif first["type"] == "literal_error":
+        known = list(choices_of(holder.model_fields[path[-1]].annotation))
+    error = unknown(
         f"{stage}: {message}",
+        wanted,
+        known,
+        kind=UsageError if source == _COMMAND_LINE else ConfigError,
         where=where,
         expected=expected,
         found=repr(first.get("input"))[:80],
         fix=f"vintix {stage} --help",
     )
+    if first["type"] == "extra_forbidden" and error.instead is not None:
+        # On the command line it stands with its stage before it.
+        section = setting.removesuffix(wanted)
+        error.instead = (section + wanted, section + error.instead[1])
+    return error
+
+
+def choices_of(annotation: Any) -> tuple[str, ...]:
+    """Return the texts that a setting takes where it takes no others, as in ``Literal``.
+
+    Args:
+        annotation: Of the field; one with None among its types, or a tuple of choices, counts too.
+    """
+    if get_origin(annotation) is Literal:
+        return tuple(str(choice) for choice in get_args(annotation))
+    found = [choices_of(part) for part in get_args(annotation)]
+    return next((choices for choices in found if choices), ())
 
 
 def _setting(
@@ -252,7 +291,7 @@ def _setting(
     path: list[str] = []
     for part in location:
         if path:
-            nested = _nested(model, path[-1])
+            nested = nested_class(model, path[-1])
             if nested is None:
                 break
             model = nested
@@ -260,7 +299,7 @@ def _setting(
     return path, model
 
 
-def _nested(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+def nested_class(model: type[BaseModel], name: str) -> type[BaseModel] | None:
     """Return the class of the settings within a setting; None where there are none."""
     from pydantic import BaseModel
 
@@ -271,3 +310,27 @@ def _nested(model: type[BaseModel], name: str) -> type[BaseModel] | None:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
+
+
+def default_text(model: type[BaseModel], name: str) -> str | None:
+    """Return the default of a setting for help; None where it has none, or a null or empty one.
+
+    Args:
+        model: The configuration class of a stage.
+        name: The setting, or one of its values where it is called after several, such as ``task``.
+    """
+    field = model.model_fields.get(name) or model.model_fields.get(f"{name}s")
+    if field is None:
+        return None
+    if not field.is_required():
+        value = field.get_default(call_default_factory=True)
+        return None if value is None or value in ("", (), {}) else _text(value)
+    # What has no default of its own has one for each preset.
+    by_value: dict[str, list[str]] = {}
+    for preset in choices_of(model.model_fields["preset"].annotation):
+        by_value.setdefault(_text(getattr(model(preset=preset), name)), []).append(preset)
+    return ", ".join(f"{value} ({', '.join(presets)})" for value, presets in by_value.items())
+
+
+def _text(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -18,9 +18,14 @@ class Reported(BaseException):
         expected: What would have been right.
         found: What was there instead.
         fix: A command or action that puts it right.
+
+    Attributes:
+        instead: What was given, and what was probably meant; None where that is not known. The
+            command line turns it into the fix: what was typed, with the one in place of the other.
     """
 
     exit_code = 1
+    instead: tuple[str, str] | None = None
 
     def __init__(
         self,

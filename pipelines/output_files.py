@@ -6,6 +6,7 @@ what vintix did not make is never lost to a name.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from pipelines.errors import UsageError
@@ -22,10 +23,12 @@ def check_output(path: Path, formats: tuple[str, ...]) -> None:
         formats: The suffixes that its kind of file can have.
 
     Raises:
-        UsageError: Its suffix is none of them, or there is something that vintix did not make.
+        UsageError: Its suffix is none of them, there is something that vintix did not make, or its
+            directory is not there.
     """
     check_suffix(path, formats)
     _check_made_here(_followed(path))
+    _check_parent(path)
 
 
 def check_suffix(path: Path, formats: tuple[str, ...]) -> None:
@@ -52,14 +55,27 @@ def check_suffix(path: Path, formats: tuple[str, ...]) -> None:
 
 
 def check_output_directory(path: Path) -> None:
-    """Check, before the work, that files can be written into a directory.
+    """Check, before the work, that files can be written into a directory, which may be new.
 
     Raises:
-        UsageError: There is something else.
+        UsageError: There is something else, or what it would lie in is not there.
     """
     if path.exists() and not path.is_dir():
         raise UsageError(
             "the output is a file", where=path, expected="a directory, or nothing there"
+        )
+    _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
+    parent = _followed(path).parent
+    if not parent.is_dir():
+        raise UsageError(
+            "the directory to write into is not there",
+            where=path,
+            expected="a directory that exists",
+            found=f"nothing at {parent}" if not parent.exists() else f"a file at {parent}",
+            fix=shlex.join(["mkdir", "-p", str(parent)]) + ", or correct the path",
         )
 
 

@@ -9,14 +9,17 @@ Typer's own help is drawn by Rich, whose import alone takes half of the time tha
 from __future__ import annotations
 
 import sys
+from pathlib import PurePath
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pipelines.values import value_problem
+from vintix_cli.typed import remember, running
 
 WIDTH = 100
+_TYPES = {"int": "INTEGER", "float": "NUMBER", "path": "PATH", "file": "PATH", "dir": "PATH"}
 _ANY_LENGTH = 1_000
 _OPTIONS, _COMMANDS = "Options", "Commands"
 
@@ -31,6 +34,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments; what is too large or too long for every use is wrong usage."""
+        remember(ctx, args)
         rest = super().parse_args(ctx, args)
         parameter: Any
         for parameter in self.params:
@@ -40,6 +44,11 @@ class Command(TyperCommand):
                 if problem is not None:
                     raise typer.BadParameter(problem, ctx=ctx, param=parameter)
         return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; its errors can tell how it should have been typed."""
+        with running(ctx):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, section by section."""
@@ -55,6 +64,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments; without any, show the help and end as wrong usage."""
+        remember(ctx, args)
         if not args and not ctx.resilient_parsing:
             sys.stderr.write(self.get_help(ctx) + "\n")
             ctx.exit(2)
@@ -79,14 +89,68 @@ class Group(TyperGroup):
 def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
     sections: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):
-        record = parameter.get_help_record(ctx)
-        if record is None:
+        if getattr(parameter, "hidden", False):
             continue
         panel = getattr(parameter, "rich_help_panel", None)
         is_option = parameter.param_type_name == "option"
         title = panel if isinstance(panel, str) else _OPTIONS if is_option else "Arguments"
-        sections.setdefault(title, []).append(record)
+        row = (_spelled(parameter, ctx), _explained(parameter, ctx))
+        sections.setdefault(title, []).append(row)
     _write_sections(sections, formatter)
+
+
+def _spelled(parameter: Any, ctx: Any) -> str:
+    """Return how a parameter is written: its names, then what it takes."""
+    if parameter.param_type_name == "argument":
+        return _metavar(parameter, ctx)
+    names = " / ".join([", ".join(sorted(parameter.opts, key=len)), *parameter.secondary_opts])
+    return names if parameter.is_flag else f"{names} {_metavar(parameter, ctx)}"
+
+
+def _metavar(parameter: Any, ctx: Any) -> str:
+    """Return what stands for the value of a parameter: the choices where there are no others."""
+    if parameter.metavar:
+        return str(parameter.metavar)
+    choices = [item.value for item in parameter.shell_complete(ctx, "") if item.type == "plain"]
+    if choices:
+        return "|".join(choices)
+    kind = parameter.get_help_record(ctx)[0].split(parameter.opts[-1])[-1].strip(" <>").lower()
+    return next((told for begin, told in _TYPES.items() if kind.startswith(begin)), "TEXT")
+
+
+def _explained(parameter: Any, ctx: Any) -> str:
+    """Return what a parameter is for, whether it may be repeated, and its default and bounds."""
+    text = (getattr(parameter, "help", None) or "").rstrip()
+    if parameter.param_type_name == "option" and parameter.multiple:
+        text = f"{text.removesuffix('.')}; may be repeated."
+    # Typer keeps the bounds at the parameter itself, and did so at its type before.
+    bounded = getattr(parameter, "type", parameter)
+    lowest, highest = getattr(bounded, "min", None), getattr(bounded, "max", None)
+    told = [
+        _default(parameter, ctx),
+        f"{lowest} to {highest}" if highest is not None else None,
+        f"at least {lowest}" if lowest and highest is None else None,
+        "required" if parameter.required else None,
+    ]
+    extra = "; ".join(filter(None, told))
+    return f"{text}  [{extra}]" if extra else text
+
+
+def _default(parameter: Any, ctx: Any) -> str | None:
+    """Return the default of an option: its own, or that of the setting that it sets."""
+    if parameter.secondary_opts:
+        return f"default: {(parameter.opts if parameter.default else parameter.secondary_opts)[0]}"
+    own = parameter.default
+    if isinstance(own, str | int | float | PurePath) and not isinstance(own, bool):
+        return f"default: {own}"
+    if parameter.param_type_name == "argument" or parameter.is_flag:
+        return None
+    from pipelines.config import STAGES, config_class, default_text
+
+    if ctx.command.name not in STAGES:
+        return None
+    text = default_text(config_class(ctx.command.name), parameter.name)
+    return None if text is None else f"default: {text}"
 
 
 def _write_sections(sections: dict[str, list[tuple[str, str]]], formatter: Any) -> None:

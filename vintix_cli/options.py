@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from pipelines.errors import UsageError
+from pipelines.nearest import unknown
+from vintix_cli import values
 
 
 def check_name(name: str | None) -> str | None:
@@ -27,6 +29,7 @@ _RUN, _SELECT, _OUTPUT = "Run", "Selection", "Output"
 Workspace = Annotated[
     Path | None,
     typer.Option(
+        metavar="DIRECTORY",
         help="Directory of artifacts; default $VINTIX_WORKSPACE, else ./artifacts.",
         rich_help_panel=_RUN,
     ),
@@ -34,6 +37,7 @@ Workspace = Annotated[
 Name = Annotated[
     str | None,
     typer.Option(
+        metavar="NAME",
         help="Name of the artifact; default after the selection.",
         callback=check_name,
         rich_help_panel=_RUN,
@@ -52,14 +56,20 @@ Workers = Annotated[
 ]
 Config = Annotated[
     Path | None,
-    typer.Option("--config", help="Run file (YAML) with a section a stage.", rich_help_panel=_RUN),
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Run file (YAML) with a section a stage.",
+        rich_help_panel=_RUN,
+    ),
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="STAGE.FIELD=VALUE",
-        help="Set any setting, such as train.lr=3e-4; may be repeated.",
+        help="Set any setting, such as train.lr=3e-4.",
+        autocompletion=values.assignments,
         rich_help_panel=_RUN,
     ),
 ]
@@ -77,12 +87,24 @@ Strict = Annotated[
 Tasks = Annotated[
     list[str] | None,
     typer.Option(
-        "--task", "-t", help="Task, by name or alias; may be repeated.", rich_help_panel=_SELECT
+        "--task",
+        "-t",
+        metavar="TASK",
+        help="Task, by name or alias.",
+        autocompletion=values.tasks,
+        rich_help_panel=_SELECT,
     ),
 ]
 Domains = Annotated[
     list[str] | None,
-    typer.Option("--domain", "-d", help="Domain; may be repeated.", rich_help_panel=_SELECT),
+    typer.Option(
+        "--domain",
+        "-d",
+        metavar="DOMAIN",
+        help="Domain; vintix tasks lists them.",
+        autocompletion=values.domains,
+        rich_help_panel=_SELECT,
+    ),
 ]
 EnvironmentOptions = Annotated[
     list[str] | None,
@@ -97,6 +119,7 @@ EnvironmentOptions = Annotated[
 Backend = Annotated[
     str | None,
     typer.Option(
+        metavar="NAME",
         help="Simulator of the environments, for --option backend=NAME: mujoco or isaacgym for "
         "bidexhands.",
         rich_help_panel=_SELECT,
@@ -160,4 +183,4 @@ def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
         UsageError: It has not.
     """
     if value not in choices:
-        raise UsageError(f"{option} has no such value", expected=" or ".join(choices), found=value)
+        raise unknown(f"{option} has no such value", value, choices, expected=" or ".join(choices))

@@ -8,7 +8,6 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from pipelines.errors import Reported, UsageError, VintixError
 from pipelines.signals import interruptible
 from vintix_cli.render import print_error, print_json, print_traceback
 from vintix_cli.streams import results_only, unanswered
+from vintix_cli.typed import running_command
+from vintix_cli.usage import describe_usage
 
 # Commands that take a workspace, where a message names one to run. Help needs none.
 _TAKES_WORKSPACE = re.compile(
@@ -71,9 +72,17 @@ def _check_assertions() -> None:
 
 
 def _named(error: Reported, options: Mapping[str, Any]) -> Reported:
-    """Return an error whose way to mend it names the workspace."""
-    if error.fix is not None:
-        error.fix = name_workspace(error.fix, options.get("workspace"))
+    """Return an error whose way to mend it keeps the options that were typed."""
+    line = running_command()
+    corrected = None
+    if line is not None and error.instead is not None:
+        given, meant = error.instead
+        corrected = line.with_instead(given, [meant])
+    if corrected is not None:
+        error.fix = str(corrected)
+    elif error.fix is not None:
+        name = functools.partial(name_workspace, workspace=options.get("workspace"))
+        error.fix = name(error.fix) if line is None else line.completed(error.fix, name)
     return error
 
 
@@ -98,17 +107,7 @@ def report_usage(error: Any, arguments: Sequence[str], as_json: bool) -> int:
         arguments: What was typed.
         as_json: Print it as the one document on stdout, too.
     """
-    path = error.ctx.command_path if error.ctx is not None else "vintix"
-    names = getattr(getattr(error, "param", None), "opts", ())
-    found = [value for name, value in pairwise(arguments) if name in names]
-    split = [text.partition("=") for text in arguments]
-    found += [value for name, equals, value in split if equals and name in names]
-    told = UsageError(
-        error.format_message(),
-        where=path,
-        found=", ".join(found) or None,
-        fix=f"{path} --help",
-    )
+    told = describe_usage(error, arguments)
     if as_json:
         print_json(told.as_dict())
     print_error(told)

@@ -232,12 +232,25 @@ def _open_manifest(path: Path) -> tuple[bytes, int]:
             return data, share(opened, file)
     except OSError as error:
         if files.is_absence(error):
-            raise ArtifactMissingError(
+            versions = sorted(
+                (int(match[1]), each.name)
+                for each in files.list_directory(path)
+                if (match := VERSION.fullmatch(each.name)) and files.is_there(each / MANIFEST)
+            )
+            missing = ArtifactMissingError(
                 "no published artifact here",
                 where=path,
                 expected=f"a directory with {MANIFEST}",
-                fix="vintix artifacts ls",
-            ) from error
+                found="the versions " + ", ".join(name for _, name in versions)
+                if versions
+                else None,
+                fix=f"give one of its versions: {path / versions[-1][1]}"
+                if versions
+                else "vintix artifacts ls",
+            )
+            if versions:
+                missing.instead = (str(path), str(path / versions[-1][1]))
+            raise missing from error
         if not files.is_no_file(error):
             raise files.reading_error(error, file) from error
         raise ArtifactCorruptError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.artifacts.schema import SCHEMA_VERSIONS
 from pipelines.errors import UsageError
+from pipelines.nearest import unknown
 from pipelines.values import path_problem
 
 MAX_NAME = 255
@@ -70,8 +71,8 @@ def check_kind(kind: str) -> str:
         UsageError: There is no such kind.
     """
     if kind not in SCHEMA_VERSIONS:
-        raise UsageError(
-            "unknown kind of artifact", expected=", ".join(SCHEMA_VERSIONS), found=kind
+        raise unknown(
+            "unknown kind of artifact", kind, SCHEMA_VERSIONS, expected=", ".join(SCHEMA_VERSIONS)
         )
     return kind
 

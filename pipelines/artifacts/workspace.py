@@ -19,7 +19,8 @@ from pipelines.artifacts.references import (
     parse_reference,
 )
 from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS
-from pipelines.errors import ArtifactError, ArtifactMissingError, UsageError
+from pipelines.errors import ArtifactError, ArtifactMissingError, UsageError, VintixError
+from pipelines.nearest import unknown
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
@@ -36,6 +37,7 @@ STAGE_OF_KIND = {
 }
 """The command that makes each kind."""
 
+_MADE_FROM = {"datasets": "histories", "checkpoints": "datasets", "rollouts": "checkpoints"}
 
 PACKAGE = Path(__file__).parents[1] / "packaged"
 """Artifacts that come with the package, laid out as in a workspace."""
@@ -202,8 +204,13 @@ class Workspace:
                 with contextlib.suppress(ArtifactMissingError):
                     found = packaged().locate(reference)
         if found is None:
-            raise ArtifactMissingError(
-                f"no artifact {reference!r}", where=self.root, fix="vintix artifacts ls"
+            raise unknown(
+                f"no artifact {reference!r}",
+                reference,
+                self._spellings(parsed),
+                kind=ArtifactMissingError,
+                where=self.root,
+                fix="vintix artifacts ls",
             )
         return found
 
@@ -231,21 +238,52 @@ class Workspace:
             return packaged().find(kind)
         raise self._missing(kind, None)
 
-    def _missing(self, kind: str, reference: str | None) -> ArtifactMissingError:
+    def _missing(self, kind: str, reference: str | None) -> VintixError:
         known = [
             f"{name}@v{version}"
             for name in self.names(kind)
             for version in self.versions(kind, name)
         ]
-        return ArtifactMissingError(
+        if kind == "histories" and reference in self.names("parts"):
+            fix = _JOIN
+        elif known:
+            fix = f"vintix artifacts ls --kind {kind}"
+        else:
+            fix = f"{self._stages_to(kind)}, or point --workspace to where it is"
+        parsed = parse_reference(reference) if reference else None
+        return unknown(
             f"no {kind} artifact" + (f" {reference!r}" if reference else ""),
+            reference or "",
+            self._spellings(parsed, kind) if parsed else (),
+            kind=ArtifactMissingError,
             where=self.root,
             expected=f"a published artifact of kind {kind}",
             found=", ".join(known[-8:]) if known else f"no {kind} at all",
-            fix=_JOIN
-            if kind == "histories" and reference in self.names("parts")
-            else f"vintix {STAGE_OF_KIND[kind]}, or point --workspace to where it is",
+            fix=fix,
         )
+
+    def _stages_to(self, kind: str) -> str:
+        """Return the commands that make a kind, from the first whose input is not here either."""
+        needed = _MADE_FROM.get(kind)
+        last = f"vintix {STAGE_OF_KIND[kind]}"
+        if needed is None or self.names(needed) or packaged().names(needed):
+            return last
+        return f"{self._stages_to(needed)}, then {last}"
+
+    def _spellings(self, reference: Reference, kind: str | None = None) -> list[str]:
+        """Return what there is, spelled as a reference was: with its kind and version or without.
+
+        A version that a name lacks is told as the name's newest.
+        """
+        kinds = [kind or reference.kind] if kind or reference.kind else list(SCHEMA_VERSIONS)
+        found = []
+        for each in kinds:
+            for place in dict.fromkeys([self.root, PACKAGE]):
+                for name in Workspace(place).names(str(each)):
+                    newest = Workspace(place).versions(str(each), name)[-1]
+                    version = f"@v{newest}" if reference.version else ""
+                    found.append((f"{each}/" if "/" in reference.text else "") + name + version)
+        return list(dict.fromkeys(found))
 
 
 def packaged() -> Workspace:

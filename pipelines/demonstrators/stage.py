@@ -230,7 +230,7 @@ def _imported(
     from pipelines.demonstrators.importer import file_digest, import_policy
 
     if config.import_path is None:
-        raise UsageError("An import needs a file.", fix="--path MODEL.zip")
+        raise UsageError("An import needs a file.", fix="vintix demonstrators --path MODEL.zip")
     spec = import_policy(
         config.import_path,
         evaluator.task,

@@ -68,8 +68,8 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
             where=f"{_SECTION}.algorithm",
             expected=", ".join(STEPS_PER_SECOND),
             found=settings.algorithm,
-            fix="--set distill.train.algorithm=ppo: es plays many candidates side by side, which "
-            "are no single trajectory of a learner",
+            fix="vintix distill --set distill.train.algorithm=ppo: es plays many candidates side "
+            "by side, which are no single trajectory of a learner",
         )
     if "total_steps" in settings.model_fields_set and settings.total_steps != steps:
         raise ConfigError(
@@ -77,7 +77,7 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
             where=f"{_SECTION}.total_steps, task {task.name}",
             expected=f"{steps}, or no total_steps at all",
             found=settings.total_steps,
-            fix=f"--steps {settings.total_steps}",
+            fix=f"vintix distill --steps {settings.total_steps}",
         )
     return settings.model_copy(update={"total_steps": steps})
 

@@ -13,6 +13,7 @@ from pipelines.artifacts.files import raise_if_failing
 from pipelines.domains.base import Domain, OptionSpec
 from pipelines.domains.fingerprint import compare_fingerprints, fingerprint
 from pipelines.errors import MissingDependencyError, UsageError, VintixError
+from pipelines.nearest import unknown
 from pipelines.tasks.registry import Catalogue, catalogue
 from pipelines.tasks.spec import TaskSpec
 
@@ -75,10 +76,11 @@ def find_domain(name: str) -> Domain:
     for key, error in found.broken.items():
         if _squash(key) == wanted:
             raise error
-    raise UsageError(
+    raise unknown(
         f"Unknown domain {name!r}.",
+        name,
+        found.domains,
         expected=", ".join(found.domains),
-        found=name,
         fix=f"choose one of these, or install the package that provides it (entry point {GROUP})",
     )
 
@@ -133,12 +135,13 @@ def resolve_options(domain: Domain, given: Mapping[str, Any]) -> dict[str, Any]:
     specs = {spec.name: spec for spec in domain.options()}
     for name in given:
         if name not in specs:
-            raise UsageError(
+            raise unknown(
                 f"Unknown option {name!r} of domain {domain.name}.",
+                name,
+                specs,
                 where=f"option {name}={given[name]}",
                 expected="; ".join(f"{spec.name}: {spec.help}" for spec in specs.values())
                 or "no options at all",
-                found=name,
             )
     return {name: _value(domain, spec, given.get(name)) for name, spec in specs.items()}
 

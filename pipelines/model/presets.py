@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pipelines.errors import UsageError
 from pipelines.model.config import GroupDims, ModelConfig
+from pipelines.nearest import unknown
 
 #: Sizes by name. `paper` is Table 2 of the paper, its embeddings those of the released
 #: configuration; the other three keep its proportions (feed-forward of four widths, two channels
@@ -71,11 +71,12 @@ def preset(name: str, groups: Mapping[str, GroupDims], **overrides: Any) -> Mode
         ConfigError: The overrides do not fit the preset.
     """
     if name not in PRESETS:
-        raise UsageError(
+        raise unknown(
             "there is no such preset",
+            name,
+            PRESETS,
             where="preset",
             expected=", ".join(PRESETS),
-            found=name,
             fix="choose one of the presets above",
         )
     return ModelConfig.model_validate({"groups": dict(groups), **PRESETS[name], **overrides})

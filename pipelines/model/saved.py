@@ -22,10 +22,11 @@ import torch
 from torch import nn
 
 from pipelines.artifacts.arrays import write_flat
-from pipelines.errors import ArtifactCorruptError, UsageError
+from pipelines.errors import ArtifactCorruptError
 from pipelines.model.config import ModelConfig
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.vintix import Vintix
+from pipelines.nearest import unknown
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -127,11 +128,12 @@ class SavedModel:
             UsageError: The model does not know it.
         """
         if name not in self.tasks:
-            raise UsageError(
+            raise unknown(
                 "the model does not know this task",
+                name,
+                self.tasks,
                 where=name,
                 expected=", ".join(sorted(self.tasks)),
-                found=name,
                 fix="choose one of these tasks, or train on a dataset that holds it",
             )
         return self.tasks[name]

@@ -302,7 +302,7 @@ def _device(choice: str) -> str:
             where="--device cuda",
             expected="a CUDA GPU that PyTorch sees",
             found="none",
-            fix="vintix rollout --device cpu",
+            fix="vintix rollout --set rollout.device=cpu",
         )
     return choice
 

@@ -10,6 +10,9 @@ Reference = Literal["measured", "paper", "release"]
 Baseline = Literal["random", "demonstrator"]
 Rewards = Literal["true", "zero", "shuffled", "flipped"]
 
+#: The score references that returns may be normalised by.
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
+
 #: All kinds of rewards that a stream may be shown.
 REWARDS: tuple[Rewards, ...] = get_args(Rewards)
 
@@ -33,7 +36,8 @@ class RolloutConfig(BaseModel):
         splits: Only tasks of these splits (``train``, ``validation``).
         checkpoint: Reference of the checkpoint; the newest one if None.
         context: Tokens the cache keeps; the model's training context if None.
-        gravity: Factor on the gravity of MuJoCo tasks (paper, Appendix A.2.1).
+        gravity: Factor on the gravity of MuJoCo tasks (paper, Appendix A.2.1), also as text with a
+            trailing ``x``.
         viscosity: Viscosity of the medium of MuJoCo tasks, a value.
         setpoint: Setpoint of Industrial-Benchmark tasks, in [0, 100].
         options: Options of the domains' environments that replace those the data was recorded
@@ -103,6 +107,11 @@ class RolloutConfig(BaseModel):
     prompt: str | None = None
     prompt_steps: int | None = Field(default=None, ge=1)
     workers: int = Field(default=1, ge=0)
+
+    @field_validator("gravity", mode="before")
+    @classmethod
+    def _read_factor(cls, value: object) -> object:
+        return value.strip().removesuffix("x") if isinstance(value, str) else value
 
     @field_validator("stats")
     @classmethod

@@ -258,7 +258,7 @@ def _physics_variation(
             where="--gravity, --viscosity",
             expected=f"its base task {base.variation_of!r}",
             found=base.name,
-            fix=f"--task {base.variation_of}",
+            fix=f"vintix rollout --task {base.variation_of}",
         )
     listed = [spec for spec in catalogue.variations if spec.variation_of == base.name]
     for spec in listed:
@@ -330,7 +330,7 @@ def _of_domain(
             where=option,
             expected=f"tasks of domain {domain}",
             found="none among the tasks" if other is None else f"{other.name} ({other.domain})",
-            fix=f"--domain {domain}, or leave {option} out",
+            fix=f"vintix rollout --domain {domain}, or leave {option} out",
         )
     return fitting
 

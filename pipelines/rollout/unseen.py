@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import ConfigError, UsageError
+from pipelines.errors import ConfigError
+from pipelines.nearest import unknown
 
 if TYPE_CHECKING:
     from pipelines.model.normalization import TaskStatistics
@@ -61,14 +62,16 @@ def can_play(spec: TaskSpec, model: SavedModel) -> bool:
     return any(saved.group == group for saved in model.tasks.values())
 
 
-def _or_the_packaged_one(spec: TaskSpec) -> str:
+def _a_checkpoint_with(spec: TaskSpec) -> str:
+    """Return how to get a checkpoint that has a task's group: the package's, else one's own."""
     from pipelines.artifacts.workspace import packaged
 
     for artifact in packaged().artifacts("checkpoints"):
         architecture: Any = artifact.group("model").attrs["config"]
         if spec.group in architecture["groups"]:
-            return f", or play the one of the package: --checkpoint {artifact.manifest.name}"
-    return ""
+            return f"vintix rollout --checkpoint {artifact.manifest.name}"
+    task = spec.variation_of or spec.name
+    return f"vintix distill --task {task}, then vintix pack and vintix train"
 
 
 def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
@@ -82,7 +85,7 @@ def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
             for name, dims in model.config.groups.items()
         ),
         found=spec.group,
-        fix="train a checkpoint on a dataset that holds this group" + _or_the_packaged_one(spec),
+        fix=_a_checkpoint_with(spec),
     )
 
 
@@ -186,12 +189,13 @@ def _named(wanted: str, spec: TaskSpec, same: Mapping[str, SavedTask]) -> str:
     for name, saved in same.items():
         if fold(wanted) in map(fold, (name, *saved.task.get("aliases", ()))):
             return name
-    raise UsageError(
+    raise unknown(
         f"no statistics of a task {wanted!r} fit task {spec.name!r}",
+        wanted,
+        same,
         where="--stats",
         expected=f"a task of the checkpoint in group {spec.group}: {listed(same)}",
-        found=wanted,
-        fix=f"--stats task:{next(iter(same))}, or --stats group",
+        fix=f"vintix rollout --stats task:{next(iter(same))}, or --stats group",
     )
 
 
@@ -201,8 +205,8 @@ def _no_statistics(spec: TaskSpec, same: Mapping[str, SavedTask]) -> ConfigError
         where=f"group {spec.group}",
         expected=f"one of its tasks ({listed(same)}) or a variation of one",
         found=spec.name,
-        fix="--stats group, --stats task:NAME or --stats running; or train on a dataset that "
-        "holds this task",
+        fix="vintix rollout --stats group, or --stats task:NAME, or --stats running; or train on a "
+        "dataset that holds this task",
     )
 
 

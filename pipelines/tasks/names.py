@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipelines.errors import UsageError
+from pipelines.nearest import unknown
 
 
 def fold(name: str) -> str:
@@ -41,11 +41,13 @@ def choose_tasks(
     for name in wanted:
         found = [each for each, names in known.items() if fold(name) in names]
         if not found:
-            raise UsageError(
+            raise unknown(
                 f"{among} no task {name!r}",
+                name,
+                known,
+                aliases={spelling: each for each, names in known.items() for spelling in names},
                 where=where,
                 expected=", ".join(sorted(known)),
-                found=name,
             )
         chosen.update(found)
     return sorted(chosen or known)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from pipelines.errors import ConfigError, UsageError, VintixError
+from pipelines.errors import ConfigError, VintixError
+from pipelines.nearest import unknown
 from pipelines.tasks.names import fold
 from pipelines.tasks.spec import SPLITS, TaskSpec
 
@@ -99,13 +99,12 @@ class Catalogue:
         """
         spec = self._index.get(fold(name))
         if spec is None:
-            close = difflib.get_close_matches(fold(name), self._index, n=6, cutoff=0.6)
-            nearest = list(dict.fromkeys(self._index[key].name for key in close))[:3]
-            raise UsageError(
-                f"Unknown task {name!r}."
-                + (f" Did you mean {' or '.join(nearest)}?" if nearest else ""),
+            raise unknown(
+                f"Unknown task {name!r}.",
+                name,
+                (),
+                aliases={key: each.name for key, each in self._index.items()},
                 expected="a task name or alias",
-                found=name,
                 fix="vintix tasks",
             )
         return spec
@@ -267,10 +266,11 @@ def _resolve(kind: str, wanted: Sequence[str], known: Sequence[str]) -> set[str]
             name for name in known if _squash(name) == _squash(value)
         ]
         if not matches:
-            raise UsageError(
+            raise unknown(
                 f"Unknown {kind} {value!r}.",
+                value,
+                known,
                 expected=", ".join(known),
-                found=value,
                 fix="vintix tasks",
             )
         found.update(matches)

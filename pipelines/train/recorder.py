@@ -117,7 +117,7 @@ class Recorder:
                 where=f"step {pending.step + 1}",
                 expected="a finite loss and gradient norm",
                 found=f"loss {loss}, gradient norm {norm}",
-                fix=f"vintix train --set train.learning_rate={self._config.learning_rate / 3:.1e}, "
+                fix=f"vintix train --learning-rate {self._config.learning_rate / 3:.1e}, "
                 "or --set train.clip_norm=1",
             )
         domains = mean_by_domain(losses, self._names(outcome.domains))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shlex
 import subprocess
@@ -14,6 +15,10 @@ from typing import Any
 import pytest
 import typer
 
+from pipelines.config import STAGES, choices_of, config_class
+from pipelines.model.presets import PRESETS
+from pipelines.rollout.config import DEFAULT_SHOTS_MAX, DEFAULT_SHOTS_MIN, DEFAULT_STREAM_STEPS
+from pipelines.train.config import DEFAULTS
 from vintix_cli.app import app
 
 from .support import TINY_RUN, VINTIX
@@ -110,6 +115,60 @@ def test_overview_names_every_command():
         < overview.index("  rollout  ")
         < overview.index("Around")
     )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_help_of_a_stage_shows_each_choice_and_each_default_of_its_configuration(stage):
+    sections = re.split(r"\n(?=Selection:|Options:)", _help_here(stage), maxsplit=1)[1]
+    text = " ".join(sections.split())
+    model = config_class(stage)
+    options = {
+        parameter.name: max(parameter.opts, key=len)
+        for parameter in typer.main.get_command(app).commands[stage].params
+        if not parameter.is_flag
+    }
+    compared = 0
+    for name, field in model.model_fields.items():
+        option = options.get(name) or options.get(name.removesuffix("s"))
+        if option is None:
+            continue
+        # From the option's name to the next option's.
+        told = re.split(r" -(?:\w,|-\w)", text.partition(f"{option} ")[2])[0]
+        choices = choices_of(field.annotation)
+        if choices and name != "schedule":
+            assert told.startswith("|".join(choices) + " "), option
+        if field.is_required():
+            for preset, values in DEFAULTS.items():
+                value = values.get(name, PRESETS[preset]["context"])
+                assert f"{value:,}" in told.partition("[default: ")[2], (option, preset)
+        elif field.get_default(call_default_factory=True) not in (None, (), {}):
+            assert f"[default: {field.default}" in told, option
+        compared += bool(choices or "[default: " in told)
+    assert compared >= {"pack": 0}.get(stage, 3)
+
+
+def test_the_default_number_of_shots_is_told_as_it_is():
+    text = " ".join(_help_here("rollout").split())
+    told = (
+        f"default {DEFAULT_STREAM_STEPS:,} steps of them, at least {DEFAULT_SHOTS_MIN} and at most "
+        f"{DEFAULT_SHOTS_MAX}."
+    )
+    assert told in text
+
+
+def test_no_help_shows_the_types_of_the_code():
+    for path in COMMANDS:
+        text = _help_here(path)
+        assert "<" not in text and "list[" not in text, path
+
+
+def _help_here(path: str) -> str:
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("vintix", [], resilient_parsing=True)
+    for word in path.split():
+        command = command.commands[word]
+        context = command.make_context(word, [], parent=context, resilient_parsing=True)
+    return command.get_help(context)
 
 
 def test_without_a_command_it_is_wrong_usage_and_shows_the_help():

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vintix_cli import options
+from vintix_cli import options, values
 from vintix_cli.help import Command, Group, examples
 from vintix_cli.render import (
     ConsoleReporter,
@@ -30,9 +30,16 @@ app = typer.Typer(
 
 _Kind = Annotated[
     str | None,
-    typer.Option(help="demonstrators, parts, histories, datasets, checkpoints or rollouts."),
+    typer.Option(help="Of this kind only.", autocompletion=values.kinds),
 ]
-_Reference = Annotated[str, typer.Argument(help="KIND/NAME, KIND/NAME@v3 or a path.")]
+_Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="ARTIFACT",
+        help="KIND/NAME, KIND/NAME@v3 or a path.",
+        autocompletion=values.references,
+    ),
+]
 
 
 @app.command(
@@ -42,7 +49,8 @@ _Reference = Annotated[str, typer.Argument(help="KIND/NAME, KIND/NAME@v3 or a pa
 def ls(
     kind: _Kind = None,
     name: Annotated[
-        str | None, typer.Option(help="Of this name only.", callback=options.check_name)
+        str | None,
+        typer.Option(metavar="NAME", help="Of this name only.", callback=options.check_name),
     ] = None,
     workspace: options.Workspace = None,
     json: options.Json = False,
@@ -132,7 +140,12 @@ def show(
 @command
 def verify(
     reference: Annotated[
-        str | None, typer.Argument(help="KIND/NAME, KIND/NAME@v3 or a path.")
+        str | None,
+        typer.Argument(
+            metavar="ARTIFACT",
+            help="KIND/NAME, KIND/NAME@v3 or a path.",
+            autocompletion=values.references,
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every artifact.")] = False,
     deep: Annotated[
@@ -195,12 +208,15 @@ def merge(
             metavar="PARTS...",
             help="parts/NAME, parts/NAME@v3 or paths, of all parts; or the name of their history.",
             show_default=False,
+            autocompletion=values.artifacts("parts"),
         ),
     ],
     name: Annotated[
         str | None,
         typer.Option(
-            help="Name of the history; default that of the parts.", callback=options.check_name
+            metavar="NAME",
+            help="Name of the history; default that of the parts.",
+            callback=options.check_name,
         ),
     ] = None,
     workspace: options.Workspace = None,

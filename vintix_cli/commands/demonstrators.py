@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vintix_cli import options
+from vintix_cli import options, values
 from vintix_cli.help import examples
 from vintix_cli.run import command
 from vintix_cli.stages import run_stage
@@ -32,24 +32,37 @@ def demonstrators(
         str | None,
         typer.Option(
             help="builtin (comes with the package), train (as the packaged one was, unless "
-            "told otherwise) or import."
+            "told otherwise) or import.",
+            autocompletion=values.setting("source"),
         ),
     ] = None,
     episodes: Annotated[
         int | None, typer.Option(min=20, help="Episodes to measure each return over.")
     ] = None,
     algorithm: Annotated[
-        str | None, typer.Option(help="With --source train: ppo, sac, td3, tqc, trpo, ars, es.")
+        str | None,
+        typer.Option(
+            help="With --source train: the learner.",
+            autocompletion=values.setting("train", "algorithm"),
+        ),
     ] = None,
     total_steps: Annotated[
         int | None, typer.Option(min=1, help="With --source train: environment steps.")
     ] = None,
     path: Annotated[
         Path | None,
-        typer.Option(help="With --source import: a Stable-Baselines3 zip; only weights are read."),
+        typer.Option(
+            metavar="FILE",
+            help="With --source import: a Stable-Baselines3 zip; only weights are read.",
+        ),
     ] = None,
     evaluate: Annotated[
-        str | None, typer.Option(help="Measure the policies of this artifact again, instead.")
+        str | None,
+        typer.Option(
+            metavar="ARTIFACT",
+            help="Measure the policies of this artifact again, instead.",
+            autocompletion=values.artifacts("demonstrators"),
+        ),
     ] = None,
     name: options.Name = None,
     seed: options.Seed = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vintix_cli import options
+from vintix_cli import options, values
 from vintix_cli.help import examples
 from vintix_cli.run import command
 from vintix_cli.stages import run_stage
@@ -29,20 +29,27 @@ def distill(
     backend: options.Backend = None,
     demonstrators: Annotated[
         str | None,
-        typer.Option(help="Demonstrators artifact; default the newest that has the tasks."),
+        typer.Option(
+            metavar="ARTIFACT",
+            help="Demonstrators artifact; default the newest that has the tasks.",
+            autocompletion=values.artifacts("demonstrators"),
+        ),
     ] = None,
     source: Annotated[
         str | None,
         typer.Option(
             help="noise, or learning-history: record a Stable-Baselines3 learner (PPO by default, "
             "see distill.train) that trains from scratch in each trajectory.",
+            autocompletion=values.setting("source"),
         ),
     ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(
+            metavar="p=P,f=F|auto|fitted",
             help="Decay of the noise: p=0.7,f=0.1, or what a pilot finds: auto (p and f) or fitted "
-            "(any shape); default each task's own."
+            "(any shape); default each task's own.",
+            autocompletion=values.fixed("auto", "fitted"),
         ),
     ] = None,
     trajectories: Annotated[
@@ -64,7 +71,7 @@ def distill(
     executor: Annotated[
         str | None,
         typer.Option(
-            metavar="local|ray",
+            autocompletion=values.setting("executor"),
             help="Run the jobs here, or on a Ray cluster whose nodes share the workspace.",
         ),
     ] = None,

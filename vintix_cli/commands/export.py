@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vintix_cli import options
+from vintix_cli import options, values
 from vintix_cli.help import Command, Group, examples
 from vintix_cli.render import ConsoleReporter, print_json, print_table, print_text, size_text
 from vintix_cli.run import command
@@ -32,10 +32,18 @@ _CHECKPOINT = {
 _DATASET = {"official": "official_dataset.export_dataset", "minari": "minari.export_packed"}
 _HISTORIES = {"minari": "minari.export_minari"}
 
-_Reference = Annotated[
-    str | None, typer.Argument(help="NAME, NAME@v3 or a path; default the newest.")
+
+def _reference(kind: str) -> Any:
+    return typer.Argument(
+        metavar="ARTIFACT",
+        help="NAME, NAME@v3 or a path; default the newest.",
+        autocompletion=values.artifacts(kind),
+    )
+
+
+_Output = Annotated[
+    Path, typer.Option("--output", "-O", metavar="DIRECTORY", help="Directory to write.")
 ]
-_Output = Annotated[Path, typer.Option("--output", "-O", help="Directory to write.")]
 _Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an earlier export in the directory.")
 ]
@@ -51,9 +59,14 @@ _Overwrite = Annotated[
 )
 @command
 def checkpoint(
-    reference: _Reference = None,
+    reference: Annotated[str | None, _reference("checkpoints")] = None,
     format_: Annotated[
-        str, typer.Option("--format", help="official (the authors' folder) or safetensors.")
+        str,
+        typer.Option(
+            "--format",
+            help="official: the authors' folder.",
+            autocompletion=values.fixed(*_CHECKPOINT),
+        ),
     ] = "official",
     output: _Output = Path("checkpoint"),
     overwrite: _Overwrite = False,
@@ -75,11 +88,13 @@ def checkpoint(
 )
 @command
 def dataset(
-    reference: _Reference = None,
+    reference: Annotated[str | None, _reference("datasets")] = None,
     format_: Annotated[
         str,
         typer.Option(
-            "--format", help="official (HDF5, as the authors' release) or minari (one a task)."
+            "--format",
+            help="official: HDF5, as the authors' release; minari: one dataset a task.",
+            autocompletion=values.fixed(*_DATASET),
         ),
     ] = "official",
     output: _Output = Path("dataset"),
@@ -104,9 +119,14 @@ def dataset(
 )
 @command
 def histories(
-    reference: _Reference = None,
+    reference: Annotated[str | None, _reference("histories")] = None,
     format_: Annotated[
-        str, typer.Option("--format", help="minari: one Minari dataset a task.")
+        str,
+        typer.Option(
+            "--format",
+            help="minari: one Minari dataset a task.",
+            autocompletion=values.fixed(*_HISTORIES),
+        ),
     ] = "minari",
     output: _Output = Path("histories"),
     overwrite: _Overwrite = False,

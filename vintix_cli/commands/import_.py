@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vintix_cli import options
+from vintix_cli import options, values
 from vintix_cli.help import Command, Group, examples
 from vintix_cli.render import ConsoleReporter, print_table
 from vintix_cli.run import command
@@ -25,10 +25,14 @@ app = typer.Typer(
     ),
 )
 
+_KINDS = ("histories", "dataset")
+_ORDERS = ("natural", "official")
 _Name = Annotated[
     str | None,
     typer.Option(
-        help="Name of the artifact; default the directory's.", callback=options.check_name
+        metavar="NAME",
+        help="Name of the artifact; default the directory's.",
+        callback=options.check_name,
     ),
 ]
 
@@ -46,8 +50,9 @@ def checkpoint(
     path: Annotated[
         Path,
         typer.Argument(
+            metavar="DIRECTORY",
             help="Directory with model.pth, config.json and metadata.json, "
-            "or with model.safetensors and config.json."
+            "or with model.safetensors and config.json.",
         ),
     ],
     name: _Name = None,
@@ -79,15 +84,27 @@ def checkpoint(
 @command
 def dataset(
     path: Annotated[
-        Path, typer.Argument(help="Directory of the authors' HDF5 layout, or of one task in it.")
+        Path,
+        typer.Argument(
+            metavar="DIRECTORY",
+            help="Directory of the authors' HDF5 layout, or of one task in it.",
+        ),
     ],
     as_: Annotated[
-        str, typer.Option("--as", help="histories, to be packed; or dataset, packed at once.")
-    ] = "histories",
+        str,
+        typer.Option(
+            "--as",
+            help="histories, to be packed; or dataset, packed at once.",
+            autocompletion=values.fixed(*_KINDS),
+        ),
+    ] = _KINDS[0],
     order: Annotated[
         str,
-        typer.Option(help="Numbering of trajectories: natural, or official (10.h5 before 2.h5)."),
-    ] = "natural",
+        typer.Option(
+            help="Numbering of trajectories: natural, or official (10.h5 before 2.h5).",
+            autocompletion=values.fixed(*_ORDERS),
+        ),
+    ] = _ORDERS[0],
     task: options.Tasks = None,
     name: _Name = None,
     workspace: options.Workspace = None,
@@ -99,8 +116,8 @@ def dataset(
     from pipelines.interchange.config import ImportDatasetConfig
     from pipelines.interchange.official_dataset import import_dataset
 
-    options.check_choice("--as", as_, ("histories", "dataset"))
-    options.check_choice("--order", order, ("natural", "official"))
+    options.check_choice("--as", as_, _KINDS)
+    options.check_choice("--order", order, _ORDERS)
     config: Any = {"path": path, "as_kind": as_, "order": order, "name": name}
     result = import_dataset(
         ImportDatasetConfig(**config, tasks=tuple(task or ())),

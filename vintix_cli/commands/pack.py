@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vintix_cli import options
+from vintix_cli import options, values
 from vintix_cli.help import examples
 from vintix_cli.run import command
 from vintix_cli.stages import run_stage
@@ -24,7 +24,11 @@ EPILOG = examples(
 def pack(
     histories: Annotated[
         list[str] | None,
-        typer.Option(help="Histories artifact; may be repeated; default the newest."),
+        typer.Option(
+            metavar="ARTIFACT",
+            help="Histories artifact; default the newest.",
+            autocompletion=values.artifacts("histories"),
+        ),
     ] = None,
     task: options.Tasks = None,
     domain: options.Domains = None,
@@ -32,12 +36,16 @@ def pack(
         list[str] | None,
         typer.Option(
             metavar="TASK",
-            help="Pack this task although its history is poor, or 'all'; may be repeated.",
+            help="Pack this task although its history is poor, or 'all'.",
+            autocompletion=values.tasks,
         ),
     ] = None,
     plan: Annotated[
         str | None,
-        typer.Option(help="With --dry-run: 'paper' prints the paper's Table 1, without data."),
+        typer.Option(
+            help="With --dry-run: 'paper' prints the paper's Table 1, without data.",
+            autocompletion=values.fixed("paper"),
+        ),
     ] = None,
     name: options.Name = None,
     workspace: options.Workspace = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vintix_cli import options
+from vintix_cli import options, values
 from vintix_cli.help import Command, Group, examples
 from vintix_cli.render import (
     ConsoleReporter,
@@ -38,6 +38,11 @@ class ReportGroup(Group):
             args = ["rollouts", *args]
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return the commands that a word may be, and the rollouts."""
+        found = super().shell_complete(ctx, incomplete)
+        return found + self.commands["rollouts"].params[0].shell_complete(ctx, incomplete)
+
 
 app = typer.Typer(
     help="Tell what artifacts look like, in numbers and pictures.\n\n"
@@ -57,26 +62,36 @@ def rollouts(
             help="NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
             metavar="ROLLOUT",
             show_default=False,
+            autocompletion=values.artifacts("rollouts"),
         ),
     ] = None,
     task: options.Tasks = None,
     output: Annotated[
-        Path, typer.Option("--output", help="The page; it needs no other file and no network.")
+        Path,
+        typer.Option(
+            "--output", metavar="FILE", help="The page; it needs no other file and no network."
+        ),
     ] = Path("report.html"),
     figures: Annotated[
         Path | None,
-        typer.Option(help="Also draw every figure into this directory, as PNG and as SVG."),
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Also draw every figure into this directory, as PNG and as SVG.",
+        ),
     ] = None,
     video: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="Also film a task's first shot beside its last, as .gif (or .mp4 with ffmpeg).",
         ),
     ] = None,
     scores: Annotated[
         str | None,
         typer.Option(
-            "--reference", help="Scores to normalise by at first: measured, paper or release."
+            "--reference",
+            help="Scores to normalise by at first; default that of the rollouts.",
+            autocompletion=values.score_references,
         ),
     ] = None,
     workspace: options.Workspace = None,
@@ -190,14 +205,17 @@ def histories(
     reference: Annotated[
         list[str] | None,
         typer.Argument(
+            metavar="HISTORY",
             help="NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
             show_default=False,
+            autocompletion=values.artifacts("histories"),
         ),
     ] = None,
     task: options.Tasks = None,
     plot: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="Draw return against progress (.png or .svg), one picture a domain.",
         ),
     ] = None,

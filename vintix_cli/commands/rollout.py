@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vintix_cli import options
+from vintix_cli import options, values
 from vintix_cli.help import examples
 from vintix_cli.render import interval_text, print_table
 from vintix_cli.run import command
@@ -32,39 +32,56 @@ def rollout(
     domain: options.Domains = None,
     checkpoint: Annotated[
         list[str] | None,
-        typer.Option(help="Checkpoint artifact; default the newest. Several are compared."),
+        typer.Option(
+            metavar="ARTIFACT",
+            help="Checkpoint artifact; default the newest. Several are compared.",
+            autocompletion=values.artifacts("checkpoints"),
+        ),
     ] = None,
     baseline: Annotated[
         list[str] | None,
-        typer.Option(help="random or demonstrator, on the same episodes; may be repeated."),
+        typer.Option(
+            help="A policy to play the same episodes, beside the model.",
+            autocompletion=values.setting("baselines"),
+        ),
     ] = None,
     suite: Annotated[
         str | None,
         typer.Option(
             help="paper: everything that the paper reports. reward-use: with true, zero, shuffled "
-            "and flipped rewards, and what share of the rise is lost without the true ones."
+            "and flipped rewards, and what share of the rise is lost without the true ones.",
+            autocompletion=values.setting("suite"),
         ),
     ] = None,
     rewards: Annotated[
         str | None,
         typer.Option(
-            help="Rewards that the model is shown: true, zero, shuffled or flipped; scores are of "
-            "the true ones."
+            help="Rewards that the model is shown; scores are of the true ones.",
+            autocompletion=values.setting("rewards"),
         ),
     ] = None,
     shots: Annotated[
-        int | None, typer.Option(min=1, help="Episodes from an empty context on.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Episodes from an empty context on; default 2,000 steps of them, at least 8 and "
+            "at most 20.",
+        ),
     ] = None,
     converged: Annotated[
         int | None,
         typer.Option(min=1, help="Further episodes, for the converged score; the paper: 100."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Independent streams a task.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="train or validation.")] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Tasks of this split only.", autocompletion=values.splits),
+    ] = None,
     option: options.EnvironmentOptions = None,
     backend: options.Backend = None,
     gravity: Annotated[
-        float | None, typer.Option(help="MuJoCo: factor on gravity, such as 1.1.")
+        str | None,
+        typer.Option(metavar="FACTOR", help="MuJoCo: factor on gravity, such as 1.1 or 1.1x."),
     ] = None,
     viscosity: Annotated[
         float | None, typer.Option(help="MuJoCo: viscosity of the medium, such as 0.05.")
@@ -73,12 +90,15 @@ def rollout(
         float | None, typer.Option(help="Industrial-Benchmark: setpoint, such as 85.")
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Scores to normalise by: measured, paper or release.")
+        str | None,
+        typer.Option(help="Scores to normalise by.", autocompletion=values.setting("reference")),
     ] = None,
     stats: Annotated[
         str | None,
         typer.Option(
-            help="Normalisation of unseen tasks of a known group: group, task:NAME or running."
+            metavar="group|task:NAME|running",
+            help="Normalisation of unseen tasks of a known group.",
+            autocompletion=values.statistics,
         ),
     ] = None,
     context: Annotated[
@@ -88,11 +108,12 @@ def rollout(
         str | None,
         typer.Option(
             help="window (keys and values in a ring, as the paper) or none (the whole window again "
-            "at each step: exact and slow)."
+            "at each step: exact and slow).",
+            autocompletion=values.setting("cache"),
         ),
     ] = None,
     sinks: Annotated[
-        int | None, typer.Option(min=0, help="First steps that are never forgotten; default 0.")
+        int | None, typer.Option(min=0, help="First steps that are never forgotten.")
     ] = None,
     prompt: Annotated[
         str | None,
@@ -100,6 +121,7 @@ def rollout(
             metavar="ARTIFACT",
             help="Start with the end of recorded trajectories in view: a histories or datasets "
             "artifact.",
+            autocompletion=values.artifacts("histories", "datasets"),
         ),
     ] = None,
     prompt_steps: Annotated[
@@ -107,7 +129,8 @@ def rollout(
     ] = None,
     workers: options.Workers = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Write the curves as PNG or SVG, by the file's suffix.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the curves as PNG or SVG, by the file's suffix."),
     ] = None,
     name: options.Name = None,
     seed: options.Seed = None,

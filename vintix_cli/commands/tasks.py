@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.errors import UsageError
-from vintix_cli import options
+from vintix_cli import options, values
 from vintix_cli.help import examples
 from vintix_cli.render import print_json, print_table, print_text
 from vintix_cli.run import command
@@ -24,15 +24,28 @@ _PICTURE = "Picture"
 @command
 def tasks(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Show these tasks in full.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="TASK",
+            help="Show these tasks in full.",
+            show_default=False,
+            autocompletion=values.tasks,
+        ),
     ] = None,
     domain: options.Domains = None,
-    group: Annotated[list[str] | None, typer.Option(help="Encoder group; may be repeated.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="train or validation.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="Encoder group.", autocompletion=values.groups),
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Tasks of this split only.", autocompletion=values.splits),
+    ] = None,
     variations: Annotated[bool, typer.Option(help="List the variations in physics too.")] = True,
     render: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="Draw the one task that is named (.png), as its demonstrator plays it.",
             rich_help_panel=_PICTURE,
         ),

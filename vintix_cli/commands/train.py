@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vintix_cli import options
+from vintix_cli import options, values
 from vintix_cli.help import examples
 from vintix_cli.run import command
 from vintix_cli.stages import run_stage
@@ -27,30 +27,42 @@ EPILOG = examples(
 @command
 def train(
     dataset: Annotated[
-        str | None, typer.Option(help="Dataset artifact; default the newest.")
+        str | None,
+        typer.Option(
+            metavar="ARTIFACT",
+            help="Dataset artifact; default the newest.",
+            autocompletion=values.artifacts("datasets"),
+        ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Size of the model: tiny, small, base or paper.")
+        str | None,
+        typer.Option(help="Size of the model.", autocompletion=values.setting("preset")),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Start from this checkpoint's weights; packaged is the one of vintix."),
+        typer.Option(
+            metavar="ARTIFACT",
+            help="Start from this checkpoint's weights; packaged is the one of vintix.",
+            autocompletion=values.artifacts("checkpoints"),
+        ),
     ] = None,
     task: options.Tasks = None,
     domain: options.Domains = None,
     method: Annotated[
         str | None,
-        typer.Option(help="ad (the paper), ed (expert distillation) or ad-no-reward."),
+        typer.Option(
+            help="What is learnt: ad (the paper), ed (expert distillation) or ad-no-reward.",
+            autocompletion=values.setting("method"),
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
-    context: Annotated[
-        int | None, typer.Option(min=2, help="Length of a sequence; default the preset's.")
+    context: Annotated[int | None, typer.Option(min=2, help="Length of a sequence.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where to train.", autocompletion=values.setting("device")),
     ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Peak learning rate; default the preset's.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     gpus: Annotated[
         int | None, typer.Option(min=1, help="GPUs of each machine to train on; one process each.")
     ] = None,
@@ -69,10 +81,14 @@ def train(
     ] = False,
     fidelity: Annotated[
         str | None,
-        typer.Option(help="corrected, or release: train by the released code's own rules."),
+        typer.Option(
+            help="release: train by the released code's own rules.",
+            autocompletion=values.setting("fidelity"),
+        ),
     ] = None,
     track: Annotated[
-        str | None, typer.Option(help="Also log to tensorboard, wandb or trackio.")
+        str | None,
+        typer.Option(help="Also log to this tracker.", autocompletion=values.setting("track")),
     ] = None,
     name: options.Name = None,
     seed: options.Seed = None,

@@ -1,0 +1,68 @@
+"""Names that nothing answers to, told with the nearest ones that something does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pipelines.errors import UsageError, VintixError
+
+_MOST = 3
+_SIMILAR = 0.6
+
+
+def nearest(
+    wanted: str, known: Iterable[str], aliases: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the names that are most like one, the most similar first; case does not matter.
+
+    Args:
+        wanted: The name that was given.
+        known: The names that there are.
+        aliases: Further spellings, each with the name that it stands for.
+
+    Returns:
+        At most three names, each once.
+    """
+    import difflib
+
+    folded = {_fold(spelling): name for spelling, name in (aliases or {}).items()}
+    folded |= {_fold(name): name for name in known}
+    close = difflib.get_close_matches(_fold(wanted), folded, n=2 * _MOST, cutoff=_SIMILAR)
+    return list(dict.fromkeys(folded[spelling] for spelling in close))[:_MOST]
+
+
+def did_you_mean(message: str, close: Iterable[str]) -> str:
+    """Return a message that ends with a question for the nearest names, if there are any."""
+    names = " or ".join(close)
+    return f"{message.rstrip('.')}. Did you mean {names}?" if names else message
+
+
+def unknown(
+    message: str,
+    wanted: str,
+    known: Iterable[str],
+    *,
+    aliases: Mapping[str, str] | None = None,
+    kind: type[VintixError] = UsageError,
+    **details: Any,
+) -> VintixError:
+    """Return the error to raise of a name that nothing answers to.
+
+    Args:
+        message: What is wrong.
+        wanted: The name that was given.
+        known: The names that there are.
+        aliases: Further spellings, each with the name that it stands for.
+        kind: The class of the error.
+        details: Other arguments of the error; ``found`` is what was given unless it says otherwise.
+    """
+    close = nearest(wanted, known, aliases)
+    error = kind(did_you_mean(message, close), **{"found": wanted, **details})
+    if close:
+        error.instead = (wanted, close[0])
+    return error
+
+
+def _fold(name: str) -> str:
+    return name.casefold().replace("_", "-")

@@ -1,0 +1,122 @@
+"""The values that options can take: for the shell's completion, for help and for hints.
+
+No simulator, torch or zarr is imported for them: a shell asks at every press of a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import typer
+
+from pipelines.errors import VintixError
+
+Values = Callable[[typer.Context, str], list[str]]
+
+
+def tasks(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of all tasks and variations."""
+    from pipelines.domains.registry import full_catalogue
+
+    catalogue = full_catalogue()
+    return [task.name for task in (*catalogue.tasks, *catalogue.variations)]
+
+
+def domains(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of the domains that have tasks."""
+    from pipelines.domains.registry import full_catalogue
+
+    return list(full_catalogue().domains)
+
+
+def groups(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of the encoder groups."""
+    from pipelines.domains.registry import full_catalogue
+
+    return list(full_catalogue().groups())
+
+
+def splits(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of the splits."""
+    from pipelines.tasks.spec import SPLITS
+
+    return list(SPLITS)
+
+
+def kinds(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the kinds of artifact."""
+    from pipelines.artifacts.schema import SCHEMA_VERSIONS
+
+    return list(SCHEMA_VERSIONS)
+
+
+def references(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return a reference with its kind to each artifact of the workspace."""
+    found = kinds(ctx, incomplete)
+    return [f"{kind}/{name}" for kind in found for name in artifacts(kind)(ctx, "")]
+
+
+def artifacts(*wanted: str) -> Values:
+    """Return what lists the artifacts of some kinds, with their versions after an ``@``."""
+
+    def names(ctx: typer.Context, incomplete: str) -> list[str]:
+        from pipelines.artifacts.workspace import Workspace, packaged
+
+        found: dict[str, None] = {}
+        # A workspace that cannot be read is told of by the command itself.
+        with contextlib.suppress(VintixError):
+            for space in (Workspace.resolve(ctx.params.get("workspace")), packaged()):
+                for kind in wanted:
+                    for name in space.names(kind):
+                        versions = space.versions(kind, name) if "@" in incomplete else ()
+                        found |= dict.fromkeys([name, *(f"{name}@v{each}" for each in versions)])
+        return list(found)
+
+    return names
+
+
+def setting(*path: str) -> Values:
+    """Return what lists the choices of a setting of the command's stage, such as ``preset``."""
+
+    def choices(ctx: typer.Context, incomplete: str) -> list[str]:
+        from pipelines.config import choices_of, config_class, nested_class
+
+        model: Any = config_class(str(ctx.command.name))
+        *outer, name = path
+        for part in outer:
+            model = nested_class(model, part)
+        return list(choices_of(model.model_fields[name].annotation))
+
+    return choices
+
+
+def fixed(*choices: str) -> Values:
+    """Return what lists these values."""
+
+    def values(ctx: typer.Context, incomplete: str) -> list[str]:
+        return list(choices)
+
+    return values
+
+
+def score_references(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of the score references."""
+    from pipelines.rollout.config import REFERENCES
+
+    return list(REFERENCES)
+
+
+def assignments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the settings of the command's stage as ``--set`` takes them."""
+    from pipelines.config import config_class
+
+    stage = str(ctx.command.name)
+    return [f"{stage}.{field}=" for field in config_class(stage).model_fields]
+
+
+def statistics(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return whose statistics a task without its own can take."""
+    named: Iterable[str] = tasks(ctx, incomplete) if incomplete.startswith("task:") else ("",)
+    return ["group", "running", *(f"task:{name}" for name in named)]
