@@ -146,12 +146,6 @@ def rollout(
 
     Every return is recorded. Without a selection: every task that the checkpoint was trained on.
     """
-    if cache is not None:
-        options.check_choice("--cache", cache, ("window", "none"))
-    if suite is not None:
-        options.check_choice("--suite", suite, ("paper", "reward-use"))
-    if rewards is not None:
-        options.check_choice("--rewards", rewards, ("true", "zero", "shuffled", "flipped"))
     run_stage(
         "rollout",
         {
