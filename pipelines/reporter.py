@@ -24,9 +24,16 @@ class Reporter(Protocol):
         """Tell something that the user should act on."""
 
     def progress(
-        self, label: str, total: float, unit: str = ""
+        self, label: str, total: float, unit: str = "", done: float = 0
     ) -> AbstractContextManager[Progress]:
-        """Open a progress display: ``with reporter.progress("hopper", 1000, "steps") as p``."""
+        """Open a progress display: ``with reporter.progress("hopper", 1000, "steps") as p``.
+
+        Args:
+            label: What is done.
+            total: How much there is to count.
+            unit: What is counted.
+            done: How much of it an earlier run has done, which says nothing about the rate.
+        """
 
 
 class _Silent:
@@ -48,6 +55,8 @@ class NullReporter:
         self.warnings.append(message)
 
     @contextmanager
-    def progress(self, label: str, total: float, unit: str = "") -> Iterator[Progress]:
+    def progress(
+        self, label: str, total: float, unit: str = "", done: float = 0
+    ) -> Iterator[Progress]:
         """Return a count that nobody sees."""
         yield _Silent()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pipelines.errors import Reported
@@ -21,10 +23,15 @@ from vintix_cli.streams import results
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.table import Table
     from rich.text import Text
 
+    from vintix_cli.layout import Column
+
 SHOW_PROGRESS_AFTER_SECONDS = 2.0
-_UNBOUNDED = 10_000
+LOG_EVERY_SECONDS = 30.0
+"""Time between two lines of a log; what takes less is not told how long it took."""
+_RATE_LINES = 10
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -51,39 +58,35 @@ def print_table(
 ) -> None:
     """Print a table on stdout; column names are the keys of the first row.
 
-    Without a terminal the table is as wide as it needs to be, so that nothing is cut in a log.
+    On a terminal it is arranged to fit (`vintix_cli.layout`). Without one it is as wide as it needs
+    to be, so that nothing is cut in a log.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from vintix_cli.layout import GAP, Column, arrange
 
-    console = _console(results())
-    table = Table(
-        title=None if title is None else _text(title),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        header_style="bold",
-    )
-    columns = list(rows[0]) if rows else []
-    for column in columns:
-        values = [row.get(column) for row in rows]
-        number = all(isinstance(value, int | float) or value is None for value in values)
-        table.add_column(
-            _text(column.replace("_", " ")),
-            justify="right" if number else "left",
-            no_wrap=not number,
+    stream = results()
+    console = _console(stream)
+    shown = [*rows, totals] if totals else rows
+    columns = []
+    for name in rows[0] if rows else ():
+        values = [row.get(name) for row in rows]
+        columns.append(
+            Column(
+                header=printable(name.replace("_", " ")),
+                cells=[printable(_cell(row.get(name), name)) for row in shown],
+                number=all(isinstance(value, int | float) or value is None for value in values),
+            )
         )
-    for row in rows:
-        table.add_row(*(_text(_cell(row.get(column), column)) for column in columns))
-    if totals:
-        table.add_section()
-        table.add_row(
-            *(_text(_cell(totals.get(column), column)) for column in columns), style="bold"
-        )
-    if not console.is_terminal:
-        unbounded = console.options.update(max_width=_UNBOUNDED)
-        console.width = max(80, console.measure(table, options=unbounded).maximum)
-    console.print(table)
-    others = {key: value for key, value in (totals or {}).items() if key not in columns}
+    width = console.width if stream.isatty() else None
+    if title is not None:
+        console.line()
+        _print_line(console, title, style="italic")
+    for part in arrange(columns, width) if columns else ():
+        table = _table(part, totals=bool(totals))
+        if width is None:
+            console.width = max(console.width, sum(each for _, each in part) + GAP * len(part))
+        console.print(table)
+        console.line()
+    others = {key: value for key, value in (totals or {}).items() if rows and key not in rows[0]}
     if others:
         told = ", ".join(
             f"{key.replace('seconds', 'time').removesuffix('_bytes').replace('_', ' ')} "
@@ -92,13 +95,28 @@ def print_table(
         )
         notes = [f"in all: {told}", *notes]
     for note in notes:
-        console.print(_text(note), soft_wrap=True)
+        _print_line(console, note)
 
 
 def print_text(text: str) -> None:
-    """Print a line on stdout."""
+    """Print a line on stdout, whole: a terminal wraps it, and a path in it can be copied."""
     stream = results()
     stream.write(printable(text) + "\n")
+    stream.flush()
+
+
+def print_wrapped(text: str, lead: str = "") -> None:
+    """Print a lead and a text on stdout; on a terminal the text is wrapped at words beside it."""
+    stream = results()
+    lead, text = printable(lead), printable(text)
+    lines = [text]
+    if stream.isatty():
+        console = _console(stream)
+        wrapped = _text(text).wrap(console, max(1, console.width - len(lead)))
+        lines = [line.plain.rstrip() for line in wrapped] or [""]
+    for line in lines:
+        stream.write(lead + line + "\n")
+        lead = " " * len(lead)
     stream.flush()
 
 
@@ -115,6 +133,44 @@ def print_traceback(error: BaseException) -> None:
         for line in part.rstrip().split("\n"):
             sys.stderr.write(printable(line) + "\n")
     sys.stderr.flush()
+
+
+def _table(part: Sequence[tuple[Column, int]], totals: bool) -> Table:
+    """Return columns as Rich's table, in the widths that `arrange` gave them."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from vintix_cli.layout import GAP
+
+    table = Table(
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, GAP - 1, 0, 0),
+        header_style="bold",
+    )
+    cells = []
+    for column, width in part:
+        header, texts = column.fitted(width)
+        table.add_column(
+            _text(header),
+            justify="right" if column.number else "left",
+            width=width,
+            overflow="fold",
+        )
+        cells.append(texts)
+    rows = list(zip(*cells, strict=True))
+    for index, row in enumerate(rows):
+        last = totals and index == len(rows) - 1
+        if last:
+            table.add_section()
+        table.add_row(*map(_text, row), style="bold" if last else None)
+    return table
+
+
+def _print_line(console: Console, text: str, style: str | None = None) -> None:
+    """Print a line beside a table: wrapped at words on a terminal, else whole."""
+    console.print(_text(text), style=style, soft_wrap=not console.file.isatty())
 
 
 def _cell(value: Any, column: str = "") -> str:
@@ -146,43 +202,86 @@ def _console(stream: TextIO) -> Console:
 
 
 class ConsoleReporter:
-    """Shows a stage's messages and progress on stderr; progress only on a terminal.
+    """Tells on stderr what a command does.
+
+    On a terminal progress is a bar. Without one, in a log, it is a plain line now and then.
 
     Args:
         quiet: Show warnings only.
+        clock: Tells seconds.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = _console(sys.stderr)
-        self._quiet = quiet or not self._console.is_terminal
+        self._quiet = quiet
+        self._draws = sys.stderr.isatty() and not self._console.is_dumb_terminal
+        self._clock = clock
+        self._started = clock()
+        self._next_line = self._started + LOG_EVERY_SECONDS
         self._progress: Progress | None = None
-        self._open = 0
+        self._open: list[_Bar] = []
 
     def info(self, message: str) -> None:
-        """Print a message, on a terminal."""
+        """Print a message."""
         if not self._quiet:
-            self._console.print(_text(message), soft_wrap=True)
+            self._print(message)
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self._console.print(_text(f"warning: {message}"), style="yellow", soft_wrap=True)
+        self._print(f"warning: {message}", style="yellow")
+
+    def tell_progress(self) -> None:
+        """Print a line about each count that is going on."""
+        self._next_line = self._clock() + LOG_EVERY_SECONDS
+        for bar in tuple(self._open):
+            self._print(bar.line())
+
+    def end(self) -> None:
+        """Tell how long the command took, if that was a while."""
+        seconds = self._clock() - self._started
+        if seconds >= LOG_EVERY_SECONDS:
+            self.info(f"done in {duration_text(seconds)}")
 
     @contextmanager
-    def progress(self, label: str, total: float, unit: str = "") -> Iterator[_Bar]:
-        """Show a bar with rate and time left once the work has taken two seconds."""
-        bar = _Bar(self, label, total, unit)
-        self._open += 1
+    def progress(self, label: str, total: float, unit: str = "", done: float = 0) -> Iterator[_Bar]:
+        """Show how far the work is, with rate and time left."""
+        bar = _Bar(self, self._clock, label, total, unit, done)
+        self._open.append(bar)
         try:
-            yield bar
+            with nullcontext() if self._quiet or self._draws else self._telling():
+                yield bar
         finally:
             bar.close()
-            self._open -= 1
-            if self._open == 0 and self._progress is not None:
+            self._open.remove(bar)
+            if not self._open and self._progress is not None:
                 self._progress.stop()
                 self._progress = None
 
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell the progress from time to time, also while nothing moves."""
+        if len(self._open) > 1:
+            yield
+            return
+        closing = threading.Event()
+
+        def tell() -> None:
+            while not closing.wait(max(0.0, self._next_line - self._clock())):
+                self.tell_progress()
+
+        thread = threading.Thread(target=tell, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            closing.set()
+            thread.join()
+
+    def _print(self, message: str, style: str | None = None) -> None:
+        self._console.print(_text(message), style=style, soft_wrap=True)
+
     def _bars(self) -> Progress | None:
-        if self._quiet:
+        if self._quiet or not self._draws:
             return None
         if self._progress is None:
             from rich.progress import (
@@ -212,48 +311,81 @@ class ConsoleReporter:
         return self._progress
 
 
-class StageReporter(ConsoleReporter):
-    """Says what each stage does also without a terminal; for runs of many minutes."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        super().__init__(quiet)
-        self._say = not quiet
-
-    def info(self, message: str) -> None:
-        """Print a message."""
-        if self._say:
-            self._console.print(_text(message), soft_wrap=True)
-
-
 class _Bar:
-    def __init__(self, reporter: ConsoleReporter, label: str, total: float, unit: str) -> None:
+    """One count: a bar once the work has taken two seconds, or lines in a log."""
+
+    def __init__(
+        self,
+        reporter: ConsoleReporter,
+        clock: Callable[[], float],
+        label: str,
+        total: float,
+        unit: str,
+        done: float,
+    ) -> None:
         self._reporter, self._label, self._total, self._unit = reporter, label, total, unit
-        self._started = time.monotonic()
-        self._done = 0.0
-        self._extra = ""
+        self._clock, self._started = clock, clock()
+        self._done = float(done)
+        self._fields: Mapping[str, object] = {}
         self._task: tuple[Progress, TaskID] | None = None
+        # Rates are those of the last lines: the beginning may have been slow.
+        self._lines = deque([(self._started, self._done)], maxlen=_RATE_LINES)
 
     def advance(self, amount: float = 1, **fields: object) -> None:
+        before = self._done
         self._done += amount
+        self._fields = fields or self._fields
         if self._task is None:
-            if time.monotonic() - self._started < SHOW_PROGRESS_AFTER_SECONDS:
+            if self._clock() - self._started < SHOW_PROGRESS_AFTER_SECONDS:
                 return
             progress = self._reporter._bars()
             if progress is None:
                 return
             label = printable(self._label)
-            task = progress.add_task(label, total=self._total, unit=self._unit, extra="")
+            task = progress.add_task(
+                label, total=self._total, completed=int(before), unit=self._unit, extra=""
+            )
             self._task = (progress, task)
         progress, task = self._task
-        extra = printable("  ".join(f"{key} {_cell(value)}" for key, value in fields.items()))
-        if extra:
-            self._extra = extra
-        progress.update(task, completed=self._done, extra=self._extra)
+        progress.update(task, completed=self._done, extra=printable("  ".join(self._extra())))
+
+    def line(self) -> str:
+        """Return how far the work is, for a log."""
+        now = self._clock()
+        (then, before), done = self._lines[0], self._done
+        self._lines.append((now, done))
+        if self._unit:
+            told = f"{self._amount(done)} of {self._amount(self._total)}"
+            told += "" if self._unit == "B" else f" {self._unit}"
+        else:
+            told = f"{100 * done / self._total if self._total else 0:.0f} %"
+        rate = (done - before) / max(now - then, 1e-9)
+        if rate > 0:
+            parts = [
+                *([self._rate(rate)] if self._unit else []),
+                f"{duration_text(max(0.0, self._total - done) / rate)} left",
+            ]
+        else:
+            parts = [f"{duration_text(now - self._started)} so far"]
+        return ", ".join([f"{self._label}: {told}", *parts, *self._extra()])
 
     def close(self) -> None:
         if self._task is not None:
             progress, task = self._task
             progress.remove_task(task)
+
+    def _amount(self, amount: float) -> str:
+        return size_text(int(amount)) if self._unit == "B" else f"{amount:,.0f}"
+
+    def _rate(self, rate: float) -> str:
+        """Return a rate in the shortest time that has one or more of what is counted."""
+        for seconds, name in ((1, "a second"), (60, "a minute"), (3600, "an hour")):
+            if rate * seconds >= 1 or name == "an hour":
+                break
+        return f"{self._amount(rate * seconds)} {name}"
+
+    def _extra(self) -> list[str]:
+        return [f"{key.replace('_', ' ')} {_cell(value)}" for key, value in self._fields.items()]
 
 
 def size_text(size: int) -> str:

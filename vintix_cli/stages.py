@@ -56,7 +56,7 @@ def run_stage(
     )
     implementation = import_module(f"pipelines.{stage}.stage")
     space = Workspace.resolve(workspace)
-    reporter = ConsoleReporter(quiet or json)
+    reporter = ConsoleReporter(quiet)
     if dry_run:
         plan = implementation.plan(settings, space)
         if json:
@@ -73,15 +73,21 @@ def run_stage(
         from pipelines.rollout.report import plot_artifact
 
         plot_artifact(result.artifact, plot)
-    tell(result, json=json, quiet=quiet, show=show)
+    tell(result, reporter, json=json, quiet=quiet, show=show)
     if plot is not None and not json:
         print_text(f"picture: {plot}")
 
 
 def tell(
-    result: StageResult, *, json: bool, quiet: bool, show: Callable[[StageResult], None]
+    result: StageResult,
+    reporter: ConsoleReporter,
+    *,
+    json: bool,
+    quiet: bool,
+    show: Callable[[StageResult], None],
 ) -> None:
     """Print what a command made: as JSON, or as its table and a line with the artifact's name."""
+    reporter.end()
     if json:
         print_json({**result.report, **_identity(result)})
         return

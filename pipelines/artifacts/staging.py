@@ -140,6 +140,12 @@ class Staging:
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
 
+    def place(self) -> str:
+        """Return where the work lies until it is published, and where then, a sentence."""
+        version = self.workspace.next_version(self.kind, self.name)
+        target = self.workspace.path(self.kind, self.name, version)
+        return f"making {target}, until then {self.directory.name} beside it"
+
     def done(self, unit: str) -> bool:
         """Tell whether a unit is durable, whichever process wrote it.
 

@@ -73,6 +73,7 @@ def run(config: DemonstratorsConfig, workspace: Workspace, reporter: Reporter) -
     ) as staging:
         if staging.published is not None:
             return _result(staging.published, selection, up_to_date=True)
+        reporter.info(staging.place())
         _make_all(config, selection, policies, staging, reporter)
         rows = [staging.data(task.name) for task in selection.tasks]
         artifact = staging.publish(

@@ -61,6 +61,7 @@ def merge(
     parts = find_parts(references, workspace)
     plan = join_parts(parts)
     told = {"parts": [f"parts/{part.reference}" for part in parts]}
+    reporter.info(f"parts: {', '.join(part.reference for part in parts)}")
     with workspace.stage(
         "histories",
         name or plan.name,
@@ -70,6 +71,7 @@ def merge(
     ) as staging:
         if staging.published is not None:
             return _result(staging.published, True, told)
+        reporter.info(staging.place())
         drop_units(staging, merged=False)
         _drop_superseded(plan, staging)
         _take_over(plan, staging, reporter)

@@ -200,8 +200,11 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         MissingDependencyError: They have none, and their simulator is not there either.
     """
     builtin = builtin_demonstrators(config, workspace)
+    share: list[str] = []
     if builtin is None:
         distillation = resolve(config, workspace).share(config.shard)
+        if config.shard is not None:
+            share.append(f"shard: {config.shard} of {distillation.name}")
         tasks, notes = distillation.tasks, distillation.notes
         origin = distillation.demonstrators.reference
     else:
@@ -235,7 +238,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
     }
     told = [
         f"demonstrators: {origin}",
-        *([] if config.shard is None else [f"shard: {config.shard}"]),
+        *share,
         f"time: each task on one core; the total on {workers}; from declared step rates",
         "bytes: before compression",
         *(["pilots: not counted"] if any(each.fit for each in tasks) else []),

@@ -87,6 +87,7 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
     ) as staging:
         if staging.published is not None:
             return _result(staging.published, True)
+        reporter.info(staging.place())
         if config.executor == "ray":
             # Before minutes of other work.
             load_ray()

@@ -107,6 +107,7 @@ def publish_checkpoint(
     with staging:
         if staging.published is not None:
             return _result(staging.published, True, found)
+        reporter.info(staging.place())
         with staging.unit("model") as unit:
             save_model(
                 unit,

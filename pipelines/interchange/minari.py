@@ -79,6 +79,7 @@ def export_minari(config: ExportConfig, workspace: Workspace, reporter: Reporter
         StorageError: The output cannot be written.
     """
     artifact = workspace.find("histories", config.reference)
+    reporter.info(f"histories: {artifact.reference}")
     return _export(artifact, _by_task([HistoryReader(artifact)]), config, reporter)
 
 
@@ -101,6 +102,7 @@ def export_packed(config: ExportConfig, workspace: Workspace, reporter: Reporter
     from pipelines.datasets.reader import DatasetReader
 
     artifact = workspace.find("datasets", config.reference)
+    reporter.info(f"dataset {artifact.reference}")
     parents = [one for one in artifact.manifest.parents if one.kind == "histories"]
     if not parents:
         raise ConfigError(

@@ -115,6 +115,7 @@ def export_official(config: ExportConfig, workspace: Workspace, reporter: Report
         StorageError: The output cannot be written.
     """
     artifact = workspace.find("checkpoints", config.reference)
+    reporter.info(f"checkpoint {artifact.reference}")
     own = "|".join(map(re.escape, NAMES))
     with output_directory(config.output, overwrite=config.overwrite, own=own) as output:
         saved = load_model(artifact)

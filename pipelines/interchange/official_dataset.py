@@ -95,6 +95,7 @@ def import_dataset(
         with workspace.stage(kind, name, config=content) as staging:
             if staging.published is not None:
                 return _result(staging.published, True, source)
+            reporter.info(staging.place())
             if kind == "datasets":
                 artifact = pack_tasks(tasks, staging, reporter, stop)
             else:
@@ -125,7 +126,9 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
     from pipelines.datasets.reader import DatasetReader
 
     load_h5py()
-    reader = DatasetReader(workspace.find("datasets", config.reference))
+    artifact = workspace.find("datasets", config.reference)
+    reporter.info(f"dataset {artifact.reference}")
+    reader = DatasetReader(artifact)
     tasks = _selected(reader, config.tasks)
     total = sum(sum(task.rows) for task in tasks)
     needed = sum(
@@ -179,9 +182,15 @@ def _write_histories(
     stop: StopSignal,
 ) -> Artifact:
     total = sum(sum(source.lengths(name)) for name in names)
+    done = sum(
+        rows
+        for name in names
+        for trajectory, rows in enumerate(source.lengths(name))
+        if staging.done(trajectory_path(name, trajectory))
+    )
     reports: list[dict[str, Any]] = []
     units: list[str] = []
-    with reporter.progress("import", total, "steps") as progress:
+    with reporter.progress("import", total, "steps", done) as progress:
         for name in names:
             attributes = source.task(name)
             for trajectory in range(attributes["trajectories"]):
@@ -210,7 +219,6 @@ def _write_history(
 ) -> None:
     path, rows = trajectory_path(name, trajectory), source.lengths(name)[trajectory]
     if staging.done(path):
-        progress.advance(rows)
         return
     task = source.files(name)
     layout = row_layout(task.observation_dim, task.action_dim)

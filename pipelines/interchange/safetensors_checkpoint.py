@@ -101,6 +101,7 @@ def export_safetensors(
     from safetensors.torch import save_file
 
     artifact = workspace.find("checkpoints", config.reference)
+    reporter.info(f"checkpoint {artifact.reference}")
     own = "|".join(map(re.escape, NAMES))
     with output_directory(config.output, overwrite=config.overwrite, own=own) as output:
         saved = load_model(artifact)

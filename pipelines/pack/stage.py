@@ -81,6 +81,7 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
     ):
         if staging.published is not None:
             return _result(staging.published, True)
+        reporter.info(staging.place())
         artifact = pack_tasks(packing.tasks, staging, reporter, stop)
     return _result(artifact, False)
 

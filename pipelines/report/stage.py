@@ -74,8 +74,10 @@ def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter
 
         check_video(request.video)
     sources = read_sources(workspace, request.references, request.tasks)
-    if not request.references:
-        reporter.info(f"rollouts {sources.rollouts[0].reference}, the newest")
+    reporter.info(
+        f"rollouts {', '.join(each.reference for each in sources.rollouts)}"
+        + ("" if request.references else ", the newest")
+    )
     document = report_document(sources, request.reference)
     if sources.missing:
         reporter.warn(

@@ -84,6 +84,11 @@ def make_blocks(
     return [block for block in blocks if block]
 
 
+def _bound(blocks: Sequence[Block]) -> int:
+    """Return the most steps that blocks can take."""
+    return sum(task.bound * len(task.streams) for block in blocks for task in block)
+
+
 def worker_count(config: RolloutConfig, blocks: Sequence[Block]) -> int:
     """Return how many worker processes step environments; 1 for none but this one.
 
@@ -130,20 +135,17 @@ def play_blocks(
     blocks = make_blocks(config, targets, prompts)
     left = [block for index, block in enumerate(blocks) if not staging.done(_unit(index))]
     workers = worker_count(config, left)
-    total = sum(task.bound * len(task.streams) for block in blocks for task in block)
+    total, remaining = _bound(blocks), _bound(left)
     has_success: dict[str, bool] = {}
     moved: dict[str, set[int]] = {}
     with (
         Crew(workers, make_batch) if workers > 1 else nullcontext() as crew,
-        reporter.progress("rollout", total, "steps") as progress,
+        reporter.progress("rollout", total, "steps", total - remaining) as progress,
         torch_threads(resolved.get("threads", 1)),
     ):
         for index, block in enumerate(blocks):
             name = _unit(index)
-            bound = sum(task.bound * len(task.streams) for task in block)
-            if staging.done(name):
-                progress.advance(bound)
-            else:
+            if not staging.done(name):
                 started, steps = time.perf_counter(), 0
 
                 def count(done: int) -> None:
@@ -159,7 +161,7 @@ def play_blocks(
                     timing = {"seconds": time.perf_counter() - started, "steps": steps}
                     unit.write_log(f"{name}.json", json.dumps(timing).encode())
                 # Episodes that ended early took fewer steps than were announced.
-                progress.advance(bound - steps)
+                progress.advance(_bound([block]) - steps)
             has_success |= staging.data(name)["success"]
     with staging.unit(_TASKS) as unit:
         for target in targets:

@@ -57,15 +57,16 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     """
     first: Agent | None = None
     results = []
+    told: set[str] = set()
     for mine, agent in _model_agents(config, workspace):
-        if config.checkpoint is None and first is None:
-            if is_packaged(agent.checkpoint):
-                reporter.info(
-                    f"no checkpoint in {workspace.root}: playing {agent.label}, which comes with "
-                    "vintix"
-                )
-            else:
-                reporter.info(f"checkpoint {agent.label}, the newest")
+        newest = config.checkpoint is None and first is None
+        if newest and is_packaged(agent.checkpoint):
+            reporter.info(
+                f"no checkpoint in {workspace.root}: playing {agent.label}, which comes with vintix"
+            )
+        elif agent.label not in told:
+            reporter.info(f"checkpoint {agent.label}" + (", the newest" if newest else ""))
+        told.add(agent.label)
         results.append(_roll(mine, agent, workspace, reporter))
         first = first or agent
     for baseline in config.baselines:
@@ -123,6 +124,7 @@ def _roll(
         published = staging.published
         up_to_date = published is not None
         if published is None:
+            reporter.info(staging.place())
             fingerprints = check_fingerprints(
                 config, workspace, agent.checkpoint, agent.targets, reporter
             )

@@ -180,10 +180,12 @@ def train_model(
         # A version's number is given when it is published, so the digest of the configuration
         # tells versions apart.
         digest = config_digest(staging.kind, staging.config, staging.parents)
+        run = f"{staging.name}-{digest[:8]}"
+        reporter.info(f"{config.track}: run {run}, files in {root / _TRACKING}")
         track = partial(
             open_tracker,
             config.track,
-            run=f"{staging.name}-{digest[:8]}",
+            run=run,
             directory=root / _TRACKING,
             config=staging.config,
         )

@@ -226,9 +226,11 @@ class _Teller:
         self._write({"warn": message})
 
     @contextmanager
-    def progress(self, label: str, total: float, unit: str = "") -> Iterator[Progress]:
+    def progress(
+        self, label: str, total: float, unit: str = "", done: float = 0
+    ) -> Iterator[Progress]:
         """Pass a count on."""
-        self._write({"progress": [label, total, unit]})
+        self._write({"progress": [label, total, unit, done]})
         try:
             yield self
         finally:

@@ -209,21 +209,20 @@ def train(
         log = tracker = None
         if staging is not None:
             path = staging.directory / LOG / NAME
+            reporter.info(f"log of the steps: {path}")
             log = stack.enter_context(MetricsLog(path, steps=done, kept=kept))
             if log.damaged:
                 reporter.warn(f"the log of the first {done:,} steps is damaged and left out")
             if track is not None:
                 tracker = track(log)
                 stack.callback(tracker.close)
-        progress = stack.enter_context(reporter.progress("train", config.steps, "steps"))
+        progress = stack.enter_context(reporter.progress("train", config.steps, "steps", done))
         writer = stack.enter_context(
             CheckpointWriter(staging, keep_last=config.keep_last, keep_every=config.keep_every)
         )
         prefetched = stack.enter_context(
             Prefetcher(loader.step, done, config.steps, threads=config.loader_threads)
         )
-        if done:
-            progress.advance(done)
         recent = [] if note is None else note["recent"]
         recorder = Recorder(log, progress, config, recent, loader, tracker)
         before = 0.0 if note is None else note["seconds"]

@@ -197,6 +197,8 @@ def _run_in(
             )
             opened.append(stack.enter_context(staging))
             published = None if staging.published is None else str(staging.published.path)
+            if published is None:
+                reporter.info(staging.place())
             trained = published is not None or staging.done(MODEL_UNIT)
             if shorter is not None and not trained and not checkpoints(staging):
                 reporter.info(

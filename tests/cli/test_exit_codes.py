@@ -48,9 +48,11 @@ def check(done, code: int, *words: str) -> None:
 def test_0_done_and_0_up_to_date(shell):
     before = shell.digests()
     done = shell.vintix("train", "--config", "run.yaml", "--seed", "5")
-    assert (done.code, done.stderr) == (0, "")
+    # A log says what is read and where the work lies, and nothing of trouble.
+    assert (done.code, "warning" in done.stderr, "error" in done.stderr) == (0, False, False)
+    assert "dataset point-mass@v1" in done.stderr
     assert "wrote: checkpoints/point-mass-tiny@v2" in done.stdout
-    again = shell.vintix("train", "--config", "run.yaml", "--seed", "5")
+    again = shell.vintix("train", "--config", "run.yaml", "--seed", "5", "--quiet")
     assert (again.code, again.stderr) == (0, "")
     assert "up to date: checkpoints/point-mass-tiny@v2" in again.stdout
     assert len(shell.digests()) == len(before) + 1

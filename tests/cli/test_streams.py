@@ -115,7 +115,7 @@ def test_where_there_is_only_ascii_bars_and_borders_are(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "_.- #" in done.stdout
-    assert "+--" in done.stdout and "caf\\xe9" in done.stdout
+    assert "\n-----\n" in done.stdout and "caf\\xe9" in done.stdout
 
 
 def test_only_results_reach_stdout(capfd):

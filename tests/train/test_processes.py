@@ -44,8 +44,9 @@ class Listener(NullReporter):
     def info(self, message):
         self.messages.append(message)
 
-    def progress(self, label, total, unit=""):
+    def progress(self, label, total, unit="", done=0):
         listener = self
+        listener.steps += done
 
         class Bar:
             def __enter__(self):

@@ -166,12 +166,13 @@ def verify(
         paths = [Path(row["path"]) for row in list_artifacts(_workspace(workspace))]
     else:
         paths = [_workspace(workspace).locate(str(reference))]
-    reporter = ConsoleReporter(quiet or json)
+    reporter = ConsoleReporter(quiet)
     problems = [
         {"artifact": str(path), **problem.as_dict()}
         for path in paths
         for problem in check(path, deep=deep, reporter=reporter)
     ]
+    reporter.end()
     if problems and not json:
         print_table(problems)
     if json:
@@ -232,8 +233,9 @@ def merge(
     from vintix_cli.commands.distill import show_histories
     from vintix_cli.stages import tell
 
-    result = join(parts, _workspace(workspace), ConsoleReporter(quiet or json), name)
-    tell(result, json=json, quiet=quiet, show=show_histories)
+    reporter = ConsoleReporter(quiet)
+    result = join(parts, _workspace(workspace), reporter, name)
+    tell(result, reporter, json=json, quiet=quiet, show=show_histories)
 
 
 @app.command(
@@ -292,7 +294,7 @@ def gc(
     if rows:
         print_table(
             [
-                {"": done, "size": size_text(entry.bytes), "why": entry.why, "path": entry.path}
+                {"path": entry.path, "size": size_text(entry.bytes), "done": done, "why": entry.why}
                 for done, entry in rows
             ]
         )

@@ -158,7 +158,9 @@ def _export(
     module, _, function = formats[format_].partition(".")
     export: Any = getattr(import_module(f"{_PACKAGE}.{module}"), function)
     config = ExportConfig(reference=reference, output=output, overwrite=overwrite, tasks=tasks)
-    result = export(config, Workspace.resolve(workspace), ConsoleReporter(quiet or json))
+    reporter = ConsoleReporter(quiet)
+    result = export(config, Workspace.resolve(workspace), reporter)
+    reporter.end()
     if json:
         print_json(result.report)
         return

@@ -65,12 +65,13 @@ def checkpoint(
     from pipelines.interchange.checkpoints import import_checkpoint
     from pipelines.interchange.config import ImportCheckpointConfig
 
+    reporter = ConsoleReporter(quiet)
     result = import_checkpoint(
         ImportCheckpointConfig(path=path, name=name),
         Workspace.resolve(workspace),
-        ConsoleReporter(quiet or json),
+        reporter,
     )
-    tell(result, json=json, quiet=quiet, show=_show)
+    tell(result, reporter, json=json, quiet=quiet, show=_show)
 
 
 @app.command(
@@ -119,12 +120,13 @@ def dataset(
     options.check_choice("--as", as_, _KINDS)
     options.check_choice("--order", order, _ORDERS)
     config: Any = {"path": path, "as_kind": as_, "order": order, "name": name}
+    reporter = ConsoleReporter(quiet)
     result = import_dataset(
         ImportDatasetConfig(**config, tasks=tuple(task or ())),
         Workspace.resolve(workspace),
-        ConsoleReporter(quiet or json),
+        reporter,
     )
-    tell(result, json=json, quiet=quiet, show=_show)
+    tell(result, reporter, json=json, quiet=quiet, show=_show)
 
 
 def _show(result: StageResult) -> None:

@@ -26,16 +26,18 @@ def quickstart(
     from pipelines.artifacts.workspace import Workspace
     from pipelines.quickstart.run import run
     from vintix_cli.commands.rollout import print_curves
-    from vintix_cli.render import StageReporter, print_json, print_text
+    from vintix_cli.render import ConsoleReporter, print_json, print_wrapped
 
     space = Workspace.resolve(workspace)
-    result = run(space, StageReporter(quiet or json), seed=seed or 0, workers=workers or 0)
+    reporter = ConsoleReporter(quiet)
+    result = run(space, reporter, seed=seed or 0, workers=workers or 0)
+    reporter.end()
     if json:
         print_json(result.report)
         return
     print_curves(result.report)
     for line in _explain(result.report):
-        print_text(line)
+        print_wrapped(line)
 
 
 def _explain(report: dict[str, Any]) -> list[str]:

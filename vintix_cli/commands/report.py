@@ -114,9 +114,9 @@ def rollouts(
         figures=figures,
         video=video,
     )
-    report = make_report(
-        request, Workspace.resolve(workspace), ConsoleReporter(quiet=quiet or json)
-    )
+    reporter = ConsoleReporter(quiet)
+    report = make_report(request, Workspace.resolve(workspace), reporter)
+    reporter.end()
     if json:
         print_json(report)
         return

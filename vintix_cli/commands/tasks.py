@@ -10,7 +10,7 @@ import typer
 from pipelines.errors import UsageError
 from vintix_cli import options, values
 from vintix_cli.help import examples
-from vintix_cli.render import print_json, print_table, print_text
+from vintix_cli.render import print_json, print_table, print_text, print_wrapped
 from vintix_cli.run import command
 
 EPILOG = examples(
@@ -131,7 +131,10 @@ def tasks(
         for document in documents:
             _show(document)
     else:
-        print_table([_row(document) for document in documents], notes=[_counts(documents)])
+        inert = [document["name"] for document in documents if document["inert"]]
+        notes = [f"changes nothing: {', '.join(inert)}"] if inert else []
+        rows = [_row(document) for document in documents]
+        print_table(rows, notes=[*notes, _counts(documents)])
 
 
 def _draw(
@@ -187,7 +190,6 @@ def _row(task: dict[str, Any]) -> dict[str, Any]:
         "horizon": task["horizon"],
         "trajectories": task["trajectories"],
         "steps_each": task["trajectory_length"],
-        "note": "changes nothing" if task["inert"] else "",
     }
 
 
@@ -214,11 +216,12 @@ def _show(task: dict[str, Any]) -> None:
             value = ", ".join(f"{name}={item}" for name, item in value.items())
         elif isinstance(value, list):
             value = ", ".join(str(item) for item in value)
-        print_text(f"  {key.replace('_', ' '):20} {value}")
+        print_wrapped(str(value), lead=f"  {key.replace('_', ' '):20} ")
     for reference, score in task["scores"].items():
-        print_text(
-            f"  {'score, ' + reference:20} random {score['random']:g}, expert {score['expert']:g}"
+        print_wrapped(
+            f"random {score['random']:g}, expert {score['expert']:g}",
+            lead=f"  {'score, ' + reference:20} ",
         )
     for option in load_domains()[task["domain"]].options():
         choices = f" ({' | '.join(option.choices)})" if option.choices else ""
-        print_text(f"  --option {option.name}={option.default}{choices}: {option.help}")
+        print_wrapped(f"{option.name}={option.default}{choices}: {option.help}", lead="  --option ")
