@@ -35,7 +35,10 @@ class _Terminal(io.StringIO):
 
 @pytest.fixture
 def told(capsys):
-    return lambda: capsys.readouterr().err.splitlines()
+    def lines():
+        return capsys.readouterr().err.splitlines()
+
+    return lines
 
 
 def test_a_line_says_how_far_how_fast_and_how_long(told):
