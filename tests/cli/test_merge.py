@@ -44,7 +44,7 @@ def test_a_plan_in_two_parts(shell):
 def test_output(split):
     done = split.vintix("artifacts", "merge", "parts/array-2-of-2", "parts/array-1-of-2")
     assert done.code == 0
-    assert done.stderr.startswith("parts: array-1-of-2@v1, array-2-of-2@v1\nmaking ")
+    assert done.stderr.startswith("parts: array-2-of-2@v1, array-1-of-2@v1\nmaking ")
     assert "rank correlation" in done.stdout
     assert done.stdout.endswith("wrote: histories/array@v1\n")
     quiet = split.vintix("artifacts", "merge", "array", "--quiet")
