@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import UsageError
-from pipelines.output_files import MARK, check_output, write_output
+from pipelines.output_files import MARK, check_output, check_output_directory, write_output
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
 
@@ -76,3 +76,18 @@ def test_a_link_stays_one_and_what_is_no_file_is_refused(tmp_path: Path) -> None
             check_output(tmp_path / name, (".png",))
         with pytest.raises(UsageError):
             write_output(tmp_path / name, MARK.encode())
+
+
+def test_a_directory_that_is_not_there_is_told_before_the_work_and_not_made(tmp_path):
+    """A path with a slip is no reason to make directories, hours later."""
+    page_there, figures_there = tmp_path / "no" / "page.html", tmp_path / "no" / "figures"
+    for refused in (
+        lambda: check_output(page_there, (".html",)),
+        lambda: check_output_directory(figures_there),
+    ):
+        with pytest.raises(UsageError) as told:
+            refused()
+        assert told.value.fix == f"mkdir -p {tmp_path / 'no'}, or correct the path"
+        assert not (tmp_path / "no").exists()
+    check_output(tmp_path / "page.html", (".html",))
+    check_output_directory(tmp_path / "figures")

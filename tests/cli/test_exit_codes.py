@@ -182,7 +182,7 @@ def test_3_checkpoint_without_the_tasks_group(shell):
         "no group for task 'reach'",
         "observation 39, action 4",
         "point-mass (2, 2)",
-        "train a checkpoint",
+        "fix: vintix ",
     )
 
 

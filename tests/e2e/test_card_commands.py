@@ -49,7 +49,7 @@ def test_run_as_written_with_small_settings(gallery_shell):
 def test_hopper_without_a_hopper_in_the_checkpoint(shell):
     done = shell.vintix("rollout", "--task", "hopper", "--gravity", "1.1")
     assert done.code == 3
-    for word in ("hopper-gravity-1.1", "mujoco-hopper", "point-mass", "train a checkpoint"):
+    for word in ("hopper-gravity-1.1", "mujoco-hopper", "point-mass", "fix: vintix "):
         assert word in done.stderr
 
 
