@@ -1,6 +1,8 @@
-"""Text of others, made fit to be shown."""
+"""Text for people: of others, made fit to be shown, and lists of many names."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def printable(text: object) -> str:
@@ -17,3 +19,10 @@ def printable(text: object) -> str:
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Return names for a message, the first few of many."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -12,6 +12,7 @@ from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
 from pipelines.errors import ConfigError, UsageError
 from pipelines.learners.settings import training_rate
 from pipelines.stage import Plan, default_name
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -166,14 +167,13 @@ def _refusal(
     config: DemonstratorsConfig, names: list[str], measured: Artifact | None
 ) -> UsageError:
     where = f"artifact {measured.reference}" if measured else f"source {config.source}"
-    listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return UsageError(
         "There is no demonstrator "
         + ("in the artifact" if measured else "built in")
         + " for these tasks.",
         where=where,
         expected="tasks with one",
-        found=listed or "no tasks at all",
+        found=listed(names) or "no tasks at all",
         fix=f"vintix demonstrators --source train --task {names[0]}" if names else "vintix tasks",
     )
 

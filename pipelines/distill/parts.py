@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,6 +12,7 @@ from pipelines.distill.history import PART
 from pipelines.distill.shard import Shard
 from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
 from pipelines.histories.layout import trajectory_path
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -223,7 +224,7 @@ def _check_complete(parts: Sequence[Artifact]) -> None:
             f"{len(missing)} of {count} parts are missing",
             where=f"history {name}",
             expected=f"parts 1 to {count}",
-            found=f"without {_some(str(shard) for shard in missing)}",
+            found=f"without {listed(str(shard) for shard in missing)}",
             fix=f"vintix distill ... --name {name} --shard {missing[0]} {_OTHER_OPTIONS}",
         )
 
@@ -306,7 +307,7 @@ def _check_trajectories(first: Artifact, owners: Mapping[tuple[str, int], Artifa
         _split_differently(
             f"task {missing[0][0]}",
             f"{len(planned)} trajectories in all parts together",
-            f"without {_some(trajectory_path(*each) for each in missing)}",
+            f"without {listed(trajectory_path(*each) for each in missing)}",
         )
 
 
@@ -349,8 +350,3 @@ def _join_packages(parts: Sequence[Artifact]) -> dict[str, str]:
         for package, version in part.manifest.packages.items():
             versions.setdefault(package, set()).add(version)
     return {package: ", ".join(sorted(found)) for package, found in sorted(versions.items())}
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")

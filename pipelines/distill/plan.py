@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ from pipelines.distill.shard import split
 from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
 from pipelines.hardware import available_cores
 from pipelines.histories.layout import row_bytes
+from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
 from pipelines.learners.settings import training_rate
 from pipelines.stage import Plan, default_name
 from pipelines.tasks.schedule import schedule_json, schedule_text
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -188,6 +191,7 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
     chosen_domains = sorted({spec.domain for spec in specs}) if config.domains else []
     suffix = f"-{SOURCE}" if config.source == SOURCE else ""
     name = config.name or default_name(chosen_domains, chosen) + suffix
+    notes += _few_episodes(config, plans)
     return Distillation(name, config.seed, artifact, tuple(plans), tuple(notes))
 
 
@@ -301,8 +305,8 @@ def _plan_builtin(
         if policy is not None:
             unmeasured = Demonstrator(policy, options, {}, {"kind": "builtin"}, spec.as_json())
             plans.append(_plan_task(config, spec, domain, unmeasured))
-    notes = (skipped_note(builtin, selection.skipped),) if selection.skipped else ()
-    return tuple(plans), notes
+    skipped = [skipped_note(builtin, selection.skipped)] if selection.skipped else []
+    return tuple(plans), (*skipped, *_few_episodes(config, plans))
 
 
 def _choose(
@@ -355,8 +359,8 @@ def _choose(
         if len(missing_names) > 1
         else f"task {missing_names[0]} has no demonstrator",
         where=config.demonstrators or workspace.root,
-        expected="one demonstrators artifact with " + _shortened(wanted),
-        found="none with " + _shortened(missing_names),
+        expected="one demonstrators artifact with " + listed(wanted),
+        found="none with " + listed(missing_names),
         fix=_fix(config, wanted),
     )
 
@@ -424,6 +428,29 @@ def _plan_task(
     )
 
 
+def _few_episodes(config: DistillConfig, plans: Sequence[TaskPlan]) -> list[str]:
+    """Return a note on the tasks whose trajectories are short, and what would make them longer.
+
+    Episodes are counted by the task's horizon: there are more where episodes end before it.
+    """
+    least = LEAST_EPISODES_A_TRAJECTORY
+    short = [each.task for each in plans if each.blocks[0].steps < least * each.task.horizon]
+    if not short:
+        return []
+    if config.steps is not None:
+        longer = f"--steps {least * max(task.horizon for task in short)}"
+    else:
+        scale = max(least * task.horizon / task.trajectory_length for task in short)
+        # Rounded up to two digits, so that no task falls short by a rounding.
+        digit = 10.0 ** (math.floor(math.log10(scale)) - 1)
+        longer = f"--scale {math.ceil(scale / digit) * digit:.2g}"
+    return [
+        f"{len(short)} of {len(plans)} tasks get fewer than {least} episodes of full length in a "
+        f"trajectory, too few to show learning: {listed(task.name for task in short)}; {longer} "
+        f"gives all of them {least}"
+    ]
+
+
 def _check_simulator(each: TaskPlan, domain: Domain, artifact: Artifact) -> None:
     from pipelines.domains.registry import simulators
 
@@ -461,7 +488,3 @@ def _in_order(catalogue: Catalogue, names: Sequence[str]) -> list[str]:
 
 def _count(wanted: Sequence[str], held: set[str]) -> int:
     return sum(name in held for name in wanted)
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.histories.quality import (
     LARGEST_JUMP,
     LEAST_AT_END,
+    LEAST_EPISODES,
+    LEAST_EPISODES_A_TRAJECTORY,
     LEAST_RANK_CORRELATION,
     MOST_AT_START,
     MOST_IN_A_TENTH,
@@ -16,6 +18,7 @@ from pipelines.histories.quality import (
     history_quality,
 )
 from pipelines.tasks.names import fold, task_names
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.pack.config import PackConfig
@@ -60,6 +63,23 @@ def check_quality(
     if refused:
         raise _refusal(refused, found)
     return found, [task.name for task in poor]
+
+
+def short_note(quality: Mapping[str, HistoryQuality]) -> str | None:
+    """Say which histories are let in because they are too short to be judged; None if none is.
+
+    Args:
+        quality: By task.
+    """
+    short = [name for name, each in quality.items() if each.verdict == "short"]
+    if not short:
+        return None
+    return (
+        f"{len(short)} of {len(quality)} histories are too short to be judged, and packed without: "
+        f"{listed(short)}. Fewer than {LEAST_EPISODES} episodes, or than "
+        f"{LEAST_EPISODES_A_TRAJECTORY} in a trajectory, show no learning; vintix distill with a "
+        "larger --scale or more --steps makes longer ones"
+    )
 
 
 def _check_episodes(tasks: Sequence[PackedTask], found: dict[str, HistoryQuality]) -> None:

@@ -166,6 +166,8 @@ def arrange(config: PackConfig, readers: Sequence[HistorySource]) -> tuple[Packe
 
 def plan(config: PackConfig, workspace: Workspace) -> Plan:
     """Return what ``--dry-run`` prints; raises what `resolve` raises."""
+    from pipelines.pack.gate import short_note
+
     packing = resolve(config, workspace)
     rows = [
         {
@@ -193,7 +195,15 @@ def plan(config: PackConfig, workspace: Workspace) -> Plan:
         "bytes": size,
         "seconds": round(size / _BYTES_PER_SECOND, 1),
     }
-    return Plan(rows, totals, ["histories: " + ", ".join(a.reference for a in packing.histories)])
+    short = short_note(packing.quality)
+    return Plan(
+        rows,
+        totals,
+        [
+            "histories: " + ", ".join(artifact.reference for artifact in packing.histories),
+            *([] if short is None else [short]),
+        ],
+    )
 
 
 def paper_plan() -> Plan:

@@ -11,9 +11,11 @@ from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.datasets.layout import CARD, ROW_FIELDS, row_layout
 from pipelines.histories.layout import trajectory_path
 from pipelines.pack.card import CardEntry, card
-from pipelines.pack.plan import PackedTask, paper_plan, plan, resolve
+from pipelines.pack.gate import short_note
+from pipelines.pack.plan import PackedTask, Packing, paper_plan, plan, resolve
 from pipelines.pack.statistics import Moments
 from pipelines.stage import StageResult
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,14 +67,11 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
         quality = packing.quality[name].quality
         failures = [] if quality is None else quality.failures()
         reporter.warn(f"{name}: a poor history, packed as allowed: {', '.join(failures)}")
-    unjudged = {
-        "short": "of too few episodes to be judged",
-        "unmeasured": "without measured scores",
-    }
-    for verdict, why in unjudged.items():
-        names = [name for name, each in packing.quality.items() if each.verdict == verdict]
-        if names:
-            reporter.info(f"histories {why}: {', '.join(names)}")
+    if short := short_note(packing.quality):
+        reporter.warn(short)
+    unmeasured = [name for name, each in packing.quality.items() if each.verdict == "unmeasured"]
+    if unmeasured:
+        reporter.info(f"histories without measured scores, not judged: {listed(unmeasured)}")
     with (
         StopSignal() as stop,
         workspace.stage(
@@ -80,10 +79,10 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
         ) as staging,
     ):
         if staging.published is not None:
-            return _result(staging.published, True)
+            return _result(staging.published, packing, True)
         reporter.info(staging.place())
         artifact = pack_tasks(packing.tasks, staging, reporter, stop)
-    return _result(artifact, False)
+    return _result(artifact, packing, False)
 
 
 def pack_tasks(
@@ -121,9 +120,11 @@ def pack_tasks(
     )
 
 
-def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
+def _result(artifact: Artifact, packing: Packing, up_to_date: bool) -> StageResult:
+    summary = artifact.manifest.summary
+    tasks = [{**row, "history": packing.quality[row["task"]].verdict} for row in summary["tasks"]]
     parents = [f"{each.name}@v{each.version}" for each in artifact.manifest.parents]
-    return StageResult(artifact, up_to_date, {**artifact.manifest.summary, "histories": parents})
+    return StageResult(artifact, up_to_date, {**summary, "tasks": tasks, "histories": parents})
 
 
 def _pack_trajectories(

@@ -22,7 +22,7 @@ from pipelines.rollout.blocks import Block, Play, Records, make_batch, model_pla
 from pipelines.rollout.config import Baseline, RolloutConfig
 from pipelines.rollout.prompt import Prompt, find_prompts
 from pipelines.rollout.selection import Absent, Target, absent_tasks, select_targets
-from pipelines.rollout.unseen import listed
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.selection import Target
 from pipelines.rollout.streams import StreamRecord, StreamTask
-from pipelines.rollout.unseen import listed
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging, Unit

@@ -9,6 +9,7 @@ from pipelines.errors import ArtifactError, ConfigError
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.scores import score_of
 from pipelines.rollout.selection import Target
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -37,9 +38,8 @@ def warn_of_input(
     ]
     if without:
         reporter.warn(
-            f"no {config.reference} scores for {', '.join(without[:8])}"
-            + (f" and {len(without) - 8} more" if len(without) > 8 else "")
-            + ": their returns are not normalised and do not count in the mean"
+            f"no {config.reference} scores for {listed(without)}: their returns are not normalised "
+            "and do not count in the mean"
         )
 
 

@@ -20,8 +20,8 @@ from pipelines.rollout.unseen import (
     can_play,
     foreign_source,
     known_task,
-    listed,
 )
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.model.saved import SavedModel, SavedTask

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import ConfigError
 from pipelines.nearest import unknown
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.model.normalization import TaskStatistics
@@ -217,13 +218,6 @@ def _shared(all_options: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         for name, value in first.items()
         if all(name in each and each[name] == value for each in others)
     }
-
-
-def listed(names: Iterable[str], most: int = 8) -> str:
-    """Return names for a message, the first few of many."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 class RunningStatistics:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -86,6 +88,24 @@ def test_lengths(workspace):
     assert steps(scale=0.5) == 100
     assert steps(scale=0.001) == 23, "at least one episode"
     assert steps(steps=7) == 7
+
+
+@pytest.mark.parametrize("given", [{"scale": 0.37}, {"steps": 100}, {}])
+def test_few_episodes_are_told_with_what_gives_enough(workspace, given):
+    """In the plan and at the run; what is advised is enough, and nearly as little as is."""
+    asked = DistillConfig(tasks=("toy-a", "toy-b"), **given)
+    notes = resolve(asked, workspace).notes
+    assert notes and notes[-1] == plan(asked, workspace).notes[-1]
+    assert notes[-1].startswith("2 of 2 tasks get fewer than 10 episodes")
+    assert "toy-a, toy-b" in notes[-1]
+    name, value = re.search(r"--(scale|steps) ([0-9.]+) ", notes[-1]).groups()
+    assert name == ("steps" if "steps" in given else "scale")
+    for share, enough in ((1.0, True), (0.9, False)):
+        advised = DistillConfig(
+            tasks=("toy-a", "toy-b"),
+            **{name: int(share * int(value)) if name == "steps" else share * float(value)},
+        )
+        assert (not resolve(advised, workspace).notes) == enough
 
 
 def test_blocks_follow_the_domain(workspace):

@@ -178,7 +178,7 @@ def test_an_environment_unlike_the_demonstrators_is_told(workspace, monkeypatch)
 def test_an_overridden_option_is_no_difference(workspace):
     reporter = NullReporter()
     result = distill(workspace, reporter, options={"radius": 0.8}, strict=True)
-    assert reporter.warnings == []
+    assert not [each for each in reporter.warnings if "reference rollout" in each]
     assert result.artifact.config["tasks"]["toy-a"]["options"] == {"radius": 0.8}
 
 

@@ -136,6 +136,22 @@ def test_what_cannot_be_judged_is_let_in(tmp_path, changes, verdict):
     assert "allowed" not in pack(workspace).artifact.manifest.config
 
 
+def test_short_histories_are_told_in_one_warning_in_the_plan_and_in_the_report(tmp_path):
+    """Small data is not passed in silence, however many tasks it has."""
+    workspace = Workspace(tmp_path)
+    names = [f"task-{number:02d}" for number in range(12)]
+    publish(workspace, dict.fromkeys(names, RISES["good"]), episodes=9)
+    reporter = NullReporter()
+    result = run(PackConfig(), workspace, reporter)
+    (warning,) = reporter.warnings
+    assert warning.startswith("12 of 12 histories are too short to be judged")
+    assert "task-00, task-01" in warning and "task-07 and 4 more" in warning
+    assert "--scale" in warning
+    assert plan(PackConfig(), workspace).notes[-1] == warning
+    assert {row["history"] for row in result.report["tasks"]} == {"short"}
+    assert run(PackConfig(), workspace, NullReporter()).report == result.report
+
+
 def test_a_history_without_a_complete_episode_is_never_let_in(tmp_path):
     workspace = Workspace(tmp_path)
     publish(workspace, {"cut": RISES["good"]}, episodes=1, complete=False)
@@ -149,13 +165,6 @@ def test_a_history_without_a_complete_episode_is_never_let_in(tmp_path):
 
 
 def test_a_warning_tells_what_was_allowed(workspace):
-    class Listening(NullReporter):
-        def __init__(self):
-            self.warnings = []
-
-        def warn(self, message):
-            self.warnings.append(message)
-
-    reporter = Listening()
+    reporter = NullReporter()
     run(PackConfig(tasks=("late",), allow=("late",)), workspace, reporter)
     assert reporter.warnings == ["late: a poor history, packed as allowed: ends at 0.38, below 0.7"]
