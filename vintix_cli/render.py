@@ -17,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pipelines.errors import Reported
+from pipelines.estimates import LONGEST_ESTIMATE
 from pipelines.text import printable
 from vintix_cli.streams import results
 
@@ -400,7 +401,9 @@ def size_text(size: int) -> str:
 
 def duration_text(seconds: float) -> str:
     """Return a duration for people, in the unit that keeps the number short."""
-    for unit, length in (("years", 31_557_600), ("days", 86_400), ("h", 3600), ("min", 60)):
+    if seconds > LONGEST_ESTIMATE:
+        return f"more than {LONGEST_ESTIMATE / 86_400:.0f} days"
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"
     return f"{seconds:,.1f} s"

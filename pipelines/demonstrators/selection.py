@@ -10,6 +10,7 @@ from pipelines.demonstrators.builtin import has_builtin
 from pipelines.demonstrators.experts import train_settings
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
 from pipelines.errors import ConfigError, UsageError
+from pipelines.estimates import JOB_SECONDS, run_seconds
 from pipelines.learners.settings import training_rate
 from pipelines.stage import Plan, default_name
 from pipelines.text import listed
@@ -112,7 +113,8 @@ def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
     for task in selection.tasks:
         steps = 2 * config.episodes * task.horizon
         domain = _domain(task)
-        seconds = steps / domain.steps_per_second
+        # One for the episodes, one for the fingerprint.
+        seconds = 2 * domain.startup_seconds + JOB_SECONDS + steps / domain.steps_per_second
         if config.source == "train" and selection.measured is None:
             settings = train_settings(config.train, task)
             steps += settings.total_steps
@@ -129,8 +131,10 @@ def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
             }
         )
     workers = min(config.workers or available_cores(), len(rows))
-    total = sum(row["seconds"] for row in rows)
-    notes = ["steps and time assume full-length episodes; time is an estimate from step rates"]
+    notes = [
+        "steps and time assume full-length episodes; time is an estimate from step rates and the "
+        "start of processes and environments"
+    ]
     if selection.skipped:
         notes.append(skipped_note(config, selection.skipped))
     return Plan(
@@ -142,7 +146,7 @@ def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
             "episodes": sum(row["episodes"] for row in rows),
             "steps": sum(row["steps"] for row in rows),
             "bytes": sum(row["bytes"] for row in rows),
-            "seconds": round(max(total / workers, *(row["seconds"] for row in rows)), 1),
+            "seconds": round(run_seconds([row["seconds"] for row in rows], workers), 1),
         },
         notes=notes,
     )

@@ -16,6 +16,7 @@ from pipelines.distill.learning import (
 )
 from pipelines.distill.shard import split
 from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
+from pipelines.estimates import JOB_SECONDS, run_seconds
 from pipelines.hardware import available_cores
 from pipelines.histories.layout import row_bytes
 from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
@@ -46,6 +47,7 @@ class TaskPlan:
         blocks: Its blocks.
         demonstrator: Its demonstrator, measured.
         steps_per_second: Environment steps that one worker is expected to make in a second.
+        startup_seconds: Time until a process has made and reset its first environment.
         fit: How a pilot finds the decay; until it has run, the blocks have the task's own. None
             where the blocks' decay is the one.
         pilot_episodes: Episodes of the pilot at each level of noise.
@@ -56,6 +58,7 @@ class TaskPlan:
     blocks: tuple[Block, ...]
     demonstrator: Demonstrator
     steps_per_second: float
+    startup_seconds: float
     fit: Fit | None = None
     pilot_episodes: int = 0
     planned_trajectories: int = 0
@@ -85,8 +88,12 @@ class TaskPlan:
 
     @property
     def seconds(self) -> float:
-        """Expected time on one worker."""
-        return self.total_steps / self.steps_per_second
+        """Expected time on one worker, of which the fingerprint has an environment of its own."""
+        return (
+            2 * self.startup_seconds
+            + len(self.blocks) * JOB_SECONDS
+            + self.total_steps / self.steps_per_second
+        )
 
     def as_config(self) -> dict[str, Any]:
         """Return what decides the result, for the artifact's configuration."""
@@ -203,8 +210,11 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         ArtifactMissingError: Tasks have no demonstrator.
         MissingDependencyError: They have none, and their simulator is not there either.
     """
+    from pipelines.demonstrators.selection import plan as demonstrators_plan
+
     builtin = builtin_demonstrators(config, workspace)
     share: list[str] = []
+    before = 0.0
     if builtin is None:
         distillation = resolve(config, workspace).share(config.shard)
         if config.shard is not None:
@@ -213,7 +223,8 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         origin = distillation.demonstrators.reference
     else:
         tasks, notes = _plan_builtin(config, builtin, workspace)
-        origin = "those of the package, which are measured and published first"
+        before = demonstrators_plan(builtin, workspace).totals["seconds"]
+        origin = "those of the package, which are measured and published first, in the same time"
     workers = config.workers or available_cores()
     rows = [
         {
@@ -228,8 +239,11 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         }
         for each in tasks
     ]
-    longest = max((each.seconds / len(each.blocks) for each in tasks), default=0.0)
-    total = sum(each.seconds for each in tasks)
+    blocks = [each.seconds / len(each.blocks) for each in tasks for _ in each.blocks]
+    # Each worker makes the first environment of a task anew.
+    again = sum(
+        each.startup_seconds * (min(workers, len(each.blocks)) - 1) / workers for each in tasks
+    )
     totals = {
         "task": f"{len(rows)} tasks",
         "domain": "",
@@ -238,12 +252,13 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         "schedule": "",
         "jobs": sum(len(each.blocks) for each in tasks),
         "bytes": sum(each.data_bytes for each in tasks),
-        "seconds": round(max(longest, total / workers), 1),
+        "seconds": round(before + run_seconds(blocks, workers) + again, 1),
     }
     told = [
         f"demonstrators: {origin}",
         *share,
-        f"time: each task on one core; the total on {workers}; from declared step rates",
+        f"time: each task on one core; the total on {workers}; from declared step rates and the "
+        "start of processes and environments",
         "bytes: before compression",
         *(["pilots: not counted"] if any(each.fit for each in tasks) else []),
         *notes,
@@ -422,6 +437,7 @@ def _plan_task(
         blocks,
         demonstrator,
         domain.steps_per_second if training is None else training_rate(training, domain),
+        domain.startup_seconds,
         fit,
         (config.pilot_episodes or usual) if fit else 0,
         trajectories,

@@ -137,6 +137,8 @@ class Domain(ABC):
             simulated for itself: the trajectories of a task are best collected together then, too.
         steps_per_second: Steps of all copies that one core makes in a second, roughly, with a
             demonstrator; plans, and their split over shards, are made from it.
+        startup_seconds: Until one core has made and reset the first environment of a task in a
+            process, roughly; counted in plans.
         simulator_options: Options that choose between simulators. What was recorded or measured
             with one value is never mixed with, or scored against, what was with another.
         picture_steps: Steps of the demonstrator before a picture, where no number is asked for.
@@ -146,6 +148,7 @@ class Domain(ABC):
     packages: tuple[str, ...] = ()
     vectorized: bool = False
     steps_per_second: float = 2_000.0
+    startup_seconds: float = 0.05
     batched: bool = False
     simulator_options: tuple[str, ...] = ()
     picture_steps: int = 50

@@ -29,6 +29,8 @@ class MetaWorld(Domain):
     name = "metaworld"
     packages = ("gymnasium", "metaworld", "mujoco")
     steps_per_second = 2_500.0
+    # Nearly all of it compiles the model.
+    startup_seconds = 0.25
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 50 tasks."""

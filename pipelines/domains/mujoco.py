@@ -89,6 +89,7 @@ class MuJoCo(Domain):
     name = "mujoco"
     packages = ("gymnasium", "mujoco")
     steps_per_second = 8_000.0
+    startup_seconds = 0.01
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 11 tasks."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.workspace import is_packaged
+from pipelines.estimates import PROCESS_SECONDS
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
 from pipelines.rollout.blocks import Block, make_blocks, play_blocks, worker_count
 from pipelines.rollout.checks import check_fingerprints, warn_of_input
@@ -167,6 +168,11 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         if agent.model is not None and agent.memory is not None
         for block in mine
     )
+    # One environment for the fingerprint, and the first of those that are played.
+    startup = sum(
+        2 * domain_of(target.spec).startup_seconds for agent in agents for target in agent.targets
+    )
+    seconds += PROCESS_SECONDS * (2 if max(workers) > 1 else 1) + startup
     seconds += sum(
         _steps(config, target.shots, target.spec.horizon)
         / domain_of(target.spec).steps_per_second
@@ -189,7 +195,8 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         if most > 1
         else "the environments are stepped in this process",
         "steps are the most there can be: an episode may end before its horizon",
-        "the model's share of the seconds is measured here, the simulators' is typical",
+        "the model's share of the seconds is measured here; the simulators' and the start of "
+        "processes and environments are typical",
     ]
     absent = sum(len(agent.absent) for agent in agents)
     if absent:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipelines.estimates import LONGEST_ESTIMATE
 from pipelines.hardware import Hardware, planned_hardware, torch_threads
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.stage import Plan
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 #: Part of a large matrix product's speed that a training step reaches. Two cores trained `tiny` at
 #: about a third of theirs, and H100s are run at 30 to 50 %.
 _EFFICIENCY = 1 / 3
+#: Dense bfloat16 operations an H100 (SXM) makes in a second by its data sheet, and a third of them.
+_GPU_FLOPS = 989e12 * _EFFICIENCY
 _PROBE_SECONDS = 0.2
 _PROBE_SIZE = {"cpu": 768, "cuda": 4096}
 
@@ -41,7 +44,13 @@ def make_plan(
     memory = required_bytes(sum(parts.values()), model, config, hardware)
     if hardware.device == "cpu" or torch.cuda.is_available():
         rate = _EFFICIENCY * _matmul_flops(hardware) * processes
-        seconds = float(f"{tokens * flops_per_token(model) / rate:.2g}")
+        operations = tokens * flops_per_token(model)
+        seconds = float(f"{operations / rate:.2g}")
+        if seconds > LONGEST_ESTIMATE:
+            notes.append(
+                f"{operations:.1e} operations at {rate:.1e} a second here: this is work for GPUs, "
+                f"about {operations / _GPU_FLOPS / 3600:,.0f} GPU-hours of an H100"
+            )
     else:
         notes.append("no estimate of the time: this machine has no GPU to try")
     return Plan(

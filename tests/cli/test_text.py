@@ -14,6 +14,7 @@ from pipelines.text import printable
 from vintix_cli import render
 from vintix_cli.render import (
     ConsoleReporter,
+    duration_text,
     print_error,
     print_json,
     print_table,
@@ -107,3 +108,9 @@ def test_what_is_readable_stays():
 def test_an_error_has_its_parts_on_lines(capsys):
     print_error(VintixError("a\nb", where="c", fix="d"))
     assert capsys.readouterr().err == "error: a\\nb\n  where: c\n  fix: d\n"
+
+
+def test_a_duration_is_never_told_in_years():
+    assert duration_text(59) == "59.0 s"
+    assert duration_text(89 * 86_400) == "89.0 days"
+    assert duration_text(5070.1 * 365 * 86_400) == "more than 90 days"

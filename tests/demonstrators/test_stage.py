@@ -257,6 +257,15 @@ def test_the_plan_is_what_the_run_would_do(workspace):
     assert trained.rows[0]["steps"] == 5800
 
 
+def test_the_time_of_a_plan_counts_the_start_of_environments(workspace, monkeypatch):
+    from pipelines.domains.base import Domain
+
+    config = DemonstratorsConfig(tasks=TASKS, workers=1)
+    before = stage.plan(config, workspace).totals["seconds"]
+    monkeypatch.setattr(Domain, "startup_seconds", 10.0 + Domain.startup_seconds)
+    assert stage.plan(config, workspace).totals["seconds"] >= before + 10.0 * len(TASKS)
+
+
 def test_everything_with_a_builtin_is_the_default(workspace):
     """Without a choice: the 82 tasks whose simulators pip installs, and what plugins bring."""
     names = {row["task"] for row in stage.plan(DemonstratorsConfig(), workspace).rows}

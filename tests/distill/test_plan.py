@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from distill.toy import make_demonstrators
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.plan import plan, resolve
+from pipelines.domains.registry import find_domain
 from pipelines.errors import ArtifactMissingError, UsageError
+from pipelines.estimates import JOB_SECONDS, PROCESS_SECONDS
 from pipelines.tasks.schedule import NoiseCurve, Schedule
 
 
@@ -42,7 +44,6 @@ def test_reference_and_domain(workspace):
 
 def test_trajectories_are_collected_together_where_a_batch_is_cheaper(workspace, monkeypatch):
     """Each alone otherwise, so that cores share a task; what is recorded is the same either way."""
-    from pipelines.domains.registry import find_domain
 
     def blocks():
         (task,) = resolve(DistillConfig(tasks=("toy-a",), trajectories=3), workspace).tasks
@@ -106,6 +107,21 @@ def test_few_episodes_are_told_with_what_gives_enough(workspace, given):
             **{name: int(share * int(value)) if name == "steps" else share * float(value)},
         )
         assert (not resolve(advised, workspace).notes) == enough
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_time_of_a_plan_counts_environments_jobs_and_processes(workspace, monkeypatch, workers):
+    """Many tasks of a few steps are all start-up."""
+
+    def seconds(trajectories):
+        asked = {"tasks": ("toy-a",), "steps": 23, "workers": workers}
+        return plan(DistillConfig(trajectories=trajectories, **asked), workspace).totals["seconds"]
+
+    few = seconds(2)
+    assert few > PROCESS_SECONDS * workers
+    assert seconds(202) >= few + 200 * JOB_SECONDS / workers
+    monkeypatch.setattr(type(find_domain("toy")), "startup_seconds", 10.0)
+    assert seconds(2) > few + 2 * 9.0 / workers
 
 
 def test_blocks_follow_the_domain(workspace):
@@ -191,7 +207,7 @@ def test_dry_run(workspace):
     row_bytes = 4 * (3 + 2 + 2 + 2) + 2
     assert found.rows[0]["steps"] == 2000
     assert found.rows[0]["bytes"] == 2000 * row_bytes
-    assert found.rows[0]["seconds"] == 1.0
+    started = 2 * find_domain("toy").startup_seconds + 2 * JOB_SECONDS
+    assert found.rows[0]["seconds"] == pytest.approx(1.0 + started, abs=0.06)
     assert found.totals["steps"] == 6000
-    assert found.totals["seconds"] == 1.5
     assert not list(workspace.root.glob("histories/*"))

@@ -223,13 +223,19 @@ def test_no_checkpoint_is_an_artifact_error(toy: Toy, tmp_path: Path) -> None:
         go(Workspace(tmp_path))
 
 
-def test_the_plan_counts_streams_and_steps_and_plays_nothing(toy: Toy, tmp_path: Path) -> None:
+def test_the_plan_counts_streams_steps_and_starts_and_plays_nothing(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = write_checkpoint(tmp_path, KNOWN)
     planned = plan(RolloutConfig(**SMALL), workspace)
     assert [(row["task"], row["steps"]) for row in planned.rows] == [
         ("toy-even", 2 * 4 * 5), ("toy-uneven", 2 * 4 * 9), ("toy-wide", 2 * 4 * 4),
     ]  # fmt: skip
     assert planned.totals["steps"] == 144
-    assert planned.totals["seconds"] > 0
+    from pipelines.domains.base import Domain
+
+    monkeypatch.setattr(Domain, "startup_seconds", 1000.0)
+    slower = plan(RolloutConfig(**SMALL), workspace).totals["seconds"]
+    assert slower > 3 * 1000.0 > planned.totals["seconds"] > 0
     assert toy.batches == []
     assert workspace.names("rollouts") == []

@@ -26,6 +26,7 @@ from pipelines.errors import (
     UsageError,
     VintixError,
 )
+from pipelines.estimates import LONGEST_ESTIMATE
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.saved import load_model
 from pipelines.reporter import NullReporter
@@ -396,6 +397,9 @@ def test_the_plan_of_the_paper_needs_no_dataset(tmp_path):
     planned = plan(TrainConfig(preset="paper", device="cpu"), Workspace(tmp_path))
     assert planned.totals["parameters"] == 332_110_477
     assert any("332,100,768" in note for note in planned.notes)
+    # A CPU would take centuries, which is no estimate.
+    assert planned.totals["estimated_seconds"] > LONGEST_ESTIMATE
+    assert any("GPU-hours" in note for note in planned.notes)
 
 
 def test_a_dataset_in_memory_has_the_readers_interface(workspace):

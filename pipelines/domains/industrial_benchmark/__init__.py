@@ -32,6 +32,7 @@ class IndustrialBenchmark(Domain):
     packages = ("numpy", "industrial-benchmark-python")
     vectorized = True
     steps_per_second = 150_000.0
+    startup_seconds = 0.02
     picture_steps = 250
 
     def tasks(self) -> Sequence[TaskSpec]:
