@@ -59,7 +59,8 @@ def test_several_side_by_side(shell):
 
 ROLLOUT = "point-mass-tiny"
 REPORT_FIELDS = {
-    "rollouts", "reference", "goal", "domains", "comparison", "absent", "figures", "provenance",
+    "rollouts", "reference", "goal", "headline", "domains", "comparison", "absent", "figures",
+    "provenance",
     "page", "pictures", "video",
 }  # fmt: skip
 ROW_FIELDS = {

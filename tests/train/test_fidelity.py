@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.artifacts.workspace import Workspace
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, InterruptedRunError
 from pipelines.hardware import Hardware
 from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.model.official import load_official
@@ -245,7 +245,7 @@ def test_a_released_run_resumes_exactly_over_an_epoch(tmp_path):
         workspace = Workspace(tmp_path / name)
         write_dataset(workspace, tasks=tasks)
         for steps in stops:
-            with pytest.raises(Exception, match="interrupted"):
+            with pytest.raises(InterruptedRunError):
                 train(workspace, config, StopAfter(steps))
         artifacts.append(train(workspace, config).artifact)
     whole, resumed = artifacts

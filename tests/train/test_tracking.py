@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
+import time
 import types
 
 import pytest
@@ -169,6 +170,8 @@ def test_an_interrupted_run_has_each_step_once_in_tensorboard(end, workspace):
         wait_for_steps(workspace, process, 12)
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        # TensorBoard reads files in the order of the seconds that they were begun in.
+        time.sleep(1.1)
     artifact = train(workspace, config).artifact
     (run,) = (workspace.root / "tracking").iterdir()
     assert len(list(run.iterdir())) == 2, "both runs have written"
