@@ -10,7 +10,7 @@ vintix demonstrators --name all -q
 vintix distill --name all --scale 0.01 -q
 vintix pack --name all -q
 vintix train --preset tiny --steps 4000 --set train.threads=1 --device cpu --dataset all -q
-play=(--split train --shots 20 --seeds 3 --seed 1 -q)
+play=(--split train --shots 10 --seeds 1 --seed 1 -q)
 vintix rollout --checkpoint all-tiny --name all-float32 "${play[@]}"
 python "$here/packaged_model.py" publish --checkpoint all-tiny --rollout all-float32
 vintix rollout --checkpoint packaged --name all-float16 "${play[@]}"
