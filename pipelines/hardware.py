@@ -146,7 +146,7 @@ def yield_while_waiting() -> None:
     To be called before torch is imported, and inherited by worker processes. By default GNU
     OpenMP's threads spin for milliseconds at the end of each parallel region; with anything else
     running on the cores, each region then waits for a thread that is not running, and training is
-    5 to 20 times slower. docs/performance.md has both measured.
+    5 to 20 times slower. tests/benchmarks/test_threads.py compares the settings.
     """
     if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")):
         os.environ["GOMP_SPINCOUNT"] = _SPIN_COUNT

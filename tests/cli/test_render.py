@@ -48,6 +48,7 @@ def test_a_picture_is_a_function_of_the_seed(empty, task, request):
 
 
 def test_for_people_two_lines(empty):
+    (empty.directory / "new").mkdir()
     done = empty.vintix("tasks", "ib-50", "--render", "new/ib.png", "--render-steps", "3")
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -80,7 +81,8 @@ def test_options_reach_the_environment(empty):
         (["ib-50", "--render", "a.png", "--option", "gravity=2"], 2, "gravity"),
         (["ib-50", "--seed", "3"], 2, "--render FILE.png"),
         (["point-mass-north-east", "--render", "a.png"], 2, "docs/domains.md"),
-        (["ib-50", "--render", "run.yaml/a.png"], 1, "cannot write"),
+        (["ib-50", "--render", "run.yaml/a.png"], 2, "a directory that exists"),
+        (["ib-50", "--render", "new/a.png"], 2, "mkdir -p"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
