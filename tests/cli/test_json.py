@@ -192,7 +192,7 @@ def test_quickstart(empty):
         (["tasks", "hoper"], 2),
         (["tasks", "--opt"], 2),
         (["train", "--config", "no.yaml"], 3),
-        (["rollout"], 4),
+        (["rollout", "--checkpoint", "none"], 4),
         (["distill", "--domain", "bidexhands", "--backend", "isaacgym"], 5),
         (["artifacts", "show", "datasets/none"], 4),
     ],

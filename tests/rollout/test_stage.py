@@ -220,7 +220,7 @@ def test_names_say_what_was_played(toy: Toy, tmp_path: Path) -> None:
 
 def test_no_checkpoint_is_an_artifact_error(toy: Toy, tmp_path: Path) -> None:
     with pytest.raises(ArtifactMissingError, match="vintix train"):
-        go(Workspace(tmp_path))
+        go(Workspace(tmp_path), checkpoint="mine")
 
 
 def test_the_plan_counts_streams_steps_and_starts_and_plays_nothing(
