@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _CPU_COMMAND = "vintix train --device cpu"
 _SPIN_COUNT = "1000"
 _MOST_THREADS = 1024
-_WHOLE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ def available_cores() -> int:
     else:
         cores = os.cpu_count() or 1
     quota = _quota()
-    return cores if quota is None else max(1, min(cores, math.floor(quota + _WHOLE)))
+    return cores if quota is None else max(1, min(cores, math.floor(quota)))
 
 
 def available_threads() -> int:
