@@ -32,8 +32,7 @@ from pipelines.parallel import (
 from pipelines.signals import STOP_SIGNALS, handlers_kept
 
 if TYPE_CHECKING:
-    from pipelines.parallel import Advance
-    from pipelines.reporter import Progress
+    from pipelines.reporter import Advance, Progress
     from pipelines.signals import StopSignal
 
 Job = TypeVar("Job")

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_connections
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipelines.artifacts.files import failure_of
 from pipelines.errors import VintixError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
     from pathlib import Path
 
-    from pipelines.reporter import Progress, Reporter
+    from pipelines.reporter import Advance, Progress, Reporter
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -49,13 +49,6 @@ REPORT_SECONDS = 0.2
 """How often progress is told."""
 
 _progress_queue: SimpleQueue[float] | None = None
-
-
-class Advance(Protocol):
-    """Tells that some more of a job is done; called as often as convenient."""
-
-    def __call__(self, amount: float = 1) -> None:
-        """Add to the common count."""
 
 
 class WorkerError(VintixError):

@@ -7,6 +7,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
+class Advance(Protocol):
+    """Reports that some more of a piece of work is done; called as often as convenient."""
+
+    def __call__(self, amount: float = 1) -> None:
+        """Add to the count of what is done."""
+
+
 class Progress(Protocol):
     """One running count towards a known total."""
 

@@ -51,11 +51,11 @@ from pipelines.domains.registry import domain_of, full_catalogue, resolve_option
 from pipelines.histories.pictures import draw_domain
 from pipelines.histories.quality import BINS, HistoryQuality, binned_means, straightness
 from pipelines.histories.report import assess_histories
-from pipelines.parallel import Advance, run_parallel
+from pipelines.parallel import run_parallel
 from pipelines.pictures import save
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.storage import policy_attributes
-from pipelines.reporter import NullReporter
+from pipelines.reporter import Advance, NullReporter
 from pipelines.rng import stream
 from pipelines.tasks.loader import SCHEDULES
 from pipelines.tasks.schedule import (

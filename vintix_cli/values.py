@@ -103,7 +103,7 @@ def fixed(*choices: str) -> Values:
 
 def score_references(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the names of the score references."""
-    from pipelines.rollout.config import REFERENCES
+    from pipelines.tasks.spec import REFERENCES
 
     return list(REFERENCES)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.zarr_stores import DurableStore
+    from pipelines.reporter import Advance
 
 PROGRESS = "progress"
 SCRATCH = "scratch"
@@ -65,7 +66,7 @@ class Unit:
         self,
         source: Artifact,
         keys: Iterable[str],
-        advance: Callable[[int], object] = lambda size: None,
+        advance: Advance = lambda amount=1: None,
     ) -> None:
         """Copy files of a published artifact's hierarchy, with the bytes that its manifest names.
 

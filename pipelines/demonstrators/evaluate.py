@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.domains.base import BatchEnvironment, Domain, Options
-    from pipelines.parallel import Advance
     from pipelines.policies.base import Policy, PolicySpec
+    from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
 _COPIES = 5

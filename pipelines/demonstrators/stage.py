@@ -11,7 +11,7 @@ from pipelines.demonstrators.experts import expert_training, train_settings
 from pipelines.demonstrators.selection import Selection, plan, select, skipped_note
 from pipelines.errors import UsageError, tasks_failed
 from pipelines.learners.settings import NUMPY_ALGORITHMS
-from pipelines.parallel import Advance, Outcome, run_parallel
+from pipelines.parallel import Outcome, run_parallel
 from pipelines.stage import StageResult
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipelines.demonstrators.evaluate import Evaluation, Evaluator
     from pipelines.demonstrators.reader import Demonstrator
     from pipelines.policies.base import PolicySpec
-    from pipelines.reporter import Reporter
+    from pipelines.reporter import Advance, Reporter
     from pipelines.tasks.spec import ScoreReference, TaskSpec
 
 __all__ = ["plan", "run"]
@@ -332,14 +332,9 @@ def _no_builtin(task: TaskSpec) -> UsageError:
 
 
 def _identity(spec: PolicySpec) -> dict[str, Any]:
-    import hashlib
+    from pipelines.policies.storage import arrays_digest, policy_attributes
 
-    from pipelines.policies.storage import policy_attributes
-
-    digest = hashlib.sha256()
-    for name, values in sorted(spec.arrays.items()):
-        digest.update(name.encode() + values.tobytes())
-    return {**policy_attributes(spec), "arrays": digest.hexdigest()}
+    return {**policy_attributes(spec), "arrays": arrays_digest(spec)}
 
 
 def score_card(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.learners.sb3 import Learner
     from pipelines.learners.settings import TrainSettings
     from pipelines.learners.waypoints import WaypointLearner
-    from pipelines.parallel import Advance
+    from pipelines.reporter import Advance
 
 
 _STATE = "state.json"

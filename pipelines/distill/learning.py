@@ -13,7 +13,7 @@ and carries what is left into the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pipelines.domains.base import Domain
     from pipelines.learners.settings import TrainSettings
     from pipelines.policies.base import PolicySpec
+    from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
 SOURCE = "learning-history"
@@ -128,7 +129,7 @@ def record_training(
     directory: Path,
     *,
     position: Position | None = None,
-    progress: Callable[[int], None] = lambda steps: None,
+    progress: Advance = lambda amount=1: None,
 ) -> None:
     """Train from scratch, or go on, and record every step; each shard becomes a durable unit.
 

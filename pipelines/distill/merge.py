@@ -21,14 +21,14 @@ from pipelines.distill.history import (
 )
 from pipelines.distill.parts import JoinedPlan, find_parts, join_parts
 from pipelines.histories.layout import trajectory_path
-from pipelines.parallel import Advance, Outcome, run_parallel
+from pipelines.parallel import Outcome, run_parallel
 from pipelines.stage import StageResult
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
-    from pipelines.reporter import Reporter
+    from pipelines.reporter import Advance, Reporter
 
 
 def merge(

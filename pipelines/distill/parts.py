@@ -322,7 +322,7 @@ def _split_differently(where: str, expected: str, found: str) -> NoReturn:
 
 
 def _join_fingerprints(parts: Sequence[Artifact]) -> dict[str, Any]:
-    from pipelines.domains.registry import compare_fingerprints
+    from pipelines.domains.registry import check_same_environment
 
     found: dict[str, Any] = {}
     source: dict[str, Artifact] = {}
@@ -331,16 +331,14 @@ def _join_fingerprints(parts: Sequence[Artifact]) -> dict[str, Any]:
             if task not in found:
                 found[task], source[task] = fingerprint, part
                 continue
-            differences = compare_fingerprints(found[task], fingerprint)
-            if differences:
-                raise ConfigError(
-                    "two parts were not collected in the same environment",
-                    where=f"task {task}, {part.path} (here) and {source[task].path} (the artifact)",
-                    expected="equal fingerprints",
-                    found="; ".join(differences),
-                    fix=f"vintix distill ... --shard {shard_of(part)} with the packages of the "
-                    "other parts",
-                )
+            check_same_environment(
+                found[task],
+                fingerprint,
+                "two parts were not collected in the same environment",
+                where=f"task {task}, {part.path} (here) and {source[task].path} (the artifact)",
+                fix=f"vintix distill ... --shard {shard_of(part)} with the packages of the "
+                "other parts",
+            )
     return found
 
 

@@ -24,7 +24,7 @@ from pipelines.distill.response import (
     predicted_straightness,
 )
 from pipelines.errors import VintixError
-from pipelines.parallel import Advance, run_parallel
+from pipelines.parallel import run_parallel
 from pipelines.rng import derive_seed, stream
 from pipelines.tasks.schedule import Decay, schedule_from_json, schedule_json
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipelines.distill.plan import TaskPlan
     from pipelines.domains.base import BatchEnvironment
     from pipelines.policies.base import Policy, PolicySpec
-    from pipelines.reporter import Reporter
+    from pipelines.reporter import Advance, Reporter
     from pipelines.tasks.spec import TaskSpec
 
 LEVELS = tuple(level / 10 for level in range(11))

@@ -20,12 +20,8 @@ from pipelines.distill.plan import (
     plan,
     resolve,
 )
-from pipelines.errors import (
-    ConfigError,
-    VintixError,
-    tasks_failed,
-)
-from pipelines.parallel import Advance, Outcome, run_parallel
+from pipelines.errors import VintixError, tasks_failed
+from pipelines.parallel import Outcome, run_parallel
 from pipelines.stage import StageResult
 
 if TYPE_CHECKING:
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.shard import Shard
     from pipelines.policies.base import PolicySpec
-    from pipelines.reporter import Reporter
+    from pipelines.reporter import Advance, Reporter
     from pipelines.tasks.spec import TaskSpec
 
 __all__ = ["plan", "run"]
@@ -220,20 +216,18 @@ def _check_node(job: _CollectJob) -> None:
     """
     import socket
 
-    from pipelines.domains.registry import compare_fingerprints, fingerprint
+    from pipelines.domains.registry import check_same_environment, fingerprint
 
     if job.fingerprint is None:
         return
     task = job.block.task
-    differences = compare_fingerprints(job.fingerprint, fingerprint(task, job.block.options))
-    if differences:
-        raise ConfigError(
-            "the environment on a node is not that of the machine that leads the run",
-            where=f"task {task.name}, node {socket.gethostname()}",
-            expected="equal fingerprints",
-            found="; ".join(differences),
-            fix="install the same packages on all nodes",
-        )
+    check_same_environment(
+        job.fingerprint,
+        fingerprint(task, job.block.options),
+        "the environment on a node is not that of the machine that leads the run",
+        where=f"task {task.name}, node {socket.gethostname()}",
+        fix="install the same packages on all nodes",
+    )
 
 
 def _collect(
@@ -376,7 +370,7 @@ def _fingerprints(
     distillation: Distillation, staging: Staging, config: DistillConfig, reporter: Reporter
 ) -> dict[str, Any]:
     """Return the fingerprint of each environment, compared with the demonstrators' and staged."""
-    from pipelines.domains.registry import compare_fingerprints
+    from pipelines.domains.registry import check_same_environment
 
     jobs = [_FingerprintJob(each.task, each.blocks[0].options) for each in distillation.tasks]
     outcomes = run_parallel(
@@ -407,30 +401,16 @@ def _fingerprints(
         name = each.task.name
         changed_options = dict(each.blocks[0].options) != each.demonstrator.options
         if name in recorded and not changed_options:
-            differences = compare_fingerprints(recorded[name], found[name])
-            if differences:
-                _tell_difference(name, differences, distillation, config, reporter)
+            check_same_environment(
+                recorded[name],
+                found[name],
+                f"the environment of {name} is not the one that the demonstrator was measured on",
+                where=f"demonstrators {distillation.demonstrators.reference}",
+                fix=f"vintix demonstrators --task {name}, or run without --strict",
+                warn=None if config.strict else reporter.warn,
+            )
         _check_staged(name, found[name], staging)
     return found
-
-
-def _tell_difference(
-    task: str,
-    differences: Sequence[str],
-    distillation: Distillation,
-    config: DistillConfig,
-    reporter: Reporter,
-) -> None:
-    message = "the environment is not the one that the demonstrator was measured on"
-    if config.strict:
-        raise ConfigError(
-            message,
-            where=f"task {task}, demonstrators {distillation.demonstrators.reference}",
-            expected="equal fingerprints",
-            found="; ".join(differences),
-            fix=f"vintix demonstrators --task {task}, or run without --strict",
-        )
-    reporter.warn(f"{task}: {message}: {'; '.join(differences)}")
 
 
 def _check_staged(task: str, found: Mapping[str, Any], staging: Staging) -> None:
@@ -439,22 +419,21 @@ def _check_staged(task: str, found: Mapping[str, Any], staging: Staging) -> None
     Raises:
         ConfigError: Another simulator has made the staged shards.
     """
-    from pipelines.domains.registry import compare_fingerprints
+    from pipelines.domains.registry import check_same_environment
 
     unit = _environment_unit(task)
     if not staging.done(unit):
         with staging.unit(unit) as record:
             record.data["fingerprint"] = dict(found)
         return
-    differences = compare_fingerprints(staging.data(unit)["fingerprint"], found)
-    if differences:
-        raise ConfigError(
-            "the environment has changed since the staged part of this history was collected",
-            where=f"task {task}, {staging.directory}",
-            expected="the environment of the first part",
-            found="; ".join(differences),
-            fix=f"restore the packages, or delete {staging.directory} to begin again",
-        )
+    check_same_environment(
+        staging.data(unit)["fingerprint"],
+        found,
+        "the environment has changed since the staged part of this history was collected",
+        where=f"task {task}, {staging.directory}",
+        expected="the environment of the first part",
+        fix=f"restore the packages, or delete {staging.directory} to begin again",
+    )
 
 
 def _environment_unit(task: str) -> str:

@@ -6,8 +6,10 @@ compared within a tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipelines.tasks.spec import TaskSpec
@@ -117,6 +119,38 @@ def compare_fingerprints(
         ]
     differences += _compare_rollouts(recorded.get("rollout", {}), now.get("rollout", {}), tolerance)
     return differences
+
+
+def check_same_environment(
+    recorded: Mapping[str, Any],
+    now: Mapping[str, Any],
+    message: str,
+    *,
+    where: str,
+    fix: str,
+    expected: str = "equal fingerprints",
+    warn: Callable[[str], None] | None = None,
+) -> None:
+    """Raise an error, or warn, where two fingerprints of a task differ.
+
+    Args:
+        recorded: The artifact's.
+        now: This machine's.
+        message: What a difference means.
+        where: As of the error.
+        fix: As of the error.
+        expected: As of the error.
+        warn: Called with the message and the differences instead of raising.
+
+    Raises:
+        ConfigError: They differ, and there is no `warn`.
+    """
+    found = "; ".join(compare_fingerprints(recorded, now))
+    if not found:
+        return
+    if warn is None:
+        raise ConfigError(message, where=where, expected=expected, found=found, fix=fix)
+    warn(f"{message}: {found}")
 
 
 def _compare_rollouts(

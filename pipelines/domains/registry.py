@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 
 from pipelines.artifacts.files import raise_if_failing
 from pipelines.domains.base import Domain, OptionSpec
-from pipelines.domains.fingerprint import compare_fingerprints, fingerprint
+from pipelines.domains.fingerprint import (
+    check_same_environment,
+    compare_fingerprints,
+    fingerprint,
+)
 from pipelines.errors import MissingDependencyError, UsageError, VintixError
 from pipelines.nearest import unknown
 from pipelines.tasks.registry import Catalogue, catalogue
@@ -20,6 +24,7 @@ from pipelines.tasks.spec import TaskSpec
 __all__ = [
     "GROUP",
     "broken_domains",
+    "check_same_environment",
     "check_simulators",
     "compare_fingerprints",
     "domain_of",

@@ -237,7 +237,7 @@ def _environment(reader: HistoryReader, name: str, reporter: Reporter) -> _Envir
 
 def _reference_scores(task: Mapping[str, Any]) -> dict[str, float]:
     """Return the two scores that `minari.get_normalized_score` reads, if there are."""
-    from pipelines.rollout.scores import score_of
+    from pipelines.tasks.spec import score_of
 
     score = score_of(task["scores"], SCORES)
     return {} if score is None else {"ref_min_score": score.random, "ref_max_score": score.expert}

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from pipelines.domains.base import BatchEnvironment, Domain, Options
     from pipelines.learners.settings import TrainSettings
+    from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.99, 1e-8
@@ -201,7 +202,7 @@ class EvolutionLearner(EpisodeLearner):
         """Environment steps trained so far, over all segments."""
         return self._state.steps
 
-    def learn(self, until: int, advance: Callable[[float], None] | None = None) -> None:
+    def learn(self, until: int, advance: Advance | None = None) -> None:
         """Train until at least this many steps; an iteration is finished."""
         while self._state.steps < until:
             before = self._state.steps

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pipelines.learners.settings import TrainSettings
     from pipelines.policies.base import PolicySpec
+    from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
 _OFF_POLICY = ("sac", "td3", "tqc", "crossq")
@@ -125,7 +126,7 @@ class Learner:
         """Environment steps trained so far, over all segments."""
         return int(self.model.num_timesteps)
 
-    def learn(self, until: int, advance: Callable[[float], None] | None = None) -> None:
+    def learn(self, until: int, advance: Advance | None = None) -> None:
         """Train until at least this many steps; learners finish the rollout they are in."""
         from stable_baselines3.common.callbacks import BaseCallback
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipelines.errors import ConfigError
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -153,7 +154,7 @@ def _fields(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         raise ConfigError(
             f"The file does not say what its {name} is.",
             expected=f"{name} in the member data, as Stable-Baselines3 saves it",
-            found=", ".join(list(data)[:8]) or "nothing" if value is None else repr(value)[:100],
+            found=listed(data) or "nothing" if value is None else repr(value)[:100],
             fix="save the model again with a current Stable-Baselines3 (model.save)",
         )
     return value

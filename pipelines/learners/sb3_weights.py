@@ -28,6 +28,7 @@ import numpy as np
 from pipelines.errors import ConfigError
 from pipelines.learners.sb3_data import RENORM_EPSILON, Family
 from pipelines.policies.base import PolicySpec
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -239,5 +240,5 @@ def _unknown(state: Mapping[str, NDArray[Any]], what: str) -> ConfigError:
     return ConfigError(
         f"This policy cannot be taken over: {what}.",
         expected="a feed-forward policy of PPO, A2C, TRPO, SAC, TQC, CrossQ, TD3, DDPG or ARS",
-        found=", ".join(sorted(state)[:8]) + (" ..." if len(state) > 8 else ""),
+        found=listed(sorted(state)),
     )

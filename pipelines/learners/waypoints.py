@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     from pipelines.domains.base import BatchEnvironment, Domain, Options, StepBatch
     from pipelines.learners.settings import TrainSettings
+    from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
 SYNERGIES: dict[str, tuple[str, ...]] = {
@@ -269,7 +269,7 @@ class WaypointLearner(EpisodeLearner):
         """Environment steps trained so far, over all segments."""
         return self._steps
 
-    def learn(self, until: int, advance: Callable[[float], None] | None = None) -> None:
+    def learn(self, until: int, advance: Advance | None = None) -> None:
         """Search until at least this many steps; a generation is finished."""
         while self._steps < until:
             before = self._steps

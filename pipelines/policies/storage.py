@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -20,6 +21,14 @@ def policy_attributes(spec: PolicySpec) -> dict[str, Any]:
     """Return kind and configuration of a policy as JSON, for the attributes of its group."""
     config: dict[str, Any] = json.loads(json.dumps(dict(spec.config), allow_nan=False))
     return {"kind": spec.kind, "config": config}
+
+
+def arrays_digest(spec: PolicySpec, before: bytes = b"") -> str:
+    """Return the SHA-256 of a policy's arrays by name, after some other bytes."""
+    digest = hashlib.sha256(before)
+    for name, values in sorted(spec.arrays.items()):
+        digest.update(name.encode() + values.tobytes())
+    return digest.hexdigest()
 
 
 def save_policy(group: zarr.Group, spec: PolicySpec) -> None:

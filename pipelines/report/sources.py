@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.rollout.report import checkpoint_of, rewards_of
-from pipelines.rollout.scores import TaskCurve, read_curve, score_of
+from pipelines.rollout.scores import TaskCurve, read_curve
 from pipelines.tasks.names import choose_tasks
+from pipelines.tasks.spec import REFERENCES, score_of
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
 
-#: In the order in which they are offered.
-REFERENCES = ("measured", "paper", "release")
 METHODS = {
     "ad": "AD",
     "ed": "ED",

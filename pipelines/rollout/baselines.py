@@ -8,7 +8,6 @@ Shapes: S streams of a task, A action.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,13 +51,10 @@ class TaskDemonstrator:
     def as_json(self) -> dict[str, str]:
         """Return where it is from and what it is, by digest."""
         from pipelines.artifacts.files import canonical_json
-        from pipelines.policies.storage import policy_attributes
+        from pipelines.policies.storage import arrays_digest, policy_attributes
 
-        digest = hashlib.sha256()
-        digest.update(canonical_json(policy_attributes(self.spec)))
-        for name, values in sorted(self.spec.arrays.items()):
-            digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
-        return {"source": self.source, "sha256": digest.hexdigest()}
+        attributes = canonical_json(policy_attributes(self.spec))
+        return {"source": self.source, "sha256": arrays_digest(self.spec, attributes)}
 
 
 def play_random(

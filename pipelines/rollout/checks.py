@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import ArtifactError, ConfigError
+from pipelines.errors import ArtifactError
 from pipelines.rollout.config import RolloutConfig
-from pipelines.rollout.scores import score_of
 from pipelines.rollout.selection import Target
+from pipelines.tasks.spec import score_of
 from pipelines.text import listed
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def check_fingerprints(
         ConfigError: One differs, under `strict`.
         MissingDependencyError: A simulator is not there.
     """
-    from pipelines.domains.registry import compare_fingerprints, fingerprint
+    from pipelines.domains.registry import check_same_environment, fingerprint
 
     recorded = _recorded_fingerprints(checkpoint, workspace)
     now = {}
@@ -68,20 +68,13 @@ def check_fingerprints(
         now[name] = fingerprint(target.spec, target.options)
         if name not in recorded or target.options != dict(target.saved.options):
             continue
-        differences = compare_fingerprints(recorded[name], now[name])
-        if not differences:
-            continue
-        if config.strict:
-            raise ConfigError(
-                f"the environment of task {name!r} is not the one the checkpoint's data came from",
-                where=f"fingerprint recorded with {checkpoint.reference}",
-                expected="equal fingerprints",
-                found="; ".join(differences),
-                fix="install the simulator versions of the manifest, or leave --strict out",
-            )
-        reporter.warn(
-            f"the environment of {name} differs from the one the checkpoint's data came from: "
-            + "; ".join(differences)
+        check_same_environment(
+            recorded[name],
+            now[name],
+            f"the environment of task {name!r} is not the one the checkpoint's data came from",
+            where=f"fingerprint recorded with {checkpoint.reference}",
+            fix="install the simulator versions of the manifest, or leave --strict out",
+            warn=None if config.strict else reporter.warn,
         )
     return now
 

@@ -6,12 +6,10 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Reference = Literal["measured", "paper", "release"]
+from pipelines.tasks.spec import Reference
+
 Baseline = Literal["random", "demonstrator"]
 Rewards = Literal["true", "zero", "shuffled", "flipped"]
-
-#: The score references that returns may be normalised by.
-REFERENCES: tuple[Reference, ...] = get_args(Reference)
 
 #: All kinds of rewards that a stream may be shown.
 REWARDS: tuple[Rewards, ...] = get_args(Rewards)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -179,7 +180,7 @@ def _prompt(
         raise UsageError(
             f"the prompt's artifact does not hold task {spec.name!r}",
             where=where,
-            expected=", ".join(known[:8]) + (", ..." if len(known) > 8 else ""),
+            expected=listed(known),
             found=spec.name,
             fix="choose --task among these, or another --prompt",
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipelines.errors import ConfigError
 from pipelines.rollout.statistics import LAST, best_shot, success_rates, task_scores
 from pipelines.rollout.unseen import foreign_source
-from pipelines.tasks.spec import ScoreReference
+from pipelines.tasks.spec import ScoreReference, score_of
 
 if TYPE_CHECKING:
     import zarr
@@ -235,25 +235,6 @@ def load_curves(artifact: Artifact, reference: str | None = None) -> list[TaskCu
             fix="choose another --reference",
         )
     return curves
-
-
-def score_of(scores: Mapping[str, Any], reference: str) -> ScoreReference | None:
-    """Return a reference's scores of a task, or None where it has none that can normalise.
-
-    Args:
-        scores: By reference name, objects with ``random`` and ``expert``, numbers or (as a
-            demonstrator's card has them) objects with ``mean``.
-        reference: Which.
-    """
-    entry = scores.get(reference)
-    if entry is None:
-        return None
-    random, expert = _mean(entry["random"]), _mean(entry["expert"])
-    return None if random == expert else ScoreReference(random=random, expert=expert)
-
-
-def _mean(value: Any) -> float:
-    return float(value["mean"] if isinstance(value, Mapping) else value)
 
 
 def _columns(prefix: str, short: str, values_SE: NDArray[Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from pipelines.errors import ConfigError
 from pipelines.tasks.schedule import Decay, NoiseCurve, Schedule, schedule_json
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation")
 
 Split = Literal["train", "validation"]
+Reference = Literal["measured", "paper", "release"]
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
+"""The score references that returns may be normalised by, in the order they are offered."""
+
 Value = TypeVar("Value")
 Return = TypeVar("Return", float, "np.ndarray")
 
@@ -98,6 +102,24 @@ class ScoreReference:
     def as_json(self) -> dict[str, float | None]:
         """Return the four numbers as a JSON object."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+
+def score_of(scores: Mapping[str, Any], reference: str) -> ScoreReference | None:
+    """Return a reference's scores of a task, or None where it has none that can normalise.
+
+    Args:
+        scores: By reference name, objects with ``random`` and ``expert``, numbers or (as a
+            demonstrator's card has them) objects with ``mean``.
+        reference: Which.
+    """
+    entry = scores.get(reference)
+    if entry is None:
+        return None
+    random, expert = (
+        float(value["mean"] if isinstance(value, Mapping) else value)
+        for value in (entry["random"], entry["expert"])
+    )
+    return None if random == expert else ScoreReference(random=random, expert=expert)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,8 +113,8 @@ class ShortRollout:
         random_map: bool = False,
     ) -> None:
         from pipelines.domains.registry import check_simulators, full_catalogue
-        from pipelines.rollout.scores import score_of
         from pipelines.rollout.streams import StreamTask
+        from pipelines.tasks.spec import score_of
 
         known = {spec.name: spec for spec in full_catalogue().tasks}
         playable = [task for task in tasks if task.name in known]

@@ -22,7 +22,7 @@ from pipelines.interchange import dependencies
 from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
 from pipelines.interchange.minari import export_minari
 from pipelines.reporter import NullReporter
-from pipelines.rollout.scores import score_of
+from pipelines.tasks.spec import score_of
 
 REPORTER = NullReporter()
 

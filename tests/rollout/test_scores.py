@@ -7,7 +7,6 @@ from pipelines.rollout.config import default_shots
 from pipelines.rollout.scores import (
     TaskCurve,
     mean_curve,
-    score_of,
     standard_error,
     summary,
     task_report,
@@ -79,18 +78,6 @@ def test_one_seed_has_no_standard_error() -> None:
     assert standard_error(RETURNS[:1]) is None
     assert task_report(curve(RETURNS[:1]))["returns_stderr_by_shot"] is None
     assert summary([curve()])["mean_normalized_last3_stderr"] is None
-
-
-def test_references_are_never_mixed() -> None:
-    scores = {
-        "paper": {"random": 0.0, "expert": 10.0},
-        "measured": {"random": {"mean": 1.0, "std": 2.0}, "expert": {"mean": 5.0}},
-        "flat": {"random": 1.0, "expert": 1.0},
-    }
-    assert score_of(scores, "paper") == ScoreReference(random=0.0, expert=10.0)
-    assert score_of(scores, "measured") == ScoreReference(random=1.0, expert=5.0)
-    assert score_of(scores, "release") is None
-    assert score_of(scores, "flat") is None
 
 
 def test_default_shots_by_horizon() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipelines.errors import ConfigError
 from pipelines.tasks import Schedule, ScoreReference, TaskSpec, catalogue
 from pipelines.tasks.schedule import schedule_json
+from pipelines.tasks.spec import score_of
 
 MINIMAL = {
     "name": "gridworld",
@@ -175,3 +176,15 @@ def test_json_of_every_task_has_the_same_fields():
         assert list(document) == fields
         assert (document["variation_of"] is None) == (spec in catalogue().tasks)
     assert catalogue().get("swimmer-viscosity-0.1").as_json()["inert"] is True
+
+
+def test_references_are_never_mixed() -> None:
+    scores = {
+        "paper": {"random": 0.0, "expert": 10.0},
+        "measured": {"random": {"mean": 1.0, "std": 2.0}, "expert": {"mean": 5.0}},
+        "flat": {"random": 1.0, "expert": 1.0},
+    }
+    assert score_of(scores, "paper") == ScoreReference(random=0.0, expert=10.0)
+    assert score_of(scores, "measured") == ScoreReference(random=1.0, expert=5.0)
+    assert score_of(scores, "release") is None
+    assert score_of(scores, "flat") is None
