@@ -16,7 +16,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipelines.demonstrators.tuning import TuneSettings, measure, tune, write_phases
+from phases_tuning import TuneSettings, measure, tune, write_phases
+
 from pipelines.policies.phases import DATA, TaskPhases, read_phases
 from pipelines.tasks.registry import catalogue
 from pipelines.tasks.spec import TaskSpec

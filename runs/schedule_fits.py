@@ -33,8 +33,8 @@ from pages import DOCS, write_table
 
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
-from pipelines.demonstrators.builtin import builtin_policy, has_builtin
 from pipelines.demonstrators.config import DemonstratorsConfig
+from pipelines.demonstrators.experts import builtin_policy, has_builtin
 from pipelines.demonstrators.reader import load_demonstrator
 from pipelines.demonstrators.stage import run as demonstrators
 from pipelines.distill.config import PILOT_EPISODES, VECTORIZED_PILOT_EPISODES, DistillConfig

@@ -30,10 +30,15 @@ from filelock import FileLock
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.demonstrators import stage
-from pipelines.demonstrators.builtin import builtin_policy
 from pipelines.demonstrators.config import DemonstratorsConfig
 from pipelines.demonstrators.evaluate import Evaluator
-from pipelines.demonstrators.experts import DATA, Expert, read_experts, write_experts
+from pipelines.demonstrators.experts import (
+    DATA,
+    Expert,
+    builtin_policy,
+    read_experts,
+    write_experts,
+)
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
 from pipelines.errors import ArtifactMissingError, InterruptedRunError, VintixError

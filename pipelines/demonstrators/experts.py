@@ -1,9 +1,9 @@
-"""The trained experts that come with the package.
+"""The demonstrators that come with the package: trained experts, then the domains' own.
 
-Two files a domain in ``pipelines/demonstrators/data``: ``<domain>.json`` tells of each task its
-policy's kind and configuration, how it was trained and what it earned, ``<domain>.npz`` holds the
-weights, float32, as ``<task>/<array>``. Both are written by runs/train_experts.py. Which tasks have
-an expert is answered from the JSON alone.
+Trained experts are two files a domain in ``pipelines/demonstrators/data``, written by
+runs/train_experts.py: ``<domain>.json`` has each task's kind of policy, its configuration, training
+and scores, ``<domain>.npz`` the weights, float32, as ``<task>/<array>``. Which tasks have an expert
+is answered from the JSON alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pipelines.errors import ArtifactCorruptError
 from pipelines.policies.base import PolicySpec
 
 if TYPE_CHECKING:
+    from pipelines.domains.base import Domain, Options
     from pipelines.learners.settings import TrainSettings
     from pipelines.tasks.spec import TaskSpec
 
@@ -62,6 +63,39 @@ def expert_training(task: TaskSpec, directory: Path = DATA) -> dict[str, Any] | 
     """Return how the expert of a task was trained, or None where it has none."""
     record = _records(directory, task.domain).get(task.name)
     return None if record is None else dict(record["training"])
+
+
+def has_builtin(task: TaskSpec, domain: Domain) -> bool:
+    """Tell whether `builtin_policy` gives one, without loading weights or an environment."""
+    return has_expert(task) or domain.has_demonstrator(task)
+
+
+def builtin_policy(
+    task: TaskSpec, domain: Domain, options: Options, *, trained: bool = True
+) -> PolicySpec | None:
+    """Return the demonstrator of a task that comes with the package, or None.
+
+    A trained expert comes first, being there only where it is better than the domain's own.
+
+    Args:
+        task: The task, or a variation of one.
+        domain: Its domain.
+        options: Values of all options of the domain.
+        trained: Whether trained experts count.
+    """
+    expert = expert_policy(task) if trained else None
+    return expert or domain.demonstrator_under(task, options)
+
+
+def base_policy(task: TaskSpec, options: Options) -> PolicySpec | None:
+    """Return `builtin_policy` of a task, and for a variation that of its base task.
+
+    Changed physics has no demonstrator of its own (paper, Appendix A.2.1).
+    """
+    from pipelines.domains.registry import domain_of, full_catalogue
+
+    base = full_catalogue().get(task.variation_of) if task.variation_of else task
+    return builtin_policy(base, domain_of(base), options)
 
 
 def train_settings(given: TrainSettings | None, task: TaskSpec) -> TrainSettings:

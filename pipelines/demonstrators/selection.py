@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.demonstrators.builtin import has_builtin
-from pipelines.demonstrators.experts import train_settings
+from pipelines.demonstrators.experts import has_builtin, train_settings
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
 from pipelines.errors import ConfigError, UsageError
 from pipelines.estimates import JOB_SECONDS, run_seconds

@@ -310,7 +310,7 @@ def _settings_json(config: DemonstratorsConfig, selection: Selection) -> dict[st
 
 
 def _builtin_policies(config: DemonstratorsConfig, selection: Selection) -> dict[str, PolicySpec]:
-    from pipelines.demonstrators.builtin import builtin_policy
+    from pipelines.demonstrators.experts import builtin_policy
     from pipelines.domains.registry import domain_of
 
     if selection.measured is not None or config.source != "builtin":

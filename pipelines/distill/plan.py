@@ -278,8 +278,8 @@ def builtin_demonstrators(
         None where a demonstrators artifact is named, holds one of the tasks, or has to be there,
         the package having none.
     """
-    from pipelines.demonstrators.builtin import has_builtin
     from pipelines.demonstrators.config import DemonstratorsConfig
+    from pipelines.demonstrators.experts import has_builtin
     from pipelines.demonstrators.reader import demonstrator_tasks
     from pipelines.domains.registry import domain_of, full_catalogue
 
@@ -306,7 +306,7 @@ def _plan_builtin(
     config: DistillConfig, builtin: DemonstratorsConfig, workspace: Workspace
 ) -> tuple[tuple[TaskPlan, ...], tuple[str, ...]]:
     """Return the tasks as they will be once the package's demonstrators are an artifact."""
-    from pipelines.demonstrators.builtin import builtin_policy
+    from pipelines.demonstrators.experts import builtin_policy
     from pipelines.demonstrators.reader import Demonstrator
     from pipelines.demonstrators.selection import select, skipped_note
     from pipelines.domains.registry import domain_of

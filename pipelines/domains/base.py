@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.policies.base import PolicyBuilder, PolicySpec
+    from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
 
 Options = Mapping[str, Any]
@@ -142,6 +143,11 @@ class Domain(ABC):
         simulator_options: Options that choose between simulators. What was recorded or measured
             with one value is never mixed with, or scored against, what was with another.
         picture_steps: Steps of the demonstrator before a picture, where no number is asked for.
+        changes: What a rollout may change of its tasks' physics, by the option's name.
+        change_keeps_scores: Whether scores that were measured on a task stand for a changed one.
+        held_out_are_variations: Whether its held-out tasks are variations of its training tasks.
+        histories_figure: Where the paper shows histories of its tasks.
+        returns_figure: Where the paper shows returns of its tasks against shots.
     """
 
     name: str
@@ -152,6 +158,11 @@ class Domain(ABC):
     batched: bool = False
     simulator_options: tuple[str, ...] = ()
     picture_steps: int = 50
+    changes: tuple[str, ...] = ()
+    change_keeps_scores: bool = True
+    held_out_are_variations: bool = False
+    histories_figure: str = "Appendix E"
+    returns_figure: str = "Appendix F"
 
     @abstractmethod
     def tasks(self) -> Sequence[TaskSpec]:
@@ -258,3 +269,32 @@ class Domain(ABC):
     def demonstrator(self, task: TaskSpec) -> PolicySpec | None:
         """Return an expert that needs no training, or None."""
         return None
+
+    def has_demonstrator(self, task: TaskSpec) -> bool:
+        """Tell whether there is a `demonstrator`; needs no environment."""
+        return self.demonstrator(task) is not None
+
+    def demonstrator_under(self, task: TaskSpec, options: Options) -> PolicySpec | None:
+        """Return the expert for the values of all of `options`; by default `demonstrator`."""
+        return self.demonstrator(task)
+
+    def changed(
+        self,
+        tasks: Sequence[TaskSpec],
+        values: Mapping[str, float],
+        catalogue: Catalogue,
+        *,
+        chosen: bool,
+    ) -> list[TaskSpec]:
+        """Return variations of some tasks, or tasks of the catalogue that are the same.
+
+        Args:
+            tasks: Tasks of the domain.
+            values: Some of `changes` with their values.
+            catalogue: All tasks and variations there are.
+            chosen: Whether the user has named these tasks, or their domain.
+
+        Raises:
+            UsageError: A task cannot be changed.
+        """
+        raise NotImplementedError(f"domain {self.name} changes {', '.join(self.changes)}")

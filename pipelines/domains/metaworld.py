@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipelines.policies.base import PolicySpec
     from pipelines.tasks.spec import TaskSpec
 
 
@@ -31,6 +32,7 @@ class MetaWorld(Domain):
     steps_per_second = 2_500.0
     # Nearly all of it compiles the model.
     startup_seconds = 0.25
+    histories_figure, returns_figure = "Figures 9 and 10", "Figures 14 and 15"
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 50 tasks."""
@@ -123,6 +125,25 @@ class MetaWorld(Domain):
         if options.get("goal_reset") == "trajectory":
             made: Any = env.unwrapped
             made.fix_goal(seed)
+
+    def has_demonstrator(self, task: TaskSpec) -> bool:
+        """Tell whether the package has a script for the task."""
+        from pipelines.policies.metaworld_script import mean_goals
+
+        return task.env_id in mean_goals()
+
+    def demonstrator(self, task: TaskSpec) -> PolicySpec | None:
+        """Return tuned phases or the stock script, whichever was measured to be better."""
+        return self.demonstrator_under(task, {})
+
+    def demonstrator_under(self, task: TaskSpec, options: Options) -> PolicySpec | None:
+        """Return the `demonstrator`; its phases aim at the goal where demonstrators see it."""
+        from pipelines.policies.metaworld_script import script_policy
+        from pipelines.policies.phases import tuned_policy
+
+        sees_goal = options.get("goal") == "demonstrator"
+        tuned = tuned_policy(task.env_id, measured_better=True, sees_goal=sees_goal)
+        return tuned or script_policy(task.env_id)
 
     def copies_are_separate(self, options: Options) -> bool:
         """Tell whether worker processes may hold the copies: not where demonstrators see more."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import Domain, Options, OptionSpec
@@ -17,7 +18,18 @@ from pipelines.errors import MissingDependencyError, UsageError
 if TYPE_CHECKING:
     import gymnasium
 
+    from pipelines.policies.base import PolicySpec
+    from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
+
+# Diagonal state costs (positions, velocities) by environment; angles weigh most because they end
+# the episode.
+_PENDULUM_COSTS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "InvertedPendulum-v5": ("identity", (1, 10, 0.1, 0.1)),
+    "InvertedDoublePendulum-v5": ("double_pendulum", (1, 100, 100, 1, 1, 1)),
+}
+_CONTROL_COST = 0.1
+_REACHER = "Reacher-v5"
 
 DEFAULT = "default"
 """Value of an option that leaves the task as it is."""
@@ -90,6 +102,8 @@ class MuJoCo(Domain):
     packages = ("gymnasium", "mujoco")
     steps_per_second = 8_000.0
     startup_seconds = 0.01
+    changes = ("gravity", "viscosity")
+    histories_figure, returns_figure = "Figure 13", "Figure 18"
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 11 tasks."""
@@ -147,6 +161,66 @@ class MuJoCo(Domain):
         env: gymnasium.Env[Any, Any] = made
         return env
 
+    def has_demonstrator(self, task: TaskSpec) -> bool:
+        """Tell whether the task is one of the pendulums, or Reacher."""
+        return task.env_id in _PENDULUM_COSTS or task.env_id == _REACHER
+
+    def demonstrator(self, task: TaskSpec) -> PolicySpec | None:
+        """Return `demonstrator_under` the default options."""
+        return self.demonstrator_under(task, {})
+
+    def demonstrator_under(self, task: TaskSpec, options: Options) -> PolicySpec | None:
+        """Return linear-quadratic regulators for both pendulums, inverse kinematics for Reacher.
+
+        The pendulums are linearised on the task's own physics.
+        """
+        from pipelines.policies.base import PolicySpec
+
+        if task.env_id == _REACHER:
+            from pipelines.policies.reacher import ReacherConfig
+
+            return PolicySpec(kind="reacher", config=ReacherConfig().model_dump())
+        if task.env_id not in _PENDULUM_COSTS:
+            return None
+        from pipelines.policies.lqr import lqr_gain
+
+        features, costs = _PENDULUM_COSTS[task.env_id]
+        env = self.make_env(task, options)
+        try:
+            # Values set at run time, such as a variation's gravity, are in the model after a reset.
+            env.reset(seed=0)
+            simulator: Any = env.unwrapped
+            gain_AS = lqr_gain(
+                simulator.model, simulator.init_qpos, simulator.frame_skip, costs, _CONTROL_COST
+            )
+        finally:
+            env.close()
+        return PolicySpec(
+            kind="state_feedback",
+            config={"features": features},
+            # The last digits depend on the linear algebra library; a demonstrator's do not.
+            arrays={"gain": gain_AS.round(9)},
+        )
+
+    def changed(
+        self,
+        tasks: Sequence[TaskSpec],
+        values: Mapping[str, float],
+        catalogue: Catalogue,
+        *,
+        chosen: bool,
+    ) -> list[TaskSpec]:
+        """Return the tasks with a factor on gravity, a viscosity, or both.
+
+        Raises:
+            UsageError: A task is a variation already.
+        """
+        change: dict[str, float | str] = {
+            name: f"{value:g}x" if name == "gravity" else value for name, value in values.items()
+        }
+        suffix = "-".join(f"{name}-{value:g}" for name, value in values.items())
+        return [_variation(task, change, suffix, catalogue) for task in tasks]
+
     def _make(
         self, task: TaskSpec, options: Options, view: Mapping[str, Any]
     ) -> gymnasium.Env[Any, Any]:
@@ -161,6 +235,38 @@ class MuJoCo(Domain):
         except DependencyNotInstalled as error:
             raise _missing(task, error) from error
         return TimeLimit(env, task.horizon)
+
+
+def _variation(
+    base: TaskSpec, change: Mapping[str, float | str], suffix: str, catalogue: Catalogue
+) -> TaskSpec:
+    if base.variation_of is not None:
+        raise UsageError(
+            f"task {base.name!r} is a variation already",
+            where="--gravity, --viscosity",
+            expected=f"its base task {base.variation_of!r}",
+            found=base.name,
+            fix=f"vintix rollout --task {base.variation_of}",
+        )
+    known = [spec for spec in catalogue.variations if spec.variation_of == base.name]
+    for spec in known:
+        if dict(spec.variation or {}) == dict(change):
+            return spec
+    # A body on which every listed gravity does nothing has none that this factor could change.
+    reasons = {
+        spec.inert_reason
+        for spec in known
+        if set(spec.variation or {}) == set(change) == {"gravity"}
+    }
+    return replace(
+        base,
+        name=f"{base.name}-{suffix}",
+        aliases=(),
+        split="validation",
+        variation_of=base.name,
+        variation=change,
+        inert_reason=reasons.pop() if len(reasons) == 1 else None,
+    )
 
 
 def make_changed(

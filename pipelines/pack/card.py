@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-# Row order of the paper's Table 1; other domains follow by name.
-_ORDER = ("bidexhands", "industrial-benchmark", "metaworld", "mujoco")
+from pipelines.tasks.registry import in_table_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +43,7 @@ def card(entries: Iterable[CardEntry]) -> dict[str, Any]:
 
 def _rows(entries: list[CardEntry]) -> list[dict[str, Any]]:
     total = sum(each.timesteps for each in entries)
-    domains = {each.domain for each in entries}
-    ordered = [name for name in _ORDER if name in domains]
-    ordered += sorted(domains.difference(_ORDER))
+    ordered = in_table_order(sorted({each.domain for each in entries}))
     parts = [(name, [each for each in entries if each.domain == name]) for name in ordered]
     if entries:
         parts.append(("overall", entries))

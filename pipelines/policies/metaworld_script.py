@@ -14,13 +14,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.errors import ConfigError, MissingDependencyError
-from pipelines.policies.base import Policy
+from pipelines.policies.base import Policy, PolicySpec
 from pipelines.policies.validation import check_arrays, parse_config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from pipelines.policies.base import PolicySpec
 
 GOAL = slice(36, 39)
 """Where the observation holds the goal (x, y, z), zeros while it is hidden."""
@@ -96,6 +94,14 @@ def build_metaworld_script(
     return MetaWorldScriptPolicy(
         ENV_POLICY_MAP[config.script](), config.goal, action_low_A, action_high_A
     )
+
+
+def script_policy(env_id: str) -> PolicySpec | None:
+    """Return the stock script of a task, fed the mean goal; None for what is no task of theirs."""
+    goal = mean_goals().get(env_id)
+    if goal is None:
+        return None
+    return PolicySpec(kind="metaworld_script", config={"script": env_id, "goal": list(goal)})
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 A controller is a sequence of phases. Each pulls the hand towards a point that is given axis by
 axis relative to something the observation shows, with a gripper command and a gain, and ends when
 the hand is near enough or enough steps have passed. The way-points are data: where they come from
-is told in ``data/metaworld_phases.yaml``, and `pipelines.demonstrators.tuning` improves them.
+is told in ``data/metaworld_phases.yaml``, and runs/metaworld_phases.py improves them.
 
 Legend: B copies, O observation, A action, K phases.
 """
@@ -19,14 +19,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.errors import ConfigError
-from pipelines.policies.base import Policy
-from pipelines.policies.metaworld_script import GOAL
+from pipelines.policies.base import Policy, PolicySpec
+from pipelines.policies.metaworld_script import GOAL, mean_goals
 from pipelines.policies.validation import check_arrays, parse_config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from pipelines.policies.base import PolicySpec
 
 ANCHORS = "cigah2"
 """What an axis of a way-point is relative to, one letter each.
@@ -308,6 +306,33 @@ DATA = Path(__file__).with_name("data") / "metaworld_phases.yaml"
 def metaworld_phases() -> Mapping[str, TaskPhases]:
     """Return the tuned phases of Meta-World tasks by environment id."""
     return read_phases(DATA)
+
+
+def tuned_policy(
+    env_id: str, *, measured_better: bool = False, sees_goal: bool = False
+) -> PolicySpec | None:
+    """Return the tuned phases of a task, or None.
+
+    Args:
+        env_id: The task's environment id.
+        measured_better: Only where they were measured to beat the stock script.
+        sees_goal: Whether they are to aim at the episode's own goal, which the domain's option
+            ``goal=demonstrator`` shows to them.
+    """
+    tuned = metaworld_phases().get(env_id)
+    if tuned is None or (measured_better and not tuned.better):
+        return None
+    return phases_policy(tuned, env_id, sees_goal=sees_goal)
+
+
+def phases_policy(tuned: TaskPhases, env_id: str, *, sees_goal: bool = False) -> PolicySpec:
+    """Return a task's phases as a policy, with the task's mean goal where they need it."""
+    config = tuned.config(mean_goals()[env_id], sees_goal=sees_goal)
+    written = config.model_dump(mode="json", exclude_none=True)
+    if not config.sees_goal:
+        # As policies were written down before there was the choice.
+        del written["sees_goal"]
+    return PolicySpec(kind="phases", config=written)
 
 
 def read_phases(path: Path) -> dict[str, TaskPhases]:

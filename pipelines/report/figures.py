@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.domains.base import Domain
+from pipelines.domains.registry import load_domains
 from pipelines.report.panels import (
     Figure,
     aggregate,
@@ -34,13 +36,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: Appendix F shows the tasks of a domain in these figures.
-GRIDS = {
-    "metaworld": "Figures 14 and 15",
-    "bidexhands": "Figure 16",
-    "industrial-benchmark": "Figure 17",
-    "mujoco": "Figure 18",
-}
 #: Most seeds of a task whose own curves are drawn.
 MOST_SEEDS = 8
 
@@ -208,7 +203,7 @@ def _grids(entries: Sequence[Entry], reference: str) -> list[Figure]:
             figure(
                 f"tasks-{domain}",
                 f"Tasks of {domain}",
-                GRIDS.get(domain, "Appendix F"),
+                load_domains().get(domain, Domain).returns_figure,
                 "The band is the standard error of the mean over seeds.",
                 panels,
             )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.domains.base import Domain
+from pipelines.domains.registry import load_domains
 from pipelines.report.panels import Figure, counted, figure, panel, series
 from pipelines.report.sources import Sources
 from pipelines.rollout.statistics import interquartile_mean
@@ -19,13 +21,6 @@ if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.histories.quality import HistoryQuality
 
-#: Appendix E shows the histories of a domain in these figures.
-GRIDS = {
-    "metaworld": "Figures 9 and 10",
-    "bidexhands": "Figure 11",
-    "industrial-benchmark": "Figure 12",
-    "mujoco": "Figure 13",
-}
 PROGRESS = "share of the trajectory's steps"
 #: By the random and demonstrator returns measured when the demonstrator was made.
 NORMALISED = "normalised return (measured scores)"
@@ -68,7 +63,7 @@ def history_figures(sources: Sources) -> list[Figure]:
             figure(
                 f"histories-{domain}",
                 f"Noise-distilled histories of {domain}",
-                GRIDS.get(domain, "Appendix E"),
+                load_domains().get(domain, Domain).histories_figure,
                 "Interquartile mean over trajectories, and the trajectories themselves.",
                 [_history_panel(each) for each in part],
             )

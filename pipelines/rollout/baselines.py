@@ -200,7 +200,7 @@ def measured_demonstrator(target: Target, at_hand: Sequence[Artifact]) -> TaskDe
 
 def builtin_demonstrator(target: Target) -> TaskDemonstrator | None:
     """Return the demonstrator that comes with the package, of the base task of a variation."""
-    from pipelines.demonstrators.builtin import base_policy
+    from pipelines.demonstrators.experts import base_policy
 
     policy = base_policy(target.spec, target.options)
     return None if policy is None else TaskDemonstrator(policy, "builtin", None, None)

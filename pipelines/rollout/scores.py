@@ -28,8 +28,6 @@ OpenGroup = Callable[[str], "zarr.Group"]
 PARTS = ("training", "variations", "unseen")
 """Training tasks (Figure 4), changed parameters (Figure 6), new tasks (Figure 7)."""
 
-INDUSTRIAL = "industrial-benchmark"
-
 
 @dataclass(frozen=True)
 class TaskCurve:
@@ -98,11 +96,15 @@ class TaskCurve:
 
 def part_of(task: Mapping[str, Any]) -> str:
     """Return the part of the paper's evaluations that a task, as JSON, belongs to."""
+    from pipelines.domains.base import Domain
+    from pipelines.domains.registry import load_domains
+
     if task["variation_of"] is not None:
         return "variations"
     if task["split"] == "train":
         return "training"
-    return "variations" if task["domain"] == INDUSTRIAL else "unseen"
+    domain = load_domains().get(task["domain"], Domain)
+    return "variations" if domain.held_out_are_variations else "unseen"
 
 
 def by_shot(values_SE: NDArray[Any]) -> NDArray[np.float64]:

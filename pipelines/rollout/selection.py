@@ -7,9 +7,8 @@ does not know uses those of its base task; other unseen tasks borrow some, where
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from pipelines.model.saved import SavedModel, SavedTask
     from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
-
-MUJOCO = "mujoco"
-INDUSTRIAL = "industrial-benchmark"
 
 
 @dataclass(frozen=True)
@@ -147,10 +143,34 @@ def absent_tasks(config: RolloutConfig, model: SavedModel, catalogue: Catalogue)
 
 
 def _specs(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> list[TaskSpec]:
+    """Return the chosen tasks, with the physics that the options change."""
+    from pipelines.domains.registry import load_domains
+
     specs = _chosen(config, model, catalogue)
-    for change in _changes(config):
-        specs = change(config, specs, catalogue)
+    changes = _changes(config)
+    present = {spec.domain for spec in specs}
+    for domain in sorted(load_domains().values(), key=lambda each: each.name not in present):
+        values = {name: changes.pop(name) for name in domain.changes if name in changes}
+        if values:
+            fitting = _of_domain(config, specs, domain.name, f"--{next(iter(values))}")
+            chosen = bool(config.tasks or config.domains)
+            specs = domain.changed(fitting, values, catalogue, chosen=chosen)
+    for name in changes:
+        raise UsageError(
+            f"no domain that works here has tasks with another {name}",
+            where=f"--{name}",
+            fix="vintix doctor lists the domains",
+        )
     return specs
+
+
+def _changes(config: RolloutConfig) -> dict[str, float]:
+    given = {
+        "gravity": config.gravity,
+        "viscosity": config.viscosity,
+        "setpoint": config.setpoint,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _plays(config: RolloutConfig, spec: TaskSpec, model: SavedModel) -> bool:
@@ -194,19 +214,13 @@ def _suite(config: RolloutConfig) -> list[TaskSpec]:
     """Return what the paper reports: its 102 tasks of both splits and the 44 variations."""
     from pipelines.tasks.registry import catalogue
 
-    given = {
-        "--gravity": config.gravity,
-        "--viscosity": config.viscosity,
-        "--setpoint": config.setpoint,
-    }
-    for option, value in given.items():
-        if value is not None:
-            raise UsageError(
-                "a suite has its own variations",
-                where=f"--suite {config.suite} and {option}",
-                found=f"{option} {value:g}",
-                fix=f"leave {option} out, or --suite",
-            )
+    for option, value in _changes(config).items():
+        raise UsageError(
+            "a suite has its own variations",
+            where=f"--suite {config.suite} and --{option}",
+            found=f"--{option} {value:g}",
+            fix=f"leave --{option} out, or --suite",
+        )
     return list(
         catalogue().select(
             tasks=config.tasks, domains=config.domains, splits=config.splits, variations=True
@@ -220,102 +234,6 @@ def _declares(catalogue: Catalogue, name: str) -> bool:
     except UsageError:
         return False
     return True
-
-
-def _changes(config: RolloutConfig) -> list[Any]:
-    changes: list[Any] = []
-    if config.gravity is not None or config.viscosity is not None:
-        changes.append(_change_physics)
-    if config.setpoint is not None:
-        changes.append(_change_setpoint)
-    return changes
-
-
-def _change_physics(
-    config: RolloutConfig, specs: Sequence[TaskSpec], catalogue: Catalogue
-) -> list[TaskSpec]:
-    option = "--gravity" if config.gravity is not None else "--viscosity"
-    change: dict[str, float | str] = {}
-    if config.gravity is not None:
-        change["gravity"] = f"{config.gravity:g}x"
-    if config.viscosity is not None:
-        change["viscosity"] = config.viscosity
-    suffix = "-".join(
-        f"{name}-{value:g}"
-        for name, value in (("gravity", config.gravity), ("viscosity", config.viscosity))
-        if value is not None
-    )
-    bases = _of_domain(config, specs, MUJOCO, option)
-    return [_physics_variation(base, change, suffix, catalogue) for base in bases]
-
-
-def _physics_variation(
-    base: TaskSpec, change: Mapping[str, float | str], suffix: str, catalogue: Catalogue
-) -> TaskSpec:
-    if base.variation_of is not None:
-        raise UsageError(
-            f"task {base.name!r} is a variation already",
-            where="--gravity, --viscosity",
-            expected=f"its base task {base.variation_of!r}",
-            found=base.name,
-            fix=f"vintix rollout --task {base.variation_of}",
-        )
-    listed = [spec for spec in catalogue.variations if spec.variation_of == base.name]
-    for spec in listed:
-        if dict(spec.variation or {}) == dict(change):
-            return spec
-    # A body on which every listed gravity does nothing has none that this factor could change.
-    reasons = {
-        spec.inert_reason
-        for spec in listed
-        if set(spec.variation or {}) == set(change) == {"gravity"}
-    }
-    return replace(
-        base,
-        name=f"{base.name}-{suffix}",
-        aliases=(),
-        split="validation",
-        variation_of=base.name,
-        variation=change,
-        inert_reason=reasons.pop() if len(reasons) == 1 else None,
-    )
-
-
-def _change_setpoint(
-    config: RolloutConfig, specs: Sequence[TaskSpec], catalogue: Catalogue
-) -> list[TaskSpec]:
-    setpoint = config.setpoint
-    if setpoint is None:
-        return list(specs)
-    bases = _of_domain(config, specs, INDUSTRIAL, "--setpoint")
-    if not (config.tasks or config.domains):
-        # One environment, so one task: the known one whose statistics are likely to fit best.
-        bases = [min(bases, key=lambda spec: abs(_setpoint(spec) - setpoint))]
-    twin = [
-        spec
-        for spec in catalogue.select(domains=[INDUSTRIAL])
-        if math.isclose(_setpoint(spec), setpoint)
-    ]
-    return [
-        base
-        if math.isclose(_setpoint(base), setpoint)
-        else replace(
-            base,
-            name=f"{base.name}-setpoint-{setpoint:g}",
-            aliases=(),
-            split="validation",
-            # Returns at one setpoint say nothing about those at another.
-            scores=twin[0].scores if twin else {},
-            simulator={**base.simulator, "setpoint": setpoint},
-            variation_of=base.name,
-            variation={"setpoint": setpoint},
-        )
-        for base in bases
-    ]
-
-
-def _setpoint(spec: TaskSpec) -> float:
-    return float(spec.simulator["setpoint"])
 
 
 def _of_domain(
@@ -366,9 +284,9 @@ def _scores(spec: TaskSpec, saved: SavedTask, options: Mapping[str, Any]) -> dic
 
     named = {name: score.as_json() for name, score in spec.scores.items()}
     # What was measured on the base task stands for changed physics, as the paper has it
-    # (Appendix A.2.1), but not for another setpoint, nor for another simulator.
+    # (Appendix A.2.1), where the domain does not say otherwise, but not for another simulator.
     domain = domain_of(spec)
-    if "setpoint" in (spec.variation or {}) or (
+    if (spec.variation and not domain.change_keeps_scores) or (
         saved.options and simulators(domain, options) != simulators(domain, saved.options)
     ):
         return named

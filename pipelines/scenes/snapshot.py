@@ -162,7 +162,7 @@ def check_size(size: tuple[int, int]) -> None:
 def _policy(
     task: TaskSpec, domain: Domain, options: Options, batch: BatchEnvironment, seed: int
 ) -> tuple[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
-    from pipelines.demonstrators.builtin import base_policy
+    from pipelines.demonstrators.experts import base_policy
     from pipelines.policies.registry import build_policy
 
     low_A, high_A = batch.action_low_A, batch.action_high_A

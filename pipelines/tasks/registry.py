@@ -11,9 +11,6 @@ from pipelines.nearest import unknown
 from pipelines.tasks.names import fold
 from pipelines.tasks.spec import SPLITS, TaskSpec
 
-# Row order of the paper's Table 1; other domains follow in catalogue order.
-_TABLE_1_ORDER = ("bidexhands", "industrial-benchmark", "metaworld", "mujoco")
-
 
 class Group(NamedTuple):
     """The tasks that share an encoder and a head.
@@ -205,10 +202,9 @@ class Catalogue:
         chosen = tuple(self.select(splits=("train",)) if specs is None else specs)
         total = sum(spec.timesteps for spec in chosen)
         present = tuple(dict.fromkeys(spec.domain for spec in chosen))
-        order = [domain for domain in _TABLE_1_ORDER if domain in present]
-        order += [domain for domain in present if domain not in _TABLE_1_ORDER]
         parts = [
-            (domain, tuple(spec for spec in chosen if spec.domain == domain)) for domain in order
+            (domain, tuple(spec for spec in chosen if spec.domain == domain))
+            for domain in in_table_order(present)
         ]
         return tuple(_plan_row(name, part, total) for name, part in [*parts, ("overall", chosen)])
 
@@ -237,6 +233,12 @@ class Catalogue:
                     found=dims,
                     fix="give the task a group of its own",
                 )
+
+
+def in_table_order(domains: Iterable[str]) -> list[str]:
+    """Return domains as the paper's Table 1 has them, by name; others follow as they come."""
+    domains, own = list(domains), catalogue().domains
+    return sorted(set(domains) & set(own)) + [name for name in domains if name not in own]
 
 
 @functools.cache

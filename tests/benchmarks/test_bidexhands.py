@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from pipelines.demonstrators.builtin import builtin_policy
+from pipelines.demonstrators.experts import builtin_policy
 from pipelines.domains.bidexhands.batch import HandsBatch
 from pipelines.domains.bidexhands.quirks import Quirks
 from pipelines.domains.bidexhands.tasks import make_task

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.artifacts.workspace import Workspace
-from pipelines.demonstrators.builtin import builtin_policy
+from pipelines.demonstrators.experts import builtin_policy
 from pipelines.distill.block import Block, shard_rows
 from pipelines.distill.collect import collect_block
 from pipelines.distill.config import SHARD_ROWS, VECTORIZED_SHARD_ROWS

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from demonstrators.conftest import get
-from pipelines.demonstrators.builtin import builtin_policy, has_builtin
 from pipelines.demonstrators.evaluate import Evaluator
-from pipelines.demonstrators.experts import read_experts
+from pipelines.demonstrators.experts import builtin_policy, has_builtin, read_experts
 from pipelines.errors import VintixError
 from pipelines.policies.base import Policy, PolicySpec
 from pipelines.policies.registry import build_policy

@@ -8,13 +8,14 @@ import pytest
 
 from demonstrators.conftest import get
 from pipelines.demonstrators import stage
-from pipelines.demonstrators.builtin import builtin_policy, has_builtin
 from pipelines.demonstrators.config import DemonstratorsConfig
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.experts import (
     DATA,
     Expert,
+    builtin_policy,
     expert_policy,
+    has_builtin,
     has_expert,
     read_experts,
     train_settings,

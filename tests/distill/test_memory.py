@@ -7,10 +7,10 @@ import contextlib
 import numpy as np
 
 from pipelines.artifacts.workspace import Workspace
-from pipelines.demonstrators.builtin import phases_of
 from pipelines.distill.block import Block, find_position
 from pipelines.distill.collect import collect_block
 from pipelines.domains.registry import domain_of, resolve_options
+from pipelines.policies.phases import tuned_policy
 from pipelines.policies.registry import build_policy
 from pipelines.tasks.registry import catalogue
 from pipelines.tasks.spec import Schedule
@@ -45,7 +45,7 @@ def test_way_points_go_on_where_an_interrupted_collection_stopped(tmp_path):
             collect_block(
                 block,
                 batch,
-                build_policy(phases_of(task), -one_A, one_A),
+                build_policy(tuned_policy(task.env_id), -one_A, one_A),
                 directory,
                 position=position,
                 progress=progress,

@@ -75,7 +75,7 @@ def make_demonstrators(
     fingerprints=None,
 ):
     """Publish a demonstrators artifact, of the toy tasks or of others."""
-    from pipelines.demonstrators.builtin import builtin_policy
+    from pipelines.demonstrators.experts import builtin_policy
     from pipelines.domains.registry import domain_of, fingerprint, full_catalogue, resolve_options
     from pipelines.policies.storage import policy_attributes, save_policy
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.demonstrators.builtin import builtin_policy, has_builtin, phases_of, script_of
+from pipelines.demonstrators.experts import builtin_policy, has_builtin
 from pipelines.domains.registry import domain_of, resolve_options
 from pipelines.errors import ConfigError
 from pipelines.policies.base import PolicySpec
-from pipelines.policies.metaworld_script import mean_goals
-from pipelines.policies.phases import metaworld_phases, read_phases
+from pipelines.policies.metaworld_script import mean_goals, script_policy
+from pipelines.policies.phases import metaworld_phases, read_phases, tuned_policy
 from pipelines.policies.registry import build_policy
 from pipelines.tasks.registry import catalogue
 
@@ -124,7 +124,7 @@ def test_a_lost_object_is_fetched_again():
 
 def test_copies_remember_on_their_own_and_forget_when_reset():
     """Bit for bit as one copy alone, with resets at different times: recorded bytes rest on it."""
-    spec = phases_of(next(t for t in catalogue().tasks if t.env_id == "bin-picking-v3"))
+    spec = tuned_policy("bin-picking-v3")
     generator = np.random.default_rng(0)
     seen_TBO = generator.uniform(-0.1, 0.1, (60, 5, 39)).astype(np.float32)
     resets = {0: range(5), 7: [1, 3], 30: [0], 31: [4, 1]}
@@ -146,7 +146,7 @@ def test_copies_remember_on_their_own_and_forget_when_reset():
 def test_it_knows_no_more_than_the_recorded_observation():
     """The goal of the episode, shown or hidden, changes nothing."""
     for task in catalogue().select(domains=["metaworld"]):
-        spec = phases_of(task)
+        spec = tuned_policy(task.env_id)
         if spec is None:
             continue
         hidden = np.random.default_rng(0).uniform(-0.3, 0.6, (3, 39)).astype(np.float32)
@@ -207,7 +207,7 @@ def test_the_stored_phases_belong_to_tasks_and_are_measured():
 def test_what_has_no_damping_says_nothing_of_it():
     """The configuration in artifacts of tasks without damped phases stays what it was."""
     for task in catalogue().select(domains=["metaworld"]):
-        spec, tuned = phases_of(task), metaworld_phases().get(task.env_id)
+        spec, tuned = tuned_policy(task.env_id), metaworld_phases().get(task.env_id)
         if spec is None:
             continue
         found = [each.get("damping") for each in spec.config["phases"]]
@@ -225,7 +225,7 @@ def test_a_task_gets_the_better_of_its_two_controllers():
         spec = builtin_policy(task, domain, resolve_options(domain, {}))
         tuned = metaworld_phases().get(task.env_id)
         better = tuned is not None and tuned.measured.phases > tuned.measured.script
-        assert spec == (phases_of(task) if better else script_of(task))
+        assert spec == (tuned_policy(task.env_id) if better else script_policy(task.env_id))
         build_policy(spec, -FOUR, FOUR)
         kinds.setdefault(spec.kind, []).append(task.name)
     assert set(kinds) == {"phases", "metaworld_script"}

@@ -32,6 +32,7 @@ class BiDexHands(Domain):
     # ten of them make three times the steps of one.
     batched = True
     simulator_options = ("backend",)
+    histories_figure, returns_figure = "Figure 11", "Figure 16"
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 20 tasks."""

@@ -7,7 +7,9 @@ consumption; actions change velocity, gain and shift. What can go wrong and why 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import gymnasium
 
     from pipelines.policies.base import PolicyBuilder, PolicySpec
+    from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
 
 BACKENDS = ("vectorized", "reference")
@@ -34,6 +37,11 @@ class IndustrialBenchmark(Domain):
     steps_per_second = 150_000.0
     startup_seconds = 0.02
     picture_steps = 250
+    changes = ("setpoint",)
+    # Returns at one setpoint say nothing about those at another.
+    change_keeps_scores = False
+    held_out_are_variations = True
+    histories_figure, returns_figure = "Figure 12", "Figure 17"
 
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the 21 setpoints, 0 to 100 in steps of 5."""
@@ -107,6 +115,43 @@ class IndustrialBenchmark(Domain):
 
         batch = self.make_batch(task, 1, options, [0])
         return IndustrialBenchmarkEnv(batch, render_mode="rgb_array", size=size)
+
+    def changed(
+        self,
+        tasks: Sequence[TaskSpec],
+        values: Mapping[str, float],
+        catalogue: Catalogue,
+        *,
+        chosen: bool,
+    ) -> list[TaskSpec]:
+        """Return the tasks with another setpoint.
+
+        All of them are one environment: where the user has chosen none, the nearest is changed,
+        whose statistics are likely to fit best.
+        """
+        setpoint = values["setpoint"]
+        if not chosen:
+            tasks = [min(tasks, key=lambda task: abs(_setpoint(task) - setpoint))]
+        twin = [
+            task
+            for task in catalogue.select(domains=[self.name])
+            if math.isclose(_setpoint(task), setpoint)
+        ]
+        return [
+            task
+            if math.isclose(_setpoint(task), setpoint)
+            else replace(
+                task,
+                name=f"{task.name}-setpoint-{setpoint:g}",
+                aliases=(),
+                split="validation",
+                scores=twin[0].scores if twin else {},
+                simulator={**task.simulator, "setpoint": setpoint},
+                variation_of=task.name,
+                variation={"setpoint": setpoint},
+            )
+            for task in tasks
+        ]
 
     def policies(self) -> Mapping[str, PolicyBuilder]:
         """Return the setpoint controller."""

@@ -1,15 +1,24 @@
+"""The search that tunes Meta-World phases (runs/phases_tuning.py)."""
+
 from __future__ import annotations
 
-import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.demonstrators import tuning
-from pipelines.demonstrators.builtin import script_of
 from pipelines.demonstrators.evaluate import Evaluator
-from pipelines.demonstrators.resets import StoredResets
-from pipelines.demonstrators.tuning import (
+from pipelines.domains.registry import domain_of, resolve_options
+from pipelines.policies.metaworld_script import script_policy
+from pipelines.policies.phases import Phase, TaskPhases, metaworld_phases, read_phases
+from pipelines.tasks.registry import catalogue
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "runs"))
+
+import phases_tuning as tuning
+from phases_tuning import (
+    StoredResets,
     TuneSettings,
     decode,
     encode,
@@ -18,58 +27,10 @@ from pipelines.demonstrators.tuning import (
     tune,
     write_phases,
 )
-from pipelines.domains.registry import domain_of, resolve_options
-from pipelines.learners.cma import SeparableCMA
-from pipelines.policies.phases import Phase, TaskPhases, metaworld_phases, read_phases
-from pipelines.tasks.registry import catalogue
 
 
 def task_of(name):
     return next(task for task in catalogue().select(domains=["metaworld"]) if task.name == name)
-
-
-def minimise(search, function, generations, seed=0):
-    for generation in range(generations):
-        candidates = search.ask(np.random.default_rng((seed, generation)))
-        search.tell(candidates[np.argsort([function(each) for each in candidates])])
-    return search
-
-
-@pytest.mark.parametrize("condition", [1.0, 1e4])
-def test_the_search_finds_the_minimum_of_a_quadratic(condition):
-    """Also where one coordinate matters 10,000 times as much: the variances adapt."""
-    scale = np.geomspace(1, condition, 12)
-    centre = np.linspace(-2, 3, 12)
-
-    def quadratic(x):
-        return float((scale * (x - centre) ** 2).sum())
-
-    search = minimise(SeparableCMA.start(np.zeros(12), 0.5), quadratic, 400)
-    assert quadratic(search.mean_D) < 1e-8
-    deviation = np.sqrt(search.variance_D)
-    assert deviation[0] / deviation[-1] > 0.2 * np.sqrt(condition)
-
-
-def test_the_first_candidate_of_all_is_the_start():
-    search = SeparableCMA.start(np.arange(3.0), 0.5)
-    first = search.ask(np.random.default_rng(0))
-    assert first.shape == (14, 3)
-    np.testing.assert_array_equal(first[0], np.arange(3.0))
-    search.tell(first)
-    assert not (search.ask(np.random.default_rng(0))[0] == search.mean_D).any()
-
-
-def test_a_stored_search_goes_on_to_the_last_bit():
-    def quadratic(x):
-        return float((x**2).sum())
-
-    whole = minimise(SeparableCMA.start(np.ones(5), 0.3), quadratic, 20)
-    half = minimise(SeparableCMA.start(np.ones(5), 0.3), quadratic, 8)
-    half = SeparableCMA.from_json(json.loads(json.dumps(half.as_json())))
-    for generation in range(8, 20):
-        candidates = half.ask(np.random.default_rng((0, generation)))
-        half.tell(candidates[np.argsort([quadratic(each) for each in candidates])])
-    assert half.as_json() == whole.as_json()
 
 
 def test_phases_come_back_from_their_vector():
@@ -197,7 +158,7 @@ def test_a_measurement_is_the_evaluators():
     tuned = metaworld_phases()[task.env_id].model_copy(update={"measured": None})
     measured = measure(task, tuned, seed=3, episodes=2)
     with Evaluator(task, domain, resolve_options(domain, {}), 3) as evaluator:
-        script = evaluator.policy(script_of(task), 2).returns_E.mean()
+        script = evaluator.policy(script_policy(task.env_id), 2).returns_E.mean()
     assert measured.measured.script == round(float(script), 2)
     assert measured.measured.phases > 500 > measured.measured.script
     known = measured.measured.model_copy(update={"script": 7.0})

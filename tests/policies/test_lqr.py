@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.demonstrators.lqr import linearize, lqr_gain
+from pipelines.policies.lqr import linearize, lqr_gain
 
 # A pole hinged at its end without gravity or friction is a double integrator.
 _XML = """

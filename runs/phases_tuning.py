@@ -1,33 +1,122 @@
-"""Improves the phases of a Meta-World task by evolution on stored resets.
+"""The search behind metaworld_phases.py: evolution of a task's phases on stored resets.
 
 Each generation draws a few of a pool of stored resets; all candidates play the same ones, the
 better half plays a few more, and the losers keep their rank of the first round (racing with common
-random numbers).
+random numbers). A reset costs as much as twenty steps and a new seed; a stored one costs a fraction
+of a step and gives every candidate the same episodes.
 
-Legend: D parameters, P candidates, K phases.
+Legend: D parameters, P candidates, K phases, O observation.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
+from pipelines.artifacts.files import write_file, write_json
+from pipelines.demonstrators.evaluate import Evaluator
+from pipelines.domains.checked import make_env
+from pipelines.domains.registry import domain_of, resolve_options
+from pipelines.domains.sawyer import MODEL_FIELDS
 from pipelines.learners.cma import SeparableCMA
-from pipelines.policies.phases import Measured, Phase, TaskPhases
+from pipelines.policies.base import Policy
+from pipelines.policies.metaworld_script import script_policy
+from pipelines.policies.phases import Measured, Phase, TaskPhases, build_phases, phases_policy
 from pipelines.rng import derive_seed, stream
+from pipelines.tasks.spec import TaskSpec
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+_PLAIN = (bool, int, float, str, bytes, np.generic, type(None))
 
-    from pipelines.demonstrators.resets import StoredResets
-    from pipelines.tasks.spec import TaskSpec
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    state: NDArray[np.float64]
+    model: dict[str, NDArray[Any]]
+    attributes: dict[str, Any]
+    observation_O: NDArray[np.float64]
+
+
+class StoredResets:
+    """Resets of one environment, of the class `pipelines.domains.sawyer.SawyerProtocol`.
+
+    Args:
+        env: The environment, at its full reset protocol; it is used to play.
+        seeds: One seed a reset.
+    """
+
+    def __init__(self, env: Any, seeds: Sequence[int]) -> None:
+        self.env = env
+        self._spec = mujoco.mjtState.mjSTATE_INTEGRATION
+        self._stored = [self._store(seed) for seed in seeds]
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def _store(self, seed: int) -> _Stored:
+        observation_O, _ = self.env.reset(seed=seed)
+        model, data = self.env.model, self.env.data
+        state = np.empty(mujoco.mj_stateSize(model, self._spec))
+        mujoco.mj_getState(model, data, state, self._spec)
+        return _Stored(
+            state=state,
+            model={name: getattr(model, name).copy() for name in MODEL_FIELDS},
+            attributes={
+                name: _copy(value) for name, value in vars(self.env).items() if _is_data(value)
+            },
+            observation_O=observation_O.copy(),
+        )
+
+    def restore(self, index: int) -> NDArray[np.float64]:
+        """Put the environment where a reset had left it; return its observation (O,)."""
+        stored = self._stored[index]
+        model, data = self.env.model, self.env.data
+        for name, value in stored.model.items():
+            getattr(model, name)[:] = value
+        mujoco.mj_setState(model, data, stored.state, self._spec)
+        vars(self.env).update({name: _copy(value) for name, value in stored.attributes.items()})
+        return stored.observation_O.copy()
+
+    def play(self, policy: Policy, index: int) -> float:
+        """Return the return of one episode of a policy from a stored reset."""
+        observation_O = self.restore(index)
+        policy.reset([0])
+        total, over = 0.0, False
+        while not over:
+            action_A = policy.act(observation_O[None].astype(np.float32))[0]
+            observation_O, reward, _, over, _ = self.env.step(action_A)
+            total += reward
+        return total
+
+
+def _is_data(value: object) -> bool:
+    """Tell whether an attribute is the episode's own, to be copied, or stands for something else.
+
+    The package keeps views into the simulator's memory among its attributes, some of them meant as
+    copies (``init_left_pad``): they follow the simulator in the environment, and have to here.
+    """
+    if isinstance(value, np.ndarray):
+        root: Any = value
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        return root.base is None
+    if isinstance(value, (list, tuple)):
+        return all(_is_data(each) for each in value)
+    return isinstance(value, _PLAIN)
+
+
+def _copy(value: Any) -> Any:
+    return copy.deepcopy(value) if isinstance(value, (np.ndarray, list)) else value
+
 
 _OFFSET, _GRIPPER, _LOG_GAIN, _LOG_DISTANCE, _LOG_STEPS = 0.02, 0.6, 0.4, 0.5, 0.5
 _LEAST_DISTANCE = 1e-4
@@ -218,9 +307,6 @@ def tune(
 
 def stored_resets(task: TaskSpec, seed: int, pool: int) -> StoredResets:
     """Return the resets that a task is tuned on; the evaluator's seeds are others."""
-    from pipelines.demonstrators.resets import StoredResets
-    from pipelines.domains.checked import make_env
-    from pipelines.domains.registry import domain_of, resolve_options
 
     domain = domain_of(task)
     env = make_env(domain, task, resolve_options(domain, {}))
@@ -233,11 +319,8 @@ def measure(task: TaskSpec, tuned: TaskPhases, seed: int, episodes: int) -> Task
 
     A script's return that is there from the same seed and episodes is taken over.
     """
-    from pipelines.demonstrators.builtin import phases_spec, script_of
-    from pipelines.demonstrators.evaluate import Evaluator
-    from pipelines.domains.registry import domain_of, resolve_options
 
-    domain, script = domain_of(task), script_of(task)
+    domain, script = domain_of(task), script_policy(task.env_id)
     known = tuned.measured
     with Evaluator(task, domain, resolve_options(domain, {}), seed) as evaluator:
         if known is not None and (known.seed, known.episodes) == (seed, episodes):
@@ -246,7 +329,9 @@ def measure(task: TaskSpec, tuned: TaskPhases, seed: int, episodes: int) -> Task
             script_return = float(evaluator.policy(script, episodes).returns_E.mean())
         else:
             script_return = float(evaluator.random(episodes).returns_E.mean())
-        phases_return = float(evaluator.policy(phases_spec(tuned, task), episodes).returns_E.mean())
+        phases_return = float(
+            evaluator.policy(phases_policy(tuned, task.env_id), episodes).returns_E.mean()
+        )
     measured = Measured(
         seed=seed,
         episodes=episodes,
@@ -264,7 +349,6 @@ def write_phases(path: Path, tuned: Mapping[str, TaskPhases], header: str) -> No
         tuned: The phases.
         header: Comment lines, each beginning with #.
     """
-    from pipelines.artifacts.files import write_file
 
     lines = [header.rstrip("\n")]
     for name, each in sorted(tuned.items()):
@@ -289,15 +373,12 @@ def _flow(raw: dict[str, Any]) -> str:
 
 
 def _build(tuned: TaskPhases, task: TaskSpec) -> Any:
-    from pipelines.demonstrators.builtin import phases_spec
-    from pipelines.policies.phases import build_phases
 
     one_A = np.ones(4, np.float32)
-    return build_phases(phases_spec(tuned, task), -one_A, one_A)
+    return build_phases(phases_policy(tuned, task.env_id), -one_A, one_A)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    from pipelines.artifacts.files import write_json
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, value)
