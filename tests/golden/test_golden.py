@@ -46,7 +46,7 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.config import config_class
 from pipelines.datasets.reader import DatasetReader
-from pipelines.demonstrators.builtin import builtin_policy
+from pipelines.demonstrators.experts import builtin_policy
 from pipelines.domains.registry import domain_of, fingerprint, full_catalogue, resolve_options
 from pipelines.histories.reader import HistoryReader
 from pipelines.model.saved import load_model
