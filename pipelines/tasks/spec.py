@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
+from pipelines.actions import ActionSpec, Box
 from pipelines.errors import ConfigError
 from pipelines.tasks.schedule import Decay, NoiseCurve, Schedule, schedule_json
 
@@ -200,6 +201,11 @@ class TaskSpec:
     def inert(self) -> bool:
         """Whether this is a variation that leaves the dynamics as they are."""
         return self.inert_reason is not None
+
+    @property
+    def actions(self) -> ActionSpec:
+        """What the actions of the task's group are."""
+        return Box(self.action_dim)
 
     @property
     def decay(self) -> Decay:
