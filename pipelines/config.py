@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 from pipelines.artifacts.files import raise_if_failing
 from pipelines.errors import ConfigError, UsageError, VintixError
 from pipelines.nearest import unknown
+from pipelines.plugins import OneOf
 from pipelines.values import value_problem
 from pipelines.yaml_text import MAX_BYTES, YamlTextError, parse_yaml
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
     ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -251,7 +253,7 @@ def _describe(
         message, expected = "unknown setting", ", ".join(holder.model_fields)
         wanted, known = path[-1], list(holder.model_fields)
     elif first["type"] == "literal_error":
-        known = list(choices_of(holder.model_fields[path[-1]].annotation))
+        known = list(choices_of(holder.model_fields[path[-1]]))
     error = unknown(
         f"{stage}: {message}",
         wanted,
@@ -269,15 +271,22 @@ def _describe(
     return error
 
 
-def choices_of(annotation: Any) -> tuple[str, ...]:
-    """Return the texts that a setting takes where it takes no others, as in ``Literal``.
+def choices_of(field: FieldInfo) -> tuple[str, ...]:
+    """Return the texts that a setting takes where it takes no others.
 
-    Args:
-        annotation: Of the field; one with None among its types, or a tuple of choices, counts too.
+    They are those of its type, as in ``Literal``, or of what annotates it
+    (`pipelines.plugins.OneOf`). One with None among its types, or a tuple of choices, counts too.
     """
+    for annotated in field.metadata:
+        if isinstance(annotated, OneOf):
+            return annotated.choices
+    return _literal_choices(field.annotation)
+
+
+def _literal_choices(annotation: Any) -> tuple[str, ...]:
     if get_origin(annotation) is Literal:
         return tuple(str(choice) for choice in get_args(annotation))
-    found = [choices_of(part) for part in get_args(annotation)]
+    found = [_literal_choices(part) for part in get_args(annotation)]
     return next((choices for choices in found if choices), ())
 
 
@@ -327,7 +336,7 @@ def default_text(model: type[BaseModel], name: str) -> str | None:
         return None if value is None or value in ("", (), {}) else _text(value)
     # What has no default of its own has one for each preset.
     by_value: dict[str, list[str]] = {}
-    for preset in choices_of(model.model_fields["preset"].annotation):
+    for preset in choices_of(model.model_fields["preset"]):
         by_value.setdefault(_text(getattr(model(preset=preset), name)), []).append(preset)
     return ", ".join(f"{value} ({', '.join(presets)})" for value, presets in by_value.items())
 

@@ -87,7 +87,7 @@ def setting(*path: str) -> Values:
         *outer, name = path
         for part in outer:
             model = nested_class(model, part)
-        return list(choices_of(model.model_fields[name].annotation))
+        return list(choices_of(model.model_fields[name]))
 
     return choices
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -16,8 +15,9 @@ from pipelines.domains.fingerprint import (
     compare_fingerprints,
     fingerprint,
 )
-from pipelines.errors import MissingDependencyError, UsageError, VintixError
+from pipelines.errors import MissingDependencyError, UsageError
 from pipelines.nearest import unknown
+from pipelines.plugins import Kind
 from pipelines.tasks.registry import Catalogue, catalogue
 from pipelines.tasks.spec import TaskSpec
 
@@ -35,10 +35,20 @@ __all__ = [
     "resolve_options",
 ]
 
-GROUP = "vintix.domains"
+DOMAINS: Kind[Domain] = Kind(
+    group="vintix.domains",
+    noun="domain",
+    base="pipelines.domains.base:Domain",
+    option="--domain",
+    own={
+        "mujoco": "pipelines.domains.mujoco:MuJoCo",
+        "metaworld": "pipelines.domains.metaworld:MetaWorld",
+        "industrial-benchmark": "pipelines.domains.industrial_benchmark:IndustrialBenchmark",
+        "bidexhands": "pipelines.domains.bidexhands:BiDexHands",
+    },
+)
+GROUP = DOMAINS.group
 """The entry-point group."""
-
-_OWN_DISTRIBUTION = "vintix"
 
 
 class _Found(NamedTuple):
@@ -81,13 +91,7 @@ def find_domain(name: str) -> Domain:
     for key, error in found.broken.items():
         if _squash(key) == wanted:
             raise error
-    raise unknown(
-        f"Unknown domain {name!r}.",
-        name,
-        found.domains,
-        expected=", ".join(found.domains),
-        fix=f"choose one of these, or install the package that provides it (entry point {GROUP})",
-    )
+    raise DOMAINS.unknown(f"Unknown domain {name!r}.", name, found.domains)
 
 
 def domain_of(task: TaskSpec) -> Domain:
@@ -189,23 +193,18 @@ def _discover() -> _Found:
     domains: dict[str, Domain] = {}
     broken: dict[str, MissingDependencyError] = {}
     tasks = catalogue()
-    # The project's own first: a plugin cannot take a name of the paper's from it.
-    entries = sorted(
-        metadata.entry_points(group=GROUP),
-        key=lambda entry: (_distribution(entry) != _OWN_DISTRIBUTION, entry.name),
-    )
-    for entry in entries:
+    for entry in DOMAINS.entries():
         try:
             if entry.name in domains:
-                if domains[entry.name].__class__.__module__ == entry.module:
+                if type(domains[entry.name]).__module__ == entry.module:
                     continue  # one distribution, listed twice on the path
                 raise ValueError(f"the name {entry.name!r} is taken by another distribution")
-            domain = _load(entry)
+            domain = _named(DOMAINS.load(entry)(), entry.name)
             tasks = tasks.extended(_tasks(domain))
         # A plugin can fail in any way; whatever it raises must not take the others down.
         except Exception as error:
             raise_if_failing(error)
-            broken.setdefault(entry.name, _describe(entry, error))
+            broken.setdefault(entry.name, DOMAINS.unusable(entry, error))
         else:
             domains[entry.name] = domain
     catalogued = tasks.without(
@@ -214,13 +213,9 @@ def _discover() -> _Found:
     return _Found(MappingProxyType(domains), MappingProxyType(broken), catalogued)
 
 
-def _load(entry: metadata.EntryPoint) -> Domain:
-    loaded = entry.load()
-    if not (isinstance(loaded, type) and issubclass(loaded, Domain)):
-        raise TypeError(f"{entry.value} is no subclass of pipelines.domains.base.Domain")
-    domain = loaded()
-    if domain.name != entry.name:
-        raise ValueError(f"the domain calls itself {domain.name!r}, its entry point {entry.name!r}")
+def _named(domain: Domain, name: str) -> Domain:
+    if domain.name != name:
+        raise ValueError(f"the domain calls itself {domain.name!r}, its entry point {name!r}")
     return domain
 
 
@@ -230,24 +225,6 @@ def _tasks(domain: Domain) -> list[TaskSpec]:
         if task.domain != domain.name:
             raise ValueError(f"its task {task.name!r} says that it belongs to {task.domain!r}")
     return tasks
-
-
-def _describe(entry: metadata.EntryPoint, error: Exception) -> MissingDependencyError:
-    distribution = _distribution(entry)
-    reason = error.message if isinstance(error, VintixError) else str(error)
-    described = MissingDependencyError(
-        f"The domain {entry.name!r} cannot be used.",
-        where=f"entry point {entry.name} = {entry.value} of the distribution {distribution}",
-        expected="an importable class derived from pipelines.domains.base.Domain",
-        found=f"{type(error).__name__}: {reason}",
-        fix=f"pip install --upgrade {distribution}, or uninstall it, or choose another --domain",
-    )
-    described.__cause__ = error
-    return described
-
-
-def _distribution(entry: metadata.EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else "(unknown)"
 
 
 def _squash(name: str) -> str:

@@ -30,6 +30,7 @@ class GroupBatch:
             ignored where the episode step is 0.
         episode_step_BL: Step within the episode, int64; 0 marks an episode's first step.
         action_BLA: The actions to predict, in the environment's units; None at inference.
+        weight_BL: Weight of each step in the loss; None where all weigh the same.
         action_mean_BA: Per sequence, the task's action mean; needed with `normalize_actions`.
         action_std_BA: Per sequence, the task's action standard deviation, likewise.
     """
@@ -40,6 +41,7 @@ class GroupBatch:
     previous_reward_BL: Tensor
     episode_step_BL: Tensor
     action_BLA: Tensor | None = None
+    weight_BL: Tensor | None = None
     action_mean_BA: Tensor | None = None
     action_std_BA: Tensor | None = None
 

@@ -23,6 +23,7 @@ from torch import nn
 
 from pipelines.artifacts.arrays import write_flat
 from pipelines.errors import ArtifactCorruptError
+from pipelines.methods import find_method
 from pipelines.model.config import ModelConfig
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.vintix import Vintix
@@ -119,7 +120,7 @@ class SavedModel:
     @property
     def masks_rewards(self) -> bool:
         """Whether the model was trained with rewards of 0 and has to be run with them."""
-        return self.method == "ad-no-reward"
+        return find_method(self.method).masks_rewards
 
     def task(self, name: str) -> SavedTask:
         """Return a task by its name.

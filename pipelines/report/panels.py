@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.methods import DEFAULT
 from pipelines.report.axes import bar_axes, line_axes
 from pipelines.report.sources import Entry
 from pipelines.rollout.scores import mean_curve
@@ -51,7 +52,7 @@ def main_entries(entries: Sequence[Entry]) -> list[Entry]:
     chosen = []
     for domain in domains_of(entries):
         mine = [entry for entry in entries if entry.domain == domain]
-        ranked = sorted(mine, key=lambda entry: entry.method not in (None, "ad"))
+        ranked = sorted(mine, key=lambda entry: entry.method not in (None, DEFAULT))
         chosen += [entry for entry in mine if entry.model == ranked[0].model]
     return chosen
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
+from pipelines.methods import method_title
 from pipelines.rollout.report import checkpoint_of, rewards_of
 from pipelines.rollout.scores import TaskCurve, read_curve
 from pipelines.tasks.names import choose_tasks
@@ -16,14 +17,8 @@ if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
 
-METHODS = {
-    "ad": "AD",
-    "ed": "ED",
-    "ad-no-reward": "AD without rewards",
-    "random": "random play",
-    "demonstrator": "demonstrator",
-}
-"""How the paper's Figure 8 calls the ways to train, and what the baselines are."""
+BASELINES = {"random": "random play", "demonstrator": "demonstrator"}
+"""What the baselines are called."""
 
 
 @dataclass(frozen=True)
@@ -243,5 +238,5 @@ def _method(artifact: Artifact, known: dict[str, Artifact]) -> str | None:
 
 def _method_name(artifact: Artifact, known: dict[str, Artifact]) -> str | None:
     method, rewards = _method(artifact, known), rewards_of(artifact)
-    name = None if method is None else METHODS.get(method, method)
+    name = None if method is None else BASELINES.get(method) or method_title(method)
     return name if rewards == "true" else f"{name or 'model'}, {rewards} rewards"

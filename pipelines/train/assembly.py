@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,14 @@ from pipelines.artifacts.schema import config_digest
 from pipelines.artifacts.staging import LOG
 from pipelines.errors import ConfigError
 from pipelines.hardware import torch_threads
+from pipelines.methods import cut_tasks
+from pipelines.methods.windows import Sampler, Subsequence, WindowSampler
 from pipelines.model.saved import SavedTask, layout, save_model
 from pipelines.model.vintix import Vintix
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
 from pipelines.train.checkpoint import write_optimizer
-from pipelines.train.fidelity import ReleaseSampler, ReleaseSchedule
-from pipelines.train.lanes import Lane, build_lanes
-from pipelines.train.loader import BatchLoader, Sampler, task_statistics
+from pipelines.train.loader import BatchLoader, task_statistics
 from pipelines.train.loop import Measure, Trainer, train
 from pipelines.train.measure import (
     HeldOutLoss,
@@ -32,7 +31,6 @@ from pipelines.train.measure import (
 from pipelines.train.memory import installed_bytes, required_bytes
 from pipelines.train.metrics import NAME
 from pipelines.train.origin import copy_weights
-from pipelines.train.sampler import WindowSampler
 from pipelines.train.state import State, take_snapshot
 from pipelines.train.tracking import open_tracker
 
@@ -44,14 +42,14 @@ if TYPE_CHECKING:
     from pipelines.train.stage import Run
     from pipelines.train.world import World
 
-Lanes = dict[str, list[Lane]]
+Subsequences = dict[str, list[Subsequence]]
 
 #: Where trackers keep their files, beside the artifacts.
 _TRACKING = "tracking"
 
 
-def all_lanes(prepared: Run, *, held_out: bool = False) -> Lanes:
-    """Return the lanes that are trained on, or those that are set aside.
+def cut_subsequences(prepared: Run, *, held_out: bool = False) -> Subsequences:
+    """Return what is trained on, or what is set aside, by task.
 
     Raises:
         ConfigError: A trajectory is shorter than a window.
@@ -59,58 +57,53 @@ def all_lanes(prepared: Run, *, held_out: bool = False) -> Lanes:
     config = prepared.config
     kept, aside = split_trajectories(prepared.tasks, config.validation_fraction, config.seed)
     chosen = aside if held_out else kept
-    return build_lanes(
+    return cut_tasks(
         prepared.data,
         [task for task in prepared.tasks if task.name in chosen],
         context=config.context,
         method=config.method,
-        episode_sparsity=config.episode_sparsity,
         fidelity=config.fidelity,
+        episode_sparsity=config.episode_sparsity,
         last_fraction=config.last_fraction,
         trajectories=chosen,
     )
 
 
-def thinned_tasks(lanes: Mapping[str, list[Lane]]) -> dict[str, int]:
+def thinned_tasks(subsequences: Subsequences) -> dict[str, int]:
     """Return every which episode is kept, of the tasks that are thinned."""
-    return {name: each[0].every for name, each in lanes.items() if each and each[0].every > 1}
+    return {
+        name: each[0].every for name, each in subsequences.items() if each and each[0].every > 1
+    }
 
 
-def make_loader(prepared: Run, lanes: Lanes, world: World) -> tuple[BatchLoader, Sampler]:
+def make_loader(
+    prepared: Run, subsequences: Subsequences, world: World
+) -> tuple[BatchLoader, Sampler]:
     """Return what gives the micro-batches of a step in one process of a world, and its sampler.
 
     Raises:
         ConfigError: There is too little data for a batch.
     """
     config = prepared.config
-    sampler: Sampler
-    schedule = None
-    if config.fidelity == "release":
-        sampler = ReleaseSampler(
-            lanes, context=config.context, batch_size=config.batch_size, seed=config.seed
-        )
-        schedule = ReleaseSchedule(config.gradient_accumulation, sampler.epoch)
-    else:
-        sampler = WindowSampler(
-            lanes,
-            context=config.context,
-            batch_size=config.sequences_per_step,
-            seed=config.seed,
-            sampling=config.sampling,
-        )
+    sampler = config.rules.sampler(
+        subsequences,
+        context=config.context,
+        batch_size=config.batch_size,
+        accumulation=config.gradient_accumulation,
+        seed=config.seed,
+        sampling=config.sampling,
+    )
     loader = BatchLoader(
         prepared.data,
         prepared.tasks,
-        lanes,
+        subsequences,
         sampler,
         prepared.model,
-        accumulation=config.gradient_accumulation,
-        mask_rewards=config.method == "ad-no-reward",
+        method=config.learner,
         map_seed=config.seed if config.random_map else None,
         pin=prepared.hardware.device == "cuda",
         rank=world.rank,
         world=world.size,
-        schedule=schedule,
     )
     return loader, sampler
 
@@ -160,11 +153,11 @@ def train_model(
         StorageError: Something could not be written.
     """
     config, hardware = prepared.config, prepared.hardware
-    lanes = all_lanes(prepared)
-    empty = [name for name, each in lanes.items() if config.fidelity == "release" and not each]
+    subsequences = cut_subsequences(prepared)
+    loader, sampler = make_loader(prepared, subsequences, world)
+    empty = [name for name, share in sampler.shares().items() if not share]
     if empty:
         reporter.warn("too short for a window: " + ", ".join(empty))
-    loader, sampler = make_loader(prepared, lanes, world)
     model = make_model(prepared, world)
     reporter.info(
         f"{sum(one.numel() for one in model.parameters()):,} parameters on {hardware.device} "
@@ -218,7 +211,7 @@ def train_model(
             "tasks": len(prepared.tasks),
             "groups": len(prepared.model.groups),
             "shares": sampler.shares(),
-            "episode_sparsity": thinned_tasks(lanes),
+            "episode_sparsity": thinned_tasks(subsequences),
             "loss": _mean([row["loss"] for row in recent]),
             "domains": _recent_by_domain(recent),
         }
@@ -272,8 +265,8 @@ def _measures(prepared: Run, trainer: Trainer, world: World) -> list[tuple[int, 
     config, hardware = prepared.config, prepared.hardware
     measures: list[tuple[int, str, Measure]] = []
     if config.validation_fraction > 0:
-        lanes = all_lanes(prepared, held_out=True)
-        if not lanes:
+        held_out = cut_subsequences(prepared, held_out=True)
+        if not held_out:
             raise ConfigError(
                 "no task has a trajectory to set aside",
                 where="train.validation_fraction",
@@ -285,13 +278,16 @@ def _measures(prepared: Run, trainer: Trainer, world: World) -> list[tuple[int, 
         loader = BatchLoader(
             prepared.data,
             prepared.tasks,
-            lanes,
+            held_out,
             WindowSampler(
-                lanes, context=config.context, batch_size=config.validation_windows, seed=seed
+                held_out,
+                context=config.context,
+                batch_size=config.validation_windows,
+                seed=seed,
+                accumulation=held_out_micro_batches(config.validation_windows),
             ),
             prepared.model,
-            accumulation=held_out_micro_batches(config.validation_windows),
-            mask_rewards=config.method == "ad-no-reward",
+            method=config.learner,
             map_seed=seed if config.random_map else None,
         )
         measure = HeldOutLoss(trainer, loader, hardware.torch_device)
@@ -302,7 +298,7 @@ def _measures(prepared: Run, trainer: Trainer, world: World) -> list[tuple[int, 
             [task for task in saved_tasks(prepared).values() if task.trained],
             steps=config.rollout_steps,
             seed=config.seed,
-            mask_rewards=config.method == "ad-no-reward",
+            mask_rewards=config.learner.masks_rewards,
             random_map=config.random_map,
         )
         measures.append((config.rollout_every, "rollout", rollout))

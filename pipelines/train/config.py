@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipelines.methods import DEFAULT, METHODS, find_method
+from pipelines.methods.base import Method, Rules, Schedule
+from pipelines.methods.windows import Sampling
 from pipelines.model.presets import PRESETS
-from pipelines.train.fidelity import DEFAULTS as RELEASE_DEFAULTS
-from pipelines.train.fidelity import Fidelity
+from pipelines.plugins import OneOf
 
-Method = Literal["ad", "ed", "ad-no-reward"]
-Sampling = Literal["task", "window"]
+Fidelity = Literal["corrected", "release"]
 Preset = Literal["tiny", "small", "base", "paper"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 
@@ -144,12 +145,12 @@ class TrainConfig(BaseModel):
             code's `last_frac`; None for all. With ``ed`` it stands for the noise-free end, which is
             not known in data of other origin.
         episode_sparsity: Use every k-th episode of tasks whose catalogue entry has k > 1, where
-            enough of the trajectory remains; see `pipelines.train.lanes`.
+            enough of the trajectory remains; see `pipelines.methods.windows`.
         random_map: Show the model each window through a random orthogonal map of observations and
             one of actions, so that it has to learn from its context what the channels mean; the
             checkpoint is then played through such maps, too. See `pipelines.model.random_map`.
         fidelity: ``release`` trains by the released code's rules where they differ
-            (`pipelines.train.fidelity`) and takes its weight decay, windows and absence of
+            (`pipelines.methods.release`) and takes its weight decay, windows and absence of
             clipping where none are given; ``corrected`` does not.
         checkpoint_every: Optimizer steps between two durable checkpoints. One that comes due while
             the one before is still being written waits for it, and training does not.
@@ -203,7 +204,7 @@ class TrainConfig(BaseModel):
     final_lr_fraction: float = Field(default=0.0, ge=0, le=1)
     clip_norm: float = Field(ge=0, allow_inf_nan=False)
     sampling: Sampling = "task"
-    method: Method = "ad"
+    method: Annotated[str, OneOf(METHODS)] = DEFAULT
     last_fraction: float | None = Field(default=None, gt=0, le=1)
     episode_sparsity: bool = True
     random_map: bool = False
@@ -231,6 +232,27 @@ class TrainConfig(BaseModel):
     loader_threads: int = Field(default=1, ge=1)
 
     @property
+    def learner(self) -> Method:
+        """The training method."""
+        return find_method(self.method)
+
+    @property
+    def rules(self) -> Rules:
+        """By which rules the method trains."""
+        return self.learner.rules[self.fidelity]
+
+    @property
+    def schedule(self) -> Schedule:
+        """What the learning rate follows from."""
+        return Schedule(
+            steps=self.steps,
+            accumulation=self.gradient_accumulation,
+            peak=self.learning_rate,
+            warmup_fraction=self.warmup_fraction,
+            final_fraction=self.final_lr_fraction,
+        )
+
+    @property
     def sequences_per_step(self) -> int:
         """Sequences of one optimizer step."""
         return self.batch_size * self.gradient_accumulation
@@ -256,8 +278,13 @@ class TrainConfig(BaseModel):
         # An unknown preset is reported by its own field, not by those it leaves empty.
         preset = str(given.get("preset"))
         preset = preset if preset in DEFAULTS else "tiny"
-        release = RELEASE_DEFAULTS if given.get("fidelity") == "release" else {}
-        return {"context": PRESETS[preset]["context"], **DEFAULTS[preset], **release, **given}
+        of_rules: Mapping[str, object] = {}
+        method, fidelity = given.get("method", DEFAULT), given.get("fidelity")
+        # What is wrong with them is reported by their own fields.
+        if fidelity is not None and method in METHODS.names:
+            found = find_method(method).rules.get(str(fidelity))
+            of_rules = {} if found is None else found.defaults
+        return {"context": PRESETS[preset]["context"], **DEFAULTS[preset], **of_rules, **given}
 
     @field_validator("betas")
     @classmethod
@@ -291,8 +318,10 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_fidelity(self) -> Self:
-        if self.fidelity == "release" and self.sampling != "window":
-            raise ValueError("fidelity release draws windows: sampling must be window")
-        if self.fidelity == "release" and self.random_map:
-            raise ValueError("the released code knows no random maps: not with fidelity release")
+        known = self.learner.rules
+        if self.fidelity not in known:
+            raise ValueError(
+                f"the method {self.method} has no fidelity {self.fidelity}, only {', '.join(known)}"
+            )
+        known[self.fidelity].check(sampling=self.sampling, random_map=self.random_map)
         return self

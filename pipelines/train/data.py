@@ -1,105 +1,21 @@
-"""What training needs of a packed dataset, and which of its tasks are trained on.
-
-`pipelines.datasets.reader.DatasetReader` is the one implementation outside of tests.
-"""
+"""Which tasks of a dataset are trained on, and which groups they have."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.model.config import GroupDims
 from pipelines.tasks.names import fold
 
-Rows = Mapping[str, npt.NDArray[Any]]
-
-
-class DataTask(Protocol):
-    """One task of a dataset."""
-
-    @property
-    def name(self) -> str:
-        """Canonical name."""
-        ...
-
-    @property
-    def group(self) -> str:
-        """Name of its group."""
-        ...
-
-    @property
-    def observation_dim(self) -> int:
-        """Channels of an observation."""
-        ...
-
-    @property
-    def action_dim(self) -> int:
-        """Channels of an action."""
-        ...
-
-    @property
-    def split(self) -> str:
-        """`train` or `validation`."""
-        ...
-
-    @property
-    def reward_scale(self) -> float:
-        """Factor on rewards."""
-        ...
-
-    @property
-    def episode_sparsity(self) -> int:
-        """Every which episode the release uses."""
-        ...
-
-    @property
-    def rows(self) -> Sequence[int]:
-        """Rows of each trajectory; its place is the trajectory's number."""
-        ...
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """Attributes of the task's group in the artifact."""
-        ...
-
-    @property
-    def statistics(self) -> Mapping[str, npt.NDArray[np.float64]]:
-        """`observation_mean`, `observation_std` (O,), `action_mean` and `action_std` (A,)."""
-        ...
-
-
-class TrainingData(Protocol):
-    """A dataset that gives rows of its trajectories."""
-
-    @property
-    def tasks(self) -> Mapping[str, DataTask]:
-        """Tasks by name."""
-        ...
-
-    def window(self, task: str, trajectory: int, start: int, length: int) -> Rows:
-        """Return rows [start, start + length): observation (L, O), action (L, A), reward (L,),
-        episode_step (L,), noise (L,).
-        """
-        ...
-
-    def pieces(
-        self, task: str, trajectory: int, start: int, length: int, fields: Collection[str]
-    ) -> Iterator[Rows]:
-        """Yield some fields of the same rows in consecutive parts that must not be written to."""
-        ...
-
-    def episode_starts(self, task: str, trajectory: int) -> npt.NDArray[np.int64]:
-        """Return the first row of each episode, ascending."""
-        ...
+if TYPE_CHECKING:
+    from pipelines.datasets.reader import DatasetReader, DatasetTask
 
 
 def select_tasks(
-    data: TrainingData, tasks: Sequence[str] = (), domains: Sequence[str] = ()
-) -> list[DataTask]:
+    data: DatasetReader, tasks: Sequence[str] = (), domains: Sequence[str] = ()
+) -> list[DatasetTask]:
     """Return the tasks to train on, sorted by name: of the training split, within the selection.
 
     Args:
@@ -150,12 +66,12 @@ def select_tasks(
     return chosen
 
 
-def domain_of(task: DataTask) -> str:
+def domain_of(task: DatasetTask) -> str:
     """Return the name of a task's domain."""
     return str(_specification(task).get("domain", "unknown"))
 
 
-def group_dims(tasks: Sequence[DataTask]) -> dict[str, GroupDims]:
+def group_dims(tasks: Sequence[DatasetTask]) -> dict[str, GroupDims]:
     """Return the dimensions of each group, sorted by its name.
 
     Raises:
@@ -176,6 +92,6 @@ def group_dims(tasks: Sequence[DataTask]) -> dict[str, GroupDims]:
     return groups
 
 
-def _specification(task: DataTask) -> Mapping[str, Any]:
+def _specification(task: DatasetTask) -> Mapping[str, Any]:
     specification = task.attributes.get("task", {})
     return specification if isinstance(specification, Mapping) else {}

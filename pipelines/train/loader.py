@@ -15,21 +15,24 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipelines.methods import DEFAULT, find_method
+from pipelines.methods.base import Method
+from pipelines.methods.windows import TOKEN_FIELDS, Sampler, Subsequence, Window
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import ModelConfig
 from pipelines.model.normalization import TaskStatistics, divisor
 from pipelines.model.random_map import RandomMap
 from pipelines.rng import stream
-from pipelines.train.data import DataTask, TrainingData, domain_of
-from pipelines.train.fidelity import ReleaseSchedule
-from pipelines.train.lanes import Lane
-from pipelines.train.sampler import Window
+from pipelines.train.data import domain_of
+
+if TYPE_CHECKING:
+    from pipelines.datasets.reader import DatasetReader, DatasetTask
 
 Item = TypeVar("Item")
 Floats = npt.NDArray[np.float32]
@@ -38,7 +41,7 @@ Floats = npt.NDArray[np.float32]
 _BLOCK_ELEMENTS, _FOLDED_ELEMENTS = 1 << 16, 10_000
 
 
-def task_statistics(task: DataTask) -> TaskStatistics:
+def task_statistics(task: DatasetTask) -> TaskStatistics:
     """Return the statistics of a dataset's task in the model's form.
 
     Raises:
@@ -90,34 +93,16 @@ class MicroBatch:
         return parts
 
 
-class Sampler(Protocol):
-    """Says which windows a step has: `WindowSampler`, or `ReleaseSampler`."""
-
-    @property
-    def batch_size(self) -> int:
-        """Windows of a batch over all processes."""
-        ...
-
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Window]:
-        """Return the windows of a step that belong to one of `world` processes."""
-        ...
-
-    def shares(self) -> dict[str, float]:
-        """Return each task's share of the windows."""
-        ...
-
-
 class BatchLoader:
     """Reads the windows of a step and stacks them by group.
 
     Args:
         data: The dataset.
         tasks: Tasks that are trained on.
-        lanes: Lanes of each task.
+        subsequences: What the windows of each task are cut from.
         sampler: Says which windows.
         config: The model's configuration: context, and what is normalised.
-        accumulation: Micro-batches of a step.
-        mask_rewards: Set all rewards to 0 (Appendix C.2).
+        method: Says what is shown, what is to be predicted, and how steps are weighted.
         map_seed: Base seed of a random map for each window, of which the window's step and index
             say which; None for no maps.
         pin: Put batches into page-locked memory, for copies to a GPU.
@@ -125,65 +110,51 @@ class BatchLoader:
         world: Number of processes. With more than one, a micro-batch has an empty batch of each
             group that only other processes have windows of in this step: all of them have
             gradients of the same parameters then.
-        schedule: Says that `sampler` counts micro-batches, and which of them make a step; without
-            one it counts steps.
     """
 
     def __init__(
         self,
-        data: TrainingData,
-        tasks: Sequence[DataTask],
-        lanes: Mapping[str, Sequence[Lane]],
+        data: DatasetReader,
+        tasks: Sequence[DatasetTask],
+        subsequences: Mapping[str, Sequence[Subsequence]],
         sampler: Sampler,
         config: ModelConfig,
         *,
-        accumulation: int = 1,
-        mask_rewards: bool = False,
+        method: Method | None = None,
         map_seed: int | None = None,
         pin: bool = False,
         rank: int = 0,
         world: int = 1,
-        schedule: ReleaseSchedule | None = None,
     ) -> None:
         self._data = data
         self._tasks = {task.name: task for task in tasks}
         self._statistics = {task.name: task_statistics(task) for task in tasks}
         self._normalizers = {name: _Normalizer(each) for name, each in self._statistics.items()}
-        self._lanes = lanes
+        self._subsequences = subsequences
         self._sampler = sampler
         self._config = config
-        self._accumulation = accumulation
-        self._mask_rewards = mask_rewards
+        self._method = find_method(DEFAULT) if method is None else method
+        self._fields = {*TOKEN_FIELDS, *self._method.fields, self._method.target}
         self._map_seed = map_seed
         self._pin = pin
         self._rank, self._world = rank, world
-        self._schedule = schedule
         #: All domains there are, sorted.
         self.domains = sorted({domain_of(task) for task in tasks})
 
     def tokens(self, step: int) -> int:
         """Return the tokens of all processes in the steps up to and with this one."""
-        if self._schedule is None:
-            sequences = (step + 1) * self._sampler.batch_size
-        else:
-            sequences = self._schedule.end(step) * self._sampler.batch_size
-        return sequences * self._config.context
+        return self._sampler.seen(step) * self._config.context
 
     def step(self, step: int) -> list[MicroBatch]:
         """Return the micro-batches of an optimizer step."""
-        everyones: set[str] = set()
-        micros = []
-        for number in [step] if self._schedule is None else self._schedule.micro_batches(step):
-            windows = self._sampler.batch(number, self._rank, self._world)
-            micros.append(windows)
-            if self._world > 1:
-                everyones |= {
-                    self._tasks[window.task].group for window in self._sampler.batch(number)
-                }
-        if self._schedule is None:
-            (windows,) = micros
-            size = -(-len(windows) // self._accumulation)
-            micros = [windows[start : start + size] for start in range(0, len(windows), size)]
+        micros = self._sampler.micro_batches(step, self._rank, self._world)
+        everyones = set()
+        if self._world > 1:
+            everyones = {
+                self._tasks[window.task].group
+                for windows in self._sampler.micro_batches(step)
+                for window in windows
+            }
         return [self.assemble(windows, everyones) for windows in micros]
 
     def assemble(
@@ -215,17 +186,19 @@ class BatchLoader:
         action_BLA = self._empty(size, length, dims.action_dim)
         reward_BL = self._empty(size, length)
         step_BL = self._empty(size, length, dtype=torch.int64)
+        weight_BL: torch.Tensor | None = None
         observations, previous, actions, rewards, steps = (
             values.numpy()
             for values in (observation_BLO, previous_BLA, action_BLA, reward_BL, step_BL)
         )
         for place, window in enumerate(windows):
-            lane = self._lanes[window.task][window.lane]
+            subsequence = self._subsequences[window.task][window.subsequence]
             statistics = self._statistics[window.task]
             normalize = self._normalizers[window.task]
             scale = np.float32(statistics.reward_scale)
             row = 0
-            for rows in lane.pieces(self._data, window.start, length + 1):
+            pieces = subsequence.pieces(self._data, window.start, length + 1, self._fields)
+            for rows in pieces:
                 count = len(rows["reward"])
                 # Row r is token r - 1's own, and its action and reward are token r's past.
                 skipped = 1 if row == 0 else 0
@@ -236,14 +209,19 @@ class BatchLoader:
                     normalize(observation_NO, observations[place, own])
                 else:
                     observations[place, own] = observation_NO
-                actions[place, own] = rows["action"][skipped:]
+                actions[place, own] = rows[self._method.target][skipped:]
                 steps[place, own] = rows["episode_step"][skipped:]
                 kept = past.stop - past.start
                 previous[place, past] = rows["action"][:kept]
-                if self._mask_rewards:
+                if self._method.masks_rewards:
                     rewards[place, past] = 0.0
                 else:
                     np.multiply(rows["reward"][:kept], scale, out=rewards[place, past])
+                weight_N = self._method.loss_weights(rows)
+                if weight_N is not None:
+                    if weight_BL is None:
+                        weight_BL = torch.ones(size, length)
+                    weight_BL[place, own] = torch.from_numpy(weight_N[skipped:])
                 row += count
             if self._map_seed is not None:
                 draw = stream(self._map_seed, "train", "map", window.step, window.index)
@@ -263,6 +241,7 @@ class BatchLoader:
             previous_reward_BL=reward_BL,
             episode_step_BL=step_BL,
             action_BLA=action_BLA,
+            weight_BL=weight_BL,
             action_mean_BA=means,
             action_std_BA=stds,
         )

@@ -22,7 +22,6 @@ from pipelines.rng import derive_seed
 from pipelines.signals import StopSignal
 from pipelines.train.checkpoint import CheckpointWriter, read_checkpoint
 from pipelines.train.config import TrainConfig
-from pipelines.train.fidelity import loss_weights
 from pipelines.train.loader import BatchLoader, MicroBatch, Prefetcher
 from pipelines.train.memory import sequences_at_once
 from pipelines.train.metrics import NAME, MetricsLog
@@ -89,9 +88,8 @@ class Trainer:
             micro_batches: This process's share of the step.
             signal: The signal this process was sent, to tell the others.
         """
-        weights = loss_weights(
+        weights = self.config.rules.loss_weights(
             [len(micro.domains) for micro in micro_batches],
-            fidelity=self.config.fidelity,
             accumulation=self.config.gradient_accumulation,
             world=self._world.size,
         )

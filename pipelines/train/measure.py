@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import ConfigError
 from pipelines.model.vintix import action_loss
 from pipelines.rng import derive_seed, stream
-from pipelines.train.data import DataTask
 from pipelines.train.recorder import mean_by_domain
 
 if TYPE_CHECKING:
     import torch
 
+    from pipelines.datasets.reader import DatasetTask
     from pipelines.domains.base import BatchEnvironment
     from pipelines.model.saved import SavedTask
     from pipelines.tasks.spec import TaskSpec
@@ -26,7 +26,7 @@ _AT_ONCE = 8
 
 
 def split_trajectories(
-    tasks: Sequence[DataTask], fraction: float, seed: int
+    tasks: Sequence[DatasetTask], fraction: float, seed: int
 ) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Return each task's trajectories to train on, and those of the tasks that set some aside.
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipelines.train.config import TrainConfig
-from pipelines.train.fidelity import release_learning_rate
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -41,25 +39,8 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Return the rate of an optimizer step: linear warm-up, then a cosine.
-
-    The released schedule counts micro-steps where the optimizer makes one of several, so that it
-    stops half-way (facts of the release, quirk 18) and its first step has rate 0. This one counts
-    optimizer steps, rises from 1 / warm-up and ends at `final_lr_fraction` on the last step.
-
-    Args:
-        step: Optimizer step, in [0, config.steps).
-        config: Peak, warm-up, end and number of steps, and whose rules.
-    """
-    if config.fidelity == "release":
-        return release_learning_rate(step, config)
-    warmup = round(config.warmup_fraction * config.steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    progress = (step - warmup + 1) / max(1, config.steps - warmup)
-    cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
-    floor = config.final_lr_fraction
-    return config.learning_rate * (floor + (1.0 - floor) * cosine)
+    """Return the rate of an optimizer step, in [0, config.steps), by the run's rules."""
+    return config.rules.learning_rate(step, config.schedule)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.methods import DEFAULT
 from pipelines.reporter import NullReporter, Reporter
 from pipelines.stage import Plan, StageResult
 from pipelines.train.config import ADDED, NOT_CONTENT, TrainConfig
-from pipelines.train.data import DataTask, TrainingData, group_dims, select_tasks
+from pipelines.train.data import group_dims, select_tasks
 from pipelines.train.origin import KIND, check_init, find_shorter_run, kept_groups
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
+    from pipelines.datasets.reader import DatasetReader, DatasetTask
     from pipelines.hardware import Hardware
     from pipelines.model.config import ModelConfig
     from pipelines.signals import StopSignal
@@ -31,8 +33,8 @@ class Run:
 
     config: TrainConfig
     dataset: Artifact
-    data: TrainingData
-    tasks: list[DataTask]
+    data: DatasetReader
+    tasks: list[DatasetTask]
     model: ModelConfig
     hardware: Hardware
     init: Artifact | None = None
@@ -42,7 +44,7 @@ class Run:
         """Name of the artifact."""
         if self.config.name:
             return self.config.name
-        method = "" if self.config.method == "ad" else f"-{self.config.method}"
+        method = "" if self.config.method == DEFAULT else f"-{self.config.method}"
         release = "-release" if self.config.fidelity == "release" else ""
         mapped = "-map" if self.config.random_map else ""
         origin = "" if self.init is None else f"-from-{self.init.manifest.name}"
@@ -79,8 +81,8 @@ class Run:
     def content(self) -> dict[str, Any]:
         """Return what decides the result: the configuration with everything resolved.
 
-        The number of processes is not in it: a run goes on with another number. The released
-        rules average over processes what they sum within one, so there it is.
+        The number of processes is not in it where the rules do not depend on it: a run goes on
+        with another number.
         """
         import torch
 
@@ -93,10 +95,9 @@ class Run:
         given = config.model_dump(mode="json", exclude={*NOT_CONTENT, "domains"})
         added = {name for name, default in ADDED.items() if given[name] == default}
         started = world_size() if launched() else config.local_processes * config.nodes
-        released = {"processes": started}
         return {
             **{name: value for name, value in given.items() if name not in added},
-            **(released if config.fidelity == "release" else {}),
+            **({"processes": started} if config.rules.by_process else {}),
             "tasks": [task.name for task in self.tasks],
             "model": self.model.model_dump(mode="json"),
             "attention": select_backend(
@@ -149,12 +150,11 @@ def run(
         for doubt in doubts(config):
             reporter.warn(doubt)
     if not launched() and config.local_processes * config.nodes > 1:
+        from pipelines.methods.windows import check_even
         from pipelines.train.launch import launch
-        from pipelines.train.sampler import check_even
 
-        released = config.fidelity == "release"
-        sequences = config.batch_size if released else config.sequences_per_step
-        check_even(sequences, 0, config.local_processes * config.nodes)
+        dealt = config.rules.dealt(config.batch_size, config.gradient_accumulation)
+        check_even(dealt, 0, config.local_processes * config.nodes)
         outcome = launch(config, workspace, reporter, config.local_processes)
         artifact = Artifact(Path(outcome["path"]))
         report = _report(artifact, prepared.dataset)
@@ -234,7 +234,7 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
         ConfigError: The configuration does not fit the dataset.
     """
     from pipelines.errors import ArtifactMissingError
-    from pipelines.train.assembly import all_lanes, thinned_tasks
+    from pipelines.train.assembly import cut_subsequences, thinned_tasks
     from pipelines.train.planning import make_plan, plan_from_catalogue
 
     try:
@@ -243,7 +243,7 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
         if config.dataset is not None:
             raise
         return plan_from_catalogue(config)
-    thinned = thinned_tasks(all_lanes(prepared))
+    thinned = thinned_tasks(cut_subsequences(prepared))
     notes = [
         f"dataset {prepared.dataset.reference}, artifact name {prepared.name}",
         prepared.size(),
@@ -270,7 +270,7 @@ def _prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False
 
         check_tracker(config.track)
     dataset = workspace.find("datasets", config.dataset)
-    data: TrainingData = DatasetReader(dataset)
+    data = DatasetReader(dataset)
     tasks = select_tasks(data, config.tasks, config.domains)
     model = model_config(config, tasks)
     init = None
@@ -294,7 +294,7 @@ def _prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False
     )
 
 
-def model_config(config: TrainConfig, tasks: list[DataTask]) -> ModelConfig:
+def model_config(config: TrainConfig, tasks: list[DatasetTask]) -> ModelConfig:
     """Return the architecture for the groups of the given tasks.
 
     Raises:

@@ -18,14 +18,14 @@ from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.hardware import resolve_hardware, torch_threads
+from pipelines.methods import cut_tasks
+from pipelines.methods.windows import WindowSampler
 from pipelines.model.vintix import Vintix, action_loss
 from pipelines.rng import stream
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
-from pipelines.train.lanes import build_lanes
 from pipelines.train.loader import BatchLoader, Prefetcher
 from pipelines.train.loop import Trainer
-from pipelines.train.sampler import WindowSampler
 from pipelines.train.stage import model_config
 
 from .support import paired_ratio, show
@@ -100,11 +100,11 @@ def measure(data, config, steps):
     """Return processor seconds of each whole step and of each bare step on the same windows."""
     tasks = select_tasks(data)
     model = model_config(config, tasks)
-    lanes = build_lanes(data, tasks, context=config.context)
+    subsequences = cut_tasks(data, tasks, context=config.context)
     sampler = WindowSampler(
-        lanes, context=config.context, batch_size=config.batch_size, seed=0, sampling="task"
+        subsequences, context=config.context, batch_size=config.batch_size, seed=0, sampling="task"
     )
-    loader = BatchLoader(data, tasks, lanes, sampler, model)
+    loader = BatchLoader(data, tasks, subsequences, sampler, model)
     hardware = resolve_hardware("cpu", None, "float32", 1)
     trainer, bare = Trainer(Vintix(model).train(), config, hardware), _Bare(Vintix(model).train())
     ready = [loader.step(step)[0].batches for step in range(steps)]
@@ -159,9 +159,9 @@ def test_the_loop_does_not_wait_for_the_loader(data, capsys):
     config = TrainConfig()
     tasks = select_tasks(data)
     model = model_config(config, tasks)
-    lanes = build_lanes(data, tasks, context=config.context)
-    sampler = WindowSampler(lanes, context=config.context, batch_size=8, seed=0)
-    loader = BatchLoader(data, tasks, lanes, sampler, model)
+    subsequences = cut_tasks(data, tasks, context=config.context)
+    sampler = WindowSampler(subsequences, context=config.context, batch_size=8, seed=0)
+    loader = BatchLoader(data, tasks, subsequences, sampler, model)
     hardware = resolve_hardware("cpu", None, "float32", 0)
     trainer = Trainer(Vintix(model).train(), config, hardware)
     waits, seconds = [], []
@@ -187,9 +187,9 @@ def test_loading_takes_a_small_part_of_a_step(data, capsys):
     """Batches of `tiny` are assembled at many times the speed at which they are trained on."""
     config = TrainConfig()
     tasks = select_tasks(data)
-    lanes = build_lanes(data, tasks, context=config.context)
-    sampler = WindowSampler(lanes, context=config.context, batch_size=8, seed=0)
-    loader = BatchLoader(data, tasks, lanes, sampler, model_config(config, tasks))
+    subsequences = cut_tasks(data, tasks, context=config.context)
+    sampler = WindowSampler(subsequences, context=config.context, batch_size=8, seed=0)
+    loader = BatchLoader(data, tasks, subsequences, sampler, model_config(config, tasks))
     loader.step(0)
     begin = time.process_time()
     for step in range(1, 101):

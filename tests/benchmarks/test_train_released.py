@@ -20,16 +20,16 @@ import torch
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.hardware import Hardware, torch_threads
+from pipelines.methods import cut_tasks
+from pipelines.methods.windows import Window, WindowSampler
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import GroupDims
 from pipelines.model.presets import preset
 from pipelines.model.vintix import Vintix, action_loss
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
-from pipelines.train.lanes import build_lanes
 from pipelines.train.loader import BatchLoader, MicroBatch
 from pipelines.train.loop import Trainer
-from pipelines.train.sampler import Window, WindowSampler
 
 from .support import paired_ratio, peak_megabytes, show
 from .test_dataset_reader import make_dataset
@@ -233,10 +233,12 @@ def test_windows_per_second_against_the_released_loader(
     )
     reader = DatasetReader(artifact)
     tasks = select_tasks(reader)
-    lanes = build_lanes(reader, tasks, context=context)
-    sampler = WindowSampler(lanes, context=context, batch_size=1, seed=0)
+    subsequences = cut_tasks(reader, tasks, context=context)
+    sampler = WindowSampler(subsequences, context=context, batch_size=1, seed=0)
     groups = {"g": GroupDims(observation_dim=observation_dim, action_dim=action_dim)}
-    loader = BatchLoader(reader, tasks, lanes, sampler, preset("tiny", groups, context=context))
+    loader = BatchLoader(
+        reader, tasks, subsequences, sampler, preset("tiny", groups, context=context)
+    )
     starts = np.random.default_rng(1).integers(0, steps - context - 1, 24).tolist()
     seconds = {"ours": [], "read": [], "released": []}
     with torch_threads(1):

@@ -134,7 +134,7 @@ def test_the_help_of_a_stage_shows_each_choice_and_each_default_of_its_configura
             continue
         # From the option's name to the next option's.
         told = re.split(r" -(?:\w,|-\w)", text.partition(f"{option} ")[2])[0]
-        choices = choices_of(field.annotation)
+        choices = choices_of(field)
         if choices and name != "schedule":
             assert told.startswith("|".join(choices) + " "), option
         if field.is_required():

@@ -28,11 +28,11 @@ from pipelines.histories.reader import HistoryReader
 from pipelines.interchange import dependencies
 from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
 from pipelines.interchange.official_dataset import export_dataset, import_dataset
+from pipelines.methods import cut_tasks
 from pipelines.pack.config import PackConfig
 from pipelines.pack.stage import run as pack
 from pipelines.reporter import NullReporter
 from pipelines.stage import StageResult
-from pipelines.train.lanes import build_lanes
 
 h5py = pytest.importorskip("h5py", reason="the extra h5 is not installed")
 
@@ -216,9 +216,9 @@ def test_packing_the_histories_equals_importing_a_dataset(
 def test_expert_distillation_needs_the_noise(workspace: Workspace, release: Path) -> None:
     reader = DatasetReader(bring(workspace, release, as_kind="dataset").artifact)
     tasks = list(reader.tasks.values())
-    assert build_lanes(reader, tasks, context=5)
+    assert cut_tasks(reader, tasks, context=5)
     with pytest.raises(ConfigError, match="noise of a task's actions is not known"):
-        build_lanes(reader, tasks, context=5, method="ed")
+        cut_tasks(reader, tasks, context=5, method="ed")
 
 
 @pytest.mark.parametrize("order", ["natural", "official"])

@@ -14,10 +14,10 @@ import numpy as np
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
+from pipelines.datasets.reader import DatasetReader
+from pipelines.methods.windows import Subsequence
 from pipelines.rng import stream
 from pipelines.train.config import TrainConfig
-from pipelines.train.data import TrainingData
-from pipelines.train.lanes import Lane
 
 ROW_FIELDS = ("observation", "action", "reward", "episode_step", "noise")
 
@@ -162,9 +162,11 @@ class MemoryData:
         return np.flatnonzero(self._rows[task, trajectory]["episode_step"] == 0)
 
 
-def read_lane(lane: Lane, data: TrainingData, start: int, length: int) -> dict[str, np.ndarray]:
-    """Rows of a lane in one piece."""
-    pieces = list(lane.pieces(data, start, length, ROW_FIELDS))
+def read_subsequence(
+    subsequence: Subsequence, data: DatasetReader, start: int, length: int
+) -> dict[str, np.ndarray]:
+    """Rows of a subsequence in one piece."""
+    pieces = list(subsequence.pieces(data, start, length, ROW_FIELDS))
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 

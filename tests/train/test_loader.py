@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.methods import DEFAULT, cut_tasks, find_method
+from pipelines.methods.windows import Window, WindowSampler
 from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.rng import stream
 from pipelines.train.data import group_dims, select_tasks
-from pipelines.train.lanes import build_lanes
 from pipelines.train.loader import BatchLoader, Prefetcher, task_statistics
-from pipelines.train.sampler import Window, WindowSampler
 from pipelines.train.stage import model_config
 
 from .support import TASKS, MemoryData, ToyTask, small_config
@@ -24,7 +24,7 @@ def make_loader(
     tasks=TASKS,
     *,
     accumulation=1,
-    mask_rewards=False,
+    method=DEFAULT,
     map_seed=None,
     rank=0,
     world=1,
@@ -33,18 +33,21 @@ def make_loader(
     data = MemoryData(tasks)
     config = small_config(**changes)
     chosen = select_tasks(data)
-    lanes = build_lanes(data, chosen, context=config.context)
+    subsequences = cut_tasks(data, chosen, context=config.context)
     sampler = WindowSampler(
-        lanes, context=config.context, batch_size=8, seed=config.seed, sampling="task"
+        subsequences,
+        context=config.context,
+        batch_size=8,
+        seed=config.seed,
+        accumulation=accumulation,
     )
     loader = BatchLoader(
         data,
         chosen,
-        lanes,
+        subsequences,
         sampler,
         model_config(config, chosen),
-        accumulation=accumulation,
-        mask_rewards=mask_rewards,
+        method=find_method(method),
         map_seed=map_seed,
         rank=rank,
         world=world,
@@ -112,7 +115,7 @@ def test_batches_equal_those_of_group_sequences(normalize):
 
 def test_masked_rewards_are_zero_and_nothing_else_changes():
     _, plain, _ = make_loader()
-    _, masked, _ = make_loader(mask_rewards=True)
+    _, masked, _ = make_loader(method="ad-no-reward")
     for one, other in zip(plain.step(0)[0].batches, masked.step(0)[0].batches, strict=True):
         assert one.previous_reward_BL.any() and not other.previous_reward_BL.any()
         assert torch.equal(one.observation_BLO, other.observation_BLO)
@@ -264,7 +267,7 @@ def test_every_rank_has_the_groups_of_the_whole_step():
     from pipelines.model.vintix import Vintix, action_loss
 
     _, loader, sampler = make_loader()
-    sampler = WindowSampler(loader._lanes, context=32, batch_size=2, seed=0)
+    sampler = WindowSampler(loader._subsequences, context=32, batch_size=2, seed=0)
     tasks = list(loader._tasks.values())
     groups = {task.name: task.group for task in tasks}
     mixed = [
@@ -275,7 +278,7 @@ def test_every_rank_has_the_groups_of_the_whole_step():
     alone = [step for step in range(20) if step not in mixed]
     for rank in range(2):
         one = BatchLoader(
-            loader._data, tasks, loader._lanes, sampler, loader._config, rank=rank, world=2
+            loader._data, tasks, loader._subsequences, sampler, loader._config, rank=rank, world=2
         )
         for step in (alone[0], mixed[0]):
             (micro,) = one.step(step)

@@ -10,9 +10,9 @@ import torch
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError
+from pipelines.methods.windows import Subsequence
 from pipelines.model.saved import load_model
 from pipelines.train.data import select_tasks
-from pipelines.train.lanes import Lane
 from pipelines.train.measure import split_trajectories
 
 from .support import MemoryData, ToyTask, small_config, write_dataset
@@ -58,15 +58,15 @@ def test_trajectories_are_set_aside_whole():
 def test_nothing_held_out_is_trained_on(workspace, monkeypatch):
     """The rows of steps and of measurements come from different trajectories."""
     seen = {True: set(), False: set()}
-    pieces = Lane.pieces
+    pieces = Subsequence.pieces
 
-    def watch(self, data, start, length):
+    def watch(self, data, start, length, fields):
         # Steps are read ahead in a thread of their own, measurements where training runs.
         measuring = threading.current_thread() is threading.main_thread()
         seen[measuring].add((self.task, self.trajectory))
-        return pieces(self, data, start, length)
+        return pieces(self, data, start, length, fields)
 
-    monkeypatch.setattr(Lane, "pieces", watch)
+    monkeypatch.setattr(Subsequence, "pieces", watch)
     config = small_config(validation_fraction=0.5, validation_every=5, validation_windows=10)
     rows = metrics(train(workspace, config).artifact)
     assert seen[True] and seen[False] and not seen[True] & seen[False]

@@ -41,8 +41,8 @@ def test_only_weights_of_linear_layers_decay():
 def test_absent_groups_are_left_alone():
     """A step without a group's sequences moves neither its weights nor their decay."""
     from pipelines.hardware import Hardware
+    from pipelines.methods.windows import Window
     from pipelines.train.loop import Trainer
-    from pipelines.train.sampler import Window
 
     _, loader, _ = make_loader()
     model = Vintix(loader._config)
@@ -111,8 +111,8 @@ def test_the_whole_cosine_is_used():
 def test_a_checkpoint_restores_every_bit(tmp_path):
     """Weights, moments and update counts, of parameters never updated as well."""
     from pipelines.hardware import Hardware
+    from pipelines.methods.windows import Window
     from pipelines.train.loop import Trainer
-    from pipelines.train.sampler import Window
 
     _, loader, _ = make_loader()
     hardware = Hardware("cpu", "float32", 1)

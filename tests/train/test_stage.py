@@ -305,17 +305,17 @@ def test_predictions_of_a_reward_masked_model_do_not_depend_on_rewards(workspace
 
 def test_expert_distillation_trains_on_the_noise_free_end(workspace, monkeypatch):
     """Every row that is read for a batch has noise 0."""
-    from pipelines.train.lanes import Lane
+    from pipelines.methods.windows import Subsequence
 
     seen = []
-    pieces = Lane.pieces
+    pieces = Subsequence.pieces
 
-    def watch(self, data, start, length):
+    def watch(self, data, start, length, fields):
         found = list(pieces(self, data, start, length, ("noise",)))
         seen.append(max(float(np.abs(piece["noise"]).max()) for piece in found))
-        return pieces(self, data, start, length)
+        return pieces(self, data, start, length, fields)
 
-    monkeypatch.setattr(Lane, "pieces", watch)
+    monkeypatch.setattr(Subsequence, "pieces", watch)
     train(workspace, small_config(method="ed"))
     assert len(seen) == 12 * 4 and not any(seen)
     seen.clear()

@@ -16,27 +16,27 @@ from hypothesis import strategies as st
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError, InterruptedRunError
 from pipelines.hardware import Hardware
+from pipelines.methods import cut_tasks
+from pipelines.methods.base import Rules
+from pipelines.methods.release import (
+    WINDOW_STRIDE,
+    ReleaseRules,
+    ReleaseSampler,
+    release_numbers,
+    release_starts,
+)
+from pipelines.methods.windows import Subsequence
 from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.model.official import load_official
 from pipelines.model.vintix import action_loss
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
-from pipelines.train.fidelity import (
-    WINDOW_STRIDE,
-    ReleaseSampler,
-    ReleaseSchedule,
-    loss_weights,
-    release_learning_rate,
-    release_starts,
-)
-from pipelines.train.lanes import Lane, build_lanes
 from pipelines.train.loader import MicroBatch
 from pipelines.train.loop import Trainer
 from pipelines.train.optimizer import learning_rate, make_optimizer
-
-from .support import MemoryData, ToyTask, small_config, write_dataset
-from .test_optimizer import make_model
-from .test_stage import StopAfter, metrics, train
+from tests.train.support import MemoryData, ToyTask, small_config, write_dataset
+from tests.train.test_optimizer import make_model
+from tests.train.test_stage import StopAfter, metrics, train
 
 ATOL = 2e-5
 
@@ -79,9 +79,8 @@ def test_three_updates_are_those_of_the_released_loop(conformance):
     sizes = [len(group["params"]) for group in trainer.optimizer.param_groups]
     assert sizes == [released["decay_params"], released["no_decay_params"]]
     micros = [read_micro(folder / f"train_batch{i}.npz", model, tasks) for i in range(6)]
-    schedule = ReleaseSchedule(config.gradient_accumulation, len(micros))
     for update in range(config.steps):
-        numbers = schedule.micro_batches(update)
+        numbers = release_numbers(update, config.gradient_accumulation, len(micros))
         outcome = trainer.step(update, [micros[number] for number in numbers])
         losses = iter(zip(outcome.domains, outcome.losses.tolist(), strict=True))
         for number in numbers:
@@ -139,9 +138,9 @@ def test_corrected_training_differs_from_the_released_loop(conformance):
 def test_the_release_sums_and_does_not_divide_the_last_micro_batch():
     """Quirks 16 and 17; by default each sequence of all processes counts the same."""
     given = {"accumulation": 2, "world": 4}
-    assert loss_weights([8, 8], fidelity="release", **given) == [8 / 2 / 4, 8 / 1 / 4]
-    assert loss_weights([8, 8, 8], fidelity="release", **given) == [1.0, 1.0, 2.0]
-    assert loss_weights([8, 8], fidelity="corrected", **given) == [1 / 8, 1 / 8]
+    assert ReleaseRules().loss_weights([8, 8], **given) == [8 / 2 / 4, 8 / 1 / 4]
+    assert ReleaseRules().loss_weights([8, 8, 8], **given) == [1.0, 1.0, 2.0]
+    assert Rules().loss_weights([8, 8], **given) == [1 / 8, 1 / 8]
 
 
 def test_the_released_cosine_stops_half_way():
@@ -157,24 +156,25 @@ def test_the_released_cosine_stops_half_way():
     corrected = small_config(steps=1000, gradient_accumulation=2, warmup_fraction=0.1)
     ours = np.array([learning_rate(step, corrected) for step in range(1000)])
     assert ours[0] > 0 and ours.argmax() == 99 and ours[-1] == pytest.approx(0, abs=1e-9)
-    assert release_learning_rate(10**6, config) == 0.0
+    assert learning_rate(10**6, config) == 0.0
 
 
 @given(st.integers(1, 5), st.integers(1, 23))
 def test_left_over_micro_batches_leak_into_the_next_epoch(accumulation, epoch):
     """Quirk 19, against the released loop written out: a counter that restarts each epoch."""
     if epoch < accumulation:
-        with pytest.raises(ConfigError):
-            ReleaseSchedule(accumulation, epoch)
+        given = {"a": [Subsequence("a", 0, 0, 9 + WINDOW_STRIDE * epoch)]}
+        with pytest.raises(ConfigError, match="fewer micro-batches than an update"):
+            ReleaseSampler(given, context=8, batch_size=1, seed=0, accumulation=accumulation)
         return
-    schedule = ReleaseSchedule(accumulation, epoch)
     updates, gathered = [], []
     for micro in range(4 * epoch):
         gathered.append(micro)
         if (micro % epoch + 1) % accumulation == 0:
             updates.append(gathered)
             gathered = []
-    assert [list(schedule.micro_batches(update)) for update in range(len(updates))] == updates
+    found = [list(release_numbers(each, accumulation, epoch)) for each in range(len(updates))]
+    assert found == updates
 
 
 def test_the_last_legal_start_is_never_drawn_by_the_release():
@@ -187,12 +187,12 @@ def test_the_last_legal_start_is_never_drawn_by_the_release():
 
 
 def test_an_epoch_is_a_shuffle_of_the_index_and_ranks_share_it():
-    lanes = {
-        "a": [Lane("a", 0, 0, 2000), Lane("a", 1, 0, 1000)],
-        "b": [Lane("b", 0, 0, 3000)],
-        "short": [Lane("short", 0, 0, 9)],
+    subsequences = {
+        "a": [Subsequence("a", 0, 0, 2000), Subsequence("a", 1, 0, 1000)],
+        "b": [Subsequence("b", 0, 0, 3000)],
+        "short": [Subsequence("short", 0, 0, 9)],
     }
-    sampler = ReleaseSampler(lanes, context=8, batch_size=4, seed=0)
+    sampler = ReleaseSampler(subsequences, context=8, batch_size=4, seed=0)
     total = sampler.windows
     assert total == 8 + 4 + 12 and sampler.epoch == 6
     first = [window for micro in range(6) for window in sampler.batch(micro)]
@@ -206,21 +206,21 @@ def test_an_epoch_is_a_shuffle_of_the_index_and_ranks_share_it():
     shares = sampler.shares()
     assert shares == pytest.approx({"a": 0.5, "b": 0.5, "short": 0.0})
     with pytest.raises(ConfigError, match="smaller than a micro-batch"):
-        ReleaseSampler(lanes, context=8, batch_size=25, seed=0)
+        ReleaseSampler(subsequences, context=8, batch_size=25, seed=0)
 
 
 def test_the_release_keeps_the_first_phase_of_thinned_episodes_only():
-    """Quirk 28, whatever is left; by default every phase is a lane, where enough is left."""
+    """Quirk 28, whatever is left; by default every phase is a subsequence, where enough is left."""
     data = MemoryData([ToyTask(episode_sparsity=3, rows=(600, 130))])
     tasks = select_tasks(data)
-    released = build_lanes(data, tasks, context=32, fidelity="release")["toy-a"]
-    assert [(lane.trajectory, lane.phase, lane.every) for lane in released] == [
+    released = cut_tasks(data, tasks, context=32, fidelity="release")["toy-a"]
+    assert [(one.trajectory, one.phase, one.every) for one in released] == [
         (0, 0, 3),
         (1, 0, 3),
     ]
     assert released[1].segment_row_E.tolist() == [0, 60, 120]
     assert released[1].rows == 20 + 20 + 10
-    assert {lane.every for lane in build_lanes(data, tasks, context=32)["toy-a"]} == {1}
+    assert {one.every for one in cut_tasks(data, tasks, context=32)["toy-a"]} == {1}
 
 
 def test_only_weights_of_linear_layers_decay_and_nothing_is_clipped():

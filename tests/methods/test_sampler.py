@@ -10,28 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import ConfigError
-from pipelines.train.lanes import Lane
-from pipelines.train.sampler import WindowSampler
+from pipelines.methods.windows import Subsequence, WindowSampler
 
-lane_rows = st.lists(st.integers(9, 400), min_size=1, max_size=4)
-all_lanes = st.dictionaries(
-    st.sampled_from(["a", "b", "c", "d"]), lane_rows, min_size=1, max_size=4
+subsequence_rows = st.lists(st.integers(9, 400), min_size=1, max_size=4)
+all_rows = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "d"]), subsequence_rows, min_size=1, max_size=4
 )
 
 
 def make(rows, *, context=8, batch_size=12, seed=0, sampling="task"):
-    lanes = {
-        name: [Lane(name, k, 0, count) for k, count in enumerate(counts)]
+    subsequences = {
+        name: [Subsequence(name, k, 0, count) for k, count in enumerate(counts)]
         for name, counts in rows.items()
     }
     return WindowSampler(
-        lanes, context=context, batch_size=batch_size, seed=seed, sampling=sampling
+        subsequences, context=context, batch_size=batch_size, seed=seed, sampling=sampling
     )
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    all_lanes,
+    all_rows,
     st.integers(0, 2**31),
     st.integers(0, 10**6),
     st.sampled_from(["task", "window"]),
@@ -44,13 +43,13 @@ def test_pure_and_in_bounds(rows, seed, step, sampling):
     assert windows == other.batch(step)
     assert windows == [other.window(step, index) for index in reversed(range(12))][::-1]
     for window in windows:
-        length = rows[window.task][window.lane]
-        assert window.trajectory == window.lane
+        length = rows[window.task][window.subsequence]
+        assert window.trajectory == window.subsequence
         assert window.start >= 0 and window.start + 8 + 1 <= length
 
 
 @settings(max_examples=40, deadline=None)
-@given(all_lanes, st.integers(0, 10**6), st.sampled_from([1, 2, 3, 4, 6, 12]))
+@given(all_rows, st.integers(0, 10**6), st.sampled_from([1, 2, 3, 4, 6, 12]))
 def test_slices_of_every_world_size_partition_the_global_batch(rows, step, world):
     sampler = make(rows)
     slices = [sampler.batch(step, rank, world) for rank in range(world)]
@@ -92,18 +91,18 @@ def test_starts_are_uniform_within_a_task():
     """Long trajectories get more windows than short ones; the ends are drawn like the middle."""
     sampler = make({"a": [18, 38]})
     windows = draws(sampler, steps=1000)
-    counts = Counter((window.lane, window.start) for window in windows)
+    counts = Counter((window.subsequence, window.start) for window in windows)
     assert len(counts) == 10 + 30
     assert all(within(count, len(windows), 1 / 40) for count in counts.values())
 
 
 def test_phases_of_a_thinned_trajectory_count_once():
-    """Two phases of 100 windows each weigh as much as one lane of 100."""
-    thinned = [Lane("a", 0, 0, 108, phase=phase, every=2) for phase in range(2)]
-    lanes = {"a": thinned, "b": [Lane("b", 0, 0, 108)]}
-    sampler = WindowSampler(lanes, context=8, batch_size=4, seed=0, sampling="window")
+    """Two phases of 100 windows each weigh as much as one subsequence of 100."""
+    thinned = [Subsequence("a", 0, 0, 108, phase=phase, every=2) for phase in range(2)]
+    subsequences = {"a": thinned, "b": [Subsequence("b", 0, 0, 108)]}
+    sampler = WindowSampler(subsequences, context=8, batch_size=4, seed=0, sampling="window")
     assert sampler.shares() == pytest.approx({"a": 0.5, "b": 0.5})
-    assert {window.lane for window in draws(sampler, 30) if window.task == "a"} == {0, 1}
+    assert {window.subsequence for window in draws(sampler, 30) if window.task == "a"} == {0, 1}
 
 
 def test_a_world_that_does_not_divide_the_batch_is_refused():
@@ -111,6 +110,6 @@ def test_a_world_that_does_not_divide_the_batch_is_refused():
         make({"a": [50]}).batch(0, 0, 5)
 
 
-def test_a_lane_shorter_than_a_window_is_refused():
+def test_a_subsequence_shorter_than_a_window_is_refused():
     with pytest.raises(ConfigError, match="room"):
         make({"a": [50, 8]})

@@ -14,13 +14,12 @@ from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.interchange.config import ImportDatasetConfig
 from pipelines.interchange.official_dataset import import_dataset
+from pipelines.methods import cut_tasks
+from pipelines.methods.release import WINDOW_STRIDE, ReleaseSampler
+from pipelines.methods.windows import Subsequence, Window, WindowSampler, last_part
 from pipelines.reporter import NullReporter
 from pipelines.train.data import select_tasks
-from pipelines.train.fidelity import WINDOW_STRIDE, ReleaseSampler
-from pipelines.train.lanes import Lane, build_lanes, last_part
-from pipelines.train.sampler import Window, WindowSampler
-
-from .support import MemoryData, ToyTask, read_lane
+from tests.train.support import MemoryData, ToyTask, read_subsequence
 
 pytest.importorskip("h5py", reason="the extra h5 is not installed")
 
@@ -46,20 +45,24 @@ def expected(conformance: Path) -> dict[str, Any]:
 
 def released(
     reader: DatasetReader, sparsity: dict[str, int], last_fraction: float | None = None
-) -> tuple[dict[str, list[Lane]], ReleaseSampler]:
+) -> tuple[dict[str, list[Subsequence]], ReleaseSampler]:
     tasks = [
         replace(task, episode_sparsity=sparsity[task.name])
         for task in select_tasks(reader, tuple(sparsity))
     ]
-    lanes = build_lanes(
+    subsequences = cut_tasks(
         reader, tasks, context=CONTEXT, fidelity="release", last_fraction=last_fraction
     )
-    return lanes, ReleaseSampler(lanes, context=CONTEXT, batch_size=1, seed=0)
+    return subsequences, ReleaseSampler(subsequences, context=CONTEXT, batch_size=1, seed=0)
 
 
-def tokens(reader: DatasetReader, lanes: dict[str, list[Lane]], window: Window) -> dict[str, Any]:
+def tokens(
+    reader: DatasetReader, subsequences: dict[str, list[Subsequence]], window: Window
+) -> dict[str, Any]:
     """A window in the released layout: its first row gives the first token's past only."""
-    found = read_lane(lanes[window.task][window.lane], reader, window.start, CONTEXT + 1)
+    found = read_subsequence(
+        subsequences[window.task][window.subsequence], reader, window.start, CONTEXT + 1
+    )
     return {
         "observation": found["observation"][1:],
         "prev_action": found["action"][:-1],
@@ -83,9 +86,9 @@ def test_windows_of_a_task_equal_the_released_ones(
     """Number, place and content; the files are numbered as the release sorts them, 10 before 2."""
     samples = np.load(conformance / "dataset" / "foundation_samples.npz")
     key = f"{task}|ep{sparsity}|lf{last_fraction}"
-    lanes, sampler = released(reader, {task: sparsity}, last_fraction)
+    subsequences, sampler = released(reader, {task: sparsity}, last_fraction)
     assert sampler.windows == expected[key]["len"]
-    assert [lane.rows for lane in lanes[task]] == expected[key]["n_rows_kept"]
+    assert [one.rows for one in subsequences[task]] == expected[key]["n_rows_kept"]
     assert reader.tasks[task].attributes["imported"]["files"] == expected[key]["files"]
     windows = [sampler.window(index) for index in range(sampler.windows)]
     splits = samples[f"{key}|splits"]
@@ -93,7 +96,7 @@ def test_windows_of_a_task_equal_the_released_ones(
     assert [window.start for window in windows] == splits[:, 1].tolist()
     assert expected[key]["idx"]
     for index in expected[key]["idx"]:
-        for field, values in tokens(reader, lanes, windows[index]).items():
+        for field, values in tokens(reader, subsequences, windows[index]).items():
             recorded = samples[f"{key}|{index}|{field}"]
             assert values.dtype == recorded.dtype
             np.testing.assert_array_equal(values, recorded, err_msg=f"{key}|{index}|{field}")
@@ -104,14 +107,14 @@ def test_windows_of_several_tasks_equal_the_released_ones(
 ) -> None:
     samples = np.load(conformance / "dataset" / "multitask_samples.npz")
     wanted = expected["multitask"]
-    lanes, sampler = released(reader, dict(zip(TASKS, wanted["ep_sparsity"], strict=True)))
+    subsequences, sampler = released(reader, dict(zip(TASKS, wanted["ep_sparsity"], strict=True)))
     assert sampler.windows == wanted["len"]
     shares = np.cumsum([0, *(share * sampler.windows for share in sampler.shares().values())])
     assert np.rint(shares).tolist() == wanted["cumsum"]
     for index in wanted["idx"]:
         window = sampler.window(index)
         assert window.task == str(samples[f"{index}|task_name"])
-        for field, values in tokens(reader, lanes, window).items():
+        for field, values in tokens(reader, subsequences, window).items():
             np.testing.assert_array_equal(values, samples[f"{index}|{field}"], err_msg=field)
 
 
@@ -145,19 +148,19 @@ def test_the_last_fraction_bounds_every_window_in_either_fidelity(every: int) ->
     assert begin == 2800
     common = {"context": 32, "method": "ed", "last_fraction": 0.3}
     for fidelity in ("corrected", "release"):
-        lanes = build_lanes(data, select_tasks(data), fidelity=fidelity, **common)
+        subsequences = cut_tasks(data, select_tasks(data), fidelity=fidelity, **common)
         if fidelity == "release":
-            sampler = ReleaseSampler(lanes, context=32, batch_size=1, seed=0)
+            sampler = ReleaseSampler(subsequences, context=32, batch_size=1, seed=0)
             windows = [sampler.window(index) for index in range(sampler.windows)]
         else:
-            drawn = WindowSampler(lanes, context=32, batch_size=64, seed=0)
+            drawn = WindowSampler(subsequences, context=32, batch_size=64, seed=0)
             windows = drawn.batch(0)
         assert windows
         for window in windows:
-            lane = lanes["toy-a"][window.lane]
-            first = int(lane.trajectory_rows(np.array([window.start]))[0])
+            subsequence = subsequences["toy-a"][window.subsequence]
+            first = int(subsequence.trajectory_rows(np.array([window.start]))[0])
             assert first >= begin
-            rows = read_lane(lane, data, window.start, 33)["observation"]
+            rows = read_subsequence(subsequence, data, window.start, 33)["observation"]
             all_rows = data.window("toy-a", 0, 0, 4000)["observation"]
-            kept = lane.trajectory_rows(np.arange(window.start, window.start + 33))
+            kept = subsequence.trajectory_rows(np.arange(window.start, window.start + 33))
             np.testing.assert_array_equal(rows, all_rows[kept])
