@@ -59,7 +59,7 @@ def publish(workspace: Workspace, checkpoint: str, rollout: str) -> Artifact:
     ) as staging:
         if staging.published is not None:
             return staging.published
-        with staging.unit("model") as unit:
+        with staging.work_item("model") as unit:
             save_model(
                 unit,
                 saved.model,

@@ -16,11 +16,12 @@ from pipelines.artifacts.schema import (
     DATA,
     MANIFEST,
     SCHEMA_VERSIONS,
+    FileEntry,
     Manifest,
     Parent,
     parse_manifest,
 )
-from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, VintixError
+from pipelines.errors import ArtifactCorruptError, ArtifactMissingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,11 +95,10 @@ class Artifact:
 
         from pipelines.artifacts.zarr_stores import VerifiedStore
 
-        below = f"{DATA}/"
         sizes = {
-            path.removeprefix(below): entry.size
+            path.removeprefix(f"{DATA}/"): entry.size
             for path, entry in self.manifest.files.items()
-            if path.startswith(below)
+            if path.startswith(f"{DATA}/")
         }
         store = VerifiedStore(self._read_key, sizes, where=self.path / DATA)
         return zarr.open_group(store=store, mode="r", zarr_format=3)
@@ -117,11 +117,7 @@ class Artifact:
         return found
 
     def read(self, path: str) -> np.ndarray[Any, Any]:
-        """Read a whole array.
-
-        Raises:
-            ArtifactCorruptError: The array is not there or damaged.
-        """
+        """Read a whole array; raises as `group`."""
         import numpy as np
         import zarr
 
@@ -137,42 +133,25 @@ class Artifact:
             ArtifactCorruptError: The file is not listed, missing or damaged.
             StorageError: It cannot be read.
         """
-        if relative not in self.manifest.files:
-            raise self._corrupt(relative, "a file listed in the manifest", "none")
-        self.check_file(relative)
-        return self.path / relative
+        path, entry = self.path / relative, self._entry(relative)
+        if relative not in self._checked:
+            try:
+                record = files.hash_file(path, entry.size)
+            except OSError as error:
+                raise self._unreadable(relative, error) from error
+            self._compare(relative, record)
+        return path
 
     def read_file(self, relative: str) -> bytes:
-        """Read one file of the manifest, checking the bytes it returns on the first touch.
-
-        Raises:
-            ArtifactCorruptError: Not listed, missing or different bytes.
-            StorageError: It cannot be read.
-        """
-        if relative not in self.manifest.files:
-            raise self._corrupt(relative, "a file listed in the manifest", "none")
+        """Read one file, checking the bytes it returns on the first touch; raises as `file`."""
+        entry = self._entry(relative)
         try:
-            data = files.read_file(self.path / relative, self.manifest.files[relative].size)
+            data = files.read_file(self.path / relative, entry.size)
         except OSError as error:
             raise self._unreadable(relative, error) from error
         if relative not in self._checked:
             self._compare(relative, files.hash_bytes(data))
         return data
-
-    def check_file(self, relative: str) -> None:
-        """Compare one file with its manifest entry, unless this object has done so before.
-
-        Raises:
-            ArtifactCorruptError: Missing or different bytes.
-            StorageError: It cannot be read.
-        """
-        if relative in self._checked:
-            return
-        try:
-            record = files.hash_file(self.path / relative, self.manifest.files[relative].size)
-        except OSError as error:
-            raise self._unreadable(relative, error) from error
-        self._compare(relative, record)
 
     def has_all_files(self) -> bool:
         """Tell whether every listed file is there with its size; reads no file.
@@ -181,7 +160,7 @@ class Artifact:
             StorageError: The file system does not tell.
         """
         return all(
-            files.has_size(self.path / relative, entry.size)
+            files.what_is_wrong(self.path / relative, entry.size) is None
             for relative, entry in self.manifest.files.items()
         )
 
@@ -194,6 +173,11 @@ class Artifact:
     def _read_key(self, key: str) -> bytes:
         return self.read_file(f"{DATA}/{key}")
 
+    def _entry(self, relative: str) -> FileEntry:
+        if relative not in self.manifest.files:
+            raise self._corrupt(relative, "a file listed in the manifest", "none")
+        return self.manifest.files[relative]
+
     def _compare(self, relative: str, record: files.FileRecord) -> None:
         entry = self.manifest.files[relative]
         if (record.size, record.sha256) != (entry.size, entry.sha256):
@@ -204,11 +188,9 @@ class Artifact:
             )
         self._checked.add(relative)
 
-    def _unreadable(self, relative: str, error: OSError) -> VintixError:
-        if not files.is_no_file(error):
-            return files.reading_error(error, self.path / relative)
-        size = self.manifest.files[relative].size
-        return self._corrupt(relative, f"{size:,} bytes", error.strerror or str(error))
+    def _unreadable(self, relative: str, error: OSError) -> ArtifactCorruptError:
+        found = files.instead_of_file(error, self.path / relative)
+        return self._corrupt(relative, f"{self.manifest.files[relative].size:,} bytes", found)
 
     def _corrupt(self, relative: str, expected: str, found: str) -> ArtifactCorruptError:
         return ArtifactCorruptError(
@@ -232,41 +214,36 @@ def _open_manifest(path: Path) -> tuple[bytes, int]:
             return data, share(opened, file)
     except OSError as error:
         if files.is_absence(error):
-            versions = sorted(
-                (int(match[1]), each.name)
-                for each in files.list_directory(path)
-                if (match := VERSION.fullmatch(each.name)) and files.is_there(each / MANIFEST)
-            )
-            missing = ArtifactMissingError(
-                "no published artifact here",
-                where=path,
-                expected=f"a directory with {MANIFEST}",
-                found="the versions " + ", ".join(name for _, name in versions)
-                if versions
-                else None,
-                fix=f"give one of its versions: {path / versions[-1][1]}"
-                if versions
-                else "vintix artifacts ls",
-            )
-            if versions:
-                missing.instead = (str(path), str(path / versions[-1][1]))
-            raise missing from error
-        if not files.is_no_file(error):
-            raise files.reading_error(error, file) from error
+            raise _missing(path) from error
         raise ArtifactCorruptError(
             "the manifest is not a file",
             where=file,
-            found=error.strerror or str(error),
+            found=files.instead_of_file(error, file),
             fix="restore the file from a copy, or delete the directory and run the stage again",
         ) from error
 
 
-def _check_place(path: Path, manifest: Manifest) -> None:
-    """Compare kind and version with ``<kind>/<name>/v<N>``, where an artifact lies at such a place.
+def _missing(path: Path) -> ArtifactMissingError:
+    versions = sorted(
+        (int(match[1]), each.name)
+        for each in files.list_directory(path)
+        if (match := VERSION.fullmatch(each.name)) and files.is_there(each / MANIFEST)
+    )
+    newest = str(path / versions[-1][1]) if versions else None
+    error = ArtifactMissingError(
+        "no published artifact here",
+        where=path,
+        expected=f"a directory with {MANIFEST}",
+        found="the versions " + ", ".join(name for _, name in versions) if versions else None,
+        fix=f"give one of its versions: {newest}" if newest else "vintix artifacts ls",
+    )
+    if newest:
+        error.instead = (str(path), newest)
+    return error
 
-    Raises:
-        ArtifactCorruptError: The manifest says something else.
-    """
+
+def _check_place(path: Path, manifest: Manifest) -> None:
+    """Compare kind and version with those of the path, where it is ``<kind>/<name>/v<N>``."""
     kind, version = path.parent.parent.name, VERSION.fullmatch(path.name)
     if kind not in SCHEMA_VERSIONS or version is None:
         return

@@ -1,11 +1,11 @@
 """Durable file writing, and the one way to open a file of an artifact.
 
 A file is written beside its target, flushed to the disk, and renamed over it; a reader sees the
-old file, the new one or none, never a part. Every refusal of the file system becomes a
-`StorageError` here, so that no stage has to think of it; only "there is no such file" counts as
-absent, for what cannot be read now may be there.
+old file, the new one or none, never a part. Unless a function says otherwise, whatever the file
+system refuses is raised as a `StorageError`; only "there is no such file" counts as absent, for
+what cannot be read now may be there.
 
-What is read is a regular file of a known or bounded size: a named pipe would hang its reader, a
+Only a regular file of a known or bounded size is read: a named pipe would hang its reader, a
 device or a sparse file fill its memory, and a symbolic link lead out of the artifact.
 """
 
@@ -19,13 +19,15 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from pipelines.errors import StorageError
+
+Value = TypeVar("Value")
 
 TEMPORARY_SUFFIX = ".partial"
 MAX_METADATA_BYTES = 1 << 28
@@ -41,8 +43,6 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _FAILING = (*_NO_ROOM, *_NO_DESCRIPTORS, errno.EIO, errno.ESTALE, errno.EROFS)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-
-
 _KINDS = {
     stat.S_IFLNK: "a symbolic link, not a file",
     stat.S_IFDIR: "a directory, not a file",
@@ -66,12 +66,7 @@ class UnfitFileError(OSError):
 
 
 def check_file(path: Path, size: int | None = None) -> None:
-    """Check kind and size of a file without opening it; see `open_file`.
-
-    Raises:
-        UnfitFileError: As `open_file`.
-        OSError: Nothing is there, or the file system refused.
-    """
+    """Check kind and size of a file as `open_file` does, without opening it."""
     _check_regular(path.lstat(), size, path)
 
 
@@ -100,12 +95,7 @@ def open_file(path: Path, size: int | None = None) -> BinaryIO:
 
 
 def read_file(path: Path, size: int | None = None) -> bytes:
-    """Read a whole regular file; see `open_file`.
-
-    Raises:
-        UnfitFileError: As `open_file`; also where it grew or shrank meanwhile.
-        OSError: It cannot be read.
-    """
+    """Read a whole regular file; raises as `open_file`, also where it grew or shrank meanwhile."""
     with open_file(path, size) as file:
         expected = os.fstat(file.fileno()).st_size
         data = file.read(expected + 1)
@@ -114,22 +104,29 @@ def read_file(path: Path, size: int | None = None) -> bytes:
     return data
 
 
+def read_if_there(path: Path, *, any_size: bool = False) -> bytes | None:
+    """Read a whole regular file; None where nothing is there.
+
+    Args:
+        path: The file.
+        any_size: Whether it may be larger than `MAX_METADATA_BYTES`.
+    """
+    return _unless_absent(path, lambda: read_file(path, path.lstat().st_size if any_size else None))
+
+
 def write_file(path: Path, data: bytes | memoryview) -> FileRecord:
     """Write a file durably and atomically, and return what was written.
 
     Missing directories are made durably. The entry of the file in its directory is made durable
-    by `sync_directories`, once for many files.
-
-    Raises:
-        StorageError: The file system refused (no space, I/O error, no permission); the target is
-            as it was.
+    by `sync_directories`, once for many files. Where it fails, the target is as it was.
     """
-    temporary = _write_temporary(path, data)
-    try:
-        temporary.replace(path)
-    except OSError as error:
-        _discard(temporary)
-        raise storage_error(error, path) from error
+    with _writing(path):
+        temporary = _write_temporary(path, data)
+        try:
+            temporary.replace(path)
+        except OSError:
+            _discard(temporary)
+            raise
     return hash_bytes(data)
 
 
@@ -138,21 +135,17 @@ def write_new_file(path: Path, data: bytes | memoryview) -> bool:
 
     Returns:
         Whether this call wrote it.
-
-    Raises:
-        StorageError: The file system refused.
     """
     if is_there(path):
         return False
-    temporary = _write_temporary(path, data)
-    try:
-        move_if_free(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise storage_error(error, path) from error
-    finally:
-        _discard(temporary)
+    with _writing(path):
+        temporary = _write_temporary(path, data)
+        try:
+            move_if_free(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            _discard(temporary)
     return True
 
 
@@ -183,11 +176,7 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> FileRecord:
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
-    """Read what `write_sealed` wrote; None where there is no file, or it has other bytes.
-
-    Raises:
-        StorageError: It cannot be read.
-    """
+    """Read what `write_sealed` wrote; None where there is no file, or it has other bytes."""
     data = read_if_there(path)
     try:
         return None if data is None else unseal(data)
@@ -234,76 +223,44 @@ def canonical_json(value: object) -> bytes:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory with its parents, durably; an existing one is fine.
-
-    Raises:
-        StorageError: The file system refused.
-    """
-    try:
+    """Create a directory with its parents, durably; an existing one is fine."""
+    with _writing(path):
         missing = [each for each in (path, *path.parents) if not each.exists()]
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, path) from error
     sync_directories([each.parent for each in missing])
 
 
 def sync_directories(directories: Iterable[Path]) -> None:
-    """Make renames inside the directories durable.
-
-    Raises:
-        StorageError: The file system refused.
-    """
+    """Make renames inside the directories durable."""
     for directory in sorted(set(directories)):
-        try:
+        with _writing(directory):
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        except OSError as error:
-            raise storage_error(error, directory) from error
 
 
 def rename_directory(source: Path, target: Path) -> None:
-    """Rename a directory to a free name and make the rename durable.
-
-    Raises:
-        StorageError: The target exists, or the file system refused; the source is as it was.
-    """
-    try:
+    """Rename a directory durably to a free name; where it fails, the source is as it was."""
+    with _writing(target):
         # A rename would silently replace an empty directory.
         if target.exists():
             raise FileExistsError(errno.EEXIST, "the target exists", str(target))
         source.rename(target)
-    except OSError as error:
-        raise storage_error(error, target) from error
     sync_directories([target.parent, source.parent])
 
 
 def remove_file(path: Path) -> None:
-    """Delete a file; a missing one is fine.
-
-    Raises:
-        StorageError: The file system refused.
-    """
-    try:
+    """Delete a file; a missing one is fine."""
+    with _writing(path):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(error, path) from error
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a directory and all in it; a missing one is fine.
-
-    Raises:
-        StorageError: The file system refused.
-    """
-    try:
+    """Delete a directory and all in it; a missing one is fine."""
+    with _writing(path), contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise storage_error(error, path) from error
 
 
 def keep_only(directory: Path, keep: Iterable[str]) -> None:
@@ -312,42 +269,46 @@ def keep_only(directory: Path, keep: Iterable[str]) -> None:
     Args:
         directory: Root of the tree; stays.
         keep: Paths relative to it, with slashes.
-
-    Raises:
-        StorageError: The file system refused.
     """
     kept = set(keep)
-    for path, is_directory in reversed(_tree(directory)):
-        try:
-            if is_directory:
+    for path, mode in reversed(_tree(directory)):
+        with _writing(path):
+            if stat.S_ISDIR(mode):
                 if not any(path.iterdir()):
                     path.rmdir()
             elif path.relative_to(directory).as_posix() not in kept:
                 path.unlink()
-        except OSError as error:
-            raise storage_error(error, path) from error
 
 
 def list_files(directory: Path) -> list[str]:
-    """Return the paths, relative and with slashes, of all files of a tree, sorted.
-
-    Raises:
-        StorageError: A directory cannot be read.
-    """
+    """Return the paths, relative and with slashes, of all files of a tree, sorted."""
     return sorted(
         path.relative_to(directory).as_posix()
-        for path, is_directory in _tree(directory)
-        if not is_directory
+        for path, mode in _tree(directory)
+        if not stat.S_ISDIR(mode)
     )
 
 
 def list_directories(directory: Path) -> list[Path]:
-    """Return a directory and all directories below it.
+    """Return a directory and all directories below it."""
+    return [directory, *(path for path, mode in _tree(directory) if stat.S_ISDIR(mode))]
+
+
+def check_tree(directory: Path) -> None:
+    """Check that a tree holds nothing but directories and regular files.
 
     Raises:
-        StorageError: One cannot be read.
+        UnfitFileError: Something is neither.
     """
-    return [directory, *(path for path, is_directory in _tree(directory) if is_directory)]
+    for path, mode in _tree(directory):
+        if not stat.S_ISDIR(mode):
+            _check_kind(mode, path)
+
+
+def list_directory(directory: Path) -> list[Path]:
+    """Return what is in a directory, sorted; nothing where there is none."""
+    # Not by a pattern: what pathlib cannot read it takes for empty.
+    return sorted(_unless_absent(directory, lambda: list(directory.iterdir())) or [])
 
 
 def find_link(root: Path, path: Path) -> Path | None:
@@ -357,77 +318,30 @@ def find_link(root: Path, path: Path) -> Path | None:
     return next((step for step in steps if step.is_symlink()), None)
 
 
-def list_directory(directory: Path) -> list[Path]:
-    """Return what is in a directory, sorted; nothing where there is none.
-
-    Raises:
-        StorageError: It cannot be read.
-    """
-    try:
-        # Not by a pattern: what pathlib cannot read it takes for empty.
-        return sorted(directory.iterdir())
-    except OSError as error:
-        if is_absence(error):
-            return []
-        raise reading_error(error, directory) from error
-
-
 def is_there(path: Path) -> bool:
-    """Tell whether anything is there, of whatever kind.
-
-    Raises:
-        StorageError: The file system does not tell.
-    """
-    try:
-        path.lstat()
-    except OSError as error:
-        if is_absence(error):
-            return False
-        raise reading_error(error, path) from error
-    return True
+    """Tell whether anything is there, of whatever kind."""
+    return _unless_absent(path, path.lstat) is not None
 
 
-def has_size(path: Path, size: int) -> bool:
-    """Tell whether a regular file with this size is there.
-
-    Raises:
-        StorageError: The file system does not tell.
-    """
+def what_is_wrong(path: Path, size: int) -> str | None:
+    """Return what is in the place of a regular file of this size; None where it is there."""
     try:
         check_file(path, size)
     except OSError as error:
-        if is_no_file(error):
-            return False
+        return instead_of_file(error, path)
+    return None
+
+
+def instead_of_file(error: OSError, path: Path) -> str:
+    """Return what is in the place of a file, by the error of reading it; raises any other error."""
+    if not is_absence(error) and not isinstance(error, UnfitFileError):
         raise reading_error(error, path) from error
-    return True
-
-
-def read_if_there(path: Path, *, any_size: bool = False) -> bytes | None:
-    """Read a whole regular file; None where nothing is there.
-
-    Args:
-        path: The file.
-        any_size: Whether it may be larger than `MAX_METADATA_BYTES`.
-
-    Raises:
-        StorageError: It cannot be read.
-    """
-    try:
-        return read_file(path, path.lstat().st_size if any_size else None)
-    except OSError as error:
-        if is_absence(error):
-            return None
-        raise reading_error(error, path) from error
+    return error.strerror or str(error)
 
 
 def is_absence(error: OSError) -> bool:
     """Tell whether an error says that there is no such file, not that it cannot be read now."""
     return error.errno in _ABSENT
-
-
-def is_no_file(error: OSError) -> bool:
-    """Tell whether an error says that no such file is there, but nothing or something else."""
-    return is_absence(error) or isinstance(error, UnfitFileError)
 
 
 def hash_bytes(data: bytes | memoryview) -> FileRecord:
@@ -436,15 +350,11 @@ def hash_bytes(data: bytes | memoryview) -> FileRecord:
 
 
 def hash_file(path: Path, size: int | None = None) -> FileRecord:
-    """Read a regular file and return its size and SHA-256.
+    """Read a regular file and return its size and SHA-256; raises as `open_file`.
 
     Args:
         path: The file.
         size: The bytes it has to have; None for those that it has.
-
-    Raises:
-        UnfitFileError: As `open_file`.
-        OSError: It cannot be read.
     """
     size = path.lstat().st_size if size is None else size
     digest, read = hashlib.sha256(), 0
@@ -456,22 +366,22 @@ def hash_file(path: Path, size: int | None = None) -> FileRecord:
 
 
 def hash_files(files: Iterable[tuple[Path, int | None]]) -> Iterable[FileRecord | OSError]:
-    """Hash files, each with its size, on a few threads; see `hash_file`.
+    """Hash files, each with its size, on a few threads: in order, a record or the error."""
 
-    Yields:
-        In order, a record or the error in its place.
-    """
+    def hash_or_error(file: tuple[Path, int | None]) -> FileRecord | OSError:
+        try:
+            return hash_file(*file)
+        except OSError as error:
+            return error
+
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        yield from pool.map(_hash_or_error, files)
+        yield from pool.map(hash_or_error, files)
 
 
 def check_room(path: Path, needed: int) -> None:
     """Refuse to begin writing what the file system has no room for.
 
     For libraries that do not survive a full disk (HDF5 may crash when it closes its files).
-
-    Raises:
-        StorageError: There are fewer bytes free than needed.
     """
     room = _free_bytes(path)
     if room is not None and room < needed:
@@ -493,15 +403,6 @@ def storage_error(error: OSError, path: Path, needed: int | None = None) -> Stor
         found=None if room is None else f"{room:,} bytes free on this file system",
         fix=_advice(error, "writing there or choose another --workspace"),
     )
-
-
-def _check_regular(found: os.stat_result, size: int | None, path: Path) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "not a file")
-        raise UnfitFileError(errno.EINVAL, kind, str(path))
-    if found.st_size != size and (size is not None or found.st_size > MAX_METADATA_BYTES):
-        most = "" if size is not None else f", more than the {MAX_METADATA_BYTES:,} that are read"
-        raise UnfitFileError(errno.EFBIG, f"{found.st_size:,} bytes{most}", str(path))
 
 
 def reading_error(error: OSError, path: Path | str | None) -> StorageError:
@@ -536,9 +437,6 @@ def raise_if_failing(error: BaseException, path: Path | None = None) -> None:
     Args:
         error: What was met.
         path: The file; None for the one that the error names.
-
-    Raises:
-        StorageError: It is.
     """
     if isinstance(error, OSError) and error.errno in _FAILING:
         raise reading_error(error, path or error.filename) from error
@@ -561,21 +459,48 @@ def _advice(error: OSError, use: str) -> str:
     return f"{advice}, then run the same command again: staged work is kept"
 
 
-def _tree(directory: Path) -> list[tuple[Path, bool]]:
-    """Return all that is below a directory, and whether it is a directory, no link to one.
+@contextlib.contextmanager
+def _writing(path: Path, needed: int | None = None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path, needed) from error
 
-    Sorted: a directory comes before what is in it.
-    """
-    found: list[tuple[Path, bool]] = []
+
+def _unless_absent(path: Path, read: Callable[[], Value]) -> Value | None:
+    try:
+        return read()
+    except OSError as error:
+        if is_absence(error):
+            return None
+        raise reading_error(error, path) from error
+
+
+def _check_kind(mode: int, path: Path) -> None:
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "not a file")
+        raise UnfitFileError(errno.EINVAL, kind, str(path))
+
+
+def _check_regular(found: os.stat_result, size: int | None, path: Path) -> None:
+    _check_kind(found.st_mode, path)
+    if found.st_size != size and (size is not None or found.st_size > MAX_METADATA_BYTES):
+        most = "" if size is not None else f", more than the {MAX_METADATA_BYTES:,} that are read"
+        raise UnfitFileError(errno.EFBIG, f"{found.st_size:,} bytes{most}", str(path))
+
+
+def _tree(directory: Path) -> list[tuple[Path, int]]:
+    """Return all that is below a directory with its mode, sorted: a directory before its files."""
+    found: list[tuple[Path, int]] = []
     waiting = [directory]
     while waiting:
         for path in list_directory(waiting.pop()):
             try:
-                is_directory = stat.S_ISDIR(path.lstat().st_mode)
+                mode = path.lstat().st_mode
             except OSError as error:
                 raise reading_error(error, path) from error
-            found.append((path, is_directory))
-            if is_directory:
+            found.append((path, mode))
+            if stat.S_ISDIR(mode):
                 waiting.append(path)
     return sorted(found)
 
@@ -584,20 +509,22 @@ def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
     # A name of its own keeps a worker that outlived its killed parent from writing into the
     # temporary file of the run that took over; numbers of processes repeat from host to host.
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{_PROCESS}{TEMPORARY_SUFFIX}")
-    try:
+    left = memoryview(data).cast("B")
+    with _writing(path, needed=left.nbytes):
         if not path.parent.is_dir():
             make_directory(path.parent)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
-            left = memoryview(data).cast("B")
-            while left.nbytes:
-                left = left[os.write(descriptor, left) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        _discard(temporary)
-        raise storage_error(error, path, needed=memoryview(data).nbytes) from error
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            descriptor = os.open(temporary, flags, 0o666)
+            try:
+                while left.nbytes:
+                    left = left[os.write(descriptor, left) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            _discard(temporary)
+            raise
     return temporary
 
 
@@ -605,13 +532,6 @@ def _discard(temporary: Path) -> None:
     # On a full or failing disk this may fail too; the next run and `gc` know the suffix.
     with contextlib.suppress(OSError):
         temporary.unlink(missing_ok=True)
-
-
-def _hash_or_error(file: tuple[Path, int | None]) -> FileRecord | OSError:
-    try:
-        return hash_file(*file)
-    except OSError as error:
-        return error
 
 
 def _free_bytes(path: Path) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,14 @@ from typing import Any
 from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.in_use import alone, read_parents
-from pipelines.artifacts.listing import last_modified, staging_directories, tree_bytes
+from pipelines.artifacts.listing import (
+    last_modified,
+    name_directories,
+    staging_directories,
+    tree_bytes,
+)
 from pipelines.artifacts.lock import NameLock
-from pipelines.artifacts.schema import SCHEMA_VERSIONS, Manifest
+from pipelines.artifacts.schema import Manifest
 from pipelines.artifacts.staging import STAGING_PREFIX
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactError, ArtifactMissingError, LockedError, UsageError
@@ -31,10 +36,10 @@ _FIRST = "~"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that is deleted, or kept.
+    """A directory or a file that is deleted, or kept.
 
     Attributes:
-        path: A directory or a file.
+        path: Where it is.
         bytes: Its size: what deleting it frees.
         why: The reason, for a person.
     """
@@ -42,6 +47,11 @@ class Entry:
     path: Path
     bytes: int
     why: str
+
+    @classmethod
+    def of(cls, path: Path, why: str) -> Entry:
+        """Return an entry with the size that the path has now."""
+        return cls(path, tree_bytes(path), why)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as a JSON object."""
@@ -88,7 +98,7 @@ def plan_gc(
         raise UsageError("cannot keep fewer than one version", where="--keep", found=keep)
     now = datetime.now(UTC)
     plan = Plan()
-    for base in _bases(workspace):
+    for base in name_directories(workspace):
         link = files.find_link(workspace.root, base)
         if link is not None:
             if all(entry.path != link for entry in plan.kept):
@@ -97,7 +107,7 @@ def plan_gc(
         holder = NameLock(base).holder()
         for entry in _leftovers(base, staging):
             if holder is not None:
-                plan.kept.append(Entry(entry.path, entry.bytes, f"{holder} is writing there"))
+                plan.kept.append(replace(entry, why=f"{holder} is writing there"))
             elif older_than is None or now - last_modified(entry.path) >= older_than:
                 plan.leftovers.append(entry)
     if keep is not None:
@@ -126,9 +136,10 @@ def collect(workspace: Workspace, entries: Iterable[Entry]) -> tuple[list[Entry]
         key=lambda each: known[each.path].created_at if each.path in known else _FIRST,
         reverse=True,
     )
-    removed, kept = [], []
+    removed: list[Entry] = []
+    kept: list[Entry] = []
     for entry in entries:
-        base = _base_of(workspace, entry.path)
+        base = workspace.root.joinpath(*entry.path.relative_to(workspace.root).parts[:2])
         if files.find_link(workspace.root, base) is not None:
             why: str | None = _LINK
         else:
@@ -140,29 +151,23 @@ def collect(workspace: Workspace, entries: Iterable[Entry]) -> tuple[list[Entry]
         if why is None:
             removed.append(entry)
         else:
-            kept.append(Entry(entry.path, entry.bytes, why))
+            kept.append(replace(entry, why=why))
             doomed.discard(entry.path)
     return removed, kept
-
-
-def _bases(workspace: Workspace) -> Iterator[Path]:
-    for kind in SCHEMA_VERSIONS:
-        for name in workspace.all_names(kind):
-            yield workspace.root / kind / name
 
 
 def _leftovers(base: Path, staging: bool) -> Iterator[Entry]:
     for path in files.list_directory(base):
         if path.name.startswith(STAGING_PREFIX) and staging:
-            yield Entry(path, tree_bytes(path), "staged work that no process holds")
+            yield Entry.of(path, "staged work that no process holds")
         elif path.name.startswith(STAGING_PREFIX) and not path.is_symlink():
             for unfinished in files.list_files(path):
                 if unfinished.endswith(files.TEMPORARY_SUFFIX):
-                    yield Entry(path / unfinished, tree_bytes(path / unfinished), _UNFINISHED)
+                    yield Entry.of(path / unfinished, _UNFINISHED)
         elif path.name.startswith(REMOVED_PREFIX):
-            yield Entry(path, tree_bytes(path), "a deletion that was interrupted")
+            yield Entry.of(path, "a deletion that was interrupted")
         elif path.name.endswith(files.TEMPORARY_SUFFIX):
-            yield Entry(path, tree_bytes(path), _UNFINISHED)
+            yield Entry.of(path, _UNFINISHED)
 
 
 def _plan_versions(
@@ -170,23 +175,21 @@ def _plan_versions(
 ) -> None:
     """Divide the versions that are not among the newest into those that go and those that stay."""
     # Staged work first: what is published meanwhile is then seen in one place or the other.
-    silent, needed = _staged_reads(workspace)
+    untold, needed = _staged_reads(workspace)
     published, stays = _published(workspace)
     by_base: dict[Path, list[Path]] = defaultdict(list)
     for path in published:
         by_base[path.parent].append(path)
     old = {path: published[path] for paths in by_base.values() for path in paths[:-keep]}
-    for path, manifest in published.items():
-        if path not in old:
-            needed += _parents(manifest)
-    for path, manifest in old.items():
-        why = silent or _stays_for_itself(workspace, path, manifest, written_before)
-        if why is not None:
-            stays[path] = why
-            needed += _parents(manifest)
     of_digest: dict[str, list[Path]] = defaultdict(list)
-    for path, manifest in old.items():
-        of_digest[manifest.digest].append(path)
+    for path, manifest in published.items():
+        if path in old:
+            of_digest[manifest.digest].append(path)
+            why = untold or _stays_for_itself(workspace, path, manifest, written_before)
+            if why is None:
+                continue
+            stays[path] = why
+        needed += _parents(manifest)
     while needed:
         digest, why = needed.pop()
         for path in of_digest.pop(digest, []):
@@ -195,8 +198,8 @@ def _plan_versions(
     for path, manifest in sorted(old.items()):
         if path not in stays:
             why = f"not among the newest {keep} of {manifest.kind}/{manifest.name}"
-            plan.versions.append(Entry(path, tree_bytes(path), why))
-    plan.kept.extend(Entry(path, tree_bytes(path), why) for path, why in sorted(stays.items()))
+            plan.versions.append(Entry.of(path, why))
+    plan.kept.extend(Entry.of(path, why) for path, why in sorted(stays.items()))
 
 
 def _stays_for_itself(
@@ -221,13 +224,11 @@ def _published(
 ) -> tuple[dict[Path, Manifest], dict[Path, str]]:
     """Return the manifests of all versions, by name and number; and what is wrong with others.
 
-    Args:
-        workspace: Where.
-        known: Manifests that need not be read again: versions never change.
+    Versions never change, so that a known manifest is not read again.
     """
     manifests: dict[Path, Manifest] = {}
     damaged: dict[Path, str] = {}
-    for base in _bases(workspace):
+    for base in name_directories(workspace):
         for version in workspace.versions(base.parent.name, base.name):
             path = workspace.path(base.parent.name, base.name, version)
             try:
@@ -246,8 +247,8 @@ def _staged_reads(workspace: Workspace) -> tuple[str | None, list[tuple[str, str
         Why nothing may be deleted, where some staged work does not tell; and digests with the
         reason to keep them.
     """
-    silent, reads = None, []
-    for base in _bases(workspace):
+    untold, reads = None, []
+    for base in name_directories(workspace):
         for directory in staging_directories(base):
             if directory.is_symlink():
                 # Staging refuses it, so nothing is read for it.
@@ -255,15 +256,10 @@ def _staged_reads(workspace: Workspace) -> tuple[str | None, list[tuple[str, str
             parents = read_parents(directory)
             named = directory.relative_to(workspace.root)
             if parents is None and directory.is_dir():
-                silent = f"the staged work {named} does not tell what it reads"
-            for parent in parents or []:
-                reads.append((parent.digest, f"the staged work {named} reads it"))
-    return silent, reads
-
-
-def _base_of(workspace: Workspace, path: Path) -> Path:
-    kind, name = path.relative_to(workspace.root).parts[:2]
-    return workspace.root / kind / name
+                untold = f"the staged work {named} does not tell what it reads"
+            why = f"the staged work {named} reads it"
+            reads += [(parent.digest, why) for parent in parents or []]
+    return untold, reads
 
 
 def _remove(
@@ -282,7 +278,7 @@ def _remove(
         why = why or _needed_now(workspace, known, known[path].digest, doomed)
         if why is not None:
             return why
-        # A reader sees a version whole or not at all; a killed deletion leaves a hidden rest.
+        # A reader sees a version whole or not at all; a killed deletion leaves it hidden.
         hidden = path.with_name(f"{REMOVED_PREFIX}{path.name}")
         files.remove_tree(hidden)
         files.rename_directory(path, hidden)
@@ -293,8 +289,8 @@ def _remove(
 def _needed_now(
     workspace: Workspace, known: Mapping[Path, Manifest], digest: str, doomed: Collection[Path]
 ) -> str | None:
-    silent, reads = _staged_reads(workspace)
+    untold, reads = _staged_reads(workspace)
     for path, manifest in _published(workspace, known)[0].items():
         if path not in doomed:
             reads += _parents(manifest)
-    return silent or dict(reads).get(digest)
+    return untold or dict(reads).get(digest)

@@ -13,7 +13,8 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.lock import NameLock
 from pipelines.artifacts.references import check_kind, check_name
 from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS
-from pipelines.artifacts.staging import PROGRESS, STAGING_PREFIX
+from pipelines.artifacts.staging import STAGING_PREFIX
+from pipelines.artifacts.work import PROGRESS
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactError, StorageError
 
@@ -30,9 +31,9 @@ def list_artifacts(
         empty.
     """
     return [
-        _published_row(workspace, each_kind, each_name, version)
-        for each_kind, each_name in _names(workspace, kind, name)
-        for version in workspace.taken_versions(each_kind, each_name)
+        _published_row(workspace.path(base.parent.name, base.name, version))
+        for base in name_directories(workspace, kind, name)
+        for version in workspace.taken_versions(base.parent.name, base.name)
     ]
 
 
@@ -42,28 +43,27 @@ def list_staged(
     """List the staged, unpublished work.
 
     Returns:
-        JSON objects with ``kind``, ``name``, ``path``, ``units_done`` (durable units), ``complete``
-        (only the publishing rename is missing), ``size_bytes``, ``modified`` (ISO 8601, UTC) and
-        ``held_by``: null, or the process that works under the name.
+        JSON objects with ``kind``, ``name``, ``path``, ``units_done`` (durable work items),
+        ``complete`` (only the publishing rename is missing), ``size_bytes``, ``modified`` (ISO
+        8601, UTC) and ``held_by``: null, or the process that works under the name.
     """
     rows = []
-    for each_kind, each_name in _names(workspace, kind, name):
-        base = workspace.root / each_kind / each_name
+    for base in name_directories(workspace, kind, name):
         staged = staging_directories(base)
         holder = NameLock(base).holder() if staged else None
-        for directory in staged:
-            rows.append(
-                {
-                    "kind": each_kind,
-                    "name": each_name,
-                    "path": str(directory),
-                    "units_done": len(list((directory / PROGRESS).glob("*.json"))),
-                    "complete": (directory / MANIFEST).is_file(),
-                    "size_bytes": tree_bytes(directory),
-                    "modified": _iso(last_modified(directory)),
-                    "held_by": holder,
-                }
-            )
+        rows += [
+            {
+                "kind": base.parent.name,
+                "name": base.name,
+                "path": str(directory),
+                "units_done": len(list((directory / PROGRESS).glob("*.json"))),
+                "complete": (directory / MANIFEST).is_file(),
+                "size_bytes": tree_bytes(directory),
+                "modified": last_modified(directory).isoformat(timespec="seconds"),
+                "held_by": holder,
+            }
+            for directory in staged
+        ]
     return rows
 
 
@@ -84,12 +84,17 @@ def show_artifact(path: Path) -> dict[str, Any]:
     }
 
 
-def staging_directories(base: Path) -> list[Path]:
-    """Return the staging directories of a name, sorted.
+def name_directories(
+    workspace: Workspace, kind: str | None = None, name: str | None = None
+) -> Iterator[Path]:
+    """Yield the directories ``<root>/<kind>/<name>`` of all names, or of one kind, or one name."""
+    for each_kind in [check_kind(kind)] if kind else list(SCHEMA_VERSIONS):
+        for each_name in [check_name(name)] if name else workspace.all_names(each_kind):
+            yield workspace.root / each_kind / each_name
 
-    Raises:
-        StorageError: The name's directory cannot be read.
-    """
+
+def staging_directories(base: Path) -> list[Path]:
+    """Return the staging directories of a name, sorted."""
     return [
         path
         for path in files.list_directory(base)
@@ -111,10 +116,8 @@ def last_modified(path: Path) -> datetime:
     """Return when anything in a tree, or a file, was last written."""
     newest = 0.0
     for each in _tree(path):
-        try:
+        with contextlib.suppress(OSError):
             newest = max(newest, each.lstat().st_mtime)
-        except OSError:
-            continue
     return datetime.fromtimestamp(newest, UTC)
 
 
@@ -125,32 +128,19 @@ def _tree(path: Path) -> Iterator[Path]:
         yield from path.rglob("*")
 
 
-def _names(workspace: Workspace, kind: str | None, name: str | None) -> Iterator[tuple[str, str]]:
-    for each_kind in [check_kind(kind)] if kind else list(SCHEMA_VERSIONS):
-        for each_name in [check_name(name)] if name else workspace.all_names(each_kind):
-            yield each_kind, each_name
-
-
-def _published_row(workspace: Workspace, kind: str, name: str, version: int) -> dict[str, Any]:
-    path = workspace.path(kind, name, version)
+def _published_row(path: Path) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "kind": kind,
-        "name": name,
-        "version": version,
+        "kind": path.parent.parent.name,
+        "name": path.parent.name,
+        "version": int(path.name[1:]),
         "path": str(path),
     }
     try:
         artifact = Artifact(path)
     except (ArtifactError, StorageError) as error:
         damage = error.message if error.found is None else f"{error.message}: {error.found}"
-        return {
-            **row,
-            "digest": None,
-            "created": None,
-            "size_bytes": tree_bytes(path),
-            "parents": [],
-            "damaged": damage,
-        }
+        row |= {"digest": None, "created": None, "size_bytes": tree_bytes(path), "parents": []}
+        return {**row, "damaged": damage}
     return {
         **row,
         "digest": artifact.digest,
@@ -164,7 +154,3 @@ def _published_row(workspace: Workspace, kind: str, name: str, version: int) -> 
 def _size(artifact: Artifact) -> int:
     manifest_bytes = (artifact.path / MANIFEST).stat().st_size
     return manifest_bytes + sum(entry.size for entry in artifact.manifest.files.values())
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")

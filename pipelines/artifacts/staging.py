@@ -1,21 +1,21 @@
-"""Staged work: durable units, resumed by name, published by one rename.
+"""Staged work: durable work items, resumed by name, published by one rename.
 
 What a crash leaves at each point, and what the next run makes of it:
 
 =============================  ====================================================
 killed while                   the next run of the same command
 =============================  ====================================================
-writing a file                 deletes ``*.partial``; redoes the unit
-between files of a unit        finds no record of the unit; redoes it
-after a unit's record          verifies the record and the unit's files by hash, keeps it
-before the manifest            keeps all units, publishes
+writing a file                 deletes ``*.partial``; redoes the work item
+between files of a work item   finds no record of it; redoes it
+after a work item's record     verifies the record and its files by hash, keeps it
+before the manifest            keeps all work items, publishes
 after the manifest, while      verifies every file of the manifest by hash, finishes
 clearing what is not in it     the clearing, publishes
 before the rename              the same
 after the rename               finds the published version: "up to date"
 =============================  ====================================================
 
-A record or a file with other bytes than were written means that its unit is made again. What
+A record or a file with other bytes than were written means that its work item is made again. What
 cannot be read is neither absent nor damaged: the run ends with a `StorageError`, and publishes
 and deletes nothing.
 """
@@ -23,6 +23,9 @@ and deletes nothing.
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,11 +36,11 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.in_use import write_parents
 from pipelines.artifacts.lock import NameLock
 from pipelines.artifacts.provenance import git_revision, package_versions
-from pipelines.artifacts.publish import assemble, incomplete
 from pipelines.artifacts.schema import (
     DATA,
     MANIFEST,
     SCHEMA_VERSIONS,
+    FileEntry,
     Manifest,
     Parent,
     config_digest,
@@ -45,17 +48,19 @@ from pipelines.artifacts.schema import (
     parse_manifest,
     seal,
 )
-from pipelines.artifacts.unit import (
+from pipelines.artifacts.work import (
     LOG,
-    PROGRESS,
     SCRATCH,
-    Unit,
+    StagedWork,
+    WorkItem,
     all_intact,
+    group_key,
+    group_metadata,
     list_records,
+    parent_groups,
     read_record,
     record_path,
-    recorded_unit,
-    take_intact_records,
+    recorded_name,
 )
 from pipelines.errors import ArtifactCorruptError, ArtifactError
 
@@ -64,16 +69,15 @@ if TYPE_CHECKING:
 
     from pipelines.artifacts.workspace import Workspace
 
-__all__ = ["LOG", "PROGRESS", "SCRATCH", "STAGING_PREFIX", "Staging", "Unit"]
-
 STAGING_PREFIX = ".staging-"
+_CHUNK = re.compile(r"(.+)/c((?:/\d+)*)")
 
 
-class Staging:
+class Staging(StagedWork):
     """The work in progress towards the next version of a name; made by `Workspace.stage`.
 
     Entering looks for a published version of the same configuration (`published`), and otherwise
-    takes the name's lock and opens the staging directory of this configuration with the units
+    takes the name's lock and opens the staging directory of this configuration with the work items
     that earlier runs finished. Leaving gives the lock back; unpublished work stays.
 
     Args:
@@ -87,9 +91,9 @@ class Staging:
         seeds: Base seeds by purpose.
 
     Attributes:
-        directory: The staging directory, from which worker processes make their `Unit`.
+        directory: The staging directory, from which worker processes make their `WorkItem`.
         published: The published version of this configuration, once there is one.
-        resumed_units: Number of units that earlier runs had finished.
+        resumed_items: Number of work items that earlier runs had finished.
 
     Raises:
         LockedError: Another process works under this name.
@@ -116,11 +120,10 @@ class Staging:
         self._reads = list(parents)
         self.seeds = dict(seeds or {})
         self.published: Artifact | None = None
-        self.resumed_units = 0
-        self._records: dict[str, dict[str, Any]] = {}
+        self.resumed_items = 0
         self._wanted = config_digest(kind, self.config, self.parents)
         base = workspace.root / kind / name
-        self.directory = base / f"{STAGING_PREFIX}{self._wanted[:16]}"
+        super().__init__(base / f"{STAGING_PREFIX}{self._wanted[:16]}")
         self._lock = NameLock(base)
 
     def __enter__(self) -> Self:
@@ -146,66 +149,13 @@ class Staging:
         target = self.workspace.path(self.kind, self.name, version)
         return f"making {target}, until then {self.directory.name} beside it"
 
-    def done(self, unit: str) -> bool:
-        """Tell whether a unit is durable, whichever process wrote it.
-
-        Raises:
-            StorageError: Its record cannot be read.
-        """
-        path = record_path(self.directory, unit)
-        if not files.is_there(path):
-            self._records.pop(unit, None)
-        elif unit not in self._records:
-            record = read_record(path)
-            if record is not None:
-                self._records[unit] = record
-        return unit in self._records
-
-    def data(self, unit: str) -> dict[str, Any]:
-        """Return the small JSON that a durable unit kept.
-
-        Raises:
-            KeyError: The unit is not durable.
-        """
-        if not self.done(unit):
-            raise KeyError(unit)
-        return dict(self._records[unit]["data"])
-
-    def units(self) -> list[str]:
-        """Return the durable units, sorted.
-
-        Raises:
-            StorageError: A record cannot be read.
-        """
-        recorded = [recorded_unit(path) for path in list_records(self.directory)]
-        self._records = {unit: self._records[unit] for unit in recorded if self.done(unit)}
-        return sorted(self._records)
-
-    def unit(self, name: str) -> Unit:
-        """Begin a unit, or begin it again."""
+    def work_item(self, name: str) -> WorkItem:
+        """Begin a work item, or begin it again."""
         self._records.pop(name, None)
-        return Unit(self.directory, name)
-
-    def drop(self, name: str) -> None:
-        """Take back a durable unit: first its record, then the files that are its alone.
-
-        Raises:
-            KeyError: The unit is not durable.
-            StorageError: The file system refused.
-        """
-        if not self.done(name):
-            raise KeyError(name)
-        self.units()
-        record = self._records.pop(name)
-        others = {path for other in self._records.values() for path in other["files"]}
-        files.remove_file(record_path(self.directory, name))
-        files.sync_directories([self.directory / PROGRESS])
-        for path in record["files"]:
-            if path not in others:
-                files.remove_file(self.directory / path)
+        return WorkItem(self.directory, name)
 
     def group(self, path: str) -> zarr.Group:
-        """Open a group of the staged hierarchy for reading what durable units wrote."""
+        """Open a group of the staged hierarchy for reading what durable work items wrote."""
         return self._read(DATA, path)
 
     def scratch(self, path: str) -> zarr.Group:
@@ -216,32 +166,32 @@ class Staging:
         self,
         *,
         summary: Mapping[str, Any],
-        units: Iterable[str] | None = None,
+        work_items: Iterable[str] | None = None,
         fingerprints: Mapping[str, Any] | None = None,
         packages: Iterable[str] | Mapping[str, str] = (),
     ) -> Artifact:
-        """Publish what durable units wrote as the next version.
+        """Publish what durable work items wrote as the next version.
 
         Args:
             summary: What ``vintix artifacts show`` prints; JSON.
-            units: The units that the artifact is made of, every one of which has to be durable;
+            work_items: Those that the artifact is made of, every one of which has to be durable;
                 None for all that have a record.
             fingerprints: Environment fingerprint of each task.
             packages: Names of further distributions whose versions matter; or all versions, where
                 the content was made elsewhere.
 
         Raises:
-            ArtifactCorruptError: The staged work is not whole: a unit, or a file of one, is missing
-                or damaged. Nothing is published.
+            ArtifactCorruptError: The staged work is not whole: a work item, or a file of one, is
+                missing or damaged. Nothing is published.
             StorageError: The file system refused, or a record cannot be read; nothing is published,
                 and the staged work is kept.
         """
         finished = self.published or self._finish_interrupted()
         if finished is not None:
             return finished
-        if units is None:
-            units = [recorded_unit(path) for path in list_records(self.directory)]
-        listed = assemble(self.directory, {unit: self._require(unit) for unit in units})
+        if work_items is None:
+            work_items = map(recorded_name, list_records(self.directory))
+        listed = self._assemble(work_items)
         manifest = seal(
             {
                 "kind": self.kind,
@@ -265,24 +215,14 @@ class Staging:
         return self._commit(manifest)
 
     def _refuse_links(self) -> None:
-        """Check that what is written stays in the workspace, and that staged work is files.
-
-        Raises:
-            ArtifactCorruptError: A link leads away, or something is no file.
-            StorageError: The staged work cannot be read.
-        """
+        """Check that what is written stays in the workspace, and that staged work is files."""
         link = files.find_link(self.workspace.root, self.directory)
         if link is not None:
-            raise _no_directory(
-                link, "a directory of the workspace", f"a link to {link.readlink()}"
-            )
-        for path in files.list_files(self.directory):
-            try:
-                files.check_file(self.directory / path, (self.directory / path).lstat().st_size)
-            except OSError as error:
-                if not isinstance(error, files.UnfitFileError):
-                    raise files.reading_error(error, self.directory / path) from error
-                raise _no_directory(self.directory / path, "a file", error.strerror) from error
+            raise _not_staged(link, "a directory of the workspace", f"a link to {link.readlink()}")
+        try:
+            files.check_tree(self.directory)
+        except files.UnfitFileError as error:
+            raise _not_staged(Path(error.filename), "a file", error.strerror) from error
 
     def _open(self) -> Artifact | None:
         """Open the staging directory; returns the artifact if only its rename was missing."""
@@ -293,9 +233,21 @@ class Staging:
                 files.remove_file(self.directory / path)
         finished = self._finish_interrupted()
         if finished is None:
-            self._records = take_intact_records(self.directory)
-            self.resumed_units = len(self._records)
+            self._forget_damaged()
+            self.resumed_items = len(self._records)
         return finished
+
+    def _forget_damaged(self) -> None:
+        """Read the records whose files have the recorded bytes, and delete the others.
+
+        Those of an older release, which have no checksum, are among the others.
+        """
+        for path in list_records(self.directory):
+            record = read_record(path)
+            if record is None or not all_intact(self.directory, record["files"]):
+                files.remove_file(path)
+            else:
+                self._records[record["unit"]] = record
 
     def _finish_interrupted(self) -> Artifact | None:
         """Publish a staging directory whose manifest a killed run had already written."""
@@ -340,18 +292,48 @@ class Staging:
                 return artifact
         return None
 
-    def _require(self, unit: str) -> dict[str, Any]:
-        """Return the record of a unit that is to be published.
+    def _assemble(self, work_items: Iterable[str]) -> dict[str, FileEntry]:
+        """List the files to publish, and write the metadata of groups that no work item owns.
 
         Raises:
-            ArtifactCorruptError: There is none, or it is damaged.
-            StorageError: It cannot be read.
+            ArtifactCorruptError: A record is missing or damaged, a file is gone, two work items
+                wrote one file, or an array lacks chunks.
         """
-        if not self.done(unit):
-            path = record_path(self.directory, unit)
-            found = "other bytes than were written" if files.is_there(path) else "none"
-            raise incomplete(path, f"the record of the unit {unit}", found)
-        return self._records[unit]
+        listed: dict[str, FileEntry] = {}
+        owner: dict[str, str] = {}
+        for name in work_items:
+            if not self.done(name):
+                missing = record_path(self.directory, name)
+                found = "other bytes than were written" if files.is_there(missing) else "none"
+                raise _incomplete(missing, f"the record of the work item {name}", found)
+            for path, written in self._records[name]["files"].items():
+                if path.startswith(f"{SCRATCH}/"):
+                    continue
+                entry = FileEntry(**written, log=path.startswith(f"{LOG}/"))
+                if listed.setdefault(path, entry) != entry:
+                    both = f"work items {owner[path]} and {name}"
+                    raise _incomplete(self.directory / path, "one work item a file", both)
+                owner[path] = name
+        for path, entry in listed.items():
+            wrong = files.what_is_wrong(self.directory / path, entry.size)
+            if wrong is not None:
+                raise _incomplete(self.directory / path, f"{entry.size:,} bytes", wrong)
+        listed |= self._complete_groups(listed)
+        for array, expected, chunks in incomplete_arrays(self.directory, listed):
+            raise _incomplete(self.directory / array, f"{expected} chunks", f"{chunks} chunks")
+        return listed
+
+    def _complete_groups(self, listed: Iterable[str]) -> dict[str, FileEntry]:
+        """Write the metadata of the groups above those that are listed, where none is."""
+        nodes = (path.removeprefix(f"{DATA}/") for path in metadata_files(listed))
+        above = (parent_groups(node.removesuffix("/zarr.json")) for node in nodes)
+        groups = {"", *(group for parents in above for group in parents)}
+        entries = {}
+        for path in sorted(f"{DATA}/{group_key(group)}" for group in groups):
+            if path not in listed:
+                record = files.write_file(self.directory / path, group_metadata({}))
+                entries[path] = FileEntry(size=record.size, sha256=record.sha256)
+        return entries
 
     def _read(self, tree: str, path: str) -> zarr.Group:
         from pipelines.artifacts.zarr_stores import open_staged
@@ -359,7 +341,55 @@ class Staging:
         return open_staged(self.directory / tree, path)
 
 
-def _no_directory(path: Path, expected: str, found: object) -> ArtifactCorruptError:
+def metadata_files(listed: Iterable[str]) -> list[str]:
+    """Return those of an artifact's files that describe its arrays and groups, sorted."""
+    return sorted(
+        path for path in listed if path.startswith(f"{DATA}/") and path.endswith("/zarr.json")
+    )
+
+
+def incomplete_arrays(directory: Path, listed: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Find the arrays that have not exactly the chunk files their shape asks for.
+
+    Readers would take a chunk that was never written for zeros.
+
+    Args:
+        directory: What the paths are relative to.
+        listed: Paths of the files, among them the ``zarr.json`` of the arrays to look at.
+
+    Returns:
+        Array, expected and found number of chunks, for each array with a difference.
+
+    Raises:
+        StorageError: A file cannot be read.
+    """
+    paths = list(listed)
+    chunks = Counter(match[1] for path in paths if (match := _CHUNK.fullmatch(path)))
+    wrong = []
+    for path in metadata_files(paths):
+        metadata = json.loads(files.read_if_there(directory / path) or b"{}")
+        if metadata.get("node_type") == "array":
+            array = path.removesuffix("/zarr.json")
+            grid = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+            expected = math.prod(
+                -(-rows // size) for rows, size in zip(metadata["shape"], grid, strict=True)
+            )
+            if chunks[array] != expected:
+                wrong.append((array, expected, chunks[array]))
+    return wrong
+
+
+def _incomplete(path: Path, expected: str, found: str) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        "the staged work is not whole and was not published",
+        where=path,
+        expected=expected,
+        found=found,
+        fix="run the same command again: work items that lost files are made anew",
+    )
+
+
+def _not_staged(path: Path, expected: str, found: object) -> ArtifactCorruptError:
     return ArtifactCorruptError(
         "nothing was staged: what is there may lead out of the workspace",
         where=path,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
-from pipelines.artifacts.publish import incomplete_arrays
 from pipelines.artifacts.schema import DATA, MANIFEST, FileEntry
+from pipelines.artifacts.staging import incomplete_arrays, metadata_files
 from pipelines.errors import (
     ArtifactCorruptError,
     ArtifactError,
@@ -20,7 +20,6 @@ from pipelines.errors import (
 from pipelines.reporter import NullReporter, Reporter
 
 if TYPE_CHECKING:
-    import numpy as np
     import zarr
 
 _EPISODE_START = "episode_start"
@@ -85,15 +84,14 @@ def _check_files(artifact: Artifact, reporter: Reporter) -> Iterator[Problem]:
     entries = artifact.manifest.files
     total = sum(entry.size for entry in entries.values())
     with reporter.progress(f"verify {artifact.kind}/{artifact.reference}", total, "B") as progress:
-        found = files.hash_files(
+        hashed = files.hash_files(
             (artifact.path / relative, entry.size) for relative, entry in entries.items()
         )
-        for (relative, entry), record in zip(entries.items(), found, strict=True):
+        for (relative, entry), record in zip(entries.items(), hashed, strict=True):
             progress.advance(entry.size)
             if isinstance(record, OSError):
-                if not files.is_no_file(record):
-                    raise files.reading_error(record, artifact.path / relative)
-                yield Problem(relative, _describe(entry), record.strerror or str(record))
+                found = files.instead_of_file(record, artifact.path / relative)
+                yield Problem(relative, _describe(entry), found)
             elif (record.size, record.sha256) != (entry.size, entry.sha256):
                 yield Problem(relative, _describe(entry), _describe(record))
 
@@ -116,9 +114,9 @@ def _describe(record: FileEntry | files.FileRecord) -> str:
 def _check_arrays(artifact: Artifact, damaged: set[str], reporter: Reporter) -> Iterator[Problem]:
     import zarr
 
-    nodes = {path for path in artifact.manifest.files if path.endswith("/zarr.json")}
-    metadata = sorted(path for path in nodes - damaged if path.startswith(f"{DATA}/"))
-    readable = artifact.manifest.files.keys() - (nodes & damaged)
+    nodes = metadata_files(artifact.manifest.files)
+    metadata = [path for path in nodes if path not in damaged]
+    readable = artifact.manifest.files.keys() - (damaged.intersection(nodes))
     for array, chunks, found_chunks in incomplete_arrays(artifact.path, readable):
         yield Problem(array, f"{chunks} chunks", f"{found_chunks} chunks in the manifest")
     with reporter.progress("decode arrays", len(metadata), "nodes") as progress:
@@ -143,26 +141,25 @@ def _check_arrays(artifact: Artifact, damaged: set[str], reporter: Reporter) -> 
 
 
 def _scan(array: zarr.Array[Any], path: str) -> Iterator[Problem]:
+    """Decode an array chunk by chunk and count what is not finite."""
     import numpy as np
 
     checked = np.issubdtype(array.dtype, np.inexact)
+    chunks = (
+        (
+            slice(start, start + array.chunks[0])
+            for start in range(0, array.shape[0], array.chunks[0])
+        )
+        if array.shape
+        else [...]
+    )
     bad = 0
-    for block in _blocks(array):
+    for chunk in chunks:
+        values = np.asarray(array[chunk])
         if checked:
-            bad += int(block.size - np.count_nonzero(np.isfinite(block)))
+            bad += int(values.size - np.count_nonzero(np.isfinite(values)))
     if bad:
         yield Problem(path, "finite numbers", f"{bad:,} NaN or infinite of {array.size:,}")
-
-
-def _blocks(array: zarr.Array[Any]) -> Iterator[np.ndarray[Any, Any]]:
-    import numpy as np
-
-    if not array.shape:
-        yield np.asarray(array[...])
-        return
-    rows = array.chunks[0]
-    for start in range(0, array.shape[0], rows):
-        yield np.asarray(array[start : start + rows])
 
 
 def _check_episodes(group: zarr.Group, path: str) -> Iterator[Problem]:

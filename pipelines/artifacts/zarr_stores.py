@@ -22,7 +22,7 @@ from pipelines.artifacts import files
 
 
 class StagedStore(LocalStore):
-    """Reads a staged hierarchy: only what is not there is absent."""
+    """Reads a staged hierarchy; what cannot be read is a `StorageError`, not absent."""
 
     async def get(
         self,
@@ -30,11 +30,7 @@ class StagedStore(LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Return a value's bytes, or None where there are none.
-
-        Raises:
-            StorageError: They cannot be read.
-        """
+        """Return a value's bytes, or None where there are none."""
         return await asyncio.to_thread(
             self.get_sync, key, prototype=prototype, byte_range=byte_range
         )
@@ -46,35 +42,17 @@ class StagedStore(LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Return a value's bytes, or None where there are none.
-
-        Raises:
-            StorageError: They cannot be read.
-        """
+        """As `get`."""
         data = files.read_if_there(Path(self.root) / key, any_size=True)
-        if data is None:
-            return None
-        return (prototype or default_buffer_prototype()).buffer.from_bytes(_part(data, byte_range))
+        return None if data is None else _buffer(data, prototype, byte_range)
 
     async def exists(self, key: str) -> bool:
-        """Tell whether a key has a value.
-
-        Raises:
-            StorageError: The file system does not tell.
-        """
+        """Tell whether a key has a value."""
         return files.is_there(Path(self.root) / key)
 
 
 def open_staged(directory: Path, path: str) -> zarr.Group:
-    """Open a group of a staged hierarchy for reading.
-
-    Args:
-        directory: The hierarchy's root.
-        path: The group.
-
-    Raises:
-        StorageError: It cannot be read.
-    """
+    """Open a group of a staged hierarchy, which has its root at `directory`, for reading."""
     store = StagedStore(directory, read_only=True)
     return zarr.open_group(store, path=path, mode="r", zarr_format=3)
 
@@ -85,7 +63,7 @@ class DurableStore(StagedStore):
     Args:
         root: The ``data.zarr`` directory.
         kept: Returns the keys that must survive when Zarr clears a directory to create an array
-            in it: the chunks that other units wrote there before.
+            in it: the chunks that other work items wrote there before.
 
     Attributes:
         written: Record of each value by its key. Metadata of parent groups that Zarr adds by
@@ -102,7 +80,7 @@ class DurableStore(StagedStore):
         self.set_sync(key, value)
 
     def set_sync(self, key: str, value: Buffer) -> None:
-        """Write one value: temporary file, fsync, rename."""
+        """As `set`."""
         self.written[key] = files.write_file(Path(self.root) / key, value.to_bytes())
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
@@ -114,7 +92,7 @@ class DurableStore(StagedStore):
         self.delete_sync(key)
 
     def delete_sync(self, key: str) -> None:
-        """Delete one value."""
+        """As `delete`."""
         self.written.pop(key, None)
         files.remove_file(Path(self.root) / key)
 
@@ -162,11 +140,7 @@ class VerifiedStore(Store):
         return str(self._where)
 
     def with_read_only(self, read_only: bool = False) -> VerifiedStore:
-        """Return the store itself; there is no writable form.
-
-        Raises:
-            ValueError: A writable store is asked for.
-        """
+        """Return the store itself, or raise a `ValueError`: there is no writable form."""
         if not read_only:
             raise ValueError("a published artifact is read only")
         return self
@@ -180,8 +154,7 @@ class VerifiedStore(Store):
         """Return a value's bytes, or None where the manifest lists no such file."""
         if key not in self._sizes:
             return None
-        data = await asyncio.to_thread(self._read, key)
-        return (prototype or default_buffer_prototype()).buffer.from_bytes(_part(data, byte_range))
+        return _buffer(await asyncio.to_thread(self._read, key), prototype, byte_range)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -229,6 +202,7 @@ class VerifiedStore(Store):
 
     @cached_property
     def _children(self) -> dict[str, dict[str, None]]:
+        """The names directly below each prefix, in order."""
         children: dict[str, dict[str, None]] = {}
         for key in self._sizes:
             while key:
@@ -238,11 +212,13 @@ class VerifiedStore(Store):
         return children
 
 
-def _part(data: bytes, byte_range: ByteRequest | None) -> bytes:
+def _buffer(
+    data: bytes, prototype: BufferPrototype | None, byte_range: ByteRequest | None
+) -> Buffer:
     if isinstance(byte_range, RangeByteRequest):
-        return data[byte_range.start : byte_range.end]
-    if isinstance(byte_range, OffsetByteRequest):
-        return data[byte_range.offset :]
-    if isinstance(byte_range, SuffixByteRequest):
-        return data[max(0, len(data) - byte_range.suffix) :]
-    return data
+        data = data[byte_range.start : byte_range.end]
+    elif isinstance(byte_range, OffsetByteRequest):
+        data = data[byte_range.offset :]
+    elif isinstance(byte_range, SuffixByteRequest):
+        data = data[max(0, len(data) - byte_range.suffix) :]
+    return (prototype or default_buffer_prototype()).buffer.from_bytes(data)

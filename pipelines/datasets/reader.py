@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.artifacts.files import is_no_file, open_file, reading_error
+from pipelines.artifacts.files import instead_of_file, open_file
 from pipelines.artifacts.schema import DATA
 from pipelines.datasets.layout import CARD, ROW_FIELDS, STATISTICS, row_layout
 from pipelines.errors import ArtifactCorruptError, UsageError
@@ -212,9 +212,8 @@ class DatasetReader:
                 # A plain array over the map: slices of a np.memmap cost a Python call each.
                 return np.asarray(np.memmap(file, dtype=rows.dtype, mode="r", shape=shape))
         except OSError as error:
-            if not is_no_file(error):
-                raise reading_error(error, path) from error
-            raise self._unfit(path, f"{expected:,} bytes", error.strerror or error) from error
+            found = instead_of_file(error, path)
+            raise self._unfit(path, f"{expected:,} bytes", found) from error
 
     def _open(self, task: str, trajectory: int) -> tuple[_Rows, ...]:
         described = self.tasks[task]

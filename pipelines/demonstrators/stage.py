@@ -78,7 +78,7 @@ def run(config: DemonstratorsConfig, workspace: Workspace, reporter: Reporter) -
         rows = [staging.data(task.name) for task in selection.tasks]
         artifact = staging.publish(
             summary={"tasks": [row["report"] for row in rows]},
-            units=[task.name for task in selection.tasks],
+            work_items=[task.name for task in selection.tasks],
             fingerprints={
                 task.name: row["fingerprint"]
                 for task, row in zip(selection.tasks, rows, strict=True)
@@ -146,7 +146,7 @@ def _work(job: _Job) -> float:
 
 def _make_one(job: _Job, advance: Advance) -> None:
     """Get, measure and write the demonstrator of one task; runs in a worker."""
-    from pipelines.artifacts.staging import SCRATCH, Unit
+    from pipelines.artifacts.work import SCRATCH, WorkItem
     from pipelines.demonstrators.evaluate import Evaluator
     from pipelines.domains.registry import domain_of, fingerprint, resolve_options
     from pipelines.policies.storage import policy_attributes, save_policy
@@ -166,7 +166,7 @@ def _make_one(job: _Job, advance: Advance) -> None:
         random = evaluator.random(config.episodes, advance)
         expert = evaluator.policy(spec, config.episodes, advance=advance)
     card = score_card(random, expert, task.scores.get("paper"))
-    with Unit(job.staging, task.name) as unit:
+    with WorkItem(job.staging, task.name) as unit:
         unit.group(
             task.name,
             {

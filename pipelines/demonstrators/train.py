@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifacts import files
-from pipelines.artifacts.unit import all_intact
+from pipelines.artifacts.work import all_intact
 from pipelines.learners.settings import NUMPY_ALGORITHMS, one_thread, segment_length
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.storage import policy_attributes

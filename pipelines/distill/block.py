@@ -10,7 +10,7 @@ from pipelines.histories.layout import balanced_rows, row_bytes, shard_unit
 from pipelines.rng import derive_seed
 
 if TYPE_CHECKING:
-    from pipelines.artifacts.unit import UnitRecords
+    from pipelines.artifacts.work import StagedWork
     from pipelines.learners.settings import TrainSettings
     from pipelines.tasks.schedule import Decay
     from pipelines.tasks.spec import TaskSpec
@@ -119,7 +119,7 @@ class Position:
         return cls(0, (0,) * count, (EpisodeMark(),) * count)
 
 
-def find_position(staging: UnitRecords, block: Block) -> Position:
+def find_position(staging: StagedWork, block: Block) -> Position:
     """Return where a block goes on after what is staged, and drop shards behind a gap.
 
     Shards are written in order, so a gap means that the disk lost one: what follows it would be

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pipelines.artifacts.staging import Unit
+from pipelines.artifacts.work import WorkItem
 from pipelines.distill.chunks import RowArrays
 from pipelines.histories.layout import (
     ROW_FIELDS,
@@ -167,7 +167,7 @@ class ShardWriter:
         block, shard = self._block, buffer.shard
         observation_dim = block.task.observation_dim
         begin, end = block.shard_range(shard)
-        with Unit(self._directory, shard_unit(block.task.name, trajectory, shard)) as unit:
+        with WorkItem(self._directory, shard_unit(block.task.name, trajectory, shard)) as unit:
             path = trajectory_path(block.task.name, trajectory)
             # The first shard owns the group: attributes, even none, make it write the metadata.
             with self._opening:
@@ -191,7 +191,7 @@ class ShardWriter:
                 for name, values in self._assemble(unit, path, buffer.episodes[index]).items():
                     self._arrays.write(group, name, values)
 
-    def _assemble(self, unit: Unit, path: str, last: Episodes) -> dict[str, NDArray[Any]]:
+    def _assemble(self, unit: WorkItem, path: str, last: Episodes) -> dict[str, NDArray[Any]]:
         """Join the episodes of all shards; those of the last one are still in memory."""
         observation_dim = self._block.task.observation_dim
         with self._opening:

@@ -106,7 +106,7 @@ def close_task(
     closing: dict[str, Any] = {"last_episode_complete": complete}
     if place is not None:
         closing[PART] = {"trajectories": list(trajectories), "place": place}
-    with staging.unit(unit) as record:
+    with staging.work_item(unit) as record:
         record.group(name, {**attributes, **closing})
         record.data["report"] = report
     return report
@@ -147,7 +147,7 @@ def drop_units(staging: Staging, *, merged: bool) -> None:
         staging: The staging area.
         merged: Whether to drop what a merge has staged, or all but that.
     """
-    for unit in staging.units():
+    for unit in staging.work_items():
         if unit.startswith(MERGED) == merged:
             staging.drop(unit)
 

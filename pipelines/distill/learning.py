@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-    from pipelines.artifacts.unit import UnitRecords
+    from pipelines.artifacts.work import StagedWork
     from pipelines.distill.buffers import ShardWriter
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.recorder import Recorder
@@ -103,7 +103,7 @@ def history_attributes(block: Block) -> dict[str, Any]:
     return {"source": SOURCE, "train": training_json(block.training)}
 
 
-def resting_shards(staging: UnitRecords, units: Sequence[str], durable: int) -> int:
+def resting_shards(staging: StagedWork, units: Sequence[str], durable: int) -> int:
     """Return how many durable shards a run goes on after, and drop those beyond.
 
     A learner is written down with the last shard that a segment fills; a segment that fills
@@ -309,7 +309,7 @@ def _transitions(block: Block, directory: Path, shards: int) -> Iterator[dict[st
 
 
 def _scratch(block: Block, directory: Path, shard: int) -> zarr.Group:
-    from pipelines.artifacts.staging import SCRATCH
+    from pipelines.artifacts.work import SCRATCH
     from pipelines.artifacts.zarr_stores import open_staged
 
     path = f"{trajectory_path(block.task.name, block.trajectories[0])}/{shard:05d}"

@@ -83,7 +83,7 @@ def merge(
         check_episodes(reports, horizons, staging.directory)
         artifact = staging.publish(
             summary=summarize(reports),
-            units=[
+            work_items=[
                 *(f"{MERGED}{task}" for task in plan.tasks),
                 *(_unit(task, trajectory) for task, trajectory in plan.owners),
             ],
@@ -112,9 +112,9 @@ class _TakeJob:
 
 def _take_job(job: _TakeJob, advance: Advance) -> None:
     """Copy the rows of one trajectory, each file checked by its hash."""
-    from pipelines.artifacts.unit import Unit
+    from pipelines.artifacts.work import WorkItem
 
-    with Unit(job.directory, job.unit) as unit:
+    with WorkItem(job.directory, job.unit) as unit:
         unit.take(job.part, job.keys, advance)
         unit.data["part"] = job.part.digest
 

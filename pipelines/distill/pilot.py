@@ -141,7 +141,7 @@ def fit_schedules(
             if outcome.error is not None:
                 failed[waiting[index].task.name] = outcome.error
                 return
-            with staging.unit(_unit(waiting[index])) as record:
+            with staging.work_item(_unit(waiting[index])) as record:
                 record.data.update(describe_fit(outcome.value, waiting[index].fit or "auto"))
 
         run_parallel(

@@ -99,7 +99,7 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
             check_episodes(reports, horizons, staging.directory)
         artifact = staging.publish(
             summary=summarize(reports),
-            units=[unit for each in distillation.tasks for unit in _units(each)],
+            work_items=[unit for each in distillation.tasks for unit in _units(each)],
             fingerprints=fingerprints,
             packages=_packages(distillation),
         )
@@ -166,7 +166,7 @@ class _CollectJob:
 
 def _collect_job(job: _CollectJob, advance: Advance) -> None:
     """Build environment and demonstrator and collect a block; runs in a worker."""
-    from pipelines.artifacts.unit import StagedUnits
+    from pipelines.artifacts.work import StagedWork
     from pipelines.distill.collect import collect_block
     from pipelines.distill.learning import record_training
     from pipelines.domains.checked import make_batch
@@ -177,7 +177,7 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
     block = job.block
     _check_node(job)
     # Looked up here and now: a job whose node died is given to another one with the same words.
-    position = find_position(StagedUnits(job.directory), block)
+    position = find_position(StagedWork(job.directory), block)
     domain = domain_of(block.task)
     if block.training is not None:
         record_training(
@@ -423,7 +423,7 @@ def _check_staged(task: str, found: Mapping[str, Any], staging: Staging) -> None
 
     unit = _environment_unit(task)
     if not staging.done(unit):
-        with staging.unit(unit) as record:
+        with staging.work_item(unit) as record:
             record.data["fingerprint"] = dict(found)
         return
     check_same_environment(

@@ -108,7 +108,7 @@ def publish_checkpoint(
         if staging.published is not None:
             return _result(staging.published, True, found)
         reporter.info(staging.place())
-        with staging.unit("model") as unit:
+        with staging.work_item("model") as unit:
             save_model(
                 unit,
                 found.model,
@@ -134,7 +134,7 @@ def publish_checkpoint(
                 "groups": len(found.model.config.groups),
                 "unmatched": found.unmatched,
             },
-            units=["model"],
+            work_items=["model"],
             packages=["torch"],
         )
     return _result(artifact, False, found)

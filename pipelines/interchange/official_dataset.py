@@ -198,12 +198,12 @@ def _write_histories(
                 units.append(trajectory_path(name, trajectory))
             units.append(name)
             if not staging.done(name):
-                with staging.unit(name) as unit:
+                with staging.work_item(name) as unit:
                     unit.group(name, attributes)
             reports.append(_report(source, name))
     return staging.publish(
         summary={"tasks": reports, "steps": total, "imported": FORMAT},
-        units=units,
+        work_items=units,
         packages=["h5py"],
     )
 
@@ -225,7 +225,7 @@ def _write_history(
     by_bytes = CHUNK_BYTES // (4 * task.observation_dim)
     chunk = balanced_rows(rows, max(1, min(most, by_bytes)))
     fields = source.fields(name)
-    with staging.unit(path) as unit:
+    with staging.work_item(path) as unit:
         group = unit.group(path, {})
         arrays = {
             field: create_rows(

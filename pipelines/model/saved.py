@@ -31,7 +31,7 @@ from pipelines.nearest import unknown
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
-    from pipelines.artifacts.staging import Unit
+    from pipelines.artifacts.work import WorkItem
 
 _VECTORS = ("observation_mean", "observation_std", "action_mean", "action_std")
 
@@ -146,7 +146,7 @@ def layout(model: nn.Module) -> list[list[Any]]:
 
 
 def save_model(
-    unit: Unit,
+    unit: WorkItem,
     model: Vintix,
     *,
     step: int,

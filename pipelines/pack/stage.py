@@ -100,11 +100,11 @@ def pack_tasks(
             _write_task(task, staging)
     table = card(_entry(task, staging) for task in tasks)
     if not staging.done(CARD):
-        with staging.unit(CARD) as unit:
+        with staging.work_item(CARD) as unit:
             unit.group(CARD, table)
     return staging.publish(
         summary={"card": table, "tasks": [_summary(task, staging) for task in tasks]},
-        units=[
+        work_items=[
             CARD,
             *(task.name for task in tasks),
             *(
@@ -156,7 +156,7 @@ def _pack_trajectory(
     }
     fields = _fields(task)
     copied = [name for name in fields if name in _SOURCE_FIELDS]
-    with staging.unit(path) as unit:
+    with staging.work_item(path) as unit:
         group = unit.group(path, {})
         arrays = {
             name: create_rows(
@@ -213,7 +213,7 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
         for name in ("observation", "action")
     }
     source, fields = task.attributes, _fields(task)
-    with staging.unit(task.name) as unit:
+    with staging.work_item(task.name) as unit:
         group = unit.group(
             task.name,
             {

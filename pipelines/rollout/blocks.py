@@ -23,7 +23,8 @@ from pipelines.rollout.streams import StreamRecord, StreamTask
 from pipelines.text import listed
 
 if TYPE_CHECKING:
-    from pipelines.artifacts.staging import Staging, Unit
+    from pipelines.artifacts.staging import Staging
+    from pipelines.artifacts.work import WorkItem
     from pipelines.domains.base import BatchEnvironment
     from pipelines.model.saved import SavedModel
     from pipelines.reporter import Reporter
@@ -153,7 +154,7 @@ def play_blocks(
                     steps += done
                     progress.advance(done)
 
-                with staging.unit(name) as unit:
+                with staging.work_item(name) as unit:
                     records = play(block, crew, count)
                     _write_block(unit, records)
                     _warn_of_moved(records, moved, reporter)
@@ -163,7 +164,7 @@ def play_blocks(
                 # Episodes that ended early took fewer steps than were announced.
                 progress.advance(_bound([block]) - steps)
             has_success |= staging.data(name)["success"]
-    with staging.unit(_TASKS) as unit:
+    with staging.work_item(_TASKS) as unit:
         for target in targets:
             changed = target.changed_options if target.known else {}
             unit.group(
@@ -249,7 +250,7 @@ def _steps(prompt: Prompt | None) -> int:
     return 0 if prompt is None else prompt.steps
 
 
-def _write_block(unit: Unit, records: Records) -> None:
+def _write_block(unit: WorkItem, records: Records) -> None:
     from pipelines.artifacts.arrays import write_array
 
     for task, streams in records.items():

@@ -129,8 +129,8 @@ def _roll(
             fingerprints = check_fingerprints(
                 config, workspace, agent.checkpoint, agent.targets, reporter
             )
-            if staging.resumed_units:
-                reporter.info(f"going on after {staging.resumed_units} durable blocks")
+            if staging.resumed_items:
+                reporter.info(f"going on after {staging.resumed_items} durable blocks")
             units = play_blocks(
                 config,
                 agent.resolved,
@@ -289,7 +289,7 @@ def _publish(
     packages = {name for target in agent.targets for name in domain_of(target.spec).packages}
     return staging.publish(
         summary=told,
-        units=units,
+        work_items=units,
         fingerprints=fingerprints,
         packages=sorted(packages | ({"torch"} if agent.model is not None else {"numpy"})),
     )

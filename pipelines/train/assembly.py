@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipelines.artifacts import files
 from pipelines.artifacts.schema import config_digest
-from pipelines.artifacts.staging import LOG
+from pipelines.artifacts.work import LOG
 from pipelines.errors import ConfigError
 from pipelines.hardware import torch_threads
 from pipelines.methods import cut_tasks
@@ -311,7 +311,7 @@ def _write_model(
     from pipelines.train.stage import MODEL_UNIT
 
     config = prepared.config
-    with staging.unit(MODEL_UNIT) as unit:
+    with staging.work_item(MODEL_UNIT) as unit:
         save_model(
             unit,
             model,

@@ -194,7 +194,7 @@ def save_checkpoint(
 def checkpoints(staging: Staging) -> list[int]:
     """Return the steps of the durable checkpoints, ascending."""
     return sorted(
-        int(unit.removeprefix(_PREFIX)) for unit in staging.units() if unit.startswith(_PREFIX)
+        int(unit.removeprefix(_PREFIX)) for unit in staging.work_items() if unit.startswith(_PREFIX)
     )
 
 
@@ -255,7 +255,7 @@ def begin_after(staging: Staging, artifact: Artifact) -> None:
         StorageError: The file system refused.
     """
     from pipelines.artifacts import files
-    from pipelines.artifacts.staging import LOG
+    from pipelines.artifacts.work import LOG
     from pipelines.model.saved import load_model
     from pipelines.train.metrics import NAME, read_metrics
 
@@ -292,7 +292,7 @@ def _write_checkpoint(
     staging: Staging, state: State, parameters: list[list[Any]], step: int, note: Any
 ) -> None:
     name = _unit_name(step)
-    with staging.unit(name) as unit:
+    with staging.work_item(name) as unit:
         group = unit.scratch(name)
         write_flat(group, "weights", state.weights_N)
         write_optimizer(group, state)

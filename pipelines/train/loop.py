@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipelines.artifacts.files import FileRecord
-from pipelines.artifacts.staging import LOG
+from pipelines.artifacts.work import LOG
 from pipelines.errors import InterruptedRunError
 from pipelines.hardware import Hardware
 from pipelines.model.saved import layout

@@ -313,7 +313,7 @@ def _publish(prepared: Run, staging: Staging) -> Artifact:
     known = prepared.dataset.manifest.fingerprints
     return staging.publish(
         summary=staging.data(MODEL_UNIT)["summary"],
-        units=[MODEL_UNIT],
+        work_items=[MODEL_UNIT],
         fingerprints={task.name: known[task.name] for task in prepared.tasks if task.name in known},
         packages=["torch"],
     )
@@ -321,7 +321,7 @@ def _publish(prepared: Run, staging: Staging) -> Artifact:
 
 def _report(artifact: Artifact, dataset: Artifact) -> dict[str, Any]:
     """Return what ``--json`` prints: the summary, where it is, and how long it took."""
-    from pipelines.artifacts.staging import LOG
+    from pipelines.artifacts.work import LOG
     from pipelines.train.metrics import NAME, read_metrics
 
     rows = read_metrics(artifact.file(f"{LOG}/{NAME}"))

@@ -46,7 +46,7 @@ def units_of(config: Mapping[str, Any]) -> list[str]:
 def write_unit(staging: Staging, name: str) -> None:
     """Write one unit the way the stages do: rows by shard, then the task's attributes."""
     values = rows_of(staging.config)
-    with staging.unit(name) as unit:
+    with staging.work_item(name) as unit:
         if name == "toy":
             unit.group("toy", {"steps": len(values), "seed": staging.config["seed"]})
             shards = range(staging.config["shards"])

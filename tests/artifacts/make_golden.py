@@ -20,7 +20,7 @@ import numpy as np
 from pipelines.artifacts.arrays import create_rows, open_rows, write_array, write_flat
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.schema import SCHEMA_VERSIONS
-from pipelines.artifacts.unit import Unit
+from pipelines.artifacts.work import WorkItem
 from pipelines.artifacts.workspace import Workspace
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,7 +45,7 @@ def steps(*shape: int) -> np.ndarray[Any, Any]:
     return (np.arange(np.prod(shape), dtype=np.float32) / 8 - 1).reshape(shape)
 
 
-def _demonstrators(unit: Unit) -> None:
+def _demonstrators(unit: WorkItem) -> None:
     unit.group(
         "inverted-pendulum",
         {
@@ -67,7 +67,7 @@ def _demonstrators(unit: Unit) -> None:
     write_array(evaluation, "expert_length", np.array([1000, 1000], dtype=np.int32))
 
 
-def _parts(unit: Unit) -> None:
+def _parts(unit: WorkItem) -> None:
     """The second of two trajectories."""
     attributes = {"schedule": {"p": 0.5, "f": 0.1}, "options": {}, "scores": SCORES}
     counts = {"steps": STEPS, "trajectories": 2, "shard_rows": CHUNK_ROWS}
@@ -76,7 +76,7 @@ def _parts(unit: Unit) -> None:
     _history_rows(unit.group("inverted-pendulum/00001", {}))
 
 
-def _histories(unit: Unit) -> None:
+def _histories(unit: WorkItem) -> None:
     attributes = {"schedule": {"p": 0.5, "f": 0.1}, "options": {}, "scores": SCORES}
     counts = {"steps": STEPS, "trajectories": 1}
     unit.group("inverted-pendulum", {"task": TASK, **attributes, **counts})
@@ -101,7 +101,7 @@ def _history_rows(group: Any) -> None:
     write_array(group, "episode_final_observation", steps(2, OBSERVATION))
 
 
-def _datasets(unit: Unit) -> None:
+def _datasets(unit: WorkItem) -> None:
     attributes = {"group": "inverted-pendulum", "reward_scale": 1.0, "split": "train"}
     counts = {"episode_sparsity": 1, "options": {}, "trajectories": 1, "rows": [STEPS]}
     task = unit.group("inverted-pendulum", {"task": TASK, "scores": SCORES, **attributes, **counts})
@@ -123,7 +123,7 @@ def _datasets(unit: Unit) -> None:
     unit.group("card", {"rows": [{"domain": "mujoco", "tasks": 1, "timesteps": STEPS}]})
 
 
-def _checkpoints(unit: Unit) -> None:
+def _checkpoints(unit: WorkItem) -> None:
     statistics = {"observation_mean": [0.0] * 4, "observation_std": [1.0] * 4}
     statistics |= {"action_mean": [0.0], "action_std": [1.0]}
     task = {"task": TASK, "group": "inverted-pendulum", "reward_scale": 1.0, "options": {}}
@@ -141,7 +141,7 @@ def _checkpoints(unit: Unit) -> None:
     unit.write_log("metrics.jsonl", b'{"step": 7, "loss": 0.25}\n')
 
 
-def _rollouts(unit: Unit) -> None:
+def _rollouts(unit: WorkItem) -> None:
     attributes = {"options": {}, "scores": SCORES, "reference": "measured"}
     unit.group("inverted-pendulum", {"task": TASK, **attributes})
     group = unit.group("inverted-pendulum/00000", {})
@@ -159,7 +159,7 @@ def _rows(group: Any, fields: dict[str, np.ndarray[Any, Any]], *, mapped: bool) 
             array[start : start + CHUNK_ROWS] = values[start : start + CHUNK_ROWS]
 
 
-WRITERS: dict[str, tuple[Callable[[Unit], None], str | None]] = {
+WRITERS: dict[str, tuple[Callable[[WorkItem], None], str | None]] = {
     "demonstrators": (_demonstrators, None),
     "parts": (_parts, "demonstrators"),
     "histories": (_histories, "demonstrators"),
@@ -178,7 +178,7 @@ def make(root: Path) -> dict[str, Artifact]:
         with Workspace(root).stage(
             kind, "golden", config={"name": "golden", "seed": 1}, parents=parents, seeds={"seed": 1}
         ) as staging:
-            with staging.unit("all") as unit:
+            with staging.work_item("all") as unit:
                 fill(unit)
             made[kind] = staging.publish(
                 summary={"steps": STEPS},

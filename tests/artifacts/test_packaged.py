@@ -13,7 +13,7 @@ from pipelines.errors import ArtifactMissingError
 
 def publish(root, name, value):
     with Workspace(root).stage("checkpoints", name, config={"value": value}) as staging:
-        with staging.unit("model") as unit:
+        with staging.work_item("model") as unit:
             write_array(unit.group("model", {}), "weights", np.full(3, value, np.float32))
         return staging.publish(summary={})
 

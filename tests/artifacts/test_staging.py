@@ -9,8 +9,8 @@ import pytest
 
 from pipelines.artifacts.arrays import create_rows, open_rows
 from pipelines.artifacts.schema import MANIFEST
-from pipelines.artifacts.staging import PROGRESS, SCRATCH
 from pipelines.artifacts.verify import verify
+from pipelines.artifacts.work import PROGRESS, SCRATCH
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, StorageError
 
@@ -133,11 +133,11 @@ def test_staged_work_is_hidden_from_readers(tmp_path):
 def test_incomplete_array_is_not_published(tmp_path):
     """A shard that no unit wrote would be read as zeros."""
     with _stage(tmp_path) as staging:
-        with staging.unit("a") as unit:
+        with staging.work_item("a") as unit:
             create_rows(unit.group("a"), "rows", (8,), np.float32, chunk_rows=2)[:6] = 1
         with pytest.raises(ArtifactCorruptError) as caught:
             staging.publish(summary={})
-        with staging.unit("b") as unit:
+        with staging.work_item("b") as unit:
             open_rows(unit.group("a"), "rows")[6:] = 1
         np.testing.assert_array_equal(staging.publish(summary={}).read("a/rows"), np.ones(8))
     assert (caught.value.expected, caught.value.found) == ("4 chunks", "3 chunks")

@@ -67,8 +67,8 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert staging.published is None
         units = self.staged.setdefault((name, seed), set())
-        assert staging.units() == sorted(units)
-        assert staging.resumed_units == len(units)
+        assert staging.work_items() == sorted(units)
+        assert staging.resumed_items == len(units)
         self.open = (name, seed, staging)
 
     @precondition(lambda self: self.open is not None)
@@ -79,7 +79,7 @@ class StoreMachine(RuleBasedStateMachine):
         unit = units_of(self._config(seed))[index]
         durable = self.staged[name, seed]
         if dies:
-            with contextlib.suppress(Crash), staging.unit(unit) as begun:
+            with contextlib.suppress(Crash), staging.work_item(unit) as begun:
                 begun.group("toy/00000")
                 raise Crash
             durable.discard(unit)
@@ -96,7 +96,7 @@ class StoreMachine(RuleBasedStateMachine):
         if unit in self.staged[name, seed]:
             staging.drop(unit)
             self.staged[name, seed].remove(unit)
-        assert staging.units() == sorted(self.staged[name, seed])
+        assert staging.work_items() == sorted(self.staged[name, seed])
 
     @precondition(lambda self: self.open is not None)
     @rule()

@@ -14,9 +14,8 @@ import pytest
 import pipelines
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.files import canonical_json, failure_of, write_sealed
-from pipelines.artifacts.staging import PROGRESS
-from pipelines.artifacts.unit import record_path
 from pipelines.artifacts.verify import verify
+from pipelines.artifacts.work import PROGRESS, record_path
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError, StorageError
 from pipelines.parallel import attempt
@@ -158,14 +157,14 @@ def test_units_that_are_missing_are_not_published(tmp_path, found, told):
         else:
             path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(ArtifactCorruptError, match="not whole") as caught:
-            staging.publish(summary={}, units=UNITS if told else None)
+            staging.publish(summary={}, work_items=UNITS if told else None)
         assert caught.value.where == str(path)
         assert (caught.value.found or "").startswith(found)
     assert not list(tmp_path.glob("histories/tiny/v*"))
 
 
-def test_every_stage_says_which_units_it_publishes():
-    """Without them a unit whose record is lost would be left out, and nobody would know."""
+def test_every_stage_says_which_work_items_it_publishes():
+    """Without them a work item whose record is lost would be left out, and nobody would know."""
     calls = [
         (path.name, {keyword.arg for keyword in node.keywords})
         for path in Path(pipelines.__file__).parent.rglob("*.py")
@@ -175,7 +174,7 @@ def test_every_stage_says_which_units_it_publishes():
         and node.func.attr == "publish"
     ]
     assert len(calls) >= 7
-    assert [name for name, given in calls if "units" not in given] == []
+    assert [name for name, given in calls if "work_items" not in given] == []
 
 
 @pytest.mark.parametrize("number", ERRORS)

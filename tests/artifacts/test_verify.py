@@ -128,7 +128,7 @@ def test_several_problems_are_all_named(tmp_path):
 
 def _publish(root, fill):
     with Workspace(root).stage("histories", "odd", config={}) as staging:
-        with staging.unit("all") as unit:
+        with staging.work_item("all") as unit:
             fill(unit.group("task/00000"))
         return staging.publish(summary={})
 

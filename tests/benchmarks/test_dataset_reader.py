@@ -26,7 +26,7 @@ def make_dataset(workspace, observation_dim, action_dim, steps):
     rng = np.random.default_rng(0)
     raw = {}
     with workspace.stage("datasets", "d", config={"dims": observation_dim}) as staging:
-        with staging.unit("t/00000") as unit:
+        with staging.work_item("t/00000") as unit:
             group = unit.group("t/00000", {})
             for name, (shape, dtype) in row_layout(observation_dim, action_dim).items():
                 values = rng.random((steps, *shape), dtype=np.float32).astype(dtype)
@@ -36,7 +36,7 @@ def make_dataset(workspace, observation_dim, action_dim, steps):
                 path = workspace.root / f"{name}.raw"
                 values.tofile(path)
                 raw[name] = np.memmap(path, dtype=dtype, mode="r", shape=values.shape)
-        with staging.unit("t") as unit:
+        with staging.work_item("t") as unit:
             task = {"observation_dim": observation_dim, "action_dim": action_dim}
             group = unit.group(
                 "t",

@@ -49,7 +49,7 @@ def data(tmp_path_factory):
                 "episode_step": (np.arange(ROWS) % 100).astype(np.int32),
                 "noise": np.zeros(ROWS, np.float32),
             }
-            with staging.unit(name) as unit:
+            with staging.work_item(name) as unit:
                 attributes = {
                     "task": {
                         "domain": "bench",

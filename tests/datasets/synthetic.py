@@ -29,7 +29,7 @@ def make_histories(
     with workspace.stage("histories", "made-up", config={"steps": steps, "seed": seed}) as staging:
         for k in range(count):
             path = trajectory_path(task.name, k)
-            with staging.unit(path) as unit:
+            with staging.work_item(path) as unit:
                 group = unit.group(path, {})
                 for name, (shape, dtype) in row_layout(observation_dim, action_dim).items():
                     array = create_rows(group, name, (steps, *shape), dtype, chunk_rows=rows)
@@ -45,7 +45,7 @@ def make_histories(
                     "episode_final_observation",
                     np.zeros((len(starts), observation_dim), np.float32),
                 )
-        with staging.unit(task.name) as unit:
+        with staging.work_item(task.name) as unit:
             unit.group(
                 task.name,
                 {

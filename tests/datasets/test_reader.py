@@ -170,12 +170,12 @@ def test_compressed_rows_are_not_mapped(tmp_path):
     from pipelines.artifacts.arrays import create_rows
 
     with workspace.stage("datasets", "odd", config={}) as staging:
-        with staging.unit("made-up/00000") as unit:
+        with staging.work_item("made-up/00000") as unit:
             group = unit.group("made-up/00000", {})
             for field in ROW_FIELDS:
                 values = dataset.read(f"made-up/00000/{field}")
                 create_rows(group, field, values.shape, values.dtype, chunk_rows=60)[...] = values
-        with staging.unit("made-up") as unit:
+        with staging.work_item("made-up") as unit:
             group = unit.group("made-up", dict(dataset.group("made-up").attrs))
             from pipelines.artifacts.arrays import write_array
 

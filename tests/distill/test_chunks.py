@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from pipelines.artifacts.arrays import create_rows, write_array
-from pipelines.artifacts.unit import Unit
+from pipelines.artifacts.work import WorkItem
 from pipelines.distill.chunks import RowArrays
 
 
@@ -26,7 +26,7 @@ def test_chunks_have_the_bytes_that_zarr_writes(tmp_path, dtype, shape, chunk_ro
     """Every file of an array: metadata, full chunks, and a padded last one."""
     values = (np.random.default_rng(0).random(shape) * 3).astype(dtype)
     rows = min(chunk_rows, shape[0])
-    ours, theirs = (Unit(tmp_path / name, "u").group("g", {}) for name in ("ours", "theirs"))
+    ours, theirs = (WorkItem(tmp_path / name, "u").group("g", {}) for name in ("ours", "theirs"))
     arrays = RowArrays()
     arrays.create(ours, "a", shape, values.dtype, chunk_rows)
     array = create_rows(theirs, "a", shape, dtype, chunk_rows=chunk_rows)
@@ -42,7 +42,7 @@ def test_chunks_have_the_bytes_that_zarr_writes(tmp_path, dtype, shape, chunk_ro
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (5, 3), (1,)])
 def test_whole_arrays_have_the_bytes_that_zarr_writes(tmp_path, shape):
     values = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
-    ours, theirs = (Unit(tmp_path / name, "u").group("g", {}) for name in ("ours", "theirs"))
+    ours, theirs = (WorkItem(tmp_path / name, "u").group("g", {}) for name in ("ours", "theirs"))
     RowArrays().write(ours, "a", values)
     write_array(theirs, "a", values)
     assert files_below(tmp_path / "ours") == files_below(tmp_path / "theirs")
@@ -50,9 +50,9 @@ def test_whole_arrays_have_the_bytes_that_zarr_writes(tmp_path, shape):
 
 def test_every_file_is_in_the_units_record(tmp_path):
     """What is written past Zarr is part of the unit like everything else."""
-    from pipelines.artifacts.unit import read_record, record_path
+    from pipelines.artifacts.work import read_record, record_path
 
-    with Unit(tmp_path, "u") as unit:
+    with WorkItem(tmp_path, "u") as unit:
         RowArrays().write(unit.group("g", {}), "a", np.zeros((4, 2), np.float32))
     assert set(read_record(record_path(tmp_path, "u"))["files"]) == {
         "data.zarr/g/zarr.json",

@@ -234,7 +234,7 @@ def test_a_gap_drops_what_follows_it(tmp_path):
     block = make_block(rows=50)
     with staged(tmp_path) as staging:
         collect_block(block, *parts(block), staging.directory)
-        staging.units()
+        staging.work_items()
         staging.drop("toy-a/00001/00000")
         position = find_position(staging, block)
         assert position.durable == (3, 0, 3)
@@ -252,7 +252,7 @@ def test_an_environment_that_does_not_repeat_itself_is_noticed(tmp_path):
     block = make_block([0], rows=17)
     with staged(tmp_path) as staging:
         collect_block(block, *parts(block), staging.directory)
-        staging.units()
+        staging.work_items()
         for shard in range(4, block.shards):
             staging.drop(f"toy-a/00000/{shard:05d}")
         position = find_position(staging, block)
@@ -331,7 +331,7 @@ def test_nothing_to_do(tmp_path):
     position = Position(block.shards, (block.shards,), ())
     with staged(tmp_path) as staging:
         collect_block(block, *parts(block), staging.directory, position=position)
-        assert staging.units() == []
+        assert staging.work_items() == []
 
 
 def test_shards_are_bounded_in_bytes():

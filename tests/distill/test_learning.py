@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from distill.toy import make_demonstrators, refuse_commits
-from pipelines.artifacts.staging import Unit
 from pipelines.artifacts.verify import verify
+from pipelines.artifacts.work import WorkItem
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.plan import plan, resolve
@@ -302,7 +302,7 @@ def test_workers_do_not_change_it(workspace, tmp_path):
 def test_an_environment_that_does_not_repeat_is_recorded_anew(workspace, monkeypatch):
     from vintix_toy import ToyEnv
 
-    original = Unit._commit
+    original = WorkItem._commit
 
     def commit(unit):
         if unit.name.endswith("00002"):
@@ -310,7 +310,7 @@ def test_an_environment_that_does_not_repeat_is_recorded_anew(workspace, monkeyp
         original(unit)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Unit, "_commit", commit)
+        patch.setattr(WorkItem, "_commit", commit)
         with pytest.raises(StorageError):
             distill(workspace)
     step = ToyEnv.step

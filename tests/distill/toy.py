@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.artifacts.arrays import write_array
-from pipelines.artifacts.staging import Unit
+from pipelines.artifacts.work import WorkItem
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import StorageError
 
@@ -25,7 +25,7 @@ def refuse_commits(monkeypatch, after, until=None):
     Returns:
         A list that grows by one with every attempt.
     """
-    attempts, original = [], Unit._commit
+    attempts, original = [], WorkItem._commit
 
     def commit(unit):
         attempts.append(unit.name)
@@ -33,7 +33,7 @@ def refuse_commits(monkeypatch, after, until=None):
             raise StorageError("no room")
         original(unit)
 
-    monkeypatch.setattr(Unit, "_commit", commit)
+    monkeypatch.setattr(WorkItem, "_commit", commit)
     return attempts
 
 
@@ -89,7 +89,7 @@ def make_demonstrators(
             resolved = resolve_options(domain, options or {})
             policy = builtin_policy(spec, domain, resolved)
             found[task] = fingerprint(spec, resolved)
-            with staging.unit(task) as unit:
+            with staging.work_item(task) as unit:
                 unit.group(
                     task,
                     {

@@ -123,7 +123,7 @@ def make_demonstrators(workspace: Workspace, name: str, task_name: str) -> Artif
         "card": CARD,
     }
     with workspace.stage("demonstrators", name, config={"task": task.name}) as staging:
-        with staging.unit(task.name) as unit:
+        with staging.work_item(task.name) as unit:
             unit.group(task.name, attributes)
             save_policy(unit.group(f"{task.name}/policy", {}), policy)
             write_array(unit.group(f"{task.name}/evaluation", {}), "expert_return", np.zeros(20))

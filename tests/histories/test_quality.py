@@ -243,11 +243,11 @@ def test_without_scores_it_is_unmeasured(tmp_path, measured):
         "last_episode_complete": [False],
     }
     with Workspace(tmp_path).stage("histories", "foreign", config={}) as staging:
-        with staging.unit("foreign/00000") as unit:
+        with staging.work_item("foreign/00000") as unit:
             group = unit.group("foreign/00000", {})
             write_array(group, "episode_start", np.arange(0, 400, 2))
             write_array(group, "episode_return", np.arange(200.0)[::-1].copy())
-        with staging.unit("foreign") as unit:
+        with staging.work_item("foreign") as unit:
             unit.group("foreign", attributes)
         artifact = staging.publish(summary={})
     found = history_quality(HistoryReader(artifact), "foreign")

@@ -145,7 +145,7 @@ def trained_here(workspace: Workspace, tmp_path: Path, random_map: bool = False)
     with workspace.stage(
         "checkpoints", "own", config={"learning_rate": 0.01, "seed": 4}
     ) as staging:
-        with staging.unit("model") as unit:
+        with staging.work_item("model") as unit:
             saved = {
                 name: SavedTask(name, each.group, each.statistics, trained=name != "z")
                 for name, each in tasks.items()

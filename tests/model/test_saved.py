@@ -15,7 +15,7 @@ from tests.rollout.toy import tiny_model
 
 def publish(root, fill):
     with Workspace(root).stage("checkpoints", "one", config={}) as staging:
-        with staging.unit("model") as unit:
+        with staging.work_item("model") as unit:
             fill(unit)
         return staging.publish(summary={})
 

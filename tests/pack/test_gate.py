@@ -24,7 +24,7 @@ def publish(workspace, rises, measured=(-10.0, 30.0), episodes=EPISODES, complet
         for name, rise in rises.items():
             for k in range(2):
                 path = trajectory_path(name, k)
-                with staging.unit(path) as unit:
+                with staging.work_item(path) as unit:
                     group = unit.group(path, {})
                     for field, (shape, dtype) in row_layout(3, 1).items():
                         write_array(group, field, np.zeros((steps, *shape), dtype))
@@ -35,7 +35,7 @@ def publish(workspace, rises, measured=(-10.0, 30.0), episodes=EPISODES, complet
                     write_array(
                         group, "episode_final_observation", np.zeros((episodes, 3), np.float32)
                     )
-            with staging.unit(name) as unit:
+            with staging.work_item(name) as unit:
                 unit.group(name, attributes(name, steps, measured, complete))
         return staging.publish(summary={})
 

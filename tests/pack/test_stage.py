@@ -15,7 +15,7 @@ import pytest
 from distill.toy import make_demonstrators
 
 from pipelines.artifacts.artifact import Artifact
-from pipelines.artifacts.staging import Unit
+from pipelines.artifacts.work import WorkItem
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.distill.config import DistillConfig
@@ -213,7 +213,7 @@ def test_again_is_up_to_date(workspace, histories):
 def test_resumed_after_a_failure_at_any_unit(workspace, histories, monkeypatch, failing):
     """Ten units: six trajectories, three tasks, the card."""
     commits = 0
-    original = Unit._commit
+    original = WorkItem._commit
 
     def commit(unit):
         nonlocal commits
@@ -224,7 +224,7 @@ def test_resumed_after_a_failure_at_any_unit(workspace, histories, monkeypatch, 
 
     reference = pack(workspace, name="reference").artifact.digest
     with monkeypatch.context() as patch:
-        patch.setattr(Unit, "_commit", commit)
+        patch.setattr(WorkItem, "_commit", commit)
         with pytest.raises(StorageError):
             pack(workspace)
     assert pack(workspace).artifact.digest == reference

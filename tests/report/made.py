@@ -47,7 +47,7 @@ def write_lineage(
         dataset = staging.publish(summary={})
     config = {"seed": 0, "method": method}
     with workspace.stage("checkpoints", name, config=config, parents=[dataset]) as staging:
-        with staging.unit("log") as unit:
+        with staging.work_item("log") as unit:
             lines = [
                 json.dumps(
                     {
@@ -64,7 +64,7 @@ def write_lineage(
 
 def _write_histories(workspace: Workspace, tasks: Sequence[str]) -> Artifact:
     with workspace.stage("histories", "noise", config={"seed": 0}) as staging:
-        with staging.unit("all") as unit:
+        with staging.work_item("all") as unit:
             for task in tasks:
                 unit.group(
                     task,
@@ -121,7 +121,7 @@ def write_rollouts(
     parents = [] if checkpoint is None else [checkpoint]
     resolved |= config or {}
     with workspace.stage("rollouts", name, config=resolved, parents=parents) as staging:
-        with staging.unit("all") as unit:
+        with staging.work_item("all") as unit:
             for task, return_SE in curves.items():
                 spec = (specs or {}).get(task) or catalogue().get(task).as_json()
                 unit.group(

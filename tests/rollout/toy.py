@@ -254,7 +254,7 @@ def write_checkpoint(
     source = Workspace(Path(_PUBLISHED.name) / hashlib.sha256(key.encode()).hexdigest())
     if not source.root.exists():
         with source.stage("checkpoints", name, config=config) as staging:
-            with staging.unit("model") as unit:
+            with staging.work_item("model") as unit:
                 save_model(
                     unit,
                     tiny_model(),

@@ -180,7 +180,7 @@ def write_dataset(
             starts: list[np.ndarray] = []
             for k, count in enumerate(task.rows):
                 rows = rows_of(task, k)
-                with staging.unit(f"{task.name}/{k:05d}") as unit:
+                with staging.work_item(f"{task.name}/{k:05d}") as unit:
                     group = unit.group(f"{task.name}/{k:05d}")
                     for field_name in ROW_FIELDS:
                         values = rows[field_name]
@@ -200,7 +200,7 @@ def write_dataset(
                     ]
                     write_array(group, "episode_start", starts[-1])
                     write_array(group, "episode_return", np.array(returns, dtype=np.float64))
-            with staging.unit(task.name) as unit:
+            with staging.work_item(task.name) as unit:
                 group = unit.group(
                     task.name,
                     {
@@ -220,7 +220,7 @@ def write_dataset(
                 )
                 for each, values in statistics_of(task).items():
                     write_array(group, each, values)
-        with staging.unit("card") as unit:
+        with staging.work_item("card") as unit:
             unit.group("card", {"rows": []})
         return staging.publish(
             summary={}, fingerprints={task.name: {"env_id": task.name} for task in tasks}

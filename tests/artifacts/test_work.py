@@ -9,9 +9,8 @@ import pytest
 
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.artifacts.artifact import Artifact
-from pipelines.artifacts.staging import LOG, PROGRESS, Unit
-from pipelines.artifacts.unit import StagedUnits, read_records
 from pipelines.artifacts.verify import verify
+from pipelines.artifacts.work import LOG, PROGRESS, StagedWork, WorkItem
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError
 
@@ -57,13 +56,13 @@ def test_unit_redone_keeps_the_chunks_of_others(tmp_path):
 def test_leftovers_of_an_unfinished_attempt_are_not_published(tmp_path):
     """A unit that failed half way and came out smaller leaves nothing behind."""
     with _stage(tmp_path) as staging:
-        with pytest.raises(ValueError, match="half way"), staging.unit("a") as unit:
+        with pytest.raises(ValueError, match="half way"), staging.work_item("a") as unit:
             write_array(unit.group("a", {"first": True}), "old", np.ones(3))
             array = create_rows(unit.group("a"), "rows", (8,), np.float32, chunk_rows=2)
             array[:] = 1
             raise ValueError("half way")
         assert not staging.done("a")
-        with staging.unit("a") as unit:
+        with staging.work_item("a") as unit:
             create_rows(unit.group("a"), "rows", (4,), np.float32, chunk_rows=2)[:] = 2
         artifact = staging.publish(summary={})
     assert dict(artifact.root["a"].attrs) == {}
@@ -74,7 +73,7 @@ def test_leftovers_of_an_unfinished_attempt_are_not_published(tmp_path):
 def test_array_created_twice_in_one_unit(tmp_path):
     """What the second creation deletes is not recorded either."""
     with _stage(tmp_path) as staging:
-        with staging.unit("a") as unit:
+        with staging.work_item("a") as unit:
             for rows in (8, 4):
                 create_rows(unit.group("a"), "rows", (rows,), np.float32, chunk_rows=2)[:] = rows
         artifact = staging.publish(summary={})
@@ -85,33 +84,33 @@ def test_array_created_twice_in_one_unit(tmp_path):
 def test_dropped_unit_stays_dropped(tmp_path):
     with _stage(tmp_path) as staging:
         for name in ("a", "b"):
-            with staging.unit(name) as unit:
+            with staging.work_item(name) as unit:
                 write_array(unit.group(f"all/{name}"), "x", np.ones(2))
         staging.drop("a")
-        assert (staging.done("a"), staging.units()) == (False, ["b"])
+        assert (staging.done("a"), staging.work_items()) == (False, ["b"])
         with pytest.raises(KeyError):
             staging.drop("a")
         with pytest.raises(KeyError):
             staging.data("a")
     with _stage(tmp_path) as staging:
-        assert staging.units() == ["b"]
+        assert staging.work_items() == ["b"]
         artifact = staging.publish(summary={})
     assert list(artifact.group("all").group_keys()) == ["b"]
 
 
 def test_beginning_a_unit_again_takes_it_back(tmp_path):
-    """Also for a worker's own `Unit`: a killed second attempt leaves no record of the first."""
+    """Also for a worker's own `WorkItem`: a killed second attempt leaves no record of the first."""
     with _stage(tmp_path) as staging:
-        with staging.unit("a") as unit:
+        with staging.work_item("a") as unit:
             unit.data["n"] = 1
-        with pytest.raises(Crash), Unit(staging.directory, "a"):
+        with pytest.raises(Crash), WorkItem(staging.directory, "a"):
             raise Crash
         assert not staging.done("a")
 
 
 def test_units_of_worker_processes_are_adopted(tmp_path):
     with _stage(tmp_path) as staging:
-        with Unit(staging.directory, "a") as unit:
+        with WorkItem(staging.directory, "a") as unit:
             write_array(unit.group("a"), "x", np.ones(2))
             unit.data["n"] = 5
         assert staging.done("a")
@@ -120,7 +119,7 @@ def test_units_of_worker_processes_are_adopted(tmp_path):
 
 def test_names_of_units_do_not_collide(tmp_path):
     with _stage(tmp_path) as staging:
-        with staging.unit("a/b") as unit:
+        with staging.work_item("a/b") as unit:
             unit.data["n"] = 1
         assert not staging.done("a--b")
         assert not staging.done("a%2Fb")
@@ -130,18 +129,18 @@ def test_names_of_units_do_not_collide(tmp_path):
 def test_attributes_belong_to_the_unit_that_gives_them(tmp_path):
     """Units that open a group without attributes neither own nor change its metadata."""
     with _stage(tmp_path) as staging:
-        with staging.unit("z-first") as unit:
+        with staging.work_item("z-first") as unit:
             write_array(unit.group("task/a"), "x", np.ones(1))
-        with staging.unit("middle") as unit:
+        with staging.work_item("middle") as unit:
             unit.group("task", {"n": 1})
-        with staging.unit("z-last") as unit:
+        with staging.work_item("z-last") as unit:
             write_array(unit.group("task/b"), "x", np.ones(1))
             unit.group("task")
-        with staging.unit("later") as unit:
+        with staging.work_item("later") as unit:
             unit.group("task/a").attrs["set"] = "through zarr"
         staging.drop("z-last")
     with _stage(tmp_path) as staging:
-        assert staging.units() == ["later", "middle", "z-first"]
+        assert staging.work_items() == ["later", "middle", "z-first"]
         artifact = staging.publish(summary={})
     assert dict(artifact.group("task").attrs) == {"n": 1}
     assert dict(artifact.group("task/a").attrs) == {"set": "through zarr"}
@@ -152,12 +151,12 @@ def test_log_belongs_to_its_unit(tmp_path):
     """It is checked like any other file of the unit, goes with it, and is no content."""
     with _stage(tmp_path) as staging:
         for name in ("a", "b", "c"):
-            with staging.unit(name) as unit:
+            with staging.work_item(name) as unit:
                 unit.write_log(f"{name}.jsonl", name.encode())
         staging.drop("a")
         (staging.directory / LOG / "b.jsonl").write_bytes(b"B")
     with _stage(tmp_path) as staging:
-        assert staging.units() == ["c"]
+        assert staging.work_items() == ["c"]
         artifact = staging.publish(summary={})
     assert {path: entry.log for path, entry in artifact.manifest.files.items()} == {
         "data.zarr/zarr.json": False,
@@ -169,7 +168,7 @@ def test_log_belongs_to_its_unit(tmp_path):
 def test_two_units_of_one_file_are_refused(tmp_path):
     with _stage(tmp_path) as staging:
         for name in ("a", "b"):
-            with staging.unit(name) as unit:
+            with staging.work_item(name) as unit:
                 unit.group("task", {"unit": name})
         with pytest.raises(ArtifactCorruptError, match="not whole"):
             staging.publish(summary={})
@@ -180,7 +179,7 @@ def test_two_units_of_one_file_are_refused(tmp_path):
 )
 def test_empty_and_scalar_arrays_are_whole(tmp_path, values):
     with _stage(tmp_path) as staging:
-        with staging.unit("a") as unit:
+        with staging.work_item("a") as unit:
             write_array(unit.group("a"), "x", np.asarray(values))
         artifact = staging.publish(summary={})
     np.testing.assert_array_equal(artifact.read("a/x"), values)
@@ -189,7 +188,7 @@ def test_empty_and_scalar_arrays_are_whole(tmp_path, values):
 
 @pytest.mark.parametrize("path", ["../up", "/etc", "a//b", "a/../b", "a/"])
 def test_groups_and_logs_stay_inside(tmp_path, path):
-    with _stage(tmp_path) as staging, staging.unit("a") as unit:
+    with _stage(tmp_path) as staging, staging.work_item("a") as unit:
         with pytest.raises(ValueError, match="inside"):
             unit.group(path)
         with pytest.raises(ValueError, match="inside"):
@@ -208,14 +207,14 @@ def test_record_is_plain_json(tmp_path):
 
 
 def test_workers_see_the_units_that_the_writer_sees(tmp_path):
-    """`StagedUnits` reads the directory alone; dropping keeps what other units own."""
+    """`StagedWork` reads the directory alone; dropping keeps what other units own."""
     with _stage(tmp_path) as staging:
         for unit in UNITS:
             write_unit(staging, unit)
-        seen = StagedUnits(staging.directory)
+        seen = StagedWork(staging.directory)
         assert [seen.done(unit) for unit in (*UNITS, "none")] == [True] * len(UNITS) + [False]
         assert [seen.data(unit) for unit in UNITS] == [staging.data(unit) for unit in UNITS]
-        owned = read_records(staging.directory)
+        owned = StagedWork(staging.directory).records()
         seen.drop(UNITS[1])
         for refused in (seen.data, seen.drop):
             with pytest.raises(KeyError):
@@ -234,15 +233,15 @@ def test_a_taken_file_is_checked_and_recorded(tmp_path):
     keys = [path.removeprefix("data.zarr/") for path in source.manifest.files if "/toy/" in path]
     sizes = []
     with _stage(tmp_path / "target") as staging:
-        with staging.unit("taken") as unit:
+        with staging.work_item("taken") as unit:
             unit.take(source, keys, sizes.append)
-        taken = read_records(staging.directory)["taken"]["files"]
+        taken = StagedWork(staging.directory).records()["taken"]["files"]
         for key in keys:
             entry = source.manifest.files[f"data.zarr/{key}"]
             assert taken[f"data.zarr/{key}"] == {"size": entry.size, "sha256": entry.sha256}
         assert sum(sizes) == sum(each["size"] for each in taken.values())
         victim = next(key for key in keys if "/c/" in key)
         (source.path / "data.zarr" / victim).write_bytes(b"")
-        with pytest.raises(ArtifactCorruptError), staging.unit("refused") as unit:
+        with pytest.raises(ArtifactCorruptError), staging.work_item("refused") as unit:
             unit.take(Artifact(source.path), keys)
         assert not staging.done("refused")

@@ -1,4 +1,4 @@
-"""Durable units: the pieces of staged work that are kept whole or made again."""
+"""Durable work items: the pieces of staged work that are kept whole or made again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, unquote
 
 from pipelines.artifacts import files
@@ -28,24 +28,23 @@ _COPIES = 4
 """Files that are copied at a time."""
 
 
-class Unit:
+class WorkItem:
     """A piece of work that is durable as a whole or redone as a whole.
 
     Used as a context manager; entering takes back the record of an earlier attempt, leaving
-    without an exception writes the new one. Worker processes make their own `Unit` from the
-    staging directory: one process writes one unit.
+    without an exception writes the new one. Worker processes make their own from the staging
+    directory: one process writes one work item.
 
     Args:
         directory: The staging directory.
-        name: The unit's name, such as ``hopper/00003/00000``.
+        name: The item's name, such as ``hopper/00003/00000``.
 
     Attributes:
-        data: Small JSON that is kept with the record and given back by `Staging.data`.
+        data: Small JSON that is kept with the record and given back by `StagedWork.data`.
     """
 
     def __init__(self, directory: Path, name: str) -> None:
-        self.directory = directory
-        self.name = name
+        self.directory, self.name = directory, name
         self.data: dict[str, Any] = {}
         self._stores: dict[str, DurableStore] = {}
         self._logs: dict[str, files.FileRecord] = {}
@@ -53,13 +52,13 @@ class Unit:
     def group(self, path: str, attributes: Mapping[str, Any] | None = None) -> zarr.Group:
         """Open or create a group of the artifact's hierarchy.
 
-        One unit alone gives attributes to a group, and owns its metadata; a group that is opened
-        without attributes belongs to no unit.
+        One work item alone gives attributes to a group, and owns its metadata; a group that is
+        opened without attributes belongs to none.
         """
         return self._open(DATA, path, attributes)
 
     def scratch(self, path: str) -> zarr.Group:
-        """Open or create a group that later units read and that is not published."""
+        """Open or create a group that later work items read and that is not published."""
         return self._open(SCRATCH, path, None)
 
     def take(
@@ -119,16 +118,15 @@ class Unit:
 
         if path:
             check_relative(path)
-        store = self._store(tree)
+        store, root = self._store(tree), self.directory / tree
         for parent in parent_groups(path):
-            files.write_new_file(self.directory / tree / group_key(parent), group_metadata({}))
+            files.write_new_file(root / group_key(parent), group_metadata({}))
+        key = group_key(path)
         if attributes is None:
-            files.write_new_file(self.directory / tree / group_key(path), group_metadata({}))
+            files.write_new_file(root / key, group_metadata({}))
         else:
             # Over whatever an unfinished attempt or an opening without attributes left.
-            store.written[group_key(path)] = files.write_file(
-                self.directory / tree / group_key(path), group_metadata(attributes)
-            )
+            store.written[key] = files.write_file(root / key, group_metadata(attributes))
         return zarr.open_group(store, path=path, mode="r+", zarr_format=3)
 
     def _store(self, tree: str) -> DurableStore:
@@ -137,8 +135,8 @@ class Unit:
         if tree not in self._stores:
 
             def kept() -> set[str]:
-                owned = files_of_others(self.directory, self.name)
-                return {path.partition("/")[2] for path in owned if path.startswith(f"{tree}/")}
+                others = StagedWork(self.directory).files_of_others(self.name)
+                return {path.partition("/")[2] for path in others if path.startswith(f"{tree}/")}
 
             self._stores[tree] = DurableStore(self.directory / tree, kept)
         return self._stores[tree]
@@ -151,152 +149,113 @@ class Unit:
         }
         written = {path: asdict(record) for path, record in {**stored, **self._logs}.items()}
         files.sync_directories((self.directory / path).parent for path in written)
-        record = {"unit": self.name, "files": written, "data": self.data}
         path = record_path(self.directory, self.name)
-        files.write_sealed(path, record)
+        files.write_sealed(path, {"unit": self.name, "files": written, "data": self.data})
         files.sync_directories([path.parent])
 
 
-class UnitRecords(Protocol):
-    """Which units of a staging directory are durable."""
+class StagedWork:
+    """The durable work items of a staging directory.
 
-    def done(self, unit: str) -> bool:
-        """Tell whether a unit is durable."""
-
-    def data(self, unit: str) -> dict[str, Any]:
-        """Return the small JSON that a durable unit kept."""
-
-    def drop(self, name: str) -> None:
-        """Take back a durable unit."""
-
-
-class StagedUnits:
-    """The durable units of a staging directory, as a worker process sees them at this moment.
-
-    `Staging` belongs to the process that holds the lock, and has checked every file by its hash
-    when it took over; this is for the workers that it started.
+    Worker processes look through it at what is there by now; `Staging`, of the process that holds
+    the lock, has checked every file by its hash before.
 
     Args:
         directory: The staging directory.
+
+    Raises:
+        StorageError: By each method: a record cannot be read, so that the item may be durable.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
+        self._records: dict[str, dict[str, Any]] = {}
 
-    def done(self, unit: str) -> bool:
-        """Tell whether a unit is durable."""
-        return read_record(record_path(self._directory, unit)) is not None
+    def done(self, name: str) -> bool:
+        """Tell whether a work item is durable, whichever process wrote it."""
+        path = record_path(self.directory, name)
+        if not files.is_there(path):
+            self._records.pop(name, None)
+        elif name not in self._records:
+            record = read_record(path)
+            if record is not None:
+                self._records[name] = record
+        return name in self._records
 
-    def data(self, unit: str) -> dict[str, Any]:
-        """Return the small JSON that a durable unit kept.
+    def data(self, name: str) -> dict[str, Any]:
+        """Return the small JSON that a durable work item kept.
 
         Raises:
-            KeyError: The unit is not durable.
+            KeyError: It is not durable.
         """
-        return dict(self._record(unit)["data"])
+        return dict(self._record(name)["data"])
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Return the records of all durable work items by name, sorted."""
+        names = sorted(map(recorded_name, list_records(self.directory)))
+        self._records = {name: self._records[name] for name in names if self.done(name)}
+        return self._records
+
+    def work_items(self) -> list[str]:
+        """Return the names of the durable work items, sorted."""
+        return list(self.records())
+
+    def files_of_others(self, name: str) -> set[str]:
+        """Return the files that durable work items other than this one wrote."""
+        records = self.records()
+        return {path for other in records if other != name for path in records[other]["files"]}
 
     def drop(self, name: str) -> None:
-        """Take back a durable unit: first its record, then the files that are its alone.
+        """Take back a durable work item: first its record, then the files that are its alone.
 
         Raises:
-            KeyError: The unit is not durable.
-            StorageError: The file system refused.
+            KeyError: It is not durable.
         """
-        owned = set(self._record(name)["files"]) - files_of_others(self._directory, name)
-        path = record_path(self._directory, name)
+        owned = set(self._record(name)["files"]) - self.files_of_others(name)
+        path = record_path(self.directory, name)
         files.remove_file(path)
         files.sync_directories([path.parent])
+        self._records.pop(name, None)
         for each in owned:
-            files.remove_file(self._directory / each)
+            files.remove_file(self.directory / each)
 
-    def _record(self, unit: str) -> dict[str, Any]:
-        record = read_record(record_path(self._directory, unit))
-        if record is None:
-            raise KeyError(unit)
-        return record
-
-
-def record_path(directory: Path, unit: str) -> Path:
-    """Return where a unit's record is: its name, escaped, so that no two units share a file."""
-    return directory / PROGRESS / (quote(unit, safe="") + _RECORD)
+    def _record(self, name: str) -> dict[str, Any]:
+        if not self.done(name):
+            raise KeyError(name)
+        return self._records[name]
 
 
-def recorded_unit(path: Path) -> str:
-    """Return the unit whose record is at a path; the inverse of `record_path`."""
+def record_path(directory: Path, name: str) -> Path:
+    """Return where a work item's record is: its name, escaped, so that no two share a file."""
+    return directory / PROGRESS / (quote(name, safe="") + _RECORD)
+
+
+def recorded_name(path: Path) -> str:
+    """Return the work item whose record is at a path; the inverse of `record_path`."""
     return unquote(path.name.removesuffix(_RECORD))
 
 
 def list_records(directory: Path) -> list[Path]:
-    """Return where the records of a staging directory are, damaged or not.
-
-    Raises:
-        StorageError: They cannot be listed.
-    """
+    """Return where the records of a staging directory are, damaged or not."""
     found = files.list_directory(directory / PROGRESS)
     return [path for path in found if path.name.endswith(_RECORD)]
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a unit's record; None where there is none, or one that is not what was written.
-
-    Raises:
-        StorageError: It cannot be read: the unit may be durable.
-    """
+    """Read a work item's record; None where there is none, or one with other bytes than written."""
     record = files.read_sealed(path)
-    return None if record is None or record.get("unit") != recorded_unit(path) else record
-
-
-def read_records(directory: Path) -> dict[str, dict[str, Any]]:
-    """Read the records of all durable units of a staging directory by unit.
-
-    Raises:
-        StorageError: One cannot be read.
-    """
-    records = (read_record(path) for path in list_records(directory))
-    return {record["unit"]: record for record in records if record is not None}
-
-
-def take_intact_records(directory: Path) -> dict[str, dict[str, Any]]:
-    """Read the records whose files have the recorded bytes, by unit, and delete the others.
-
-    Those of an older release, which have no checksum, are among the others.
-
-    Raises:
-        StorageError: The file system refused; what cannot be read is not deleted.
-    """
-    records = {}
-    for path in list_records(directory):
-        record = read_record(path)
-        if record is None or not all_intact(directory, record["files"]):
-            files.remove_file(path)
-        else:
-            records[record["unit"]] = record
-    return records
+    return None if record is None or record.get("unit") != recorded_name(path) else record
 
 
 def all_intact(directory: Path, entries: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether every file has the ``size`` and ``sha256`` that are recorded of it.
-
-    Raises:
-        StorageError: A file cannot be read.
-    """
+    """Tell whether every file has the ``size`` and ``sha256`` that are recorded of it."""
     found = files.hash_files((directory / path, entry["size"]) for path, entry in entries.items())
     intact = True
     for record, (path, entry) in zip(found, entries.items(), strict=True):
-        if isinstance(record, OSError) and not files.is_no_file(record):
-            raise files.reading_error(record, directory / path)
+        if isinstance(record, OSError):
+            files.instead_of_file(record, directory / path)
         intact &= record == files.FileRecord(entry["size"], entry["sha256"])
     return intact
-
-
-def files_of_others(directory: Path, unit: str) -> set[str]:
-    """Return the files that durable units other than this one wrote."""
-    return {
-        path
-        for name, record in read_records(directory).items()
-        if name != unit
-        for path in record["files"]
-    }
 
 
 def group_metadata(attributes: Mapping[str, Any]) -> bytes:
