@@ -7,20 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from pipelines.artifacts.files import raise_if_failing
 from pipelines.errors import ConfigError, UsageError, VintixError
 from pipelines.nearest import unknown
-from pipelines.plugins import OneOf
+from pipelines.options import choices_of, nested_class
 from pipelines.values import value_problem
 from pipelines.yaml_text import MAX_BYTES, YamlTextError, parse_yaml
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-    from pydantic.fields import FieldInfo
-
-    ConfigT = TypeVar("ConfigT", bound=BaseModel)
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 STAGES = ("demonstrators", "distill", "pack", "train", "rollout")
 """The five stages; a run file has one section for each it sets something of."""
@@ -113,8 +111,6 @@ def resolve_config(
         ConfigError: A value from the file or the environment is, or a variable
             ``VINTIX_<STAGE>_...`` names no setting.
     """
-    from pydantic import ValidationError
-
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     layers = (
@@ -143,8 +139,6 @@ def resolve_config(
 
 def _values(value: Any, location: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Any]]:
     """Walk through a configuration: where each value stands, and the value."""
-    from pydantic import BaseModel
-
     if isinstance(value, BaseModel):
         parts: Iterable[tuple[str | int, Any]] = value
     elif is_dataclass(value):
@@ -271,25 +265,6 @@ def _describe(
     return error
 
 
-def choices_of(field: FieldInfo) -> tuple[str, ...]:
-    """Return the texts that a setting takes where it takes no others.
-
-    They are those of its type, as in ``Literal``, or of what annotates it
-    (`pipelines.plugins.OneOf`). One with None among its types, or a tuple of choices, counts too.
-    """
-    for annotated in field.metadata:
-        if isinstance(annotated, OneOf):
-            return annotated.choices
-    return _literal_choices(field.annotation)
-
-
-def _literal_choices(annotation: Any) -> tuple[str, ...]:
-    if get_origin(annotation) is Literal:
-        return tuple(str(choice) for choice in get_args(annotation))
-    found = [_literal_choices(part) for part in get_args(annotation)]
-    return next((choices for choices in found if choices), ())
-
-
 def _setting(
     model: type[BaseModel], location: Sequence[str | int]
 ) -> tuple[list[str], type[BaseModel]]:
@@ -300,46 +275,10 @@ def _setting(
     path: list[str] = []
     for part in location:
         if path:
-            nested = nested_class(model, path[-1])
+            field = model.model_fields.get(path[-1])
+            nested = None if field is None else nested_class(field)
             if nested is None:
                 break
             model = nested
         path.append(str(part))
     return path, model
-
-
-def nested_class(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """Return the class of the settings within a setting; None where there are none."""
-    from pydantic import BaseModel
-
-    field = model.model_fields.get(name)
-    if field is None:
-        return None
-    for kind in (field.annotation, *get_args(field.annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
-
-
-def default_text(model: type[BaseModel], name: str) -> str | None:
-    """Return the default of a setting for help; None where it has none, or a null or empty one.
-
-    Args:
-        model: The configuration class of a stage.
-        name: The setting, or one of its values where it is called after several, such as ``task``.
-    """
-    field = model.model_fields.get(name) or model.model_fields.get(f"{name}s")
-    if field is None:
-        return None
-    if not field.is_required():
-        value = field.get_default(call_default_factory=True)
-        return None if value is None or value in ("", (), {}) else _text(value)
-    # What has no default of its own has one for each preset.
-    by_value: dict[str, list[str]] = {}
-    for preset in choices_of(model.model_fields["preset"]):
-        by_value.setdefault(_text(getattr(model(preset=preset), name)), []).append(preset)
-    return ", ".join(f"{value} ({', '.join(presets)})" for value, presets in by_value.items())
-
-
-def _text(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -70,11 +70,30 @@ class Group(TyperGroup):
             ctx.exit(2)
         return super().parse_args(ctx, args)
 
+    def get_command(self, ctx: Any, name: str) -> Any:
+        """Return a command; one of a configuration gets its options now, when it is asked for."""
+        found: Any = super().get_command(ctx, name)
+        make = getattr(getattr(found, "callback", None), "with_options", None)
+        if make is None:
+            return found
+        app = typer.Typer(
+            add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+        )
+        app.command(
+            name,
+            cls=type(found),
+            help=found.help,
+            epilog=found.epilog,
+            rich_help_panel=found.rich_help_panel,
+        )(make())
+        self.commands[name] = made = typer.main.get_command(app)
+        return made
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, then the options."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for name in self.list_commands(ctx):
-            command: Any = self.get_command(ctx, name)
+            command: Any = self.commands[name]
             panel = getattr(command, "rich_help_panel", None)
             title = panel if isinstance(panel, str) else _COMMANDS
             sections.setdefault(title, []).append((name, command.get_short_help_str(_ANY_LENGTH)))
@@ -127,8 +146,8 @@ def _explained(parameter: Any, ctx: Any) -> str:
     bounded = getattr(parameter, "type", parameter)
     lowest, highest = getattr(bounded, "min", None), getattr(bounded, "max", None)
     told = [
-        _default(parameter, ctx),
-        f"{lowest} to {highest}" if highest is not None else None,
+        _default(parameter),
+        f"{lowest:,} to {highest:,}" if highest is not None else None,
         f"at least {lowest}" if lowest and highest is None else None,
         "required" if parameter.required else None,
     ]
@@ -136,8 +155,8 @@ def _explained(parameter: Any, ctx: Any) -> str:
     return f"{text}  [{extra}]" if extra else text
 
 
-def _default(parameter: Any, ctx: Any) -> str | None:
-    """Return the default of an option: its own, or that of the setting that it sets."""
+def _default(parameter: Any) -> str | None:
+    """Return the default of an option: its own, or what it was told to show."""
     if parameter.secondary_opts:
         return f"default: {(parameter.opts if parameter.default else parameter.secondary_opts)[0]}"
     own = parameter.default
@@ -145,12 +164,8 @@ def _default(parameter: Any, ctx: Any) -> str | None:
         return f"default: {own}"
     if parameter.param_type_name == "argument" or parameter.is_flag:
         return None
-    from pipelines.config import STAGES, config_class, default_text
-
-    if ctx.command.name not in STAGES:
-        return None
-    text = default_text(config_class(ctx.command.name), parameter.name)
-    return None if text is None else f"default: {text}"
+    told = getattr(parameter, "show_default", None)
+    return f"default: {told}" if isinstance(told, str) else None
 
 
 def _write_sections(sections: dict[str, list[tuple[str, str]]], formatter: Any) -> None:

@@ -1,28 +1,31 @@
-"""Options that several commands share, spelled and explained once."""
+"""Options: made of the fields of a configuration, and shared ones, spelled and explained once.
+
+An option goes this way: a field of a configuration, made by `pipelines.options.option`;
+`parameters` makes Typer's option of it, and `settings` puts what was typed under the field's name.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 import typer
 
 from pipelines.errors import UsageError
 from pipelines.nearest import unknown
 from vintix_cli import values
+from vintix_cli.run import command
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
-def check_name(name: str | None) -> str | None:
-    """Return what ``--name`` was given, if an artifact can be called so."""
-    from pipelines.artifacts import references
-
-    if name is not None:
-        try:
-            references.check_name(name)
-        except UsageError as error:
-            raise typer.BadParameter(f"{error.message}, expected {error.expected}") from error
-    return name
-
+    from pipelines.options import Option
 
 _RUN, _SELECT, _OUTPUT = "Run", "Selection", "Output"
 
@@ -34,15 +37,6 @@ Workspace = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
-Name = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Name of the artifact; default after the selection.",
-        callback=check_name,
-        rich_help_panel=_RUN,
-    ),
-]
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Base seed of every random stream.", rich_help_panel=_RUN)
 ]
@@ -51,36 +45,6 @@ Workers = Annotated[
     typer.Option(
         min=0,
         help="Worker processes; 0 for one a core. Results do not depend on it.",
-        rich_help_panel=_RUN,
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Run file (YAML) with a section a stage.",
-        rich_help_panel=_RUN,
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="STAGE.FIELD=VALUE",
-        help="Set any setting, such as train.lr=3e-4.",
-        autocompletion=values.assignments,
-        rich_help_panel=_RUN,
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel=_RUN)
-]
-Strict = Annotated[
-    bool,
-    typer.Option(
-        "--strict",
-        help="Fail where an environment is not the one that was recorded.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -106,25 +70,6 @@ Domains = Annotated[
         rich_help_panel=_SELECT,
     ),
 ]
-EnvironmentOptions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option",
-        "-o",
-        metavar="NAME=VALUE",
-        help="Option of the environments, such as goal=visible; see vintix tasks NAME.",
-        rich_help_panel=_SELECT,
-    ),
-]
-Backend = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Simulator of the environments, for --option backend=NAME: mujoco or isaacgym for "
-        "bidexhands.",
-        rich_help_panel=_SELECT,
-    ),
-]
 Json = Annotated[
     bool,
     typer.Option(
@@ -138,14 +83,221 @@ Quiet = Annotated[
 ]
 
 
-def parse_pairs(texts: list[str] | None, option: str = "--option") -> dict[str, str] | None:
-    """Read NAME=VALUE texts; None where none were given.
+@dataclass(frozen=True)
+class Run:
+    """What every stage is asked for besides its configuration: how to run, and what to print."""
+
+    workspace: Workspace = None
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Run file (YAML) with a section a stage.", rich_help_panel=_RUN
+        ),
+    ] = None
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STAGE.FIELD=VALUE",
+            help="Set any setting, such as train.lr=3e-4.",
+            autocompletion=values.assignments,
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel=_RUN)
+    ] = False
+    json: Json = False
+    quiet: Quiet = False
+
+
+def configured(model: Callable[[], type[BaseModel]]) -> Callable[[Callable[..., None]], Any]:
+    """Return a decorator that gives a command the options of a configuration.
+
+    The command is handed the settings that were typed, then its own options; a parameter of the
+    type `Run` stands for all options in it. Options are made when a command is asked for
+    (`vintix_cli.help.Group`): importing pydantic takes longer than ``vintix --help`` may.
+
+    Args:
+        model: Returns the configuration class.
+    """
+
+    def decorate(function: Callable[..., None]) -> Any:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        run = next((each.name for each in own if each.annotation is Run), None)
+
+        @command
+        @functools.wraps(function)
+        def wrapped(**given: Any) -> None:
+            typed = settings(model(), given)
+            if run is not None:
+                given[run] = Run(**{name: given.pop(name) for name in Run.__dataclass_fields__})
+            function(typed, **given)
+
+        def with_options() -> Callable[..., None]:
+            @functools.wraps(wrapped)
+            def complete(**given: Any) -> None:
+                wrapped(**given)
+
+            complete.__annotations__ = {}
+            complete.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+                [*parameters(model()).values(), *_expanded(own)]
+            )
+            return complete
+
+        wrapped.__annotations__ = {}
+        wrapped.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+        wrapped.with_options = with_options  # type: ignore[attr-defined]
+        return wrapped
+
+    return decorate
+
+
+def _expanded(own: list[inspect.Parameter]) -> Iterator[inspect.Parameter]:
+    for each in own:
+        among = inspect.signature(Run, eval_str=True).parameters.values()
+        for parameter in among if each.annotation is Run else [each]:
+            yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+def parameters(
+    model: type[BaseModel], path: tuple[str, ...] = (), lead: str = ""
+) -> dict[tuple[str, ...], inspect.Parameter]:
+    """Return Typer's options of a configuration, each by the path of the setting that it sets."""
+    from pipelines.options import default_text, nested_class, option_of
+
+    made: dict[tuple[str, ...], inspect.Parameter] = {}
+    for name, field in model.model_fields.items():
+        option, place, nested = option_of(field), (*path, name), nested_class(field)
+        if option is None:
+            continue
+        if option.lead is not None and nested is not None:
+            made |= parameters(nested, place, option.lead)
+            continue
+        default = None if path else default_text(model, name)
+        made[place] = _parameter(place, field, option, lead, default)
+        for entry, text in option.entries.items():
+            info = typer.Option(
+                f"--{entry}", metavar="NAME", help=text, rich_help_panel=option.section
+            )
+            made[*place, entry] = _named((*place, entry), str | None, info)
+    return made
+
+
+def _parameter(
+    path: tuple[str, ...], field: FieldInfo, option: Option, lead: str, default: str | None
+) -> inspect.Parameter:
+    kind = _kind(field.annotation, option)
+    info: dict[str, Any] = {
+        "help": lead + (field.description or ""),
+        "metavar": option.metavar,
+        "autocompletion": _completion(field, option),
+        "rich_help_panel": option.section,
+    }
+    if kind in (int, float):
+        info |= {"min": _bound(field, "ge"), "max": _bound(field, "le")}
+    if option.check is not None:
+        info["callback"] = _refusing(option.check)
+    if option.argument:
+        required = field.is_required()
+        argument = typer.Argument(**info, show_default=False)
+        return _named(path, kind if required else kind | None, argument, ... if required else None)
+    made = typer.Option(*_flags(path[-1], option), **info, show_default=default or False)
+    return _named(path, bool, made, False) if kind is bool else _named(path, kind | None, made)
+
+
+def _named(path: tuple[str, ...], kind: Any, info: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(
+        "_".join(path),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is ... else default,
+        annotation=Annotated[kind, info],
+    )
+
+
+def _kind(annotation: Any, option: Option) -> Any:
+    """Return what Typer is to read: a plain type, texts, or one text for the field to read."""
+    parts = [annotation]
+    if get_origin(annotation) in (Union, UnionType):
+        parts = [each for each in get_args(annotation) if each is not NoneType]
+    if option.rest is not None or get_origin(parts[0]) in (tuple, dict):
+        return list[str]
+    plain = len(parts) == 1 and parts[0] in (bool, int, float, Path) and not option.text
+    return parts[0] if plain else str
+
+
+def _flags(name: str, option: Option) -> tuple[str, ...]:
+    return option.flags or (f"--{name.replace('_', '-')}",)
+
+
+def _bound(field: FieldInfo, name: str) -> Any:
+    return next((getattr(each, name) for each in field.metadata if hasattr(each, name)), None)
+
+
+def _completion(field: FieldInfo, option: Option) -> Any:
+    from pipelines.options import choices_of
+
+    if option.values:
+        return values.LISTS.get(option.values[0]) or values.artifacts(*option.values)
+    choices = choices_of(field)
+    return values.fixed(*choices) if choices else None
+
+
+def check_name(name: str | None) -> str | None:
+    """Return what ``--name`` was given, if an artifact can be called so."""
+    from pipelines.artifacts import references
+
+    return _refusing(references.check_name)(name)
+
+
+def _refusing(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a check whose errors are the parser's."""
+
+    def checked(value: Any) -> Any:
+        try:
+            return value if value is None else check(value)
+        except UsageError as error:
+            raise typer.BadParameter(f"{error.message}, expected {error.expected}") from error
+
+    return checked
+
+
+def settings(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of a configuration out of a command's arguments, and return the settings."""
+    from pipelines.options import option_of
+
+    found: dict[str, Any] = {}
+    for path, parameter in parameters(model).items():
+        value = given.pop(parameter.name)
+        if value is None or value is False or value == []:
+            continue
+        *outer, name = path
+        option = None if outer else option_of(model.model_fields[name])
+        if option is not None and option.rest is not None and value[1:]:
+            found[option.rest] = value[1:]
+        if option is not None and option.rest is not None:
+            value = value[0]
+        elif option is not None and option.entries:
+            value = parse_pairs(value)
+        holder = found
+        for part in outer:
+            holder = holder.setdefault(part, {})
+        if name in holder:
+            raise UsageError(
+                f"the {name} is given twice",
+                where=f"--{name} and --{outer[-1].removesuffix('s')}",
+                found=f"{value} and {holder[name]}",
+                fix="leave one of them out",
+            )
+        holder[name] = value
+    return found
+
+
+def parse_pairs(texts: Iterable[str], option: str = "--option") -> dict[str, str]:
+    """Read NAME=VALUE texts.
 
     Raises:
         UsageError: A text has no equals sign or no name.
     """
-    if not texts:
-        return None
     pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -155,25 +307,19 @@ def parse_pairs(texts: list[str] | None, option: str = "--option") -> dict[str, 
     return pairs
 
 
-def environment_options(
-    texts: list[str] | None, backend: str | None = None
-) -> dict[str, str] | None:
-    """Read ``--option`` and ``--backend``; None where neither was given.
+def check_choices(model: type[BaseModel], settings: Mapping[str, Any]) -> None:
+    """Check that the settings of a configuration that have choices are among them.
 
     Raises:
-        UsageError: A text is no NAME=VALUE, or the backend is given twice.
+        UsageError: One is not.
     """
-    pairs = parse_pairs(texts)
-    if backend is None:
-        return pairs
-    if pairs and "backend" in pairs:
-        raise UsageError(
-            "the backend is given twice",
-            where="--backend and --option",
-            found=f"{backend} and {pairs['backend']}",
-            fix="leave one of them out",
-        )
-    return {**(pairs or {}), "backend": backend}
+    from pipelines.options import choices_of, option_of
+
+    for name, value in settings.items():
+        choices = choices_of(model.model_fields[name])
+        option = option_of(model.model_fields[name])
+        if choices and option is not None:
+            check_choice(_flags(name, option)[0], value, choices)
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vintix_cli.options import Run, configured
 from vintix_cli.render import ConsoleReporter, print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from pipelines.stage import StageResult
+    from pydantic import BaseModel
+
+    from pipelines.stage import Plan, StageResult
+
+Settings = Mapping[str, Any]
+"""Settings that were given as options."""
+
+
+def stage(name: str) -> Callable[[Callable[..., None]], Any]:
+    """Return a decorator that gives the command of a stage the options of its configuration."""
+    return configured(functools.partial(_config_class, name))
+
+
+def _config_class(name: str) -> type[BaseModel]:
+    from pipelines.config import config_class
+
+    return config_class(name)
 
 
 def run_stage(
     stage: str,
-    command_line: Mapping[str, Any],
-    *,
-    workspace: Path | None,
-    config: Path | None,
-    assignments: list[str] | None,
-    dry_run: bool,
-    json: bool,
-    quiet: bool,
+    settings: Settings,
+    run: Run,
     show: Callable[[StageResult], None],
+    *,
     plot: Path | None = None,
 ) -> None:
     """Run one stage for its command.
 
     Args:
         stage: Its name.
-        command_line: Settings given as options; None for those that were not.
-        workspace: ``--workspace``.
-        config: ``--config``.
-        assignments: ``--set``.
-        dry_run: Print the plan instead.
-        json: Print JSON instead of tables.
-        quiet: Show warnings only.
+        settings: Settings given as options.
+        run: How to run it, and what to print.
         show: Prints a result's tables.
         plot: Where a rollout's curves are drawn.
     """
@@ -47,35 +55,37 @@ def run_stage(
         from pipelines.rollout.report import check_plot
 
         check_plot(plot)
-    settings = resolve_config(
+    config = resolve_config(
         stage,
         config_class(stage),
-        command_line=command_line,
-        assignments=assignments or (),
-        file=config,
+        command_line=settings,
+        assignments=run.set or (),
+        file=run.config,
     )
     implementation = import_module(f"pipelines.{stage}.stage")
-    space = Workspace.resolve(workspace)
-    reporter = ConsoleReporter(quiet)
-    if dry_run:
-        plan = implementation.plan(settings, space)
-        if json:
-            print_json(
-                {"stage": stage, "plan": plan.rows, "totals": plan.totals, "notes": plan.notes}
-            )
-        else:
-            print_table(plan.rows, totals=plan.totals, notes=plan.notes)
+    space = Workspace.resolve(run.workspace)
+    if run.dry_run:
+        print_plan(stage, implementation.plan(config, space), json=run.json)
         return
-    result: StageResult = implementation.run(settings, space, reporter)
+    reporter = ConsoleReporter(run.quiet)
+    result: StageResult = implementation.run(config, space, reporter)
     if result.silent:
         return
     if plot is not None:
         from pipelines.rollout.report import plot_artifact
 
         plot_artifact(result.artifact, plot)
-    tell(result, reporter, json=json, quiet=quiet, show=show)
-    if plot is not None and not json:
+    tell(result, reporter, json=run.json, quiet=run.quiet, show=show)
+    if plot is not None and not run.json:
         print_text(f"picture: {plot}")
+
+
+def print_plan(stage: str, plan: Plan, *, json: bool) -> None:
+    """Print what ``--dry-run`` finds."""
+    if json:
+        print_json({"stage": stage, "plan": plan.rows, "totals": plan.totals, "notes": plan.notes})
+    else:
+        print_table(plan.rows, totals=plan.totals, notes=plan.notes)
 
 
 def tell(

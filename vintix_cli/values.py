@@ -6,8 +6,7 @@ No simulator, torch or zarr is imported for them: a shell asks at every press of
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 import typer
 
@@ -77,21 +76,6 @@ def artifacts(*wanted: str) -> Values:
     return names
 
 
-def setting(*path: str) -> Values:
-    """Return what lists the choices of a setting of the command's stage, such as ``preset``."""
-
-    def choices(ctx: typer.Context, incomplete: str) -> list[str]:
-        from pipelines.config import choices_of, config_class, nested_class
-
-        model: Any = config_class(str(ctx.command.name))
-        *outer, name = path
-        for part in outer:
-            model = nested_class(model, part)
-        return list(choices_of(model.model_fields[name]))
-
-    return choices
-
-
 def fixed(*choices: str) -> Values:
     """Return what lists these values."""
 
@@ -120,3 +104,12 @@ def statistics(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return whose statistics a task without its own can take."""
     named: Iterable[str] = tasks(ctx, incomplete) if incomplete.startswith("task:") else ("",)
     return ["group", "running", *(f"task:{name}" for name in named)]
+
+
+LISTS: Mapping[str, Values] = {
+    "tasks": tasks,
+    "domains": domains,
+    "splits": splits,
+    "statistics": statistics,
+}
+"""What fields of configurations name as the values of their options, besides kinds of artifact."""

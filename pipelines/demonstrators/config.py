@@ -3,53 +3,65 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.learners.settings import TrainSettings
+from pipelines.options import (
+    Domains,
+    EnvironmentOptions,
+    Name,
+    Seed,
+    Tasks,
+    Workers,
+    option,
+)
 
 Source = Literal["builtin", "train", "import"]
 Activation = Literal["tanh", "relu"]
 
 
 class DemonstratorsConfig(BaseModel):
-    """What `pipelines.demonstrators.stage.run` does.
-
-    Attributes:
-        name: Name of the artifact; None to derive it from the selection.
-        seed: Base seed of training and measuring.
-        tasks: Names or aliases of tasks.
-        domains: Names of domains, for all of their tasks that the source can serve.
-        source: ``builtin`` (controllers without training), ``train``, or ``import`` (a
-            Stable-Baselines3 zip).
-        episodes: Episodes for each of the random and the expert return.
-        options: Options of the environments, as in ``--option``.
-        workers: Processes over the tasks, 0 for one on each core; does not change the result.
-        train: How to train; None for what the task's expert in this package was trained with
-            (`pipelines.demonstrators.experts`), or the defaults where it has none.
-        import_path: The zip of ``--source import``.
-        normalization_path: Observation statistics of an imported policy, .npz or .json.
-        activation: Activation of an imported network where its file does not tell.
-        evaluate: Reference of a demonstrators artifact whose policies are measured again, in
-            place of a source.
-    """
+    """Which experts ``vintix demonstrators`` makes and measures."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str | None = None
-    seed: int = Field(default=0, ge=0)
-    tasks: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    source: Source = "builtin"
-    episodes: int = Field(default=20, ge=20)
-    options: dict[str, Any] = Field(default_factory=dict)
-    workers: int = Field(default=0, ge=0)
-    train: TrainSettings | None = None
-    import_path: Path | None = None
-    normalization_path: Path | None = None
-    activation: Activation | None = None
-    evaluate: str | None = None
+    tasks: Tasks = ()
+    domains: Domains = ()
+    options: EnvironmentOptions = Field(default_factory=dict)
+    source: Source = option(
+        "builtin (comes with the package), train (as the packaged one was, unless told otherwise) "
+        "or import.",
+        "builtin",
+    )
+    episodes: int = option("Episodes to measure each return over.", 20, ge=20)
+    # None: as the task's expert in this package was trained (`pipelines.demonstrators.experts`), or
+    # the defaults where it has none.
+    train: TrainSettings | None = option(
+        "How a learner trains.", None, lead="With --source train: "
+    )
+    import_path: Path | None = option(
+        "With --source import: a Stable-Baselines3 zip; only weights are read.",
+        None,
+        flags=("--path",),
+        metavar="FILE",
+    )
+    evaluate: str | None = option(
+        "Measure the policies of this artifact again, instead.",
+        None,
+        metavar="ARTIFACT",
+        values=("demonstrators",),
+    )
+    name: Name = None
+    seed: Seed = 0
+    workers: Workers = 0
+    normalization_path: Path | None = Field(
+        default=None, description="Observation statistics of an imported policy, .npz or .json."
+    )
+    activation: Activation | None = Field(
+        default=None, description="Activation of an imported network where its file does not tell."
+    )
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:

@@ -10,6 +10,16 @@ from pipelines.distill.schedule import FITS, Fit
 from pipelines.distill.shard import Shard
 from pipelines.errors import ConfigError, UsageError
 from pipelines.learners.settings import TrainSettings
+from pipelines.options import (
+    Domains,
+    EnvironmentOptions,
+    Name,
+    Seed,
+    Strict,
+    Tasks,
+    Workers,
+    option,
+)
 from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_from_json
 
 SHARD_ROWS = 65_536
@@ -24,58 +34,68 @@ PILOT_EPISODES, VECTORIZED_PILOT_EPISODES = 8, 64
 
 
 class DistillConfig(BaseModel):
-    """What ``vintix distill`` collects.
-
-    Attributes:
-        name: Name of the artifact; None for one made from the selection.
-        seed: Base seed of noise and episodes.
-        tasks: Names or aliases; with `domains`, only those tasks of these domains.
-        domains: Names of domains. Neither: all tasks of the demonstrators artifact.
-        demonstrators: Reference of the demonstrators artifact; None for the newest that fits.
-        source: Where a history comes from: ``noise``, the demonstrator under annealed noise, or
-            ``learning-history``, a learner that is recorded while it trains from scratch.
-        train: How that learner trains; part of the artifact only where there is one. The steps in
-            all are those of the trajectory, and ``evaluation_episodes`` plays no part.
-        schedule: Decay of the noise for all tasks, also as text (``p=0.7,f=0.1``); ``auto`` for the
-            p and f, ``fitted`` for the curve, that a pilot finds for each; lists of ``progress``
-            and ``noise`` for a curve of one's own; None for each task's own.
-        pilot_episodes: Episodes of the pilot at each level of noise; None for 8, and 64 in
-            vectorised domains. Part of the artifact only where there is a pilot.
-        trajectories: Trajectories of each task; None for the catalogue's number.
-        steps: Steps of each trajectory; None for the catalogue's length times `scale`.
-        scale: Factor on the catalogue's trajectory lengths; at least one full episode is kept.
-        options: Environment options by name; those not given are the demonstrators' own.
-        shard_rows: Most steps of a shard, the unit that a resumed run does not repeat; None for
-            65,536, and twice that for vectorised domains.
-        shard: Which share of the plan to collect, also as text (``2/4``), as a part that
-            ``vintix artifacts merge`` joins with the others; None for all of it.
-        workers: Processes, 0 for one on each core; no part of the artifact.
-        executor: Where the jobs run: ``local``, or ``ray`` for the nodes of a Ray cluster that
-            share the workspace; no part of the artifact.
-        strict: Whether an environment that differs from the demonstrators' is an error instead of
-            a warning; no part of the artifact.
-    """
+    """What ``vintix distill`` collects."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    name: str | None = None
-    seed: int = Field(0, ge=0)
-    tasks: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    demonstrators: str | None = None
-    source: Literal["noise", "learning-history"] = "noise"
-    train: TrainSettings = TrainSettings()
-    schedule: Schedule | NoiseCurve | Fit | None = None
-    pilot_episodes: int | None = Field(None, ge=2, le=1000)
-    trajectories: int | None = Field(None, ge=1, le=100_000)
-    steps: int | None = Field(None, ge=1)
-    scale: float = Field(1.0, gt=0, allow_inf_nan=False)
-    options: dict[str, Any] = Field(default_factory=dict)
-    shard_rows: int | None = Field(None, ge=1)
-    shard: Shard | None = None
-    workers: int = Field(0, ge=0)
-    executor: Literal["local", "ray"] = "local"
-    strict: bool = False
+    tasks: Tasks = ()
+    domains: Domains = ()
+    options: EnvironmentOptions = Field(default_factory=dict)
+    demonstrators: str | None = option(
+        "Demonstrators artifact; default the newest that has the tasks.",
+        None,
+        metavar="ARTIFACT",
+        values=("demonstrators",),
+    )
+    source: Literal["noise", "learning-history"] = option(
+        "noise, or learning-history: record a Stable-Baselines3 learner (PPO by default, see "
+        "distill.train) that trains from scratch in each trajectory.",
+        "noise",
+    )
+    schedule: Schedule | NoiseCurve | Fit | None = option(
+        "Decay of the noise: p=0.7,f=0.1, or what a pilot finds: auto (p and f) or fitted (any "
+        "shape); default each task's own.",
+        None,
+        metavar="p=P,f=F|auto|fitted",
+    )
+    trajectories: int | None = option(
+        "Trajectories a task; default the paper's.", None, ge=1, le=100_000
+    )
+    steps: int | None = option("Steps a trajectory; default the paper's.", None, ge=1)
+    scale: float = option(
+        "Multiply the paper's trajectory lengths by this.", 1.0, gt=0, allow_inf_nan=False
+    )
+    shard: Shard | None = option(
+        "Collect the I-th of N shares, for array jobs; vintix artifacts merge joins them.",
+        None,
+        metavar="I/N",
+    )
+    executor: Literal["local", "ray"] = option(
+        "Run the jobs here, or on a Ray cluster whose nodes share the workspace.", "local"
+    )
+    name: Name = None
+    seed: Seed = 0
+    workers: Workers = 0
+    strict: Strict = False
+    train: TrainSettings = Field(
+        default=TrainSettings(),
+        description="How the learner of a learning history trains; part of the artifact only where "
+        "there is one. The steps in all are those of the trajectory, and evaluation_episodes plays "
+        "no part.",
+    )
+    pilot_episodes: int | None = Field(
+        default=None,
+        ge=2,
+        le=1000,
+        description="Episodes of the pilot at each level of noise; default 8, and 64 in vectorised "
+        "domains. Part of the artifact only where there is a pilot.",
+    )
+    shard_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most steps of a shard, the unit that a resumed run does not repeat; default "
+        "65,536, and twice that for vectorised domains.",
+    )
 
     @field_validator("schedule", mode="before")
     @classmethod

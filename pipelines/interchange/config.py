@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.artifacts.references import check_name
+from pipelines.options import Tasks, option
 
 CHUNK_ROWS = 65_536
 """Most rows of a chunk file, as packing has it."""
@@ -14,54 +17,50 @@ CHUNK_BYTES = 64 << 20
 """Most bytes of a chunk file, which bounds the memory of an import."""
 
 
-class ImportDatasetConfig(BaseModel):
-    """What ``vintix import dataset`` reads.
+_NAME = option("Name of the artifact; default the directory's.", metavar="NAME", check=check_name)
 
-    Attributes:
-        path: Directory of the authors' data layout, or of one task in it.
-        as_kind: ``histories``, to be packed; or ``dataset``, packed at once.
-        name: Name of the artifact; None for the directory's.
-        order: How trajectories are numbered: ``natural`` (2.h5 before 10.h5) or ``official``
-            (10.h5 before 2.h5, as the release's code sorts them).
-        tasks: Names or aliases of the tasks to take; empty for all.
-        chunk_rows: Most rows of a chunk file.
-        allow_validation: Give tasks of the validation split a sampling weight in a dataset.
-    """
+
+class ImportDatasetConfig(BaseModel):
+    """What ``vintix import dataset`` reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path
-    as_kind: Literal["histories", "dataset"] = "histories"
-    name: str | None = None
-    order: Literal["natural", "official"] = "natural"
-    tasks: tuple[str, ...] = ()
-    chunk_rows: int = Field(CHUNK_ROWS, ge=1)
-    allow_validation: bool = False
+    path: Path = option(
+        "Directory of the authors' HDF5 layout, or of one task in it.",
+        argument=True,
+        metavar="DIRECTORY",
+    )
+    as_kind: Literal["histories", "dataset"] = option(
+        "histories, to be packed; or dataset, packed at once.", "histories", flags=("--as",)
+    )
+    order: Literal["natural", "official"] = option(
+        "Numbering of trajectories: natural, or official (10.h5 before 2.h5).", "natural"
+    )
+    tasks: Tasks = ()
+    name: Annotated[str | None, _NAME] = None
+    chunk_rows: int = Field(default=CHUNK_ROWS, ge=1, description="Most rows of a chunk file.")
+    allow_validation: bool = Field(
+        default=False,
+        description="Give tasks of the validation split a sampling weight in a dataset.",
+    )
 
 
 class ImportCheckpointConfig(BaseModel):
-    """What ``vintix import checkpoint`` reads.
-
-    Attributes:
-        path: Directory of a checkpoint: the release's, or one in safetensors.
-        name: Name of the artifact; None for the directory's.
-    """
+    """What ``vintix import checkpoint`` reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path
-    name: str | None = None
+    path: Path = option(
+        "Directory with model.pth, config.json and metadata.json, or with model.safetensors and "
+        "config.json.",
+        argument=True,
+        metavar="DIRECTORY",
+    )
+    name: Annotated[str | None, _NAME] = None
 
 
 class ExportConfig(BaseModel):
-    """What ``vintix export`` writes.
-
-    Attributes:
-        reference: The artifact; None for the newest of its kind.
-        output: Directory to write.
-        overwrite: Replace an earlier export there.
-        tasks: Names of the tasks to take; empty for all.
-    """
+    """What ``vintix export`` writes; each command names the kind, its formats and its default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipelines.options import option
+
 if TYPE_CHECKING:
     from pipelines.domains.base import Domain
 
@@ -34,46 +36,57 @@ _SINGLE_COPY = 10_000.0
 
 
 class TrainSettings(BaseModel):
-    """How a learner trains.
-
-    Attributes:
-        algorithm: Which learner: one of Stable-Baselines3 and sb3-contrib, or ``es``, the
-            evolution strategy of `pipelines.learners.evolution`, or ``waypoints``, the search of
-            `pipelines.learners.waypoints` for the tasks of Bi-DexHands.
-        total_steps: Environment steps to train for.
-        segment_steps: Steps between two checkpoints. Each segment starts from its checkpoint with
-            fresh episodes and its own random streams, so that a resumed run equals an
-            uninterrupted one; None for a twentieth of the total, at least 2000.
-        evaluation_episodes: Episodes that the policy is measured on after each segment; the best
-            one is kept.
-        normalize_observations: Normalise observations by running statistics, which become part
-            of the policy.
-        normalize_rewards: Divide rewards by the running spread of the discounted return while
-            training.
-        environment_options: Options of the domain that hold in training only, such as a delta
-            reward.
-        observation_prefix: How many entries of the observation, from the first, the policy looks
-            at; None for all. For bodies whose contact forces, last in Gymnasium's observations,
-            keep learners from what matters. Not for ``es`` and ``waypoints``.
-        hyperparameters: Arguments of the learner's constructor by their names there, numbers and
-            texts; also ``net_arch``, ``activation_fn`` (tanh, relu) and ``log_std_init`` of its
-            policy, ``policy`` (MlpPolicy, LinearPolicy) and ``action_noise`` (a standard
-            deviation). Everything else is the library's default. Schedules are constant. Those of
-            ``es`` are the fields of `pipelines.learners.evolution.EvolutionSettings`, those of
-            ``waypoints`` of `pipelines.learners.waypoints.WaypointSettings`.
-    """
+    """How a learner trains."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    algorithm: Algorithm = "ppo"
-    total_steps: int = Field(default=100_000, ge=1)
-    segment_steps: int | None = Field(default=None, ge=1)
-    evaluation_episodes: int = Field(default=5, ge=1)
-    normalize_observations: bool = False
-    normalize_rewards: bool = False
-    environment_options: dict[str, Any] = Field(default_factory=dict)
-    observation_prefix: int | None = Field(default=None, ge=1)
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    # Of Stable-Baselines3 and sb3-contrib; or es, the evolution strategy of
+    # `pipelines.learners.evolution`, or waypoints, the search of `pipelines.learners.waypoints` for
+    # the tasks of Bi-DexHands.
+    algorithm: Algorithm = option("the learner.", "ppo")
+    total_steps: int = option("environment steps.", 100_000, ge=1)
+    segment_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps between two checkpoints. Each segment starts from its checkpoint with "
+        "fresh episodes and its own random streams, so that a resumed run equals an uninterrupted "
+        "one; default a twentieth of the total, at least 2000.",
+    )
+    evaluation_episodes: int = Field(
+        default=5,
+        ge=1,
+        description="Episodes that the policy is measured on after each segment; the best one is "
+        "kept.",
+    )
+    normalize_observations: bool = Field(
+        default=False,
+        description="Normalise observations by running statistics, which become part of the "
+        "policy.",
+    )
+    normalize_rewards: bool = Field(
+        default=False,
+        description="Divide rewards by the running spread of the discounted return while training.",
+    )
+    environment_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Options of the domain that hold in training only, such as a delta reward.",
+    )
+    observation_prefix: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many entries of the observation, from the first, the policy looks at; "
+        "default all. For bodies whose contact forces, last in Gymnasium's observations, keep "
+        "learners from what matters. Not for es and waypoints.",
+    )
+    hyperparameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Arguments of the learner's constructor by their names there, numbers and "
+        "texts; also net_arch, activation_fn (tanh, relu) and log_std_init of its policy, policy "
+        "(MlpPolicy, LinearPolicy) and action_noise (a standard deviation). Everything else is the "
+        "library's default; schedules are constant. Those of es are the fields of "
+        "pipelines.learners.evolution.EvolutionSettings, those of waypoints of "
+        "pipelines.learners.waypoints.WaypointSettings.",
+    )
 
     @model_validator(mode="after")
     def _prefix_has_a_learner(self) -> Self:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.options import Domains, Name, Tasks, option
+
 CHUNK_ROWS = 65_536
 """Most rows of a chunk file. A window of the paper's 8,193 steps touches one file of each array,
 two in one case of eight; a file is checked against its hash once, on first touch, at the cost of
@@ -14,26 +16,26 @@ CHUNK_BYTES = 64 << 20
 
 
 class PackConfig(BaseModel):
-    """What ``vintix pack`` joins.
-
-    Attributes:
-        name: Name of the artifact; None for one made from the selection.
-        histories: References of histories artifacts; none for the newest published one.
-        tasks: Names or aliases of the tasks to take; empty for all.
-        domains: Names of the domains to take; empty for all.
-        chunk_rows: Most rows of a chunk file.
-        allow: Names or aliases of tasks to pack although their history is poor, or ``all``; part of
-            the artifact only where such a task was packed.
-        allow_validation: Give tasks of the validation split a sampling weight, so that training
-            draws from them too. They are packed and marked either way.
-    """
+    """What ``vintix pack`` joins."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str | None = None
-    histories: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    chunk_rows: int = Field(CHUNK_ROWS, ge=1)
-    allow: tuple[str, ...] = ()
-    allow_validation: bool = False
+    histories: tuple[str, ...] = option(
+        "Histories artifact; default the newest.", (), metavar="ARTIFACT", values=("histories",)
+    )
+    tasks: Tasks = ()
+    domains: Domains = ()
+    # Part of the artifact only where such a task was packed.
+    allow: tuple[str, ...] = option(
+        "Pack this task although its history is poor, or 'all'.",
+        (),
+        metavar="TASK",
+        values=("tasks",),
+    )
+    name: Name = None
+    chunk_rows: int = Field(default=CHUNK_ROWS, ge=1, description="Most rows of a chunk file.")
+    allow_validation: bool = Field(
+        default=False,
+        description="Give tasks of the validation split a sampling weight, so that training draws "
+        "from them too. They are packed and marked either way.",
+    )

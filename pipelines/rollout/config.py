@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipelines.options import (
+    ENVIRONMENT_OPTION,
+    Domains,
+    Name,
+    Seed,
+    Strict,
+    Tasks,
+    Workers,
+    option,
+)
 from pipelines.tasks.spec import Reference
 
 Baseline = Literal["random", "demonstrator"]
@@ -21,90 +31,109 @@ DEFAULT_SHOTS_MAX = 20
 
 
 class RolloutConfig(BaseModel):
-    """Options of ``vintix rollout``.
-
-    Attributes:
-        name: Name of the artifact; None for the tasks' or the checkpoint's.
-        seed: Base seed of the episodes.
-        seeds: Independent streams of each task, each with an empty context at its start.
-        shots: Episodes of each stream. None chooses by the task's horizon H (see `default_shots`):
-            20 up to 100 steps, 8 from 250 steps.
-        tasks: Names or aliases of tasks and variations; all that the checkpoint knows if empty.
-        domains: Only tasks of these domains.
-        splits: Only tasks of these splits (``train``, ``validation``).
-        checkpoint: Reference of the checkpoint; the newest one if None.
-        context: Tokens the cache keeps; the model's training context if None.
-        gravity: Factor on the gravity of MuJoCo tasks (paper, Appendix A.2.1), also as text with a
-            trailing ``x``.
-        viscosity: Viscosity of the medium of MuJoCo tasks, a value.
-        setpoint: Setpoint of Industrial-Benchmark tasks, in [0, 100].
-        options: Options of the domains' environments that replace those the data was recorded
-            with.
-        reference: Score reference that normalises the returns.
-        max_streams: Most streams that advance as one batch. It fixes which streams share a
-            batch and a unit of resumable work; results depend on it by float rounding alone.
-        threads: CPU threads of the model's arithmetic; 0 for one up to a width of 256 channels and
-            all the process may use beyond. Rounding depends on their number.
-        device: Where the model runs.
-        cache: ``window`` keeps keys and values of the context in a ring; ``none`` runs the whole
-            window again at each step, which is exact and slow (see `pipelines.model.cache`).
-        sinks: First steps of a stream that are never overwritten, fewer than the context.
-        prompt: Artifact of kind ``histories`` or ``datasets``; every stream starts with the end of
-            one of its trajectories in view. None for an empty context.
-        prompt_steps: Steps of the prompt; None for the context, or the task's shortest trajectory
-            where that is shorter.
-        workers: Processes that step environments which are simulated one by one: 1 for this one
-            alone, 0 for one a core. Results do not depend on it. All wait for the slowest at each
-            step, so that it pays for slow simulators, many streams and idle cores.
-        strict: Make a differing environment fingerprint an error instead of a warning.
-        suite: ``paper`` plays everything the paper reports instead of a selection; tasks that the
-            checkpoint has no group for are scored 0. ``reward-use`` plays the selection once with
-            each of `REWARDS` and tells how much of the rise with shots is lost without the true
-            ones (`pipelines.rollout.reward_use`).
-        rewards: What a stream is shown as its previous reward; what is recorded and scored are
-            always the true ones. ``zero``: 0. ``flipped``: with the other sign. ``shuffled``: one
-            of those that the stream has had so far, drawn anew at each step, so that rewards are
-            as large as they should be and tell nothing of which action earned them.
-        converged: Episodes of each stream after its shots, for the converged score; None for none.
-        stats: Whose normalisation statistics an unseen task of a known group takes: ``group``
-            (pooled over the group's tasks), ``task:NAME`` or ``running`` (estimated in context
-            from those of the group on). None makes such a task an error, and is ``group`` for a
-            suite.
-        also: References of further checkpoints, played on the same episodes.
-        baselines: Policies played on the same episodes: ``random``, ``demonstrator``.
-    """
+    """What ``vintix rollout`` plays."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str | None = None
-    seed: int = Field(default=0, ge=0)
-    seeds: int = Field(default=3, ge=1)
-    shots: int | None = Field(default=None, ge=1)
-    tasks: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
-    checkpoint: str | None = None
-    context: int | None = Field(default=None, ge=1)
-    gravity: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    viscosity: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    setpoint: float | None = Field(default=None, ge=0, le=100)
-    options: dict[str, str | float] = Field(default_factory=dict)
-    reference: Reference = "measured"
-    max_streams: int = Field(default=64, ge=1)
-    threads: int = Field(default=0, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    strict: bool = False
-    suite: Literal["paper", "reward-use"] | None = None
-    rewards: Rewards = "true"
-    converged: int | None = Field(default=None, ge=1)
-    stats: str | None = None
-    also: tuple[str, ...] = ()
-    baselines: tuple[Baseline, ...] = ()
-    cache: Literal["window", "none"] = "window"
-    sinks: int = Field(default=0, ge=0)
-    prompt: str | None = None
-    prompt_steps: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=1, ge=0)
+    tasks: Tasks = ()
+    domains: Domains = ()
+    checkpoint: str | None = option(
+        "Checkpoint artifact; default the newest. Several are compared.",
+        None,
+        metavar="ARTIFACT",
+        values=("checkpoints",),
+        rest="also",
+    )
+    also: tuple[str, ...] = Field(
+        default=(), description="Further checkpoint artifacts, played on the same episodes."
+    )
+    baselines: tuple[Baseline, ...] = option(
+        "A policy to play the same episodes, beside the model.", (), flags=("--baseline",)
+    )
+    # reward-use: `pipelines.rollout.reward_use`. paper: tasks that the checkpoint has no group for
+    # are scored 0.
+    suite: Literal["paper", "reward-use"] | None = option(
+        "paper: everything that the paper reports. reward-use: with true, zero, shuffled and "
+        "flipped rewards, and what share of the rise is lost without the true ones.",
+        None,
+    )
+    # zero: 0. flipped: with the other sign. shuffled: one of those that the stream has had so far,
+    # drawn anew at each step, so that rewards are as large as they should be and tell nothing of
+    # which action earned them.
+    rewards: Rewards = option(
+        "Rewards that the model is shown; scores are of the true ones.", "true"
+    )
+    shots: int | None = option(
+        "Episodes from an empty context on; default 2,000 steps of them, at least 8 and at most "
+        "20.",
+        None,
+        ge=1,
+    )
+    converged: int | None = option(
+        "Further episodes, for the converged score; the paper: 100.", None, ge=1
+    )
+    seeds: int = option("Independent streams a task.", 3, ge=1)
+    splits: tuple[str, ...] = option(
+        "Tasks of this split only.", (), flags=("--split",), values=("splits",)
+    )
+    options: Annotated[dict[str, str | float], ENVIRONMENT_OPTION] = Field(default_factory=dict)
+    # Paper, Appendix A.2.1.
+    gravity: float | None = option(
+        "MuJoCo: factor on gravity, such as 1.1 or 1.1x.",
+        None,
+        metavar="FACTOR",
+        text=True,
+        ge=0,
+        allow_inf_nan=False,
+    )
+    viscosity: float | None = option(
+        "MuJoCo: viscosity of the medium, such as 0.05.", None, ge=0, allow_inf_nan=False
+    )
+    setpoint: float | None = option(
+        "Industrial-Benchmark: setpoint, such as 85.", None, ge=0, le=100
+    )
+    reference: Reference = option("Scores to normalise by.", "measured")
+    # group: pooled over the group's tasks; running: estimated in context, from those of the group
+    # on. None makes such a task an error, and is group for a suite.
+    stats: str | None = option(
+        "Normalisation of unseen tasks of a known group.",
+        None,
+        metavar="group|task:NAME|running",
+        values=("statistics",),
+    )
+    context: int | None = option("Steps kept in view; default the model's.", None, ge=1)
+    cache: Literal["window", "none"] = option(
+        "window (keys and values in a ring, as the paper) or none (the whole window again at each "
+        "step: exact and slow).",
+        "window",
+    )
+    sinks: int = option("First steps that are never forgotten.", 0, ge=0)
+    prompt: str | None = option(
+        "Start with the end of recorded trajectories in view: a histories or datasets artifact.",
+        None,
+        metavar="ARTIFACT",
+        values=("histories", "datasets"),
+    )
+    prompt_steps: int | None = option("Steps of the prompt; default the context.", None, ge=1)
+    workers: Workers = 1
+    name: Name = None
+    seed: Seed = 0
+    strict: Strict = False
+    max_streams: int = Field(
+        default=64,
+        ge=1,
+        description="Most streams that advance as one batch. It fixes which streams share a batch "
+        "and a unit of resumable work; results depend on it by float rounding alone.",
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        description="CPU threads of the model's arithmetic; 0 for one up to a width of 256 "
+        "channels and all the process may use beyond. Rounding depends on their number.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where the model runs."
+    )
 
     @field_validator("gravity", mode="before")
     @classmethod

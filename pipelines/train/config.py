@@ -12,6 +12,7 @@ from pipelines.methods import DEFAULT, METHODS, find_method
 from pipelines.methods.base import Method, Rules, Schedule
 from pipelines.methods.windows import Sampling
 from pipelines.model.presets import PRESETS
+from pipelines.options import Domains, Name, Seed, Tasks, option
 from pipelines.plugins import OneOf
 
 Fidelity = Literal["corrected", "release"]
@@ -110,126 +111,161 @@ class TrainConfig(BaseModel):
 
     A field that is not given, or given as None, has the preset's default from `DEFAULTS`; the
     configuration that results is complete. `lr` is another spelling of `learning_rate`.
-
-    Attributes:
-        name: Name of the checkpoints artifact; None for ``<dataset>-<preset>``, with the method
-            behind it where it is not ``ad``, ``-map`` with `random_map` and ``-from-<name>`` with
-            `init`.
-        seed: Seed of the first weights and of the data order.
-        dataset: Reference of a datasets artifact; None for the newest.
-        init: Reference of a checkpoints artifact whose weights training starts from, such as
-            ``packaged``; groups that it does not have start anew. None for weights drawn by the
-            seed.
-        tasks: Train on these tasks of the dataset only.
-        domains: Train on these domains of the dataset only.
-        preset: Size of the model: tiny, small, base or paper.
-        model: Overrides of the preset's architecture, fields of
-            :class:`~pipelines.model.config.ModelConfig` other than `groups` and `context`.
-        context: Sequence length in steps; at least 2.
-        steps: Optimizer steps (updates). Where the workspace has the same run with fewer, it is
-            continued from its last step, with the learning rate of the longer schedule.
-        batch_size: Sequences of a micro-step over all processes.
-        gradient_accumulation: Micro-steps of an optimizer step; an update sees `batch_size` times
-            this many sequences and its loss is their mean.
-        learning_rate: Peak of the schedule.
-        betas: Decay rates of Adam's moments (Table 2: 0.9, 0.99).
-        weight_decay: Decoupled weight decay, on the weights of linear layers only.
-        warmup_fraction: Part of the optimizer steps in which the rate rises linearly.
-        final_lr_fraction: Where the cosine ends, as a part of the peak.
-        clip_norm: Largest global gradient norm; 0 for no clipping.
-        sampling: ``task`` draws tasks uniformly, as section 2.3 says; ``window`` draws windows
-            uniformly, as the released code does.
-        method: ``ad`` is Algorithm Distillation; ``ed`` uses the noise-free end of the histories
-            only (Appendix C.1); ``ad-no-reward`` sets rewards to 0 (Appendix C.2).
-        last_fraction: Train on windows of this last part of each trajectory only, the released
-            code's `last_frac`; None for all. With ``ed`` it stands for the noise-free end, which is
-            not known in data of other origin.
-        episode_sparsity: Use every k-th episode of tasks whose catalogue entry has k > 1, where
-            enough of the trajectory remains; see `pipelines.methods.windows`.
-        random_map: Show the model each window through a random orthogonal map of observations and
-            one of actions, so that it has to learn from its context what the channels mean; the
-            checkpoint is then played through such maps, too. See `pipelines.model.random_map`.
-        fidelity: ``release`` trains by the released code's rules where they differ
-            (`pipelines.methods.release`) and takes its weight decay, windows and absence of
-            clipping where none are given; ``corrected`` does not.
-        checkpoint_every: Optimizer steps between two durable checkpoints. One that comes due while
-            the one before is still being written waits for it, and training does not.
-        keep_last: Newest checkpoints kept until the model is published.
-        keep_every: Keep besides the first checkpoint at or after every so many steps; 0 for none.
-        validation_fraction: Part of each task's trajectories that is set aside, at least one where
-            it has two or more, to measure a loss on; 0 trains on everything.
-        validation_every: Optimizer steps between two measurements of that loss.
-        validation_windows: Windows that each of them is measured on, always the same.
-        rollout_every: Optimizer steps between two short rollouts of the current weights; 0 for
-            none.
-        rollout_steps: Environment steps of each of them, a task.
-        track: Send the numbers of the log to a tracker, too.
-        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
-        gpus: Number of GPUs of each machine; None for one where the device is CUDA.
-        processes: Number of processes of each machine that train together on the CPU.
-        nodes: Number of machines; each runs the same command.
-        rendezvous: Where they meet, ``host:port`` of one of them.
-        shard: Split parameters, gradients and moments over the processes (FSDP2), for models that
-            do not fit one GPU.
-        gradient_checkpointing: Compute each block's activations anew in the backward pass instead
-            of keeping them.
-        compile: Compile the model with torch.compile.
-        precision: ``float32``, ``bfloat16`` (autocast; weights stay float32), or ``auto``:
-            bfloat16 on CUDA, float32 on the CPU, where many processors only emulate bfloat16.
-        attention: Attention backend.
-        threads: CPU threads of the training step; 0 for all the process may use. Sums are split
-            over threads, so runs are bit-identical for equal numbers only.
-        loader_threads: Threads that read windows ahead, in each process. One is enough for files
-            that the system has cached; more hide the latency of a network file system.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str | None = None
-    seed: int = Field(default=0, ge=0)
-    dataset: str | None = None
-    init: str | None = None
-    tasks: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    preset: Preset = "tiny"
-    model: dict[str, Any] = Field(default_factory=dict)
-    context: int = Field(ge=2)
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    gradient_accumulation: int = Field(ge=1)
-    learning_rate: float = Field(gt=0, allow_inf_nan=False)
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = Field(ge=0, allow_inf_nan=False)
-    warmup_fraction: float = Field(ge=0, lt=1)
-    final_lr_fraction: float = Field(default=0.0, ge=0, le=1)
-    clip_norm: float = Field(ge=0, allow_inf_nan=False)
-    sampling: Sampling = "task"
-    method: Annotated[str, OneOf(METHODS)] = DEFAULT
-    last_fraction: float | None = Field(default=None, gt=0, le=1)
-    episode_sparsity: bool = True
-    random_map: bool = False
-    fidelity: Fidelity = "corrected"
-    checkpoint_every: int = Field(ge=1)
-    keep_last: int = Field(default=2, ge=1)
-    keep_every: int = Field(default=0, ge=0)
-    validation_fraction: float = Field(default=0.0, ge=0, lt=1)
-    validation_every: int = Field(default=100, ge=1)
-    validation_windows: int = Field(default=32, ge=1)
-    rollout_every: int = Field(default=0, ge=0)
-    rollout_steps: int = Field(default=200, ge=1)
-    track: Tracker | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    gpus: int | None = Field(default=None, ge=1)
-    processes: int | None = Field(default=None, ge=1)
-    nodes: int = Field(default=1, ge=1)
-    rendezvous: str | None = Field(default=None, pattern=r"^[^:\s]+:\d+$")
-    shard: bool = False
-    gradient_checkpointing: bool = False
-    compile: bool = False
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    attention: str = "auto"
-    threads: int = Field(default=0, ge=0)
-    loader_threads: int = Field(default=1, ge=1)
+    dataset: str | None = option(
+        "Dataset artifact; default the newest.", None, metavar="ARTIFACT", values=("datasets",)
+    )
+    preset: Preset = option("Size of the model.", "tiny")
+    # Groups that it does not have start anew.
+    init: str | None = option(
+        "Start from this checkpoint's weights; packaged is the one of vintix.",
+        None,
+        metavar="ARTIFACT",
+        values=("checkpoints",),
+    )
+    tasks: Tasks = ()
+    domains: Domains = ()
+    # ed uses the noise-free end of the histories only (Appendix C.1); ad-no-reward sets rewards to
+    # 0 (Appendix C.2).
+    method: Annotated[str, OneOf(METHODS)] = option(
+        "What is learnt: ad (the paper), ed (expert distillation) or ad-no-reward.", DEFAULT
+    )
+    steps: int = option(
+        "Optimizer steps; a run of fewer in the workspace is continued from its last one, with the "
+        "learning rate of the longer schedule.",
+        ge=1,
+    )
+    batch_size: int = option("Sequences a step.", ge=1)
+    context: int = option("Length of a sequence.", ge=2)
+    learning_rate: float = option("Peak learning rate.", gt=0, allow_inf_nan=False)
+    device: Literal["auto", "cpu", "cuda"] = option("Where to train.", "auto")
+    gpus: int | None = option("GPUs of each machine to train on; one process each.", None, ge=1)
+    processes: int | None = option(
+        "Processes to train with on CPUs (--device cpu; gloo).", None, ge=1
+    )
+    nodes: int = option("Machines; run the same command on each.", 1, ge=1)
+    rendezvous: str | None = option(
+        "Where the machines meet.", None, metavar="HOST:PORT", pattern=r"^[^:\s]+:\d+$"
+    )
+    shard: bool = option("Split the parameters over the processes (FSDP2).", False)
+    fidelity: Fidelity = option("release: train by the released code's own rules.", "corrected")
+    track: Tracker | None = option("Also log to this tracker.", None)
+    name: Name = None
+    seed: Seed = 0
+    model: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Overrides of the preset's architecture: fields of "
+        "pipelines.model.config.ModelConfig other than groups and context.",
+    )
+    gradient_accumulation: int = Field(
+        ge=1,
+        description="Micro-steps of an optimizer step, of batch_size sequences each over all "
+        "processes; the loss of an update is their mean.",
+    )
+    betas: tuple[float, float] = Field(
+        default=(0.9, 0.99), description="Decay rates of Adam's moments (Table 2)."
+    )
+    weight_decay: float = Field(
+        ge=0,
+        allow_inf_nan=False,
+        description="Decoupled weight decay, on the weights of linear layers only.",
+    )
+    warmup_fraction: float = Field(
+        ge=0, lt=1, description="Part of the optimizer steps in which the rate rises linearly."
+    )
+    final_lr_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="Where the cosine ends, as a part of the peak."
+    )
+    clip_norm: float = Field(
+        ge=0, allow_inf_nan=False, description="Largest global gradient norm; 0 for no clipping."
+    )
+    sampling: Sampling = Field(
+        default="task",
+        description="task draws tasks uniformly, as section 2.3 says; window draws windows "
+        "uniformly, as the released code does.",
+    )
+    last_fraction: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Train on windows of this last part of each trajectory only, the released "
+        "code's last_frac; default all. With ed it stands for the noise-free end, which is not "
+        "known in data of other origin.",
+    )
+    episode_sparsity: bool = Field(
+        default=True,
+        description="Use every k-th episode of tasks whose catalogue entry has k > 1, where enough "
+        "of the trajectory remains.",
+    )
+    random_map: bool = Field(
+        default=False,
+        description="Show the model each window through a random orthogonal map of observations "
+        "and one of actions, so that it has to learn from its context what the channels mean; the "
+        "checkpoint is then played through such maps, too.",
+    )
+    checkpoint_every: int = Field(
+        ge=1,
+        description="Optimizer steps between two durable checkpoints. One that comes due while the "
+        "one before is still being written waits for it, and training does not.",
+    )
+    keep_last: int = Field(
+        default=2, ge=1, description="Newest checkpoints kept until the model is published."
+    )
+    keep_every: int = Field(
+        default=0,
+        ge=0,
+        description="Keep besides the first checkpoint at or after every so many steps; 0 for "
+        "none.",
+    )
+    validation_fraction: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Part of each task's trajectories that is set aside, at least one where it has "
+        "two or more, to measure a loss on; 0 trains on everything.",
+    )
+    validation_every: int = Field(
+        default=100, ge=1, description="Optimizer steps between two measurements of that loss."
+    )
+    validation_windows: int = Field(
+        default=32, ge=1, description="Windows that each of them is measured on, always the same."
+    )
+    rollout_every: int = Field(
+        default=0,
+        ge=0,
+        description="Optimizer steps between two short rollouts of the current weights; 0 for "
+        "none.",
+    )
+    rollout_steps: int = Field(
+        default=200, ge=1, description="Environment steps of each of them, a task."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Compute each block's activations anew in the backward pass instead of keeping "
+        "them.",
+    )
+    compile: bool = Field(default=False, description="Compile the model with torch.compile.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="float32, bfloat16 (autocast; weights stay float32), or auto: bfloat16 on "
+        "CUDA, float32 on the CPU, where many processors only emulate bfloat16.",
+    )
+    attention: str = Field(default="auto", description="Attention backend.")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        description="CPU threads of the training step; 0 for all the process may use. Sums are "
+        "split over threads, so runs are bit-identical for equal numbers only.",
+    )
+    loader_threads: int = Field(
+        default=1,
+        ge=1,
+        description="Threads that read windows ahead, in each process. One is enough for files "
+        "that the system has cached; more hide the latency of a network file system.",
+    )
 
     @property
     def learner(self) -> Method:

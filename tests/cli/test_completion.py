@@ -81,7 +81,8 @@ def test_every_option_of_a_stage_that_takes_a_name_or_a_choice_completes():
 
 
 def _commands(group, path=""):
-    for name, command in group.commands.items():
+    for name in group.commands:
+        command = group.get_command(None, name)
         if hasattr(command, "commands"):
             yield from _commands(command, f"{path}{name} ")
         else:

@@ -20,6 +20,7 @@ from pipelines.config import STAGES, config_class, resolve_config
 from pipelines.domains.registry import full_catalogue
 from vintix_cli import help as command_help
 from vintix_cli.app import app
+from vintix_cli.options import Run
 
 from .support import ROOT
 
@@ -81,9 +82,9 @@ def parsed():
     """Tells how the command line takes a line, without running it."""
     patch = pytest.MonkeyPatch()
 
-    def resolve(stage: str, command_line: dict[str, Any], *, assignments: Any, **_: Any) -> None:
+    def resolve(stage: str, settings: Any, run: Run, *_: Any, **__: Any) -> None:
         config: Any = resolve_config(
-            stage, config_class(stage), command_line=command_line, assignments=assignments or ()
+            stage, config_class(stage), command_line=settings, assignments=run.set or ()
         )
         # Capital letters and a shell's variables stand for any name.
         tasks = [name for name in config.tasks if name != name.upper()]
@@ -116,7 +117,7 @@ def test_the_commands_that_a_page_prints_are_accepted(parsed, capsys, page):
         words = [re.sub(r"\$\{?\w+\}?|^N$", "1", word) for word in shlex.split(line)[1:]]
         command = COMMAND
         for word in words:
-            command = getattr(command, "commands", {}).get(word, command)
+            command = _within(command, word)
         if hasattr(command, "commands") and words[-1] == command.name:
             continue  # a group by its name alone
         try:
@@ -143,6 +144,11 @@ def test_what_messages_advise_has_options_that_the_command_has():
     assert wrong == []
 
 
+def _within(command: Any, word: str) -> Any:
+    """Return the command of a group that a word names; the command itself where it names none."""
+    return (hasattr(command, "commands") and command.get_command(None, word)) or command
+
+
 def _texts(node: ast.AST) -> list[str]:
     if isinstance(node, ast.JoinedStr):
         parts = [part.value if isinstance(part, ast.Constant) else "X" for part in node.values]
@@ -156,7 +162,7 @@ def _unknown(text: str) -> list[str]:
         command = COMMAND
         said = re.split(r"[,;()\"`]|\. |: | or | and | then ", text[match.end() :])[0]
         for word in said.split():
-            command = getattr(command, "commands", {}).get(word, command)
+            command = _within(command, word)
         known = {name for each in command.params for name in each.opts} | {
             "--help",
             "--no-variations",

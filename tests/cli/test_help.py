@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import typer
 
-from pipelines.config import STAGES, choices_of, config_class
+from pipelines.config import STAGES, config_class
 from pipelines.model.presets import PRESETS
+from pipelines.options import choices_of
 from pipelines.rollout.config import DEFAULT_SHOTS_MAX, DEFAULT_SHOTS_MIN, DEFAULT_STREAM_STEPS
 from pipelines.train.config import DEFAULTS
 from vintix_cli.app import app
@@ -71,12 +72,17 @@ def help_of(command: str) -> str:
     return done.stdout
 
 
+def command_of(path: str) -> Any:
+    """Return a command of the app, with its options."""
+    found: Any = typer.main.get_command(app)
+    for word in path.split():
+        found = found.get_command(None, word)
+    return found
+
+
 def examples_of(command: str) -> list[str]:
     """Return the examples that the command's help ends with."""
-    found: Any = typer.main.get_command(app)
-    for word in command.split():
-        found = found.commands[word]
-    title, *examples = found.epilog.splitlines()
+    title, *examples = command_of(command).epilog.splitlines()
     assert title == "Examples"
     return examples
 
@@ -124,12 +130,12 @@ def test_the_help_of_a_stage_shows_each_choice_and_each_default_of_its_configura
     model = config_class(stage)
     options = {
         parameter.name: max(parameter.opts, key=len)
-        for parameter in typer.main.get_command(app).commands[stage].params
+        for parameter in command_of(stage).params
         if not parameter.is_flag
     }
     compared = 0
     for name, field in model.model_fields.items():
-        option = options.get(name) or options.get(name.removesuffix("s"))
+        option = options.get(name)
         if option is None:
             continue
         # From the option's name to the next option's.
@@ -166,7 +172,7 @@ def _help_here(path: str) -> str:
     command: Any = typer.main.get_command(app)
     context = command.make_context("vintix", [], resilient_parsing=True)
     for word in path.split():
-        command = command.commands[word]
+        command = command.get_command(context, word)
         context = command.make_context(word, [], parent=context, resilient_parsing=True)
     return command.get_help(context)
 

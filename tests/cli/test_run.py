@@ -48,7 +48,8 @@ def test_the_command_that_mends_an_error_looks_into_the_workspace_that_was_given
 
 
 def _commands(group: Any, path: str = "vintix") -> Iterator[tuple[str, Any]]:
-    for name, command in group.commands.items():
+    for name in group.commands:
+        command = group.get_command(None, name)
         if hasattr(command, "commands"):
             yield from _commands(command, f"{path} {name}")
         else:

@@ -22,7 +22,8 @@ from pipelines.artifacts.gc import Entry
 from pipelines.artifacts.verify import Problem
 from pipelines.artifacts.workspace import Workspace
 from pipelines.histories.quality import HistoryQuality, Quality
-from vintix_cli import layout, render
+from pipelines.pack.stage import paper_plan
+from vintix_cli import layout, render, stages
 from vintix_cli.commands import (
     artifacts,
     demonstrators,
@@ -38,6 +39,7 @@ from vintix_cli.commands import (
     train,
 )
 from vintix_cli.layout import Column, arrange, naming_columns
+from vintix_cli.options import Run
 
 TASKS = ("hand-catch-over-2-underarm", "hand-catch-over-2-overarm", "ib-100")
 DOMAIN = "industrial-benchmark"
@@ -209,25 +211,13 @@ def _plans():
 
 
 def _stages(monkeypatch):
-    from vintix_cli import stages
-
     for rows in _plans():
         totals = {**rows[-1], "estimated_seconds": 1.6e11, next(iter(rows[0])): "3 tasks"}
         plan = SimpleNamespace(rows=rows, totals=totals, notes=["histories: mujoco@v2"])
         monkeypatch.setattr(
             stages, "import_module", lambda _, plan=plan: SimpleNamespace(plan=lambda *_: plan)
         )
-        stages.run_stage(
-            "pack",
-            {},
-            workspace=None,
-            config=None,
-            assignments=None,
-            dry_run=True,
-            json=False,
-            quiet=False,
-            show=print,
-        )
+        stages.run_stage("pack", {}, Run(dry_run=True), print)
 
 
 def _quality(task, history):
@@ -317,7 +307,7 @@ WAYS = {
     "demonstrators": _demonstrators,
     "distill": _histories,
     "pack": _dataset,
-    "pack's plan of the paper": lambda: pack._show_paper_plan("paper", dry_run=True, json=False),
+    "pack's plan of the paper": lambda: stages.print_plan("pack", paper_plan(), json=False),
     "train": _checkpoint,
     "rollout": _rollout,
     "quickstart": _quickstart,

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vintix_cli import options, values
 from vintix_cli.help import examples
+from vintix_cli.options import Run
 from vintix_cli.render import interval_text, print_table
-from vintix_cli.run import command
-from vintix_cli.stages import run_stage
+from vintix_cli.stages import Settings, run_stage, stage
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
@@ -26,165 +25,20 @@ EPILOG = examples(
 )
 
 
-@command
+@stage("rollout")
 def rollout(
-    task: options.Tasks = None,
-    domain: options.Domains = None,
-    checkpoint: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ARTIFACT",
-            help="Checkpoint artifact; default the newest. Several are compared.",
-            autocompletion=values.artifacts("checkpoints"),
-        ),
-    ] = None,
-    baseline: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A policy to play the same episodes, beside the model.",
-            autocompletion=values.setting("baselines"),
-        ),
-    ] = None,
-    suite: Annotated[
-        str | None,
-        typer.Option(
-            help="paper: everything that the paper reports. reward-use: with true, zero, shuffled "
-            "and flipped rewards, and what share of the rise is lost without the true ones.",
-            autocompletion=values.setting("suite"),
-        ),
-    ] = None,
-    rewards: Annotated[
-        str | None,
-        typer.Option(
-            help="Rewards that the model is shown; scores are of the true ones.",
-            autocompletion=values.setting("rewards"),
-        ),
-    ] = None,
-    shots: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Episodes from an empty context on; default 2,000 steps of them, at least 8 and "
-            "at most 20.",
-        ),
-    ] = None,
-    converged: Annotated[
-        int | None,
-        typer.Option(min=1, help="Further episodes, for the converged score; the paper: 100."),
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Independent streams a task.")] = None,
-    split: Annotated[
-        list[str] | None,
-        typer.Option(help="Tasks of this split only.", autocompletion=values.splits),
-    ] = None,
-    option: options.EnvironmentOptions = None,
-    backend: options.Backend = None,
-    gravity: Annotated[
-        str | None,
-        typer.Option(metavar="FACTOR", help="MuJoCo: factor on gravity, such as 1.1 or 1.1x."),
-    ] = None,
-    viscosity: Annotated[
-        float | None, typer.Option(help="MuJoCo: viscosity of the medium, such as 0.05.")
-    ] = None,
-    setpoint: Annotated[
-        float | None, typer.Option(help="Industrial-Benchmark: setpoint, such as 85.")
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(help="Scores to normalise by.", autocompletion=values.setting("reference")),
-    ] = None,
-    stats: Annotated[
-        str | None,
-        typer.Option(
-            metavar="group|task:NAME|running",
-            help="Normalisation of unseen tasks of a known group.",
-            autocompletion=values.statistics,
-        ),
-    ] = None,
-    context: Annotated[
-        int | None, typer.Option(min=1, help="Steps kept in view; default the model's.")
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            help="window (keys and values in a ring, as the paper) or none (the whole window again "
-            "at each step: exact and slow).",
-            autocompletion=values.setting("cache"),
-        ),
-    ] = None,
-    sinks: Annotated[
-        int | None, typer.Option(min=0, help="First steps that are never forgotten.")
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ARTIFACT",
-            help="Start with the end of recorded trajectories in view: a histories or datasets "
-            "artifact.",
-            autocompletion=values.artifacts("histories", "datasets"),
-        ),
-    ] = None,
-    prompt_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of the prompt; default the context.")
-    ] = None,
-    workers: options.Workers = None,
+    settings: Settings,
+    run: Run,
     plot: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the curves as PNG or SVG, by the file's suffix."),
     ] = None,
-    name: options.Name = None,
-    seed: options.Seed = None,
-    workspace: options.Workspace = None,
-    config: options.Config = None,
-    set_: options.Set = None,
-    strict: options.Strict = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Stage 5: let a model act from an empty context, with no gradient step.
 
     Every return is recorded. Without a selection: every task that the checkpoint was trained on.
     """
-    run_stage(
-        "rollout",
-        {
-            "tasks": task,
-            "domains": domain,
-            "splits": split,
-            "options": options.environment_options(option, backend),
-            "checkpoint": checkpoint[0] if checkpoint else None,
-            "also": checkpoint[1:] if checkpoint and len(checkpoint) > 1 else None,
-            "baselines": baseline,
-            "suite": suite,
-            "rewards": rewards,
-            "shots": shots,
-            "converged": converged,
-            "stats": stats,
-            "seeds": seeds,
-            "gravity": gravity,
-            "viscosity": viscosity,
-            "setpoint": setpoint,
-            "reference": reference,
-            "context": context,
-            "cache": cache,
-            "sinks": sinks,
-            "prompt": prompt,
-            "prompt_steps": prompt_steps,
-            "workers": workers,
-            "name": name,
-            "seed": seed,
-            "strict": strict or None,
-        },
-        workspace=workspace,
-        config=config,
-        assignments=set_,
-        dry_run=dry_run,
-        json=json,
-        quiet=quiet,
-        show=show_rollout,
-        plot=plot,
-    )
+    run_stage("rollout", settings, run, show_rollout, plot=plot)
 
 
 def show_rollout(result: StageResult) -> None:

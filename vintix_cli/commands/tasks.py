@@ -152,7 +152,7 @@ def _draw(
     check_output(path, PIXEL_FORMATS)
     snapshot = take_snapshot(
         task,
-        options.parse_pairs(option),
+        options.parse_pairs(option) if option else None,
         size=SIZE if size is None else _size(size),
         seed=seed,
         steps=steps,
