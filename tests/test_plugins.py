@@ -1,4 +1,4 @@
-"""The project's own plugins are found without an installation, and declared as anyone's would be."""
+"""The project's own plugins are found without installation, declared as anyone's would be."""
 
 from __future__ import annotations
 
