@@ -11,6 +11,8 @@ import pytest
 from pipelines.errors import MissingDependencyError
 from pipelines.scenes.opengl import VARIABLE, prepare_opengl
 
+DATA = Path(__file__).with_name("data")
+
 
 @pytest.fixture
 def opengl(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
@@ -26,8 +28,10 @@ def opengl(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def conformance() -> Path:
     """The folder with the released code's inputs and outputs."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "conformance"
-    folder = Path(os.environ.get("VINTIX_CONFORMANCE", default))
-    if not folder.is_dir():
-        pytest.skip(f"no conformance data at {folder} (set VINTIX_CONFORMANCE)")
-    return folder
+    return DATA / "conformance"
+
+
+@pytest.fixture(scope="session")
+def paper_tables() -> Path:
+    """The folder with the paper's tables."""
+    return DATA / "paper"

@@ -1,29 +1,22 @@
-"""Every number of the catalogue against the paper's tables, where they lie beside the project."""
+"""Every number of the catalogue against the paper's tables."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 
-import pytest
-
 from pipelines.tasks import catalogue
 
-PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper"
 
-needs_paper = pytest.mark.skipif(not PAPER.is_dir(), reason="the paper's tables are not here")
-
-
-def _rows(name: str) -> list[dict[str, str]]:
-    with (PAPER / name).open(newline="", encoding="utf-8") as file:
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-@needs_paper
-def test_dataset_table():
+def test_dataset_table(paper_tables):
     """Tables 3 to 6: lengths, dims and reward scales of all 102, under the paper's own names."""
     seen = set()
-    for row in _rows("dataset.csv"):
+    for row in _rows(paper_tables / "dataset.csv"):
         spec = catalogue().get(row["task"])
         seen.add(spec.name)
         assert spec.domain == row["domain"]
@@ -36,11 +29,10 @@ def test_dataset_table():
     assert seen == {spec.name for spec in catalogue().tasks}
 
 
-@needs_paper
-def test_score_tables():
+def test_score_tables(paper_tables):
     """Tables 7 to 10, under the names of the authors' release."""
     seen = set()
-    for row in _rows("scores.csv"):
+    for row in _rows(paper_tables / "scores.csv"):
         spec = catalogue().get(row["task"])
         seen.add(spec.name)
         score = spec.scores["paper"]
@@ -52,10 +44,9 @@ def test_score_tables():
     assert seen == {spec.name for spec in catalogue().tasks}
 
 
-@needs_paper
-def test_comparison_table_names_resolve():
+def test_comparison_table_names_resolve(paper_tables):
     """Tables 11 and 12 name the tasks a third way; a report joins them by `get`."""
-    for row in _rows("compare.csv"):
+    for row in _rows(paper_tables / "compare.csv"):
         assert catalogue().get(row["task"]).domain == row["domain"]
 
 
