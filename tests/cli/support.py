@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 POINT_MASS = ROOT / "examples" / "point_mass"
 TIMEOUT = 300.0
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _SCRIPT = Path(sys.executable).with_name("vintix")
 VINTIX: list[str] = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "vintix_cli"]
@@ -66,6 +72,56 @@ class Done:
         return json.loads(self.stdout)
 
 
+class Preloaded:
+    """The process of preloaded.py, and ``vintix`` in forks of it."""
+
+    def __init__(self) -> None:
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("VINTIX_")
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("preloaded.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**environment, **dict.fromkeys(THREADS, "1")},
+        )
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+    def run(self, arguments: list[str], directory: Path, environment: dict[str, str]) -> Done:
+        """Run ``vintix`` to its end."""
+        with tempfile.TemporaryDirectory() as name:
+            outputs = {stream: Path(name, stream) for stream in ("stdout", "stderr")}
+            for path in outputs.values():
+                path.touch()
+            command = {
+                "script": str(_SCRIPT),
+                "arguments": arguments,
+                "directory": str(directory),
+                "environment": environment,
+                **{stream: str(path) for stream, path in outputs.items()},
+            }
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+            pid = int(self._process.stdout.readline())
+            timer = threading.Timer(TIMEOUT, os.kill, (pid, signal.SIGKILL))
+            timer.start()
+            status = int(self._process.stdout.readline())
+            timer.cancel()
+            return Done(
+                os.waitstatus_to_exitcode(status), *(p.read_text() for p in outputs.values())
+            )
+
+
+@functools.cache
+def preloaded() -> Preloaded:
+    """Return the one of this test process."""
+    return Preloaded()
+
+
 @dataclass(frozen=True)
 class Shell:
     """Where commands run: a workspace, a working directory and variables."""
@@ -78,18 +134,20 @@ class Shell:
     def environment(self) -> dict[str, str]:
         """The environment of the commands: nothing of ours but what is said here."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("VINTIX_")}
-        threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         return {
             **kept,
-            **dict.fromkeys(threads, "1"),
+            **dict.fromkeys(THREADS, "1"),
             "PATH": os.pathsep.join([str(Path(VINTIX[0]).parent), kept.get("PATH", "")]),
             "VINTIX_WORKSPACE": str(self.workspace),
             **self.variables,
         }
 
     def vintix(self, *arguments: object, variables: Mapping[str, str] | None = None) -> Done:
-        """Run ``vintix`` to its end."""
-        return self.run([*VINTIX, *map(str, arguments)], variables)
+        """Run ``vintix`` to its end, in a process that need not import torch again."""
+        if not _SCRIPT.exists():
+            return self.run([*VINTIX, *map(str, arguments)], variables)
+        environment = {**self.environment, **(variables or {})}
+        return preloaded().run([*map(str, arguments)], self.directory, environment)
 
     def run(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> Done:
         """Run any command to its end."""

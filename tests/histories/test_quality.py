@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from pipelines.artifacts.arrays import write_array
 from pipelines.artifacts.workspace import Workspace
@@ -208,6 +209,14 @@ def test_rank_correlation_with_ties():
     assert rank_correlation(np.array([1.0, 2, 2, 3])) == pytest.approx(expected)
     assert rank_correlation(np.array([5.0, 4, 3])) == pytest.approx(-1)
     assert rank_correlation(np.array([5.0, 5, 5])) == 0
+
+
+@given(st.lists(st.integers(0, 20), min_size=2, max_size=100))
+def test_rank_correlation_is_scipys_to_the_bit(values):
+    """The number is stored: artifacts do not depend on which of the two wrote it."""
+    assume(len(set(values)) > 1)
+    values = np.array(values, np.float64)
+    assert rank_correlation(values) == spearmanr(values, np.arange(len(values))).statistic
 
 
 def test_a_history_is_read_with_its_own_scores(workspace):
