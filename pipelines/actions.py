@@ -241,3 +241,8 @@ def from_json(value: Mapping[str, Any]) -> ActionSpec:
             expected="what as_json wrote",
             found=dict(value),
         ) from error
+
+
+def actions_of(task: Mapping[str, Any]) -> ActionSpec:
+    """Return the actions of a task that is given as JSON, as artifacts have it."""
+    return Box(task["action_dim"])

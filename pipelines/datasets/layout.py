@@ -19,24 +19,5 @@ names the arrays it has in its attribute ``fields``, and where it came from in `
 
 from __future__ import annotations
 
-from typing import Any
-
 CARD = "card"
-ROW_FIELDS = ("observation", "action", "reward", "episode_step", "noise")
 STATISTICS = ("observation_mean", "observation_std", "action_mean", "action_std")
-
-
-def row_layout(observation_dim: int, action_dim: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Return the shape of one row and the NumPy dtype name of every per-step array."""
-    return {
-        "observation": ((observation_dim,), "float32"),
-        "action": ((action_dim,), "float32"),
-        "reward": ((), "float32"),
-        "episode_step": ((), "int32"),
-        "noise": ((), "float32"),
-    }
-
-
-def row_bytes(observation_dim: int, action_dim: int) -> int:
-    """Return the bytes of one step over all per-step arrays."""
-    return 4 * (observation_dim + action_dim + 3)

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.actions import actions_of
 from pipelines.artifacts.files import instead_of_file, open_file
 from pipelines.artifacts.schema import DATA
-from pipelines.datasets.layout import CARD, ROW_FIELDS, STATISTICS, row_layout
+from pipelines.datasets.layout import CARD, STATISTICS
 from pipelines.errors import ArtifactCorruptError, UsageError
 from pipelines.histories.layout import trajectory_path
+from pipelines.rows import DATASET_ROWS, row_layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,7 +129,7 @@ class DatasetReader:
         trajectory: int,
         start: int,
         length: int,
-        fields: Collection[str] = ROW_FIELDS,
+        fields: Collection[str] = DATASET_ROWS,
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Read consecutive steps of a trajectory without copying them.
 
@@ -219,13 +221,15 @@ class DatasetReader:
         described = self.tasks[task]
         if not 0 <= trajectory < len(described.rows):
             raise IndexError(f"{task} has {len(described.rows)} trajectories, no {trajectory}")
-        layout = row_layout(described.observation_dim, described.action_dim)
+        layout = row_layout(
+            "datasets", described.observation_dim, actions_of(described.attributes["task"])
+        )
         arrays = tuple(
             self._open_rows(
                 field, task, trajectory, (described.rows[trajectory], *shape), np.dtype(dtype)
             )
             for field, (shape, dtype) in layout.items()
-            if field in described.attributes.get("fields", ROW_FIELDS)
+            if field in described.attributes.get("fields", DATASET_ROWS)
         )
         self._arrays[task, trajectory] = arrays
         return arrays

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.histories.layout import balanced_rows, row_bytes, shard_unit
+from pipelines.histories.layout import balanced_rows, shard_unit
 from pipelines.rng import derive_seed
+from pipelines.rows import row_bytes
 
 if TYPE_CHECKING:
     from pipelines.artifacts.work import StagedWork
@@ -156,6 +157,6 @@ def shard_rows(task: TaskSpec, steps: int, size: int, most: int) -> int:
         size: Trajectories of the block.
         most: Most steps allowed by the configuration.
     """
-    row = row_bytes(task.observation_dim, task.action_dim)
+    row = row_bytes("histories", task.observation_dim, task.actions)
     by_bytes = min(SHARD_BYTES, BLOCK_BYTES // size) // row
     return balanced_rows(steps, max(1, min(most, by_bytes)))

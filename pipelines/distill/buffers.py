@@ -17,12 +17,8 @@ import numpy as np
 
 from pipelines.artifacts.work import WorkItem
 from pipelines.distill.chunks import RowArrays
-from pipelines.histories.layout import (
-    ROW_FIELDS,
-    row_layout,
-    shard_unit,
-    trajectory_path,
-)
+from pipelines.histories.layout import shard_unit, trajectory_path
+from pipelines.rows import HISTORY_ROWS, row_layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +73,7 @@ class ShardBuffer:
 
     def __init__(self, block: Block) -> None:
         size = len(block.trajectories)
-        layout = row_layout(block.task.observation_dim, block.task.action_dim)
+        layout = row_layout("histories", block.task.observation_dim, block.task.actions)
         self.rows: dict[str, NDArray[Any]] = {
             name: np.zeros((block.shard_rows, size, *shape), dtype)
             for name, (shape, dtype) in layout.items()
@@ -173,7 +169,7 @@ class ShardWriter:
             with self._opening:
                 group = unit.group(path, {} if shard == 0 else None)
                 scratch = unit.scratch(f"{path}/{shard:05d}") if shard < block.shards - 1 else None
-            for name in ROW_FIELDS:
+            for name in HISTORY_ROWS:
                 rows = buffer.rows[name]
                 if shard == 0:
                     shape = (block.steps, *rows.shape[2:])

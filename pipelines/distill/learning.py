@@ -21,9 +21,10 @@ import numpy as np
 
 from pipelines.distill.block import Block, EpisodeMark, Position
 from pipelines.errors import ConfigError, VintixError
-from pipelines.histories.layout import ROW_FIELDS, balanced_rows, trajectory_path
+from pipelines.histories.layout import balanced_rows, trajectory_path
 from pipelines.learners.settings import STEPS_PER_SECOND, segment_length
 from pipelines.rng import derive_seed
+from pipelines.rows import HISTORY_ROWS
 
 if TYPE_CHECKING:
     import zarr
@@ -295,7 +296,7 @@ def _read_rest(
     if shard == 0:
         return None, {}
     group: Any = _scratch(block, directory, shard - 1)
-    carried = {name: np.asarray(group[_CARRIED + name][...]) for name in ROW_FIELDS}
+    carried = {name: np.asarray(group[_CARRIED + name][...]) for name in HISTORY_ROWS}
     return np.asarray(group[_LEARNER][...]).tobytes(), carried
 
 

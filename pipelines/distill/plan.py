@@ -18,9 +18,9 @@ from pipelines.distill.shard import split
 from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
 from pipelines.estimates import JOB_SECONDS, run_seconds
 from pipelines.hardware import available_cores
-from pipelines.histories.layout import row_bytes
 from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
 from pipelines.learners.settings import training_rate
+from pipelines.rows import row_bytes
 from pipelines.stage import Plan, default_name
 from pipelines.tasks.schedule import schedule_json, schedule_text
 from pipelines.text import listed
@@ -84,7 +84,8 @@ class TaskPlan:
     @property
     def data_bytes(self) -> int:
         """Bytes of all steps before compression."""
-        return self.total_steps * row_bytes(self.task.observation_dim, self.task.action_dim)
+        task = self.task
+        return self.total_steps * row_bytes("histories", task.observation_dim, task.actions)
 
     @property
     def seconds(self) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.distill.block import Block, EpisodeMark, episode_seed
 from pipelines.distill.buffers import Episodes
 from pipelines.distill.collect import replay_error
-from pipelines.histories.layout import row_layout
+from pipelines.rows import row_layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +74,7 @@ class Recorder(gymnasium.Env[Any, Any]):
         )
         self.action_space = gymnasium.spaces.Box(self._low_A, self._high_A, dtype=np.float32)
         self.first, self.filled = first, len(carried["reward"]) if carried else 0
-        layout = row_layout(block.task.observation_dim, block.task.action_dim)
+        layout = row_layout("histories", block.task.observation_dim, block.task.actions)
         self.rows: dict[str, NDArray[Any]] = {
             name: np.zeros((self.filled + _FIRST_ROWS, *shape), dtype)
             for name, (shape, dtype) in layout.items()

@@ -25,42 +25,6 @@ is complete and its trajectories are ``steps`` long.
 
 from __future__ import annotations
 
-from typing import Any
-
-ROW_FIELDS = (
-    "observation",
-    "action",
-    "reward",
-    "terminated",
-    "truncated",
-    "noise",
-    "demonstrator_action",
-)
-EPISODE_FIELDS = (
-    "episode_start",
-    "episode_length",
-    "episode_return",
-    "episode_final_observation",
-)
-
-
-def row_layout(observation_dim: int, action_dim: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Return the shape of one row and the NumPy dtype name of every per-step array."""
-    return {
-        "observation": ((observation_dim,), "float32"),
-        "action": ((action_dim,), "float32"),
-        "reward": ((), "float32"),
-        "terminated": ((), "bool"),
-        "truncated": ((), "bool"),
-        "noise": ((), "float32"),
-        "demonstrator_action": ((action_dim,), "float32"),
-    }
-
-
-def row_bytes(observation_dim: int, action_dim: int) -> int:
-    """Return the bytes of one step over all per-step arrays, before compression."""
-    return 4 * (observation_dim + 2 * action_dim + 2) + 2
-
 
 def trajectory_path(task: str, trajectory: int) -> str:
     """Return the group of a trajectory, such as ``hopper/00003``."""

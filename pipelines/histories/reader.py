@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines.artifacts.schema import DATA
 from pipelines.errors import UsageError
 from pipelines.histories.blocks import BlockGatherer
-from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS, trajectory_path
+from pipelines.histories.layout import trajectory_path
+from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS
 
 if TYPE_CHECKING:
     import zarr
@@ -65,10 +66,10 @@ class HistoryReader:
     def fields(self, name: str) -> tuple[str, ...]:
         """Return which per-step arrays a task's history has.
 
-        All of `pipelines.histories.layout.ROW_FIELDS`, unless it was imported from a format that
+        All of `pipelines.rows.HISTORY_ROWS`, unless it was imported from a format that
         does not record some of them.
         """
-        return tuple(self.task(name).get("fields", ROW_FIELDS))
+        return tuple(self.task(name).get("fields", HISTORY_ROWS))
 
     def lengths(self, name: str) -> list[int]:
         """Return the number of steps of each trajectory, in the order of their numbers."""
@@ -94,7 +95,7 @@ class HistoryReader:
         self,
         name: str,
         trajectory: int,
-        fields: Sequence[str] = ROW_FIELDS,
+        fields: Sequence[str] = HISTORY_ROWS,
         rows: int | None = None,
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield consecutive blocks of rows, holding no more than a chunk and a block in memory.
@@ -102,7 +103,7 @@ class HistoryReader:
         Args:
             name: The task.
             trajectory: Its number.
-            fields: Which per-step arrays, names of `pipelines.histories.layout.ROW_FIELDS`.
+            fields: Which per-step arrays, names of `pipelines.rows.HISTORY_ROWS`.
             rows: Rows of a block (the last may be shorter); None for the chunks as stored.
 
         Yields:
@@ -174,7 +175,7 @@ class HistoryReader:
         import numpy as np
 
         path = trajectory_path(name, trajectory)
-        known = self.task(name).get("episode_fields", EPISODE_FIELDS)
+        known = self.task(name).get("episode_fields", HISTORY_EPISODES)
         found = {field: self.artifact.read(f"{path}/{field}") for field in known}
         complete = np.ones(len(found["episode_start"]), dtype=bool)
         if len(complete):

@@ -22,16 +22,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pipelines.actions import actions_of
 from pipelines.artifacts import files
 from pipelines.distill.block import episode_seed
 from pipelines.errors import ConfigError, VintixError
-from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS, row_bytes
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig
 from pipelines.interchange.dependencies import load_extra
 from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
 from pipelines.interchange.tasks import safe_name
+from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS, row_bytes
 from pipelines.tasks.names import choose_tasks
 
 if TYPE_CHECKING:
@@ -169,7 +170,9 @@ def _export(
 
 def _bytes(reader: HistoryReader, name: str) -> int:
     task = reader.task(name)["task"]
-    return sum(reader.lengths(name)) * row_bytes(task["observation_dim"], task["action_dim"])
+    return sum(reader.lengths(name)) * row_bytes(
+        "histories", task["observation_dim"], actions_of(task)
+    )
 
 
 class _Environment(NamedTuple):
@@ -315,7 +318,7 @@ def _episodes(
     base = reader.artifact.manifest.seeds["seed"]
     parts: list[dict[str, NDArray[Any]]] = []
     have, number = 0, 0
-    for block in reader.blocks(name, trajectory, ROW_FIELDS):
+    for block in reader.blocks(name, trajectory, HISTORY_ROWS):
         offset, length = 0, len(block["reward"])
         while offset < length:
             wanted = int(table["episode_length"][number]) - have
@@ -338,7 +341,7 @@ def _episode(
     trajectory: int,
     seed: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    rows = {field: np.concatenate([part[field] for part in parts]) for field in ROW_FIELDS}
+    rows = {field: np.concatenate([part[field] for part in parts]) for field in HISTORY_ROWS}
     final_O = table["episode_final_observation"][number]
     nothing_A = np.full_like(rows["demonstrator_action"][:1], np.nan)
     return (
@@ -365,11 +368,11 @@ def _episode(
 
 def _check_complete(reader: HistoryReader, name: str) -> None:
     attributes = reader.task(name)
-    missing = [field for field in ROW_FIELDS if field not in reader.fields(name)]
+    missing = [field for field in HISTORY_ROWS if field not in reader.fields(name)]
     missing += [
         field
-        for field in EPISODE_FIELDS
-        if field not in attributes.get("episode_fields", EPISODE_FIELDS)
+        for field in HISTORY_EPISODES
+        if field not in attributes.get("episode_fields", HISTORY_EPISODES)
     ]
     if missing:
         raise ConfigError(

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.actions import Box
 from pipelines.artifacts import files
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.errors import ArtifactCorruptError
-from pipelines.histories.layout import balanced_rows, row_layout, trajectory_path
+from pipelines.histories.layout import balanced_rows, trajectory_path
 from pipelines.interchange.config import CHUNK_BYTES, ExportConfig, ImportDatasetConfig
 from pipelines.interchange.dependencies import load_h5py
 from pipelines.interchange.official_files import FIELDS, GROUP_ROWS
@@ -22,6 +23,7 @@ from pipelines.interchange.official_source import DESCRIPTION, FORMAT, OfficialS
 from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
 from pipelines.interchange.tasks import description_of, safe_name
+from pipelines.rows import row_layout
 from pipelines.stage import StageResult
 from pipelines.tasks.names import choose_tasks
 
@@ -221,7 +223,7 @@ def _write_history(
     if staging.done(path):
         return
     task = source.files(name)
-    layout = row_layout(task.observation_dim, task.action_dim)
+    layout = row_layout("histories", task.observation_dim, Box(task.action_dim))
     by_bytes = CHUNK_BYTES // (4 * task.observation_dim)
     chunk = balanced_rows(rows, max(1, min(most, by_bytes)))
     fields = source.fields(name)

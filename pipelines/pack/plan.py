@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.datasets.layout import CARD, row_bytes
+from pipelines.actions import actions_of
+from pipelines.datasets.layout import CARD
 from pipelines.errors import ConfigError, UsageError
 from pipelines.histories.layout import balanced_rows
 from pipelines.histories.reader import HistoryReader
 from pipelines.pack.config import CHUNK_BYTES
+from pipelines.rows import row_bytes
 from pipelines.stage import Plan, default_name
 from pipelines.tasks.names import fold, task_names
 
@@ -71,7 +73,8 @@ class PackedTask:
     @property
     def data_bytes(self) -> int:
         """Bytes of the packed rows."""
-        return self.total_steps * row_bytes(self.task["observation_dim"], self.task["action_dim"])
+        row = row_bytes("datasets", self.task["observation_dim"], actions_of(self.task))
+        return self.total_steps * row
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.actions import actions_of
 from pipelines.artifacts.arrays import create_rows, write_array
-from pipelines.datasets.layout import CARD, ROW_FIELDS, row_layout
+from pipelines.datasets.layout import CARD
 from pipelines.histories.layout import trajectory_path
 from pipelines.pack.card import CardEntry, card
 from pipelines.pack.gate import short_note
 from pipelines.pack.plan import PackedTask, Packing, paper_plan, plan, resolve
 from pipelines.pack.statistics import Moments
+from pipelines.rows import DATASET_ROWS, HISTORY_ROWS, row_layout
 from pipelines.stage import StageResult
 from pipelines.text import listed
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["pack_tasks", "paper_plan", "plan", "run"]
 
-_SOURCE_FIELDS = ("observation", "action", "reward", "noise")
 _ORIGIN = ("imported", "source", "train")
 """Attributes of a history that is not noise-distilled: where it comes from."""
 _REDUCED_ROWS = 8_192
@@ -155,14 +156,16 @@ def _pack_trajectory(
         "action": Moments.empty(action_dim),
     }
     fields = _fields(task)
-    copied = [name for name in fields if name in _SOURCE_FIELDS]
+    copied = [name for name in fields if name in HISTORY_ROWS]
     with staging.work_item(path) as unit:
         group = unit.group(path, {})
         arrays = {
             name: create_rows(
                 group, name, (total, *shape), dtype, chunk_rows=task.chunk_rows, mapped=True
             )
-            for name, (shape, dtype) in row_layout(observation_dim, action_dim).items()
+            for name, (shape, dtype) in row_layout(
+                "datasets", observation_dim, actions_of(task.task)
+            ).items()
             if name in fields
         }
         begin = 0
@@ -188,7 +191,7 @@ def _pack_trajectory(
 def _fields(task: PackedTask) -> tuple[str, ...]:
     """Return the per-step arrays of the dataset: those that the history has something for."""
     known = {*task.reader.fields(task.name), "episode_step"}
-    return tuple(name for name in ROW_FIELDS if name in known)
+    return tuple(name for name in DATASET_ROWS if name in known)
 
 
 def _reduce(so_far: Moments, rows_NC: NDArray[np.float32]) -> Moments:
@@ -231,7 +234,7 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
                 "chunk_rows": task.chunk_rows,
                 "weights": task.weights,
                 "standard_deviation_divisor": "N - 1",
-                **({"fields": list(fields)} if fields != ROW_FIELDS else {}),
+                **({"fields": list(fields)} if fields != DATASET_ROWS else {}),
                 **{name: source[name] for name in _ORIGIN if name in source},
             },
         )

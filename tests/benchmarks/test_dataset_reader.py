@@ -7,12 +7,14 @@ import time
 import numpy as np
 import pytest
 
+from pipelines.actions import Box
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.artifacts.workspace import Workspace
-from pipelines.datasets.layout import STATISTICS, row_layout
+from pipelines.datasets.layout import STATISTICS
 from pipelines.datasets.reader import DatasetReader
 from pipelines.histories.layout import balanced_rows
 from pipelines.pack.config import CHUNK_BYTES, CHUNK_ROWS
+from pipelines.rows import row_layout
 
 pytestmark = pytest.mark.benchmark
 
@@ -28,7 +30,9 @@ def make_dataset(workspace, observation_dim, action_dim, steps):
     with workspace.stage("datasets", "d", config={"dims": observation_dim}) as staging:
         with staging.work_item("t/00000") as unit:
             group = unit.group("t/00000", {})
-            for name, (shape, dtype) in row_layout(observation_dim, action_dim).items():
+            for name, (shape, dtype) in row_layout(
+                "datasets", observation_dim, Box(action_dim)
+            ).items():
                 values = rng.random((steps, *shape), dtype=np.float32).astype(dtype)
                 create_rows(group, name, values.shape, dtype, chunk_rows=rows, mapped=True)[...] = (
                     values

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipelines.actions import Box
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.distill.block import shard_rows
-from pipelines.histories.layout import row_layout, trajectory_path
+from pipelines.histories.layout import trajectory_path
+from pipelines.rows import row_layout
 from pipelines.tasks.spec import TaskSpec
 
 
@@ -31,7 +33,9 @@ def make_histories(
             path = trajectory_path(task.name, k)
             with staging.work_item(path) as unit:
                 group = unit.group(path, {})
-                for name, (shape, dtype) in row_layout(observation_dim, action_dim).items():
+                for name, (shape, dtype) in row_layout(
+                    "histories", observation_dim, Box(action_dim)
+                ).items():
                     array = create_rows(group, name, (steps, *shape), dtype, chunk_rows=rows)
                     for begin in range(0, steps, rows):
                         end = min(begin + rows, steps)

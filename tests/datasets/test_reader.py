@@ -13,12 +13,12 @@ import zarr
 from datasets.synthetic import make_histories
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
-from pipelines.datasets.layout import ROW_FIELDS
 from pipelines.datasets.reader import DatasetReader
 from pipelines.errors import ArtifactCorruptError, UsageError
 from pipelines.pack.config import PackConfig
 from pipelines.pack.stage import run
 from pipelines.reporter import NullReporter
+from pipelines.rows import DATASET_ROWS
 
 STEPS, CHUNK = 1000, 170
 
@@ -42,7 +42,7 @@ def test_windows_equal_plain_zarr(packed):
     """At every alignment to the chunks, from one row to the whole trajectory."""
     reader = DatasetReader(packed)
     plain = zarr.open_group(packed.path / "data.zarr", mode="r")
-    whole = {field: plain[f"made-up/00001/{field}"][...] for field in ROW_FIELDS}
+    whole = {field: plain[f"made-up/00001/{field}"][...] for field in DATASET_ROWS}
     chunk = plain["made-up/00001/observation"].chunks[0]
     starts = [0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk - 5, STEPS - 1]
     for start in starts:
@@ -50,7 +50,7 @@ def test_windows_equal_plain_zarr(packed):
             if start + length > STEPS:
                 continue
             window = reader.window("made-up", 1, start, length)
-            assert set(window) == set(ROW_FIELDS)
+            assert set(window) == set(DATASET_ROWS)
             for field, values in window.items():
                 np.testing.assert_array_equal(values, whole[field][start : start + length])
                 assert values.dtype == whole[field].dtype
@@ -172,7 +172,7 @@ def test_compressed_rows_are_not_mapped(tmp_path):
     with workspace.stage("datasets", "odd", config={}) as staging:
         with staging.work_item("made-up/00000") as unit:
             group = unit.group("made-up/00000", {})
-            for field in ROW_FIELDS:
+            for field in DATASET_ROWS:
                 values = dataset.read(f"made-up/00000/{field}")
                 create_rows(group, field, values.shape, values.dtype, chunk_rows=60)[...] = values
         with staging.work_item("made-up") as unit:

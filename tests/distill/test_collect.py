@@ -15,8 +15,9 @@ from pipelines.distill.collect import ReplayError, collect_block
 from pipelines.distill.schedule import epsilons
 from pipelines.domains.loop import LoopBatch
 from pipelines.errors import StorageError, VintixError
-from pipelines.histories.layout import EPISODE_FIELDS, ROW_FIELDS, trajectory_path
+from pipelines.histories.layout import trajectory_path
 from pipelines.rng import derive_seed, stream
+from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS
 from pipelines.tasks.spec import Schedule
 
 pytestmark = pytest.mark.usefixtures("toy_domain")
@@ -56,8 +57,8 @@ def naive(block, trajectory):
     key = ("distill", block.task.name, trajectory)
     epsilon_T = epsilons(block.steps, block.schedule.p, block.schedule.f).astype(np.float32)
     env, policy = ToyEnv(), ToyPolicy()
-    rows = {name: [] for name in ROW_FIELDS}
-    episodes = {name: [] for name in EPISODE_FIELDS}
+    rows = {name: [] for name in HISTORY_ROWS}
+    episodes = {name: [] for name in HISTORY_EPISODES}
     episode, start, total = 0, 0, 0.0
     observation, _ = env.reset(seed=derive_seed(block.seed, *key, "episode", episode))
     policy.reset([0])
@@ -83,7 +84,7 @@ def naive(block, trajectory):
         total += reward
         if terminated or truncated or t == block.steps - 1:
             for name, value in zip(
-                EPISODE_FIELDS, (start, t + 1 - start, total, observation), strict=True
+                HISTORY_EPISODES, (start, t + 1 - start, total, observation), strict=True
             ):
                 episodes[name].append(value)
             episode, start, total = episode + 1, t + 1, 0.0
@@ -94,7 +95,7 @@ def naive(block, trajectory):
 
 def read(staging, block, trajectory):
     group = staging.group(trajectory_path(block.task.name, trajectory))
-    return {name: np.asarray(group[name][...]) for name in (*ROW_FIELDS, *EPISODE_FIELDS)}
+    return {name: np.asarray(group[name][...]) for name in (*HISTORY_ROWS, *HISTORY_EPISODES)}
 
 
 def assert_equal(found, expected):

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from distill.toy import make_demonstrators, refuse_commits
+from pipelines.actions import Box
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.work import WorkItem
 from pipelines.artifacts.workspace import Workspace
@@ -16,9 +17,9 @@ from pipelines.distill.config import DistillConfig
 from pipelines.distill.plan import plan, resolve
 from pipelines.distill.stage import run
 from pipelines.errors import ConfigError, StorageError, VintixError
-from pipelines.histories.layout import ROW_FIELDS, row_layout
 from pipelines.histories.reader import HistoryReader
 from pipelines.reporter import NullReporter
+from pipelines.rows import HISTORY_ROWS, row_layout
 
 TRAIN = {
     "ppo": {
@@ -114,7 +115,7 @@ def test_it_records_what_the_environment_saw(workspace, monkeypatch, algorithm):
     assert not rows["noise"].any()
     assert (rows["action"] >= LOW).all() and (rows["action"] <= HIGH).all()
     assert {name: (values.shape[1:], str(values.dtype)) for name, values in rows.items()} == (
-        row_layout(3, 2)
+        row_layout("histories", 3, Box(2))
     )
     episodes = HistoryReader(artifact).episodes("toy-a", 0)
     ends = episodes["episode_start"] + episodes["episode_length"]
@@ -253,7 +254,7 @@ def test_what_is_said_about_it(workspace):
         assert attributes["train"]["algorithm"] == "ppo"
         assert attributes["train"]["hyperparameters"]["n_steps"] == 24
         assert attributes["scores"]["measured"]["expert"] == -5.0
-        assert HistoryReader(artifact).fields(name) == ROW_FIELDS
+        assert HistoryReader(artifact).fields(name) == HISTORY_ROWS
     assert {each["task"] for each in result.report["tasks"]} == {"toy-a", "toy-c"}
     # State and transitions of the learner are not published.
     assert not any("scratch" in path for path in artifact.manifest.files)

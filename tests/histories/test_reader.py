@@ -9,9 +9,10 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run
 from pipelines.errors import ArtifactCorruptError, UsageError
-from pipelines.histories.layout import ROW_FIELDS, balanced_rows, row_bytes, row_layout
+from pipelines.histories.layout import balanced_rows
 from pipelines.histories.reader import HistoryReader
 from pipelines.reporter import NullReporter
+from pipelines.rows import HISTORY_ROWS
 
 STEPS = 100
 
@@ -33,7 +34,7 @@ def test_blocks_join_to_the_whole(artifact, rows):
     expected = min(rows or 34, STEPS)
     assert set(lengths[:-1]) <= {expected}
     assert sum(lengths) == STEPS == reader.rows("toy-a", 1)
-    for field in ROW_FIELDS:
+    for field in HISTORY_ROWS:
         joined = np.concatenate([block[field] for block in blocks])
         np.testing.assert_array_equal(joined, artifact.read(f"toy-a/00001/{field}"))
 
@@ -82,9 +83,3 @@ def test_balanced_rows():
     assert balanced_rows(65_536, 65_536) == 65_536
     assert balanced_rows(65_537, 65_536) == 32_769
     assert balanced_rows(5, 100) == 5
-
-
-def test_row_bytes_are_those_of_the_layout():
-    layout = row_layout(39, 4)
-    size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
-    assert row_bytes(39, 4) == size

@@ -17,11 +17,11 @@ from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run
 from pipelines.errors import ConfigError, MissingDependencyError, UsageError
-from pipelines.histories.layout import ROW_FIELDS
 from pipelines.interchange import dependencies
 from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
 from pipelines.interchange.minari import export_minari
 from pipelines.reporter import NullReporter
+from pipelines.rows import HISTORY_ROWS
 from pipelines.tasks.spec import score_of
 
 REPORTER = NullReporter()
@@ -198,7 +198,7 @@ def test_every_number_is_there_and_minari_reads_it(
                     [each.infos["demonstrator_action"][:-1] for each in own]
                 ),
             }
-            assert joined.keys() == set(ROW_FIELDS)
+            assert joined.keys() == set(HISTORY_ROWS)
             for field, values in joined.items():
                 stored = artifact.read(f"{path}/{field}")
                 assert values.dtype == stored.dtype, field

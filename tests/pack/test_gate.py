@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipelines.actions import Box
 from pipelines.artifacts.arrays import write_array
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError, UsageError
-from pipelines.histories.layout import row_layout, trajectory_path
+from pipelines.histories.layout import trajectory_path
 from pipelines.pack.config import PackConfig
 from pipelines.pack.stage import plan, run
 from pipelines.reporter import NullReporter
+from pipelines.rows import row_layout
 
 EPISODES, LENGTH = 60, 2
 
@@ -26,7 +28,7 @@ def publish(workspace, rises, measured=(-10.0, 30.0), episodes=EPISODES, complet
                 path = trajectory_path(name, k)
                 with staging.work_item(path) as unit:
                     group = unit.group(path, {})
-                    for field, (shape, dtype) in row_layout(3, 1).items():
+                    for field, (shape, dtype) in row_layout("histories", 3, Box(1)).items():
                         write_array(group, field, np.zeros((steps, *shape), dtype))
                     write_array(group, "episode_start", np.arange(0, steps, LENGTH))
                     write_array(group, "episode_length", np.full(episodes, LENGTH, np.int32))
