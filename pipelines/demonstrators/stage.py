@@ -148,7 +148,8 @@ def _make_one(job: _Job, advance: Advance) -> None:
     """Get, measure and write the demonstrator of one task; runs in a worker."""
     from pipelines.artifacts.work import SCRATCH, WorkItem
     from pipelines.demonstrators.evaluate import Evaluator
-    from pipelines.domains.registry import domain_of, fingerprint, resolve_options
+    from pipelines.domains.registry import domain_of, resolve_options
+    from pipelines.playing.fingerprint import fingerprint
     from pipelines.policies.storage import policy_attributes, save_policy
 
     task, config = job.task, job.config

@@ -322,7 +322,7 @@ def _split_differently(where: str, expected: str, found: str) -> NoReturn:
 
 
 def _join_fingerprints(parts: Sequence[Artifact]) -> dict[str, Any]:
-    from pipelines.domains.registry import check_same_environment
+    from pipelines.playing.fingerprint import check_same_environment
 
     found: dict[str, Any] = {}
     source: dict[str, Artifact] = {}

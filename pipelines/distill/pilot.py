@@ -25,10 +25,14 @@ from pipelines.distill.response import (
 )
 from pipelines.errors import VintixError
 from pipelines.parallel import run_parallel
+from pipelines.playing.environments import make_batch
+from pipelines.playing.episodes import Actor, PolicyActor, one_each, play
 from pipelines.rng import derive_seed, stream
 from pipelines.tasks.schedule import Decay, schedule_from_json, schedule_json
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pipelines.artifacts.staging import Staging
     from pipelines.distill.plan import TaskPlan
     from pipelines.domains.base import BatchEnvironment
@@ -69,35 +73,26 @@ def run_pilot(job: PilotJob, advance: Advance) -> Response:
     Raises:
         VintixError: An observation or a reward is not finite.
     """
-    from pipelines.domains.checked import make_batch
     from pipelines.domains.registry import domain_of
     from pipelines.policies.registry import build_policy
 
-    domain = domain_of(job.task)
     seeds = [
         derive_seed(job.seed, "pilot", job.task.name, "stream", episode)
         for episode in range(job.episodes)
     ]
-    environment = make_batch(domain, job.task, job.episodes, job.options, seeds)
-    try:
-        policy = build_policy(
-            job.policy,
-            environment.action_low_A,
-            environment.action_high_A,
-            domain.policies(),
-        )
+    with make_batch(job.task, job.episodes, job.options, seeds) as batch:
+        own = domain_of(job.task).policies()
+        policy = build_policy(job.policy, batch.action_low_A, batch.action_high_A, own)
         returns, lengths = {}, {}
         for level in LEVELS:
-            returns[level], lengths[level] = _play(job, environment, policy, level)
+            returns[level], lengths[level] = _play(job, batch, policy, level)
         advance(0.5)
         for number in range(ROUNDS):
             between = (number + 0.5) / ROUNDS
             shares = [(step + between) / LEVELS_A_ROUND for step in range(LEVELS_A_ROUND)]
             for level in levels_along(Response.of(returns), shares):
-                returns[level], lengths[level] = _play(job, environment, policy, level)
+                returns[level], lengths[level] = _play(job, batch, policy, level)
         advance(0.5)
-    finally:
-        environment.close()
     return Response.of(returns, lengths)
 
 
@@ -195,31 +190,39 @@ def _unit(each: TaskPlan) -> str:
     return f"pilot/{each.task.name}"
 
 
+class _NoisyActor(Actor):
+    """A demonstrator under a constant level of uniform noise, from a generator for each copy."""
+
+    def __init__(
+        self,
+        batch: BatchEnvironment,
+        policy: Policy,
+        level: float,
+        generators: Sequence[np.random.Generator],
+    ) -> None:
+        self._demonstrator = PolicyActor(batch, policy)
+        self._low_A, self._high_A = batch.action_low_A, batch.action_high_A
+        self._level, self._generators = level, generators
+        self.begin = self._demonstrator.begin  # type: ignore[method-assign]
+
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
+        low_A, high_A, level = self._low_A, self._high_A, self._level
+        drawn_BA = np.stack([one.random(len(low_A), dtype=np.float32) for one in self._generators])
+        push_BA = low_A + (high_A - low_A) * drawn_BA
+        action_BA = (1 - level) * self._demonstrator.act(observation_BO) + level * push_BA
+        return np.clip(action_BA, low_A, high_A).astype(np.float32)
+
+
 def _play(
     job: PilotJob, environment: BatchEnvironment, policy: Policy, level: float
 ) -> tuple[list[float], list[float]]:
     """Return return and length of one episode of every copy under a constant level of noise."""
-    size, name, view = job.episodes, job.task.name, environment.demonstrator_view
-    low_A, high_A = environment.action_low_A, environment.action_high_A
-    seeds = [derive_seed(job.seed, "pilot", name, repr(level), "episode", k) for k in range(size)]
-    draws = [stream(job.seed, "pilot", name, repr(level), "noise", k) for k in range(size)]
-    everyone = list(range(size))
-    observation_BO = np.array(environment.reset(everyone, seeds), dtype=np.float32)
-    policy.reset(everyone)
-    returns_B, lengths_B, running_B = np.zeros(size), np.zeros(size), np.ones(size, dtype=bool)
-    while running_B.any():
-        uniform_BA = np.stack([each.random(len(low_A), dtype=np.float32) for each in draws])
-        push_BA = low_A + (high_A - low_A) * uniform_BA
-        action_BA = (1 - level) * policy.act(view(observation_BO)) + level * push_BA
-        result = environment.step(np.clip(action_BA, low_A, high_A).astype(np.float32))
-        returns_B[running_B] += result.reward_B[running_B]
-        lengths_B[running_B] += 1
-        ended_B = result.terminated_B | result.truncated_B
-        running_B &= ~ended_B
-        observation_BO = np.array(result.observation_BO, dtype=np.float32)
-        idle = np.flatnonzero(ended_B).tolist()
-        if idle:
-            # Copies that are done play on unrecorded: a batch steps all of its copies.
-            observation_BO[idle] = environment.reset(idle, [seeds[index] for index in idle])
-            policy.reset(idle)
-    return returns_B.tolist(), lengths_B.tolist()
+    key = (job.seed, "pilot", job.task.name, repr(level))
+    copies = range(job.episodes)
+    generators = [stream(*key, "noise", copy) for copy in copies]
+    played = play(
+        environment,
+        _NoisyActor(environment, policy, level, generators),
+        one_each([derive_seed(*key, "episode", copy) for copy in copies]),
+    )
+    return [each.total for each in played], [float(each.length) for each in played]

@@ -216,7 +216,7 @@ def _check_node(job: _CollectJob) -> None:
     """
     import socket
 
-    from pipelines.domains.registry import check_same_environment, fingerprint
+    from pipelines.playing.fingerprint import check_same_environment, fingerprint
 
     if job.fingerprint is None:
         return
@@ -359,7 +359,7 @@ class _FingerprintJob:
 
 
 def _fingerprint_job(job: _FingerprintJob, advance: Advance) -> dict[str, Any]:
-    from pipelines.domains.registry import fingerprint
+    from pipelines.playing.fingerprint import fingerprint
 
     found = fingerprint(job.task, job.options)
     advance(1)
@@ -370,7 +370,7 @@ def _fingerprints(
     distillation: Distillation, staging: Staging, config: DistillConfig, reporter: Reporter
 ) -> dict[str, Any]:
     """Return the fingerprint of each environment, compared with the demonstrators' and staged."""
-    from pipelines.domains.registry import check_same_environment
+    from pipelines.playing.fingerprint import check_same_environment
 
     jobs = [_FingerprintJob(each.task, each.blocks[0].options) for each in distillation.tasks]
     outcomes = run_parallel(
@@ -419,7 +419,7 @@ def _check_staged(task: str, found: Mapping[str, Any], staging: Staging) -> None
     Raises:
         ConfigError: Another simulator has made the staged shards.
     """
-    from pipelines.domains.registry import check_same_environment
+    from pipelines.playing.fingerprint import check_same_environment
 
     unit = _environment_unit(task)
     if not staging.done(unit):

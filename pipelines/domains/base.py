@@ -13,7 +13,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import gymnasium
@@ -122,8 +123,24 @@ class BatchEnvironment(ABC):
         """
         return observation_BO
 
+    def reset_async(
+        self, indices: Sequence[int], seeds: Sequence[int]
+    ) -> Callable[[], NDArray[np.float32]]:
+        """Ask for a reset; the function that is returned makes it, or waits for it."""
+        return partial(self.reset, indices, seeds)
+
+    def step_async(self, action_BA: NDArray[np.float32]) -> Callable[[], StepBatch]:
+        """Ask for a step; the function that is returned makes it, or waits for it."""
+        return partial(self.step, action_BA)
+
     def close(self) -> None:  # noqa: B027 - most batches hold nothing to give back
         """Give back what the copies hold."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 class Domain(ABC):

@@ -10,11 +10,6 @@ from typing import Any, NamedTuple
 
 from pipelines.artifacts.files import raise_if_failing
 from pipelines.domains.base import Domain, OptionSpec
-from pipelines.domains.fingerprint import (
-    check_same_environment,
-    compare_fingerprints,
-    fingerprint,
-)
 from pipelines.errors import MissingDependencyError, UsageError
 from pipelines.nearest import unknown
 from pipelines.plugins import Kind
@@ -24,12 +19,9 @@ from pipelines.tasks.spec import TaskSpec
 __all__ = [
     "GROUP",
     "broken_domains",
-    "check_same_environment",
     "check_simulators",
-    "compare_fingerprints",
     "domain_of",
     "find_domain",
-    "fingerprint",
     "full_catalogue",
     "load_domains",
     "resolve_options",

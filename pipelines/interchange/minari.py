@@ -194,12 +194,8 @@ def _environment(reader: HistoryReader, name: str, reporter: Reporter) -> _Envir
     from gymnasium.spaces import Box
 
     from pipelines.domains import gym
-    from pipelines.domains.registry import (
-        compare_fingerprints,
-        domain_of,
-        fingerprint,
-        full_catalogue,
-    )
+    from pipelines.domains.registry import domain_of, full_catalogue
+    from pipelines.playing.fingerprint import compare_fingerprints, fingerprint
 
     attributes = reader.task(name)
     options = attributes["options"]

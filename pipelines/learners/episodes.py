@@ -5,7 +5,6 @@ Legend: C candidates, S slots (copies of the environment), O observation, A acti
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -13,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from pipelines.errors import ConfigError
+from pipelines.playing.episodes import Episodes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,31 +112,30 @@ def play_episodes(
         The sum (C,) of what each candidate earned over its episodes, and the steps of all.
     """
     queue = iter(plays)
-    slots = list(itertools.islice(queue, batch.size))
-    for slot, play in enumerate(slots):
-        begin(slot, play)
-    playing_S = np.array([play.candidate for play in slots])
-    observation_SO = batch.reset(range(batch.size), [play.seed for play in slots])
+    slots: list[Play] = []
     returns_C, steps = np.zeros(candidates), 0
-    running_S = np.ones(batch.size, np.bool_)
-    while running_S.any():
-        after = batch.step(act(observation_SO, running_S))
-        np.add.at(returns_C, playing_S, np.where(running_S, earned(after), 0.0))
-        steps += int(running_S.sum())
-        observation_SO = after.observation_BO
-        ended = np.flatnonzero(after.terminated_B | after.truncated_B)
-        if not len(ended):
-            continue
-        observation_SO = observation_SO.copy()
-        for slot in ended.tolist():
-            following = next(queue, None) if running_S[slot] else None
-            if following is None:
-                # The copies beside it may go on, and all are stepped together.
-                running_S[slot] = False
-                following = slots[slot]
-            slots[slot] = following
-            playing_S[slot] = following.candidate
-            begin(slot, following)
-        if running_S.any():
-            observation_SO[ended] = batch.reset(ended.tolist(), [slots[s].seed for s in ended])
+
+    def seed_of(slot: int, number: int) -> int | None:
+        following = next(queue, None)
+        if following is None:
+            return None
+        slots[slot : slot + 1] = [following]
+        return following.seed
+
+    def begin_all(copies: list[int], _: NDArray[np.int64]) -> None:
+        for slot in copies:
+            begin(slot, slots[slot])
+
+    episodes = Episodes(batch, seed_of, begin_all)
+    episodes.start()
+    while len(playing := episodes.playing):
+        running_S = np.zeros(batch.size, np.bool_)
+        running_S[playing] = True
+        candidate_B = [slots[slot].candidate for slot in playing]
+        episodes.ask(act(episodes.observation_BO, running_S))
+        after = episodes.observe()
+        # Before ended copies are reset: what is earned may be read from the simulator's state.
+        np.add.at(returns_C, candidate_B, earned(after)[playing])
+        steps += len(playing)
+        episodes.begin()
     return returns_C, steps

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.report.film import FilmedBatch
     from pipelines.reporter import Reporter
-    from pipelines.rollout.prompt import Prompt
+    from pipelines.rollout.prompt import RecordedPrompt
     from pipelines.rollout.selection import Target
     from pipelines.tasks.spec import TaskSpec
 
@@ -95,16 +95,16 @@ def _play(
     entry: Entry,
     artifact: Artifact,
     checkpoint: Artifact,
-    prompt: Prompt | None,
+    prompt: RecordedPrompt | None,
     reporter: Reporter,
 ) -> tuple[FilmedBatch, np.ndarray[Any, Any]]:
     from pipelines.domains.checked import make_rendered_env
     from pipelines.domains.registry import domain_of
     from pipelines.hardware import torch_threads
     from pipelines.model.saved import load_model
+    from pipelines.playing.model import Memory, roll
+    from pipelines.playing.streams import StreamTask
     from pipelines.report.film import FilmedBatch
-    from pipelines.rollout.engine import Memory, roll
-    from pipelines.rollout.streams import StreamTask
 
     model = load_model(checkpoint)
     attributes: dict[str, Any] = dict(artifact.group(entry.name).attrs)
@@ -119,19 +119,10 @@ def _play(
         filmed.append(FilmedBatch(env, spec.name, spec.horizon, (0, shots - 1)))
         return filmed[-1]
 
-    task = StreamTask(
-        spec,
-        target.saved.statistics,
-        attributes["options"],
-        shots,
-        (0,),
-        target.saved.group,
-        prompt,
-        running=target.running,
-        rewards=artifact.config.get("rewards", "true"),
-    )
     # Where the configuration does not tell, it was played as had always been done.
     config = artifact.config
+    view = target.view(model, config.get("rewards", "true"), prompt)
+    task = StreamTask(spec, attributes["options"], shots, (0,), view)
     memory = Memory(config["context"], config.get("cache", "window"), config.get("sinks", 0))
     total = shots * spec.horizon
     with (
@@ -144,8 +135,6 @@ def _play(
             seed=config["seed"],
             make_batch=make_batch,
             memory=memory,
-            mask_rewards=model.masks_rewards,
-            random_map=model.random_map,
             on_steps=progress.advance,
         )
     return filmed[0], records[spec.name][0].episode_return_E
@@ -193,7 +182,7 @@ def _checkpoint(sources: Sources, artifact: Artifact) -> Artifact:
     return _parent(sources, artifact, parents[0], "the checkpoint that played the rollout")
 
 
-def _prompt(sources: Sources, artifact: Artifact, task: str) -> Prompt | None:
+def _prompt(sources: Sources, artifact: Artifact, task: str) -> RecordedPrompt | None:
     """Return what the streams of a task started with, None for an empty context."""
     from pipelines.rollout.prompt import KINDS, recorded_prompt
 

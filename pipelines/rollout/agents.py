@@ -11,29 +11,34 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, MissingDependencyError
-from pipelines.rollout.baselines import (
-    builtin_demonstrator,
-    demonstrators_at_hand,
-    measured_demonstrator,
-    play_demonstrators,
-    play_random,
+from pipelines.playing.environments import EnvironmentWorkers, make_batch
+from pipelines.playing.episodes import Actor, PolicyActor, RandomActor
+from pipelines.playing.streams import (
+    ModelView,
+    Records,
+    StreamTask,
+    play_streams,
+    random_generators,
 )
-from pipelines.rollout.blocks import Block, Play, Records, make_batch, model_player
 from pipelines.rollout.config import Baseline, RolloutConfig
-from pipelines.rollout.prompt import Prompt, find_prompts
+from pipelines.rollout.prompt import RecordedPrompt, find_prompts
 from pipelines.rollout.selection import Absent, Target, absent_tasks, select_targets
 from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
+    from pipelines.domains.base import BatchEnvironment
     from pipelines.model.saved import SavedModel
+    from pipelines.playing.model import Memory
+    from pipelines.policies.base import PolicySpec
     from pipelines.reporter import Reporter
-    from pipelines.rollout.crew import Crew
-    from pipelines.rollout.engine import Memory
 
 #: Width up to which a second thread costs more than it gains (measured on two cores).
 ONE_THREAD_WIDTH = 256
+
+Play = Callable[[Sequence[StreamTask], EnvironmentWorkers | None, Callable[[int], None]], Records]
+"""Plays streams: (tasks, workers for their environments, what is told of the stream steps done)."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Agent:
         targets: What it plays.
         absent: Tasks of a suite that it cannot play.
         resolved: The artifact's configuration: what the content follows from, nothing else.
-        player: Makes what plays the blocks.
+        player: Makes what plays the streams.
         memory: What its streams keep in view; None for a baseline, which keeps nothing.
         prompts: What its streams start with, by task; empty for an empty context.
     """
@@ -66,7 +71,11 @@ class Agent:
     resolved: Mapping[str, Any]
     player: Callable[[], Play]
     memory: Memory | None = None
-    prompts: Mapping[str, Prompt] = field(default_factory=dict)
+    prompts: Mapping[str, RecordedPrompt] = field(default_factory=dict)
+
+    def view(self, target: Target, rewards: str) -> ModelView:
+        """Return what the model is shown of a task; see `pipelines.rollout.config`."""
+        return target.view(self.model, rewards, self.prompts.get(target.spec.name))
 
 
 def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | None) -> Agent:
@@ -106,7 +115,7 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
         targets=targets,
         absent=absent,
         resolved=resolved,
-        player=lambda: model_player(config, resolved, model, memory),
+        player=lambda: _model_player(config, resolved, model, memory),
         memory=memory,
         prompts=prompts,
     )
@@ -169,22 +178,24 @@ def baseline_agent(
         if without:
             reporter.warn(f"no demonstrator of {listed(without)}: left out of that baseline")
 
-    def player() -> Play:
-        def play(block: Block, crew: Crew | None, on_steps: Callable[[int], None]) -> Records:
-            if baseline == "random":
-                return play_random(
-                    block, seed=config.seed, make_batch=make_batch, on_steps=on_steps, crew=crew
-                )
-            return play_demonstrators(
-                block,
-                policies,
-                seed=config.seed,
-                make_batch=make_batch,
-                on_steps=on_steps,
-                crew=crew,
-            )
+    def actor_of(task: StreamTask, batch: BatchEnvironment) -> Actor:
+        if baseline == "random":
+            return RandomActor(batch, random_generators(task, config.seed))
+        return _demonstrator_actor(policies[task.spec.name], task, batch)
 
-        return play
+    def play(
+        tasks: Sequence[StreamTask],
+        workers: EnvironmentWorkers | None,
+        on_steps: Callable[[int], None],
+    ) -> Records:
+        return play_streams(
+            tasks,
+            actor_of,
+            seed=config.seed,
+            make_batch=make_batch,
+            workers=workers,
+            on_steps=on_steps,
+        )
 
     return Agent(
         label=baseline,
@@ -205,8 +216,104 @@ def baseline_agent(
             "max_streams": config.max_streams,
             **({"converged": config.converged} if config.converged else {}),
         },
-        player=player,
+        player=lambda: play,
     )
+
+
+def _demonstrator_actor(spec: PolicySpec, task: StreamTask, batch: BatchEnvironment) -> Actor:
+    from pipelines.domains.registry import domain_of
+    from pipelines.policies.registry import build_policy
+
+    own = domain_of(task.spec).policies()
+    return PolicyActor(batch, build_policy(spec, batch.action_low_A, batch.action_high_A, own))
+
+
+def _model_player(
+    config: RolloutConfig, resolved: Mapping[str, Any], model: SavedModel, memory: Memory
+) -> Play:
+    from pipelines.playing.model import roll
+
+    vintix = model.model.to(resolved["device"])
+    if resolved["device"] == "cpu":
+        vintix.lay_out_for_steps()
+
+    def play(
+        tasks: Sequence[StreamTask],
+        workers: EnvironmentWorkers | None,
+        on_steps: Callable[[int], None],
+    ) -> Records:
+        return roll(
+            vintix, tasks, seed=config.seed, memory=memory, workers=workers, on_steps=on_steps
+        )
+
+    return play
+
+
+@dataclass(frozen=True)
+class TaskDemonstrator:
+    """The demonstrator of a task and where it was found.
+
+    Attributes:
+        spec: Its policy.
+        source: Reference of the demonstrators artifact, or ``builtin``.
+        artifact: That artifact; None for one that comes with the package.
+        card: Its measured scores (`pipelines.demonstrators.reader.Demonstrator`); None likewise.
+    """
+
+    spec: PolicySpec
+    source: str
+    artifact: Artifact | None
+    card: Mapping[str, Any] | None
+
+    def as_json(self) -> dict[str, str]:
+        """Return where it is from and what it is, by digest."""
+        from pipelines.artifacts.files import canonical_json
+        from pipelines.policies.storage import arrays_digest, policy_attributes
+
+        attributes = canonical_json(policy_attributes(self.spec))
+        return {"source": self.source, "sha256": arrays_digest(self.spec, attributes)}
+
+
+def demonstrators_at_hand(checkpoint: Artifact, workspace: Workspace) -> list[Artifact]:
+    """Return demonstrators artifacts: what a checkpoint descends from, then the newest first."""
+    newest = sorted(
+        workspace.artifacts("demonstrators"),
+        key=lambda artifact: artifact.manifest.created_at,
+        reverse=True,
+    )
+    descended, _ = workspace.lineage([checkpoint])
+    return [*(each for each in descended if each.kind == "demonstrators"), *newest]
+
+
+def measured_demonstrator(target: Target, at_hand: Sequence[Artifact]) -> TaskDemonstrator | None:
+    """Return the first demonstrator at hand of a task under its simulator, None without one.
+
+    A variation has that of its base task, as in the paper (Appendix A.2.1).
+
+    Args:
+        target: The task as it is played.
+        at_hand: Where to look, in order.
+    """
+    from pipelines.demonstrators.reader import load_demonstrator
+    from pipelines.domains.registry import domain_of, simulators
+
+    domain = domain_of(target.spec)
+    simulator = simulators(domain, target.options)
+    for artifact in at_hand:
+        for name in dict.fromkeys((target.spec.name, target.spec.variation_of)):
+            if name is not None and name in artifact.root:
+                found = load_demonstrator(artifact, name)
+                if simulators(domain, found.options) == simulator:
+                    return TaskDemonstrator(found.spec, artifact.reference, artifact, found.card)
+    return None
+
+
+def builtin_demonstrator(target: Target) -> TaskDemonstrator | None:
+    """Return the demonstrator that comes with the package, of the base task of a variation."""
+    from pipelines.demonstrators.experts import base_policy
+
+    policy = base_policy(target.spec, target.options)
+    return None if policy is None else TaskDemonstrator(policy, "builtin", None, None)
 
 
 def _resolved(
@@ -214,7 +321,7 @@ def _resolved(
     model: SavedModel,
     targets: Sequence[Target],
     absent: Sequence[Absent],
-    prompts: Mapping[str, Prompt],
+    prompts: Mapping[str, RecordedPrompt],
 ) -> dict[str, Any]:
     """Return a checkpoint's configuration; what is not asked for leaves no trace in it."""
     resolved: dict[str, Any] = {
@@ -258,7 +365,7 @@ def _context(config: RolloutConfig, model: SavedModel) -> int:
 
 def _memory(config: RolloutConfig, model: SavedModel) -> Memory:
     from pipelines.model.cache import check_size
-    from pipelines.rollout.engine import Memory
+    from pipelines.playing.model import Memory
 
     context = _context(config, model)
     check_size(config.max_streams, context, config.sinks)

@@ -59,7 +59,7 @@ def check_fingerprints(
         ConfigError: One differs, under `strict`.
         MissingDependencyError: A simulator is not there.
     """
-    from pipelines.domains.registry import check_same_environment, fingerprint
+    from pipelines.playing.fingerprint import check_same_environment, fingerprint
 
     recorded = _recorded_fingerprints(checkpoint, workspace)
     now = {}

@@ -4,7 +4,7 @@ Stream s of a task gets the end of trajectory s modulo their number. What follow
 own first episode, whose first token carries the padding vectors as any first token does; the
 prompt's last reward therefore stays unseen, as in the released code.
 
-Shapes: L steps of a prompt, O observation, A action, E episodes.
+Shapes: L steps of a prompt, O observation, A action.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
+from pipelines.playing.streams import PromptRows
 from pipelines.text import listed
 
 if TYPE_CHECKING:
@@ -32,25 +32,8 @@ KINDS = ("histories", "datasets")
 
 
 @dataclass(frozen=True)
-class PromptRows:
-    """Steps in the environment's own units, as the model is to see them.
-
-    Attributes:
-        observation_LO: float32.
-        previous_action_LA: float32, the action one step before.
-        previous_reward_L: float32, unscaled, the reward one step before.
-        episode_step_L: int64, step within the episode.
-    """
-
-    observation_LO: NDArray[np.float32]
-    previous_action_LA: NDArray[np.float32]
-    previous_reward_L: NDArray[np.float32]
-    episode_step_L: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Where the prompts of a task's streams come from.
+class RecordedPrompt:
+    """The prompts of a task's streams; see `pipelines.playing.streams.Prompt`.
 
     Attributes:
         source: Reads the artifact.
@@ -94,7 +77,7 @@ class Prompt:
 
 def find_prompts(
     config: RolloutConfig, workspace: Workspace, targets: Sequence[Target], context: int
-) -> tuple[Artifact | None, dict[str, Prompt]]:
+) -> tuple[Artifact | None, dict[str, RecordedPrompt]]:
     """Open the artifact of ``--prompt`` and settle each task's prompt.
 
     Args:
@@ -137,15 +120,15 @@ def find_prompts(
     }
 
 
-def recorded_prompt(source: Artifact, recorded: Mapping[str, Any]) -> Prompt:
+def recorded_prompt(source: Artifact, recorded: Mapping[str, Any]) -> RecordedPrompt:
     """Return the prompt of a task of an earlier rollout.
 
     Args:
         source: The artifact that the prompt was read from.
-        recorded: What the rollout's configuration says of it, `Prompt.as_config`.
+        recorded: What the rollout's configuration says of it, `RecordedPrompt.as_config`.
     """
     reader, name = _open(source), recorded["task"]
-    return Prompt(reader, name, recorded["steps"], _described(reader, name)[1])
+    return RecordedPrompt(reader, name, recorded["steps"], _described(reader, name)[1])
 
 
 def _find(workspace: Workspace, reference: str) -> Artifact:
@@ -170,7 +153,7 @@ def _open(artifact: Artifact) -> DatasetReader | HistoryReader:
 
 def _prompt(
     source: DatasetReader | HistoryReader, target: Target, wanted: int | None, context: int
-) -> Prompt:
+) -> RecordedPrompt:
     known = _tasks_of(source)
     spec = target.spec
     # A variation may start from what was recorded on its base task.
@@ -196,7 +179,7 @@ def _prompt(
             found=steps,
             fix="fewer --prompt-steps",
         )
-    return Prompt(source, name, steps, lengths)
+    return RecordedPrompt(source, name, steps, lengths)
 
 
 def _tasks_of(source: DatasetReader | HistoryReader) -> list[str]:

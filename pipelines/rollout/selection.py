@@ -24,6 +24,7 @@ from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.model.saved import SavedModel, SavedTask
+    from pipelines.playing.streams import ModelView, Prompt
     from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
 
@@ -52,10 +53,19 @@ class Target:
     scores: dict[str, Any]
     measured: str | None = None
 
-    @property
-    def running(self) -> bool:
-        """Whether its observation statistics are estimated in context."""
-        return self.known.startswith(RUNNING)
+    def view(self, model: SavedModel | None, rewards: str, prompt: Prompt | None) -> ModelView:
+        """Return what a model is shown of it, any where there is none."""
+        from pipelines.playing.streams import ModelView
+
+        return ModelView(
+            group=self.saved.group,
+            statistics=self.saved.statistics,
+            mask_rewards=model is not None and model.masks_rewards,
+            random_map=model is not None and model.random_map,
+            rewards=rewards,
+            running=self.known.startswith(RUNNING),
+            prompt=prompt,
+        )
 
     @property
     def changed_options(self) -> dict[str, Any]:

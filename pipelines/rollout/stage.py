@@ -1,9 +1,8 @@
 """The stage ``rollout``: from checkpoints to ``rollouts`` artifacts, one for each agent.
 
-The tasks are packed into blocks of at most `max_streams` streams. The streams of a block advance
-together, and a block is the unit of resumable work (`pipelines.rollout.blocks` says why): a run
-that was killed goes on with the first block that is not durable. Which streams share a block
-follows from the configuration alone.
+The tasks are packed into jobs of at most `max_streams` streams, which advance together. A run that
+was killed goes on with the first job that is not durable (`pipelines.rollout.jobs` says why). Which
+streams share a job follows from the configuration alone.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from pipelines.artifacts.workspace import is_packaged
 from pipelines.estimates import PROCESS_SECONDS
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
-from pipelines.rollout.blocks import Block, make_blocks, play_blocks, worker_count
 from pipelines.rollout.checks import check_fingerprints, warn_of_input
 from pipelines.rollout.config import REWARDS, RolloutConfig
+from pipelines.rollout.jobs import Job, make_jobs, play_jobs, worker_count
 from pipelines.rollout.report import compare_rollouts, plot_artifact, rollout_report
 from pipelines.rollout.reward_use import REWARD_USE, check_sees_rewards, reward_use
 from pipelines.rollout.scores import part_of
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
     from pipelines.model.saved import SavedModel
+    from pipelines.playing.model import Memory
     from pipelines.reporter import NullReporter, Reporter
-    from pipelines.rollout.engine import Memory
 
 __all__ = ["plan", "plot_artifact", "rollout_report", "run"]
 
@@ -131,15 +130,7 @@ def _roll(
             )
             if staging.resumed_items:
                 reporter.info(f"going on after {staging.resumed_items} durable blocks")
-            units = play_blocks(
-                config,
-                agent.resolved,
-                agent.player(),
-                agent.targets,
-                staging,
-                reporter,
-                agent.prompts,
-            )
+            units = play_jobs(config, agent, staging, reporter)
             published = _publish(staging, agent, units, fingerprints)
     return StageResult(published, up_to_date, rollout_report(published))
 
@@ -160,13 +151,13 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         for baseline in config.baselines
     ]
     rows = [row for agent in agents for row in _plan_rows(config, agent, several=len(agents) > 1)]
-    blocks = [make_blocks(config, agent.targets, agent.prompts) for agent in agents]
-    workers = [worker_count(config, mine) for mine in blocks]
+    jobs = [make_jobs(config, agent) for agent in agents]
+    workers = [worker_count(config, mine) for mine in jobs]
     seconds = sum(
-        _model_seconds(agent.model, agent.resolved, agent.memory, block)
-        for agent, mine in zip(agents, blocks, strict=True)
+        _model_seconds(agent.model, agent.resolved, agent.memory, job)
+        for agent, mine in zip(agents, jobs, strict=True)
         if agent.model is not None and agent.memory is not None
-        for block in mine
+        for job in mine
     )
     # One environment for the fingerprint, and the first of those that are played.
     startup = sum(
@@ -296,16 +287,16 @@ def _publish(
 
 
 def _model_seconds(
-    model: SavedModel, resolved: Mapping[str, Any], memory: Memory, block: Block
+    model: SavedModel, resolved: Mapping[str, Any], memory: Memory, job: Job
 ) -> float:
-    """Time a few steps of the model for a block and scale them to its longest stream."""
+    """Time a few steps of the model for a job and scale them to its longest stream."""
     from pipelines.hardware import torch_threads
-    from pipelines.rollout.engine import time_steps
+    from pipelines.playing.model import time_steps
 
     with torch_threads(resolved["threads"]):
-        empty, full = time_steps(model.model, block, memory)
-    steps, context = max(task.bound for task in block), resolved["context"]
-    filled = 0 if block[0].prompt is None else block[0].prompt.steps
+        empty, full = time_steps(model.model, job, memory)
+    steps, context = max(task.bound for task in job), resolved["context"]
+    filled = job[0].view.prompt_steps
     filling = max(0, min(steps, context - filled))
     # A step's time grows with what is in view, up to the context.
     middle = min(1.0, (filled + filling / 2) / context)

@@ -1,17 +1,25 @@
 """A task as it is played: its demonstrator makes some steps, and the environment draws itself.
 
-Shapes: H and W pixels, O observation, A action.
+Shapes: H and W pixels, C colours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.errors import UsageError
+from pipelines.playing.episodes import (
+    Actor,
+    Episode,
+    PolicyActor,
+    RandomActor,
+    one_each,
+    play,
+)
 from pipelines.rng import derive_seed, stream
 
 if TYPE_CHECKING:
@@ -97,28 +105,25 @@ def take_snapshot(
     wanted = domain.picture_steps if steps is None else steps
     # First of all, since it may choose what the simulator draws with before that is imported.
     env = make_rendered_env(domain, task, resolved, size)
-    batch = LoopBatch([env])
-    try:
-        observation_BO = batch.reset([0], [derive_seed(seed, "picture", task.name)])
-        policy, act = _policy(task, domain, resolved, batch, seed)
-        made, total, ended = 0, 0.0, False
-        while made < wanted and not ended:
-            after = batch.step(act(observation_BO))
-            observation_BO = after.observation_BO
-            made += 1
-            total += float(after.reward_B[0])
-            ended = bool(after.terminated_B[0] or after.truncated_B[0])
+    with LoopBatch([env]) as batch:
+        policy, actor = _actor(task, domain, resolved, batch, seed)
+        ended: list[Episode] = []
+        (episode,) = play(
+            batch,
+            actor,
+            one_each([derive_seed(seed, "picture", task.name)]),
+            on_end=lambda _, episodes: ended.extend(episodes),
+            steps=wanted,
+        ) or (None,)
         image_HWC = frame(env, task.name)
-    finally:
-        batch.close()
     return Snapshot(
         image_HWC=image_HWC,
         task=task.name,
         seed=seed,
-        steps=made,
-        ended=ended,
+        steps=0 if episode is None else episode.length,
+        ended=bool(ended),
         policy=policy,
-        episode_return=total,
+        episode_return=0.0 if episode is None else episode.total,
     )
 
 
@@ -159,18 +164,15 @@ def check_size(size: tuple[int, int]) -> None:
         )
 
 
-def _policy(
+def _actor(
     task: TaskSpec, domain: Domain, options: Options, batch: BatchEnvironment, seed: int
-) -> tuple[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
+) -> tuple[str, Actor]:
     from pipelines.demonstrators.experts import base_policy
     from pipelines.policies.registry import build_policy
 
-    low_A, high_A = batch.action_low_A, batch.action_high_A
     spec = base_policy(task, options)
     if spec is None:
-        random = stream(seed, "picture actions", task.name)
-        shape = (1, len(low_A))
-        return RANDOM, lambda _: random.uniform(low_A, high_A, shape).astype(np.float32)
-    policy = build_policy(spec, low_A, high_A, domain.policies())
-    policy.reset([0])
-    return DEMONSTRATOR, policy.act
+        generator = stream(seed, "picture actions", task.name)
+        return RANDOM, RandomActor(batch, lambda copy, number: generator)
+    policy = build_policy(spec, batch.action_low_A, batch.action_high_A, domain.policies())
+    return DEMONSTRATOR, PolicyActor(batch, policy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipelines.datasets.reader import DatasetTask
-    from pipelines.domains.base import BatchEnvironment
     from pipelines.model.saved import SavedTask
-    from pipelines.tasks.spec import TaskSpec
     from pipelines.train.loader import BatchLoader
     from pipelines.train.loop import Trainer
 
@@ -113,7 +111,7 @@ class ShortRollout:
         random_map: bool = False,
     ) -> None:
         from pipelines.domains.registry import check_simulators, full_catalogue
-        from pipelines.rollout.streams import StreamTask
+        from pipelines.playing.streams import ModelView, StreamTask
         from pipelines.tasks.spec import score_of
 
         known = {spec.name: spec for spec in full_catalogue().tasks}
@@ -129,15 +127,19 @@ class ShortRollout:
         check_simulators(known[task.name] for task in playable)
         self._trainer = trainer
         self._seed = derive_seed(seed, "train", "rollout")
-        self._mask_rewards, self._random_map = mask_rewards, random_map
         self._scores = {task.name: score_of(task.scores, "measured") for task in playable}
         self._tasks = [
             StreamTask(
                 spec=known[task.name],
-                statistics=task.statistics,
                 options=task.options,
                 shots=max(1, -(-steps // known[task.name].horizon)),
                 streams=(0,),
+                view=ModelView(
+                    known[task.name].group,
+                    task.statistics,
+                    mask_rewards=mask_rewards,
+                    random_map=random_map,
+                ),
             )
             for task in playable
         ]
@@ -148,17 +150,10 @@ class ShortRollout:
         Raises:
             VintixError: An action of the model is not a finite number.
         """
-        from pipelines.rollout.engine import roll
+        from pipelines.playing.model import roll
 
         with self._trainer.evaluation() as model:
-            records = roll(
-                model,
-                self._tasks,
-                seed=self._seed,
-                make_batch=_make_batch,
-                mask_rewards=self._mask_rewards,
-                random_map=self._random_map,
-            )
+            records = roll(model, self._tasks, seed=self._seed)
         found: dict[str, Any] = {}
         for name, streams in records.items():
             mean = float(streams[0].episode_return_E.mean())
@@ -167,12 +162,3 @@ class ShortRollout:
             if score is not None:
                 found[name]["score"] = float(score.normalize(mean))
         return found
-
-
-def _make_batch(
-    spec: TaskSpec, size: int, options: Mapping[str, Any], stream_seeds: Sequence[int]
-) -> BatchEnvironment:
-    from pipelines.domains.checked import make_batch
-    from pipelines.domains.registry import domain_of
-
-    return make_batch(domain_of(spec), spec, size, options, stream_seeds)

@@ -28,9 +28,8 @@ from pipelines.model.config import GroupDims
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.presets import preset
 from pipelines.model.vintix import Vintix
-from pipelines.rollout.engine import Player
-from pipelines.rollout.prompt import PromptRows
-from pipelines.rollout.streams import StreamTask
+from pipelines.playing.model import Player
+from pipelines.playing.streams import ModelView, PromptRows, StreamTask
 from pipelines.tasks.registry import catalogue
 
 from .support import paired_ratio, show
@@ -143,9 +142,8 @@ def play(model: Vintix, streams: int) -> tuple[Player, Still]:
 
     spec = catalogue().get("reach")
     # Long enough an episode for all rounds.
-    task = StreamTask(
-        replace(spec, horizon=10_000), STATISTICS, {}, 1, tuple(range(streams)), GROUP, Recorded()
-    )
+    view = ModelView(GROUP, STATISTICS, prompt=Recorded())
+    task = StreamTask(replace(spec, horizon=10_000), {}, 1, tuple(range(streams)), view)
     return Player(model, [task], seed=0, make_batch=make_batch), made[0]
 
 

@@ -76,7 +76,8 @@ def make_demonstrators(
 ):
     """Publish a demonstrators artifact, of the toy tasks or of others."""
     from pipelines.demonstrators.experts import builtin_policy
-    from pipelines.domains.registry import domain_of, fingerprint, full_catalogue, resolve_options
+    from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
+    from pipelines.playing.fingerprint import fingerprint
     from pipelines.policies.storage import policy_attributes, save_policy
 
     found = {}

@@ -14,6 +14,7 @@ import pytest
 from pipelines.domains import registry
 from pipelines.domains.base import Domain, Options, OptionSpec
 from pipelines.errors import MissingDependencyError, UsageError
+from pipelines.playing.fingerprint import fingerprint
 from pipelines.tasks.spec import TaskSpec
 
 
@@ -127,7 +128,7 @@ def test_a_plugin_brings_its_tasks_and_runs_as_the_others(
     done = batch.step(np.ones((3, 1), np.float32))
     np.testing.assert_array_equal(done.observation_BO, first + 1)
     assert done.success_B is None
-    print_ = registry.fingerprint(task, registry.resolve_options(domain, {"width": 2}))
+    print_ = fingerprint(task, registry.resolve_options(domain, {"width": 2}))
     assert print_["options"] == {"width": 2.0, "floor": "wood"}
     assert print_["packages"] == {"numpy": np.__version__}
 

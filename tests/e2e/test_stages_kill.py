@@ -38,7 +38,7 @@ PRELOAD = [
     "pipelines.distill.collect",
     "pipelines.model.saved",
     "pipelines.train.loop",
-    "pipelines.rollout.engine",
+    "pipelines.playing.model",
     __name__,
 ]
 

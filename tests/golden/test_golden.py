@@ -47,9 +47,10 @@ from pipelines.artifacts.workspace import Workspace
 from pipelines.config import config_class
 from pipelines.datasets.reader import DatasetReader
 from pipelines.demonstrators.experts import builtin_policy
-from pipelines.domains.registry import domain_of, fingerprint, full_catalogue, resolve_options
+from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
 from pipelines.histories.reader import HistoryReader
 from pipelines.model.saved import load_model
+from pipelines.playing.fingerprint import fingerprint
 from pipelines.policies.storage import policy_attributes, save_policy
 from pipelines.reporter import NullReporter
 

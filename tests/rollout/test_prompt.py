@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.model.vintix import Vintix
 from pipelines.pack.config import PackConfig
 from pipelines.pack.stage import run as pack
+from pipelines.playing import model as playing
+from pipelines.playing.model import Memory, roll
+from pipelines.playing.streams import PromptRows
 from pipelines.reporter import NullReporter
-from pipelines.rollout import engine
 from pipelines.rollout.config import RolloutConfig
-from pipelines.rollout.engine import Memory, roll
-from pipelines.rollout.prompt import PromptRows
 from pipelines.rollout.stage import plan, run
 from pipelines.tasks.spec import TaskSpec
 
@@ -36,6 +37,7 @@ from .toy import (
     statistics,
     stream_task,
     tiny_model,
+    viewed,
     write_checkpoint,
 )
 
@@ -93,11 +95,9 @@ def test_every_action_follows_from_prompt_and_stream(
     cache: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scaled, normalised and padded as training has it; prompts run two streams at a time."""
-    monkeypatch.setattr(engine, "PROMPT_TOKENS", 2 * 7)
+    monkeypatch.setattr(playing, "PROMPT_TOKENS", 2 * 7)
     model = tiny_model()
-    tasks = [
-        replace(stream_task(spec, 3, range(3)), prompt=Recorded(spec, 7)) for spec in (WIDE, EVEN)
-    ]
+    tasks = [stream_task(spec, 3, range(3), prompt=Recorded(spec, 7)) for spec in (WIDE, EVEN)]
     _, batches = play(model, tasks, memory=Memory(cache=cache))
     for spec in (WIDE, EVEN):
         batch = batches[spec.name]
@@ -111,14 +111,16 @@ def test_every_action_follows_from_prompt_and_stream(
 
 def test_prompts_matter_and_hide_their_rewards_from_models_trained_without() -> None:
     model = tiny_model()
-    task = replace(stream_task(EVEN, 3, [0]), prompt=Recorded(EVEN, 6))
+    task = stream_task(EVEN, 3, [0], prompt=Recorded(EVEN, 6))
     without, _ = play(model, [stream_task(EVEN, 3, [0])])
     with_prompt, _ = play(model, [task])
     assert np.abs(
         without["toy-even"][0].reward_T - with_prompt["toy-even"][0].reward_T
     ).max() > 1e-4  # fmt: skip
-    louder = replace(task, statistics=replace(task.statistics, reward_scale=50.0))
-    masked = [play(model, [one], mask_rewards=True)[0]["toy-even"][0] for one in (task, louder)]
+    louder = viewed(task, statistics=replace(task.view.statistics, reward_scale=50.0))
+    masked = [
+        play(model, [viewed(one, mask_rewards=True)])[0]["toy-even"][0] for one in (task, louder)
+    ]
     np.testing.assert_array_equal(masked[0].reward_T, masked[1].reward_T)
     shown = [play(model, [one])[0]["toy-even"][0] for one in (task, louder)]
     assert not np.array_equal(shown[0].reward_T, shown[1].reward_T)
@@ -126,7 +128,7 @@ def test_prompts_matter_and_hide_their_rewards_from_models_trained_without() -> 
 
 def test_streams_that_advance_together_have_prompts_of_one_length() -> None:
     tasks = [
-        replace(stream_task(EVEN, 1, [0]), prompt=Recorded(EVEN, 5)),
+        stream_task(EVEN, 1, [0], prompt=Recorded(EVEN, 5)),
         stream_task(UNEVEN, 1, [0]),
     ]
     with pytest.raises(ConfigError, match="several lengths"):
@@ -254,13 +256,13 @@ def test_baselines_know_neither_prompts_nor_what_is_kept_in_view(workspace: Work
     assert plain.report["comparison"][0]["artifact"] != model["artifact"]
 
 
-def test_tasks_with_prompts_of_several_lengths_get_blocks_of_their_own(
+def test_tasks_with_prompts_of_several_lengths_get_jobs_of_their_own(
     workspace: Workspace,
 ) -> None:
     make_histories(
         workspace, observation_dim=4, action_dim=1, steps=20, count=1, episode=4, task=WIDE
     )
-    from pipelines.rollout.blocks import make_blocks
+    from pipelines.rollout.jobs import make_jobs
     from pipelines.rollout.selection import Target
 
     spec = {"options": {}, "shots": 1, "scores": {}}
@@ -271,10 +273,17 @@ def test_tasks_with_prompts_of_several_lengths_get_blocks_of_their_own(
         "toy-even": Recorded(EVEN, 5), "toy-uneven": Recorded(UNEVEN, 5),
         "toy-wide": Recorded(WIDE, 4),
     }  # fmt: skip
-    blocks = make_blocks(RolloutConfig(seeds=2), targets, prompts)
-    names = [[task.spec.name for task in block] for block in blocks]
+
+    def jobs(prompts: Any) -> Any:
+        agent: Any = SimpleNamespace(
+            targets=targets,
+            view=lambda target, rewards: target.view(None, rewards, prompts.get(target.spec.name)),
+        )
+        return make_jobs(RolloutConfig(seeds=2), agent)
+
+    names = [[task.spec.name for task in job] for job in jobs(prompts)]
     assert names == [["toy-even", "toy-uneven"], ["toy-wide"]]
-    assert len(make_blocks(RolloutConfig(seeds=2), targets)) == 1
+    assert len(jobs({})) == 1
 
 
 @pytest.mark.parametrize(
@@ -304,7 +313,7 @@ def test_the_plan_times_what_was_asked_for(
     def time_steps(model: Any, block: Any, memory: Memory) -> tuple[float, float]:
         return (0.1, 0.2) if memory.cache == "none" else (0.001, 0.002)
 
-    monkeypatch.setattr("pipelines.rollout.engine.time_steps", time_steps)
+    monkeypatch.setattr("pipelines.playing.model.time_steps", time_steps)
     asked = {"seeds": 3, "shots": 60, "tasks": ("toy-even",)}
     cached = plan(RolloutConfig(**asked), workspace).totals["seconds"]
     recomputed = plan(RolloutConfig(**asked, cache="none"), workspace).totals["seconds"]

@@ -16,14 +16,14 @@ from pipelines.model.normalization import STD_EPSILON
 from pipelines.model.random_map import RandomMap
 from pipelines.model.saved import load_model
 from pipelines.model.vintix import Vintix
+from pipelines.playing import model as playing
+from pipelines.playing.environments import EnvironmentWorkers
+from pipelines.playing.model import Memory, roll, stream_map
+from pipelines.playing.streams import StreamTask, episode_seed
 from pipelines.reporter import NullReporter
 from pipelines.rng import stream
-from pipelines.rollout import streams
 from pipelines.rollout.config import RolloutConfig
-from pipelines.rollout.crew import Crew
-from pipelines.rollout.engine import Memory, roll
 from pipelines.rollout.stage import run
-from pipelines.rollout.streams import StreamTask, episode_seed, stream_map
 
 from .test_prompt import Recorded
 from .toy import (
@@ -36,14 +36,18 @@ from .toy import (
     saved_task,
     stream_task,
     tiny_model,
+    viewed,
     write_checkpoint,
 )
 
 SEED = 11
 
 
-def play(model: Vintix, tasks: list[StreamTask], **options: Any) -> dict:
-    return roll(model, tasks, make_batch=make_toy, **{"seed": SEED, "random_map": True, **options})
+def play(
+    model: Vintix, tasks: list[StreamTask], random_map: bool = True, **options: Any
+) -> dict[str, Any]:
+    shown = [viewed(task, random_map=random_map) for task in tasks]
+    return roll(model, shown, make_batch=make_toy, **{"seed": SEED, **options})
 
 
 def orthogonal(size: int, generator: np.random.Generator) -> np.ndarray:
@@ -56,7 +60,7 @@ def maps_by_hand(task: StreamTask, number: int, normalized: bool) -> tuple[Calla
     generator = stream(SEED, "rollout", task.spec.name, number, "map")
     q_obs = orthogonal(task.spec.observation_dim, generator)
     q_act = orthogonal(task.spec.action_dim, generator)
-    one = task.statistics
+    one = task.view.statistics
     o_mean, o_scale = one.observation_mean, one.observation_std + STD_EPSILON
     a_mean, a_scale = one.action_mean, one.action_std + STD_EPSILON
 
@@ -73,12 +77,12 @@ def maps_by_hand(task: StreamTask, number: int, normalized: bool) -> tuple[Calla
 
 def play_by_hand(model: Vintix, task: StreamTask, number: int) -> np.ndarray:
     """Play a stream with a full pass over its whole history at each step; return its rewards."""
-    spec, one = task.spec, task.statistics
+    spec, one = task.spec, task.view.statistics
     normalized = model.config.normalize_observations
     seen, mapped, back = maps_by_hand(task, number, normalized)
     observations, actions, rewards, steps, received = [], [], [], [], []
-    if task.prompt is not None:
-        rows = task.prompt.rows(number)
+    if task.view.prompt is not None:
+        rows = task.view.prompt.rows(number)
         observations += list(seen(rows.observation_LO))
         actions += list(mapped(rows.previous_action_LA))
         rewards += list(rows.previous_reward_L * one.reward_scale)
@@ -128,7 +132,7 @@ def test_a_stream_is_the_loop_written_by_hand(normalize: dict[str, bool], prompt
     model = tiny_model(**normalize)
     tasks = [stream_task(EVEN, 3, [0, 2]), stream_task(WIDE, 3, [1])]
     if prompt:
-        tasks = [replace(task, prompt=Recorded(task.spec, prompt)) for task in tasks]
+        tasks = [viewed(task, prompt=Recorded(task.spec, prompt)) for task in tasks]
     found = play(model, tasks)
     plain = play(model, tasks, random_map=False)
     for task in tasks:
@@ -143,7 +147,7 @@ def test_a_stream_is_the_loop_written_by_hand(normalize: dict[str, bool], prompt
 def test_maps_that_do_nothing_give_the_plain_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, prompts and all: nothing but the map is changed by the option."""
 
-    def identity(seed: int, task: StreamTask, number: int, *, normalized: bool) -> RandomMap:
+    def identity(seed: int, task: StreamTask, copy: int, *, normalized: bool) -> RandomMap:
         actions, observations = (
             np.eye(size, dtype=np.float32)
             for size in (task.spec.action_dim, task.spec.observation_dim)
@@ -152,10 +156,10 @@ def test_maps_that_do_nothing_give_the_plain_rollout(monkeypatch: pytest.MonkeyP
         centre = np.zeros(task.spec.observation_dim, np.float32)
         return RandomMap(observations, centre, actions, actions, zero)
 
-    monkeypatch.setattr(streams, "stream_map", identity)
+    monkeypatch.setattr(playing, "stream_map", identity)
     model = tiny_model()
     tasks = [
-        replace(stream_task(spec, 4, range(3)), prompt=Recorded(spec, 5))
+        stream_task(spec, 4, range(3), prompt=Recorded(spec, 5))
         for spec in (UNEVEN, WIDE)
     ]  # fmt: skip
     mapped, plain = play(model, tasks), play(model, tasks, random_map=False)
@@ -182,8 +186,8 @@ def test_results_do_not_depend_on_workers() -> None:
     """The maps stay where the model is: the same bytes with environments in other processes."""
     model, tasks = tiny_model(), [stream_task(UNEVEN, 3, range(4))]
     here = play(model, tasks)["toy-uneven"]
-    with Crew(2, make_toy) as crew:
-        away = play(model, [replace(tasks[0], apart=True)], crew=crew)["toy-uneven"]
+    with EnvironmentWorkers(2, make_toy) as workers:
+        away = play(model, [replace(tasks[0], in_workers=True)], workers=workers)["toy-uneven"]
     for number, record in here.items():
         assert record.reward_T.tobytes() == away[number].reward_T.tobytes()
 
@@ -193,8 +197,8 @@ def test_each_stream_has_a_map_of_its_own_that_variations_share() -> None:
     task = stream_task(EVEN, 1, [0])
 
     def matrix(seed: int = 0, number: int = 0, **changes: Any) -> np.ndarray:
-        changed = replace(task, spec=replace(EVEN, **changes))
-        return stream_map(seed, changed, number, normalized=True).observation_OO
+        changed = replace(task, spec=replace(EVEN, **changes), streams=(number,))
+        return stream_map(seed, changed, 0, normalized=True).observation_OO
 
     light = {"name": "toy-light", "variation_of": "toy-even", "variation": {"gravity": 0.5}}
     np.testing.assert_array_equal(matrix(), matrix(**light))

@@ -13,16 +13,16 @@ from pydantic import ValidationError
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import UsageError
+from pipelines.playing.model import TaskStreams, Tokens, roll
+from pipelines.playing.streams import StreamRecord, StreamTask
 from pipelines.reporter import NullReporter
 from pipelines.rollout.config import REWARDS, Rewards, RolloutConfig
-from pipelines.rollout.engine import roll
 from pipelines.rollout.reward_use import share_lost
 from pipelines.rollout.stage import plan, run
-from pipelines.rollout.streams import StreamRecord, StreamTask, TaskStreams, Tokens
 from vintix_cli.commands.rollout import show_rollout
 
 from .test_statistics import curve
-from .toy import EVEN, UNEVEN, WIDE, Toy, install, saved_task, stream_task, tiny_model
+from .toy import EVEN, UNEVEN, WIDE, Toy, install, saved_task, stream_task, tiny_model, viewed
 from .toy import write_checkpoint as checkpoint
 
 KNOWN = [saved_task(EVEN), saved_task(UNEVEN), saved_task(WIDE)]
@@ -35,10 +35,8 @@ def go(workspace: Workspace, **config: Any) -> Any:
 
 def shown(task: StreamTask, steps: int = 30) -> tuple[np.ndarray, dict[int, StreamRecord]]:
     """Return what each stream is shown after each step (T, S), and the records."""
-    streams = TaskStreams(
-        task, seed=3, make_batch=Toy().make_batch, normalize=False, mask_rewards=False
-    )
-    streams.begin()
+    streams = TaskStreams(task, seed=3, make_batch=Toy().make_batch, normalize=False)
+    streams.episodes.begin()
     size, dims = len(task.streams), task.spec
     tokens = Tokens(
         np.zeros((size, dims.observation_dim), np.float32),
@@ -52,7 +50,7 @@ def shown(task: StreamTask, steps: int = 30) -> tuple[np.ndarray, dict[int, Stre
         action = generator.uniform(-0.5, 0.5, (1, dims.action_dim))
         streams.act(np.tile(action, (size, 1)).astype(np.float32))
         streams.observe()
-        streams.begin()
+        streams.episodes.begin()
         streams.write(tokens)
         seen.append(tokens.previous_reward_B.copy())
     return np.array(seen), streams.records()
@@ -61,7 +59,7 @@ def shown(task: StreamTask, steps: int = 30) -> tuple[np.ndarray, dict[int, Stre
 @pytest.mark.parametrize("rewards", REWARDS)
 def test_a_stream_is_shown_the_rewards_that_were_asked_for(rewards: Rewards) -> None:
     """And what is recorded are the true ones, whatever it is shown."""
-    task = replace(stream_task(EVEN, 40, [0, 1]), rewards=rewards)
+    task = stream_task(EVEN, 40, [0, 1], rewards=rewards)
     seen_TS, records = shown(task)
     true_TS = np.stack([records[stream].reward_T for stream in (0, 1)], axis=1)
     assert len(np.unique(true_TS)) > 50
@@ -82,7 +80,7 @@ def test_a_stream_is_shown_the_rewards_that_were_asked_for(rewards: Rewards) -> 
 
 def test_shuffled_rewards_of_a_stream_do_not_depend_on_its_neighbours() -> None:
     """Nor on how many streams share a batch."""
-    task = replace(stream_task(EVEN, 40, [0, 1, 2]), rewards="shuffled")
+    task = stream_task(EVEN, 40, [0, 1, 2], rewards="shuffled")
     together, _ = shown(task)
     alone, _ = shown(replace(task, streams=(2,)))
     np.testing.assert_array_equal(alone[:, 0], together[:, 2])
@@ -91,8 +89,8 @@ def test_shuffled_rewards_of_a_stream_do_not_depend_on_its_neighbours() -> None:
 def test_zero_rewards_are_what_a_model_trained_without_them_is_shown() -> None:
     model, task = tiny_model(), stream_task(WIDE, 4, [0, 1])
     options: dict[str, Any] = {"seed": 1, "make_batch": Toy().make_batch}
-    masked = roll(model, [task], mask_rewards=True, **options)
-    zero = roll(model, [replace(task, rewards="zero")], **options)
+    masked = roll(model, [viewed(task, mask_rewards=True)], **options)
+    zero = roll(model, [viewed(task, rewards="zero")], **options)
     true = roll(model, [task], **options)
     for stream in (0, 1):
         name = WIDE.name

@@ -182,7 +182,7 @@ def test_a_longer_context_than_in_training_is_allowed_and_warned_of(
 def test_a_different_environment_warns_and_is_an_error_under_strict(
     toy: Toy, tmp_path: Path
 ) -> None:
-    from pipelines.domains.registry import fingerprint
+    from pipelines.playing.fingerprint import fingerprint
 
     recorded = fingerprint(EVEN, {"goal": "hidden"})
     changed = {**recorded, "observation_dim": 99}

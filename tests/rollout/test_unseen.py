@@ -11,10 +11,11 @@ import pytest
 from pipelines.domains.registry import full_catalogue
 from pipelines.errors import ConfigError, UsageError
 from pipelines.model.normalization import STD_EPSILON
+from pipelines.playing.model import RunningStatistics
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.scores import part_of
 from pipelines.rollout.selection import absent_tasks, select_targets
-from pipelines.rollout.unseen import RunningStatistics, pooled
+from pipelines.rollout.unseen import pooled
 from pipelines.tasks.registry import catalogue
 
 from .toy import EVEN, UNEVEN, WIDE, install, saved_task, statistics, tiny_model

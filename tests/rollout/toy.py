@@ -23,7 +23,7 @@ from pipelines.model.normalization import TaskStatistics
 from pipelines.model.presets import preset
 from pipelines.model.saved import SavedTask, save_model
 from pipelines.model.vintix import Vintix
-from pipelines.rollout.streams import StreamTask
+from pipelines.playing.streams import ModelView, StreamTask
 from pipelines.tasks.registry import catalogue
 from pipelines.tasks.spec import ScoreReference, TaskSpec
 
@@ -219,8 +219,15 @@ def statistics(spec: TaskSpec) -> TaskStatistics:
     )
 
 
-def stream_task(spec: TaskSpec, shots: int, streams: Sequence[int]) -> StreamTask:
-    return StreamTask(spec, statistics(spec), {"goal": "hidden"}, shots, tuple(streams))
+def stream_task(spec: TaskSpec, shots: int, streams: Sequence[int], **view: Any) -> StreamTask:
+    """Return streams of a task; `view` changes what the model is shown."""
+    shown = ModelView(spec.group, **{"statistics": statistics(spec), **view})
+    return StreamTask(spec, {"goal": "hidden"}, shots, tuple(streams), shown)
+
+
+def viewed(task: StreamTask, **view: Any) -> StreamTask:
+    """Return a task of which the model is shown something else."""
+    return replace(task, view=replace(task.view, **view))
 
 
 def saved_task(spec: TaskSpec, *, measured: bool = True, trained: bool = True) -> SavedTask:

@@ -45,45 +45,39 @@ def fingerprint(task: TaskSpec, options: Mapping[str, Any]) -> dict[str, Any]:
         MissingDependencyError: The simulator is not there.
     """
     from pipelines.artifacts.provenance import package_versions
-    from pipelines.domains.checked import make_batch
     from pipelines.domains.registry import domain_of
+    from pipelines.playing.environments import make_batch
+    from pipelines.playing.episodes import Episodes, one_each
     from pipelines.rng import derive_seed, stream
 
-    domain = domain_of(task)
     seed = derive_seed(0, "fingerprint", task.name)
-    batch = make_batch(domain, task, 1, options, [seed])
-    try:
-        observations = [batch.reset([0], [seed])[0]]
-        rewards: list[float] = []
-        for step in range(STEPS):
-            uniform_A = stream(0, "fingerprint", task.name, step).random(
-                len(batch.action_low_A), dtype="float32"
-            )
-            span_A = batch.action_high_A - batch.action_low_A
-            done = batch.step((batch.action_low_A + uniform_A * span_A)[None])
-            observations.append(done.observation_BO[0])
-            rewards.append(float(done.reward_B[0]))
-            if done.terminated_B[0] or done.truncated_B[0]:
-                break
+    with make_batch(task, 1, options, [seed]) as batch:
+        low_A, high_A = batch.action_low_A, batch.action_high_A
+        episodes = Episodes(batch, one_each([seed]))
+        episodes.start()
+        observations, rewards = [episodes.observation_BO[0].copy()], []
+        while len(episodes.playing) and episodes.now < STEPS:
+            generator = stream(0, "fingerprint", task.name, episodes.now)
+            uniform_A = generator.random(len(low_A), dtype="float32")
+            after = episodes.step((low_A + uniform_A * (high_A - low_A))[None])
+            observations.append(after.observation_BO[0].copy())
+            rewards.append(float(after.reward_B[0]))
+        own = domain_of(task).packages
+        packages = batch.packages
+        if packages is None:
+            found = package_versions(own)
+            packages = {name: version for name, version in found.items() if name in own}
         return {
             "env_id": task.env_id,
             "observation_dim": batch.observation_dim,
-            "action_dim": len(batch.action_low_A),
+            "action_dim": len(low_A),
             "options": dict(options),
-            "packages": dict(batch.packages)
-            if batch.packages is not None
-            else {
-                name: version
-                for name, version in package_versions(domain.packages).items()
-                if name in domain.packages
-            },
+            "packages": dict(packages),
             "rollout": {
                 "observations": [[_rounded(x) for x in row] for row in observations],
                 "rewards": [_rounded(reward) for reward in rewards],
             },
         }
-    finally:
-        batch.close()
 
 
 def compare_fingerprints(

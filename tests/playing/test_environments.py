@@ -9,20 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pipelines.errors import VintixError
-from pipelines.parallel import WorkerError
-from pipelines.reporter import NullReporter
-from pipelines.rollout.baselines import play_random
-from pipelines.rollout.blocks import worker_count
-from pipelines.rollout.config import RolloutConfig
-from pipelines.rollout.crew import Crew
-from pipelines.rollout.engine import roll
-from pipelines.rollout.stage import plan, run
-from pipelines.rollout.streams import StreamTask
-from pipelines.tasks.registry import catalogue
-
-from .toy import (
+from rollout.toy import (
     CRASHING,
     EVEN,
     FAILING,
@@ -35,26 +22,40 @@ from .toy import (
     write_checkpoint,
 )
 
+from pipelines.errors import VintixError
+from pipelines.parallel import WorkerError
+from pipelines.playing.environments import EnvironmentWorkers
+from pipelines.playing.episodes import RandomActor
+from pipelines.playing.model import roll
+from pipelines.playing.streams import StreamTask, play_streams, random_generators
+from pipelines.reporter import NullReporter
+from pipelines.rollout.config import RolloutConfig
+from pipelines.rollout.jobs import worker_count
+from pipelines.rollout.stage import plan, run
+from pipelines.tasks.registry import catalogue
 
-def apart(task: StreamTask) -> StreamTask:
-    return replace(task, apart=True)
+
+def in_workers(task: StreamTask) -> StreamTask:
+    return replace(task, in_workers=True)
 
 
 @pytest.fixture(scope="module")
-def crew() -> Iterator[Crew]:
-    with Crew(3, make_toy) as workers:
-        yield workers
+def workers() -> Iterator[EnvironmentWorkers]:
+    with EnvironmentWorkers(3, make_toy) as found:
+        yield found
 
 
-def test_streams_are_the_same_bytes_wherever_their_environments_are(crew: Crew) -> None:
+def test_streams_are_the_same_bytes_wherever_their_environments_are(
+    workers: EnvironmentWorkers,
+) -> None:
     """More copies of a task than workers and fewer; episodes that end at different steps."""
     tasks = [stream_task(UNEVEN, 4, range(5)), stream_task(WIDE, 3, [0]), stream_task(EVEN, 3, [2])]
     model = tiny_model()
     here = roll(model, tasks, seed=4, make_batch=make_toy)
     # One task of the three stays here.
-    there = [*map(apart, tasks[:2]), tasks[2]]
+    there = [*map(in_workers, tasks[:2]), tasks[2]]
     for _ in range(2):
-        away = roll(model, there, seed=4, make_batch=make_toy, crew=crew)
+        away = roll(model, there, seed=4, make_batch=make_toy, workers=workers)
         for name, streams in here.items():
             for stream, record in streams.items():
                 other = away[name][stream]
@@ -65,15 +66,22 @@ def test_streams_are_the_same_bytes_wherever_their_environments_are(crew: Crew) 
     assert len({len(one.reward_T) for one in here["toy-uneven"].values()}) > 1
 
 
-def test_baselines_are_the_same_bytes_too(crew: Crew) -> None:
+def test_baselines_are_the_same_bytes_too(workers: EnvironmentWorkers) -> None:
     tasks = [stream_task(UNEVEN, 4, range(5)), stream_task(WIDE, 3, [0])]
 
-    def play(tasks: list[StreamTask], crew: Crew | None) -> Any:
+    def play(tasks: list[StreamTask], workers: EnvironmentWorkers | None) -> Any:
         done: list[int] = []
-        records = play_random(tasks, seed=4, make_batch=make_toy, on_steps=done.append, crew=crew)
+        records = play_streams(
+            tasks,
+            lambda task, batch: RandomActor(batch, random_generators(task, 4)),
+            seed=4,
+            make_batch=make_toy,
+            workers=workers,
+            on_steps=done.append,
+        )
         return records, sum(done)
 
-    (here, steps), (away, others) = play(tasks, None), play([*map(apart, tasks)], crew)
+    (here, steps), (away, others) = play(tasks, None), play([*map(in_workers, tasks)], workers)
     assert steps == others > 0
     for name, streams in here.items():
         for stream, record in streams.items():
@@ -81,19 +89,26 @@ def test_baselines_are_the_same_bytes_too(crew: Crew) -> None:
     assert {len(one.episode_return_E) for one in here["toy-uneven"].values()} == {4}
 
 
-def test_what_an_environment_raises_arrives_and_the_crew_goes_on(crew: Crew) -> None:
+def test_what_an_environment_raises_arrives_and_the_workers_go_on(
+    workers: EnvironmentWorkers,
+) -> None:
     model = tiny_model()
-    failing = apart(stream_task(FAILING, 1, [0, 1]))
+    failing = in_workers(stream_task(FAILING, 1, [0, 1]))
     with pytest.raises(VintixError, match="the reset failed"):
-        roll(model, [failing], seed=0, make_batch=make_toy, crew=crew)
-    again = roll(model, [apart(stream_task(WIDE, 1, [0]))], seed=0, make_batch=make_toy, crew=crew)
+        roll(model, [failing], seed=0, make_batch=make_toy, workers=workers)
+    again = roll(
+        model, [in_workers(stream_task(WIDE, 1, [0]))], seed=0, make_batch=make_toy, workers=workers
+    )
     assert len(again["toy-wide"][0].reward_T) == 4
 
 
 def test_a_worker_that_ends_is_an_error_that_says_so() -> None:
-    with Crew(1, make_toy) as single, pytest.raises(WorkerError, match=r"(?s)worker 0.*exit code"):
-        roll(tiny_model(), [apart(stream_task(CRASHING, 1, [0]))], seed=0, make_batch=make_toy,
-             crew=single)  # fmt: skip
+    with (
+        EnvironmentWorkers(1, make_toy) as single,
+        pytest.raises(WorkerError, match=r"(?s)worker 0.*exit code"),
+    ):
+        roll(tiny_model(), [in_workers(stream_task(CRASHING, 1, [0]))], seed=0, make_batch=make_toy,
+             workers=single)  # fmt: skip
 
 
 def test_workers_are_as_many_as_asked_for_and_not_more_than_the_copies(
@@ -101,15 +116,15 @@ def test_workers_are_as_many_as_asked_for_and_not_more_than_the_copies(
 ) -> None:
     monkeypatch.setattr("pipelines.hardware.available_cores", lambda: 8)
     blocks = [
-        [apart(stream_task(UNEVEN, 4, range(5))), stream_task(EVEN, 4, range(9))],
-        [apart(stream_task(WIDE, 4, [0]))],
+        [in_workers(stream_task(UNEVEN, 4, range(5))), stream_task(EVEN, 4, range(9))],
+        [in_workers(stream_task(WIDE, 4, [0]))],
     ]
     assert worker_count(RolloutConfig(), blocks) == 1
     assert [worker_count(RolloutConfig(workers=asked), blocks) for asked in (2, 7, 0)] == [2, 5, 5]
     assert worker_count(RolloutConfig(workers=3), [[stream_task(EVEN, 4, range(5))]]) == 1
 
 
-def test_only_copies_that_are_simulated_one_by_one_live_apart() -> None:
+def test_only_copies_that_are_simulated_one_by_one_live_in_workers() -> None:
     """One batched simulation must not be cut, nor one that has processes of its own."""
     from pipelines.domains.registry import find_domain
 

@@ -1,21 +1,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from rollout.toy import (
+    EVEN,
+    UNEVEN,
+    WIDE,
+    Toy,
+    ToyBatch,
+    statistics,
+    stream_task,
+    tiny_model,
+    viewed,
+)
 
 from pipelines.domains.base import StepBatch
 from pipelines.errors import VintixError
 from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.model.vintix import Vintix
-from pipelines.rollout.engine import Memory, roll
-from pipelines.rollout.streams import StreamTask, episode_seed, stream_seed
+from pipelines.playing.model import Memory, roll
+from pipelines.playing.streams import StreamTask, episode_seed, stream_seed
 from pipelines.tasks.spec import TaskSpec
-
-from .toy import EVEN, UNEVEN, WIDE, Toy, ToyBatch, statistics, stream_task, tiny_model
 
 
 def play(
@@ -142,9 +150,9 @@ def test_a_model_trained_without_rewards_is_shown_none() -> None:
     """Appendix C.2: actions cannot depend on the reward scale if rewards are masked."""
     model = tiny_model()
     louder = stream_task(EVEN, 3, [0])
-    object.__setattr__(louder.statistics, "reward_scale", 50.0)
+    object.__setattr__(louder.view.statistics, "reward_scale", 50.0)
     quiet = stream_task(EVEN, 3, [0])
-    masked = [play(model, [task], mask_rewards=True)[0] for task in (quiet, louder)]
+    masked = [play(model, [viewed(task, mask_rewards=True)])[0] for task in (quiet, louder)]
     shown = [play(model, [task])[0] for task in (quiet, louder)]
     rewards = [[run["toy-even"][0].reward_T for run in pair] for pair in (masked, shown)]
     np.testing.assert_array_equal(*rewards[0])
@@ -202,7 +210,7 @@ def test_a_channel_without_information_changes_nothing_when_it_moves(
     model = tiny_model(**options)
     known = statistics(EVEN)
     known.observation_mean[-1], known.observation_std[-1] = 20.0, 0.0
-    task = replace(stream_task(EVEN, 4, [0, 1]), statistics=known, running=running)
+    task = stream_task(EVEN, 4, [0, 1], statistics=known, running=running, random_map=random_map)
     played = []
     for shown in (20.0, 20.001, 50.0):
 
@@ -213,7 +221,7 @@ def test_a_channel_without_information_changes_nothing_when_it_moves(
             batch.shown = shown
             return batch
 
-        records = roll(model, [task], seed=11, make_batch=make_batch, random_map=random_map)
+        records = roll(model, [task], seed=11, make_batch=make_batch)
         played.append(records["toy-even"])
     for stream in (0, 1):
         still, *moved = (records[stream] for records in played)

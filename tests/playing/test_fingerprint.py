@@ -8,13 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.domains.registry import (
-    compare_fingerprints,
-    domain_of,
-    fingerprint,
-    full_catalogue,
-    resolve_options,
-)
+from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
+from pipelines.playing.fingerprint import compare_fingerprints, fingerprint
 
 
 def make(name: str, **options: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The one engine that plays episodes: everything that steps an environment goes through it."""
