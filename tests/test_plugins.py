@@ -10,9 +10,11 @@ import pytest
 from pipelines.domains.registry import DOMAINS
 from pipelines.errors import UsageError
 from pipelines.methods import METHODS, find_method
+from pipelines.model.backbones import BACKBONES
+from pipelines.model.heads import HEADS
 from pipelines.plugins import Kind
 
-KINDS = [DOMAINS, METHODS]
+KINDS = [DOMAINS, METHODS, HEADS, BACKBONES]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.noun)

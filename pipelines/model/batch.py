@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipelines.errors import ConfigError
 from pipelines.model.config import ModelConfig
-from pipelines.model.normalization import TaskStatistics
+from pipelines.model.normalization import ActionUnits, TaskStatistics
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,13 @@ class GroupBatch:
     weight_BL: Tensor | None = None
     action_mean_BA: Tensor | None = None
     action_std_BA: Tensor | None = None
+
+    @property
+    def units(self) -> ActionUnits | None:
+        """The action statistics of its sequences' tasks, if there are any."""
+        if self.action_mean_BA is None or self.action_std_BA is None:
+            return None
+        return ActionUnits(self.action_mean_BA, self.action_std_BA)
 
     @property
     def batch_size(self) -> int:

@@ -1,4 +1,4 @@
-"""Ring buffer of keys and values for step-by-step inference.
+"""What streams remember in step-by-step inference: a ring buffer of keys and values, or a window.
 
 Slot `position % context` takes the newest token and overwrites the oldest one, so that a step
 costs one write per layer: nothing is shifted and no mask is built. ALiBi makes this possible, for
@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -30,8 +31,90 @@ from torch import Tensor
 from pipelines.errors import UsageError
 
 
-class KVCache:
-    """Keys and values of the last `context` tokens of B streams that advance together.
+class Context:
+    """What B streams that advance together remember: tensors with one axis for the streams.
+
+    A backbone's own kind derives from this class, names its tensors in `stored` and sets them.
+
+    Args:
+        context: Tokens kept of each stream, at least 1.
+        sinks: First tokens of a stream that are never overwritten, in [0, context).
+
+    Attributes:
+        position: Tokens each stream has seen since the last reset.
+    """
+
+    stored: ClassVar[tuple[str, ...]]
+    axis: ClassVar[int] = 0
+
+    def __init__(self, context: int, sinks: int = 0) -> None:
+        self.context, self.sinks, self.position = context, sinks, 0
+
+    @property
+    def batch_size(self) -> int:
+        """Streams that it is of."""
+        return self._tensors()[0].shape[self.axis]
+
+    @property
+    def length(self) -> int:
+        """Tokens that it now holds of each stream, at most `context`."""
+        return min(self.position, self.context)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors."""
+        return sum(tensor.nbytes for tensor in self._tensors())
+
+    def reset(self) -> None:
+        """Forget everything: every stream starts with an empty context."""
+        self.position = 0
+
+    def assume_full(self) -> None:
+        """Take as many zeros as fit for what was seen: for timing a step of a full context."""
+        for tensor in self._tensors():
+            tensor.zero_()
+        self.position = self.context
+
+    def keep(self, streams: Sequence[int]) -> None:
+        """Drop all but some streams; those keep their context and stand in the given order.
+
+        Raises:
+            UsageError: Nothing would be left.
+        """
+        if not len(streams):
+            raise UsageError(
+                "a cache cannot lose all its streams",
+                where="keep",
+                expected="at least 1 stream",
+                found=0,
+            )
+        rows = torch.as_tensor(streams, dtype=torch.int64, device=self._tensors()[0].device)
+        self._change(lambda tensor: tensor.index_select(self.axis, rows))
+
+    def part(self, start: int, stop: int) -> Self:
+        """Return streams [start, stop) as a context that shares its memory with this one.
+
+        A long prompt of many streams is stored a few streams at a time this way; then call
+        :meth:`advance` here.
+        """
+        shared = copy.copy(self)
+        shared._change(lambda tensor: tensor.narrow(self.axis, start, stop - start))
+        return shared
+
+    def advance(self, tokens: int = 1) -> None:
+        """Count the tokens that have been stored."""
+        self.position += tokens
+
+    def _tensors(self) -> list[Tensor]:
+        return [getattr(self, name) for name in self.stored]
+
+    def _change(self, change: Callable[[Tensor], Tensor]) -> None:
+        for name in self.stored:
+            setattr(self, name, change(getattr(self, name)))
+
+
+class KVCache(Context):
+    """Keys and values of the last `context` tokens.
 
     Args:
         layers: Transformer blocks.
@@ -42,10 +125,10 @@ class KVCache:
         dtype: Floating type of the stored keys and values.
         device: Where they are stored.
         sinks: First tokens of a stream that are never overwritten, in [0, context).
-
-    Attributes:
-        position: Tokens each stream has seen since the last reset.
     """
+
+    stored = ("_keys", "_values")
+    axis = 1
 
     def __init__(
         self,
@@ -60,7 +143,7 @@ class KVCache:
         sinks: int = 0,
     ) -> None:
         check_size(batch_size, context, sinks)
-        self.sinks = sinks
+        super().__init__(context, sinks)
         shape = (layers, batch_size, len(slopes_H), context, head_dim)
         # Slots are read only after they were written, so they need no first value.
         self._keys = torch.empty(shape, dtype=dtype, device=device)
@@ -75,48 +158,6 @@ class KVCache:
         # Until the cache is full its slots are in order; then the sinks keep the first of these.
         self._filling_H1C = (-slopes_H11 * falling).to(device=device, dtype=dtype)
         self._scale = 1.0 / math.sqrt(head_dim)
-        self._lay_out()
-        self.position = 0
-
-    @property
-    def batch_size(self) -> int:
-        """Streams that the cache holds."""
-        return self._keys.shape[1]
-
-    @property
-    def context(self) -> int:
-        """Tokens that the cache keeps of each stream."""
-        return self._keys.shape[3]
-
-    @property
-    def length(self) -> int:
-        """Tokens that the cache now holds of each stream, at most `context`."""
-        return min(self.position, self.context)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the stored keys and values."""
-        return self._keys.nbytes + self._values.nbytes
-
-    def reset(self) -> None:
-        """Forget everything: every stream starts with an empty context."""
-        self.position = 0
-
-    def assume_full(self) -> None:
-        """Take as many zeros as fit for what was seen: for timing a step of a full cache."""
-        self._keys.zero_()
-        self._values.zero_()
-        self.position = self.context
-
-    def keep(self, streams: Sequence[int]) -> None:
-        """Drop all but some streams; those keep their context and stand in the given order.
-
-        Raises:
-            UsageError: Nothing would be left.
-        """
-        rows = _rows_to_keep(streams, self._keys.device)
-        self._keys = self._keys.index_select(1, rows)
-        self._values = self._values.index_select(1, rows)
         self._lay_out()
 
     def attend(self, layer: int, q_BH1K: Tensor, k_BH1K: Tensor, v_BH1K: Tensor) -> Tensor:
@@ -145,17 +186,6 @@ class KVCache:
         out_N1K = torch.bmm(scores_N1C.softmax(-1), values_NCK)
         return out_N1K.view(batch, heads, 1, head_dim).to(q_BH1K.dtype)
 
-    def part(self, start: int, stop: int) -> KVCache:
-        """Return streams [start, stop) as a cache that shares its slots with this one.
-
-        A long prompt of many streams is stored a few streams at a time this way; then call
-        :meth:`advance` here.
-        """
-        shared = copy.copy(self)
-        shared._keys, shared._values = self._keys[:, start:stop], self._values[:, start:stop]
-        shared._lay_out()
-        return shared
-
     def store(self, layer: int, k_BHLK: Tensor, v_BHLK: Tensor) -> None:
         """Store the last `context` tokens of a prompt in an empty cache.
 
@@ -182,10 +212,6 @@ class KVCache:
             ring_BHCK[:, :, start : start + tail] = new_BHLK[:, :, :tail]
             ring_BHCK[:, :, : kept - tail] = new_BHLK[:, :, tail:]
 
-    def advance(self, tokens: int = 1) -> None:
-        """Count the tokens that every layer has stored."""
-        self.position += tokens
-
     def _slot(self, position: int) -> int:
         if position < self.context:
             return position
@@ -203,6 +229,10 @@ class KVCache:
         scores_BH1C[..., :sinks] += self._filling_H1C[:, :, :sinks]
         scores_BH1C[..., sinks:] += self._bias_H1S[:, :, first : first + used - sinks]
 
+    def _change(self, change: Callable[[Tensor], Tensor]) -> None:
+        super()._change(change)
+        self._lay_out()
+
     def _lay_out(self) -> None:
         """Make of each layer one slab of slots for every stream and head."""
         self._slabs = [
@@ -211,12 +241,12 @@ class KVCache:
         ]
 
 
-class TokenWindow:
-    """The last tokens of B streams, to be run through the whole trunk again at each step.
+class TokenWindow(Context):
+    """The last tokens of B streams, to be run through the whole backbone again at each step.
 
-    The exact alternative to :class:`KVCache`: nothing keeps a receptive field from beyond the
-    window, and a step costs a forward pass over it. A token does not depend on those before it
-    until the trunk, so that what the encoders made of it is kept.
+    The exact alternative to a cache: nothing keeps a receptive field from beyond the window, and a
+    step costs a forward pass over it. A token does not depend on those before it until the
+    backbone, so that what the encoders made of it is kept.
 
     With sinks the window is the first tokens followed by the newest ones, and a distance is that
     within the window.
@@ -230,6 +260,8 @@ class TokenWindow:
         sinks: First tokens of a stream that never leave the window, in [0, context).
     """
 
+    stored = ("_tokens_BCD",)
+
     def __init__(
         self,
         *,
@@ -241,58 +273,13 @@ class TokenWindow:
         sinks: int = 0,
     ) -> None:
         check_size(batch_size, context, sinks)
+        super().__init__(context, sinks)
         self._tokens_BCD = torch.empty(batch_size, context, width, dtype=dtype, device=device)
-        self.sinks = sinks
-        self.position = 0
-
-    @property
-    def batch_size(self) -> int:
-        """Streams that the window holds."""
-        return self._tokens_BCD.shape[0]
-
-    @property
-    def context(self) -> int:
-        """Tokens that the window keeps of each stream."""
-        return self._tokens_BCD.shape[1]
-
-    @property
-    def length(self) -> int:
-        """Tokens that the window now holds of each stream, at most `context`."""
-        return min(self.position, self.context)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the stored tokens."""
-        return self._tokens_BCD.nbytes
 
     @property
     def tokens(self) -> Tensor:
         """The tokens it holds (B, length, D), oldest first."""
         return self._tokens_BCD[:, : self.length]
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self.position = 0
-
-    def assume_full(self) -> None:
-        """Take as many zeros as fit for what was seen, as :meth:`KVCache.assume_full`."""
-        self._tokens_BCD.zero_()
-        self.position = self.context
-
-    def keep(self, streams: Sequence[int]) -> None:
-        """Drop all but some streams, as :meth:`KVCache.keep`.
-
-        Raises:
-            UsageError: Nothing would be left.
-        """
-        rows = _rows_to_keep(streams, self._tokens_BCD.device)
-        self._tokens_BCD = self._tokens_BCD.index_select(0, rows)
-
-    def part(self, start: int, stop: int) -> TokenWindow:
-        """Return streams [start, stop) as a window that shares its tokens with this one."""
-        shared = copy.copy(self)
-        shared._tokens_BCD = self._tokens_BCD[start:stop]
-        return shared
 
     def append(self, tokens_B1D: Tensor) -> Tensor:
         """Add one token a stream and return the window (B, L, D), oldest first."""
@@ -311,14 +298,6 @@ class TokenWindow:
             return
         self._tokens_BCD[:, :sinks] = tokens_BLD[:, :sinks]
         self._tokens_BCD[:, sinks:] = tokens_BLD[:, length - context + sinks :]
-
-    def advance(self, tokens: int = 1) -> None:
-        """Count the tokens of a prompt."""
-        self.position += tokens
-
-
-Context = KVCache | TokenWindow
-"""What a stream remembers: its keys and values, or its tokens."""
 
 
 def check_size(batch_size: int, context: int, sinks: int) -> None:
@@ -343,14 +322,3 @@ def check_size(batch_size: int, context: int, sinks: int) -> None:
             found=sinks,
             fix="fewer --sinks, or a longer --context",
         )
-
-
-def _rows_to_keep(streams: Sequence[int], device: torch.device) -> Tensor:
-    if not len(streams):
-        raise UsageError(
-            "a cache cannot lose all its streams",
-            where="keep",
-            expected="at least 1 stream",
-            found=0,
-        )
-    return torch.as_tensor(streams, dtype=torch.int64, device=device)

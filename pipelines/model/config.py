@@ -5,18 +5,26 @@ Field names are ours; :mod:`pipelines.model.official` translates the names of th
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
+from pipelines.actions import ActionSpec, Box
 from pipelines.errors import ConfigError
+from pipelines.model.backbones import BACKBONES
+from pipelines.model.backbones import DEFAULT as PAPERS_BACKBONE
+from pipelines.model.heads import DEFAULT as PAPERS_HEAD
+from pipelines.model.heads import HEADS
+from pipelines.plugins import OneOf
 
 #: Rows of the within-episode position table (the released code's `max_emb_episode_length`).
 EPISODE_POSITIONS = 10_000
@@ -34,6 +42,11 @@ class GroupDims(BaseModel):
 
     observation_dim: int = Field(ge=1)
     action_dim: int = Field(ge=1)
+
+    @property
+    def actions(self) -> ActionSpec:
+        """What the actions are."""
+        return Box(self.action_dim)
 
 
 class ModelConfig(BaseModel):
@@ -67,6 +80,8 @@ class ModelConfig(BaseModel):
         attention_dropout: Dropout probability on attention weights, in [0, 1).
         residual_dropout: Dropout probability on the attention's output, in [0, 1).
         context: Training sequence length in steps, and the size of the cache at inference.
+        head: Name of the action head; left out of what is stored where it is `mse`.
+        backbone: Name of the backbone; left out likewise where it is `transformer`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +106,15 @@ class ModelConfig(BaseModel):
     attention_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     residual_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     context: int = Field(ge=1)
+    head: Annotated[str, OneOf(HEADS)] = PAPERS_HEAD
+    backbone: Annotated[str, OneOf(BACKBONES)] = PAPERS_BACKBONE
+
+    @model_serializer(mode="wrap")
+    def _leave_out_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # There were artifacts before there were these.
+        values: dict[str, Any] = handler(self)
+        later = {"head": PAPERS_HEAD, "backbone": PAPERS_BACKBONE}
+        return {name: one for name, one in values.items() if later.get(name) != one}
 
     @property
     def head_dim(self) -> int:

@@ -13,8 +13,13 @@ from torch import Tensor, nn
 
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import EPISODE_POSITIONS, ModelConfig
-from pipelines.model.layers import NORM_EPS, Embedding, Linear
-from pipelines.model.normalization import divisor
+from pipelines.model.initialization import (
+    NORM_EPS,
+    Embedding,
+    Generators,
+    Linear,
+    draw_normal,
+)
 
 
 class VectorEncoder(nn.Module):
@@ -62,7 +67,7 @@ class Encoder(nn.Module):
         )
         self.acs_encoders = nn.ModuleDict(
             {
-                group: VectorEncoder(dims.action_dim, config.action_embedding)
+                group: VectorEncoder(dims.actions.width, config.action_embedding)
                 for group, dims in config.groups.items()
             }
         )
@@ -75,15 +80,17 @@ class Encoder(nn.Module):
             Embedding(EPISODE_POSITIONS, config.width) if config.inner_episode_position else None
         )
 
+    def draw_parameters(self, generators: Generators) -> None:
+        """Draw the padding vectors from a standard normal, as released."""
+        for name in ("prev_acs_padding", "prev_rew_padding"):
+            draw_normal(getattr(self, name), 1.0, generators(name))
+
     def forward(self, batch: GroupBatch) -> Tensor:
         """Return the tokens (B, L, D) of a group's sequences."""
         dtype = self.prev_acs_padding.dtype
         previous_action = batch.previous_action_BLA
-        if self.normalize_actions:
-            # Vintix.encode has checked that the statistics are there.
-            mean_BA, std_BA = batch.action_mean_BA, batch.action_std_BA
-            divisor_BA = divisor(mean_BA, std_BA)  # type: ignore[type-var]
-            previous_action = (previous_action - mean_BA[:, None]) / divisor_BA[:, None]  # type: ignore[index]
+        if batch.units is not None and self.normalize_actions:
+            previous_action = batch.units.normalize(previous_action)
         reward_BL1 = batch.previous_reward_BL.reshape(batch.batch_size, batch.length, 1)
         observation = self.obs_encoders[batch.group](batch.observation_BLO.to(dtype))
         action = self.acs_encoders[batch.group](previous_action.to(dtype))

@@ -123,6 +123,28 @@ def divisor(mean: Array, std: Array) -> Array:
     return result
 
 
+@dataclass(frozen=True)
+class ActionUnits:
+    """The action statistics of each sequence's task, where the model normalises actions.
+
+    Attributes:
+        mean_BA: Means.
+        std_BA: Standard deviations.
+    """
+
+    mean_BA: Tensor
+    std_BA: Tensor
+
+    def normalize(self, action_BLA: Tensor) -> Tensor:
+        """Return the environment's actions as the model sees them; constant channels are 0."""
+        divisor_BA: Tensor = divisor(self.mean_BA, self.std_BA)
+        return (action_BLA - self.mean_BA[:, None]) / divisor_BA[:, None]
+
+    def restore(self, action_BLA: Tensor) -> Tensor:
+        """Return the model's actions in the environment's units."""
+        return action_BLA * self.std_BA[:, None] + self.mean_BA[:, None]
+
+
 def _vector(values: npt.ArrayLike | Sequence[float], name: str) -> Vector:
     vector = np.array(values, dtype=np.float32)
     if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():

@@ -256,6 +256,15 @@ def official_config(
 def released_fields(config: ModelConfig) -> dict[str, Any]:
     """Return the fields of `config.json` that shape the model: the inverse of `official_config`."""
     values = config.model_dump(mode="json")
+    for kind in ("head", "backbone"):
+        if kind in values:
+            raise ConfigError(
+                f"the released code does not know this {kind}",
+                where=f"model.{kind}",
+                expected="mse" if kind == "head" else "transformer",
+                found=values[kind],
+                fix="vintix export --format safetensors",
+            )
     fields = {theirs: values[ours] for theirs, ours in _FIELDS.items()}
     for theirs, ours, names in (("norm_class", "norm", _NORMS), ("mlp_class", "mlp", _MLPS)):
         fields[theirs] = next(name for name, own in names.items() if own == values[ours])

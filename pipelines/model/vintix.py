@@ -1,4 +1,4 @@
-"""The whole model: encoders, transformer, heads, the cache protocol and the loss.
+"""The whole model: encoders, backbone, heads, step-by-step inference and the loss.
 
 Shapes: B batch over all groups, L sequence, D model, O observation, A action.
 """
@@ -11,14 +11,36 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.errors import ConfigError, UsageError
+from pipelines.model.backbones import BACKBONES
+from pipelines.model.backbones.base import Backbone
 from pipelines.model.batch import GroupBatch
-from pipelines.model.cache import Context, KVCache, TokenWindow
+from pipelines.model.cache import Context, TokenWindow
 from pipelines.model.config import ModelConfig
 from pipelines.model.encoders import Encoder
-from pipelines.model.heads import Head
-from pipelines.model.initialization import init_weights
-from pipelines.model.layers import Linear
-from pipelines.model.transformer import Transformer
+from pipelines.model.heads import HEADS
+from pipelines.model.heads.base import Draws, Head
+from pipelines.model.initialization import Linear, init_weights
+from pipelines.model.normalization import ActionUnits
+
+#: Tokens that are run at once where a window is run again; bounds the memory of activations.
+RECOMPUTED_TOKENS = 32_768
+
+
+class GroupHeads(nn.Module):
+    """The heads of all groups."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        kind = HEADS.find(config.head)
+        self.acs_decoders = nn.ModuleDict(
+            {group: kind(config.width, dims.actions) for group, dims in config.groups.items()}
+        )
+
+    def of(self, group: str) -> Head:
+        """Return the head of a group."""
+        head = self.acs_decoders[group]
+        assert isinstance(head, Head)
+        return head
 
 
 class Vintix(nn.Module):
@@ -50,10 +72,26 @@ class Vintix(nn.Module):
             )
         self.config = config
         self.encoder = Encoder(config)
-        self.transformer = Transformer(config, attention=attention)
-        self.head = Head(config)
+        # What another package's layers draw when they are made, `init_weights` draws anew.
+        with torch.random.fork_rng(devices=[]):
+            backbone = BACKBONES.find(config.backbone)(config, attention=attention)
+            head = GroupHeads(config)
+        self._prefix = backbone.prefix
+        self.add_module(backbone.prefix, backbone)
+        self.head = head
         if not self.encoder.prev_acs_padding.is_meta:
             init_weights(self, seed)
+
+    @property
+    def backbone(self) -> Backbone:
+        """What the tokens go through; in `named_parameters` it has a name of its own."""
+        found: Backbone = getattr(self, self._prefix)
+        return found
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether its heads act without random numbers."""
+        return HEADS.find(self.config.head).deterministic
 
     def encode(self, batches: Sequence[GroupBatch]) -> Tensor:
         """Return the tokens (B, L, D) of all groups' sequences, in the order of `batches`.
@@ -66,28 +104,58 @@ class Vintix(nn.Module):
         tokens = [self.encoder(batch) for batch in batches]
         return tokens[0] if len(tokens) == 1 else torch.cat(tokens, dim=0)
 
-    def decode(self, batches: Sequence[GroupBatch], hidden_BLD: Tensor) -> list[Tensor]:
-        """Return per group the actions (B_g, L, A) for the transformer's outputs."""
-        actions = []
-        parts = hidden_BLD.split([batch.batch_size for batch in batches])
-        for batch, hidden in zip(batches, parts, strict=True):
-            action = self.head(batch.group, hidden)
-            if self.config.normalize_actions:
-                # _check has seen that the statistics are there.
-                mean_BA, std_BA = batch.action_mean_BA, batch.action_std_BA
-                action = action * std_BA[:, None] + mean_BA[:, None]  # type: ignore[index]
-            actions.append(action)
-        return actions
+    def decode(
+        self,
+        batches: Sequence[GroupBatch],
+        hidden_BLD: Tensor,
+        draws: Sequence[Draws] | None = None,
+    ) -> list[Tensor]:
+        """Return per group the actions (B_g, L, A) for the backbone's outputs."""
+        numbers = [None] * len(batches) if draws is None else draws
+        return [
+            self.head.of(batch.group).act(hidden, self._units(batch), own)
+            for batch, hidden, own in zip(
+                batches, self._parted(batches, hidden_BLD), numbers, strict=True
+            )
+        ]
 
     def forward(self, batches: Sequence[GroupBatch]) -> list[Tensor]:
-        """Return per group the predicted actions (B_g, L, A) in the environment's units.
+        """Return per group the most likely actions (B_g, L, A) in the environment's units.
 
-        Encoders and heads run once per group and the transformer once over everything.
+        Encoders and heads run once per group and the backbone once over everything.
 
         Raises:
             ConfigError: As :meth:`encode`.
         """
-        return self.decode(batches, self.transformer(self.encode(batches)))
+        return self.decode(batches, self.backbone(self.encode(batches)))
+
+    def loss(self, batches: Sequence[GroupBatch]) -> tuple[Tensor, list[Tensor]]:
+        """Return the loss of the heads on the target actions.
+
+        Returns:
+            The mean over steps, parts of a step's loss and then sequences, a scalar, float32
+            (float64 for a model in float64), and per group the loss of each sequence (B_g,). The
+            released code sums over sequences instead: its loss is this one times their number.
+
+        Raises:
+            ConfigError: A batch has no target actions, or as :meth:`encode`.
+        """
+        for batch in batches:
+            if batch.action_BLA is None:
+                raise ConfigError(
+                    "a batch has no target actions to compare predictions with",
+                    where=f"group {batch.group}",
+                    expected="action_BLA",
+                    found="None",
+                )
+        hidden_BLD, losses = self.backbone(self.encode(batches)), []
+        for batch, hidden in zip(batches, self._parted(batches, hidden_BLD), strict=True):
+            head = self.head.of(batch.group)
+            each = head.loss(hidden, batch.action_BLA, self._units(batch))  # type: ignore[arg-type]
+            if batch.weight_BL is not None:
+                each = each * batch.weight_BL.view(*batch.weight_BL.shape, *[1] * (each.ndim - 2))
+            losses.append(each.mean(dim=tuple(range(1, each.ndim))))
+        return torch.cat(losses).mean(), losses
 
     def make_cache(
         self,
@@ -96,8 +164,8 @@ class Vintix(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         sinks: int = 0,
-    ) -> KVCache:
-        """Return an empty cache for streams that advance together.
+    ) -> Context:
+        """Return what streams that advance together remember before their first token.
 
         Args:
             batch_size: Streams, over all groups.
@@ -110,7 +178,7 @@ class Vintix(nn.Module):
             UsageError: A size below 1, or sinks that leave no slot for the newest token.
         """
         weight = self.encoder.prev_acs_padding
-        return self.transformer.make_cache(
+        return self.backbone.init_state(
             batch_size,
             self.config.context if context is None else context,
             weight.dtype if dtype is None else dtype,
@@ -155,7 +223,12 @@ class Vintix(nn.Module):
         )
 
     @torch.no_grad()
-    def step(self, batches: Sequence[GroupBatch], cache: Context) -> list[Tensor]:
+    def step(
+        self,
+        batches: Sequence[GroupBatch],
+        cache: Context,
+        draws: Sequence[Draws] | None = None,
+    ) -> list[Tensor]:
         """Feed one token to every stream and return per group the actions (B_g, A).
 
         Args:
@@ -163,6 +236,7 @@ class Vintix(nn.Module):
                 every call.
             cache: Context of the streams; holds the token afterwards. With a window the action is
                 that of a full pass over it.
+            draws: Random numbers of each group's streams; None for the most likely actions.
 
         Raises:
             ConfigError: As :meth:`encode`.
@@ -170,8 +244,11 @@ class Vintix(nn.Module):
                 model is in training mode.
         """
         tokens_B1D = self._encode_for(cache, batches, single=True)
-        hidden_B1D = self.transformer.step(tokens_B1D, cache)
-        return [action[:, 0] for action in self.decode(batches, hidden_B1D)]
+        if isinstance(cache, TokenWindow):
+            hidden_B1D = self._last_of(cache.append(tokens_B1D))
+        else:
+            hidden_B1D = self.backbone.step(tokens_B1D, cache)
+        return [action[:, 0] for action in self.decode(batches, hidden_B1D, draws)]
 
     @torch.no_grad()
     def prefill(self, batches: Sequence[GroupBatch], cache: Context) -> list[Tensor]:
@@ -182,11 +259,37 @@ class Vintix(nn.Module):
 
         Raises:
             ConfigError: As :meth:`encode`.
-            UsageError: The cache is not empty, or as :meth:`step`.
+            UsageError: The cache is not empty, a prompt is longer than one with sinks, or as
+                :meth:`step`.
         """
+        if cache.position:
+            raise UsageError(
+                "a prompt can only be put into an empty cache",
+                where="prefill",
+                expected="0 tokens in the cache",
+                found=cache.position,
+                fix="call cache.reset() first",
+            )
         tokens_BLD = self._encode_for(cache, batches, single=False)
-        hidden_BLD = self.transformer.prefill(tokens_BLD, cache)
+        if isinstance(cache, TokenWindow):
+            cache.store(tokens_BLD)
+            cache.advance(tokens_BLD.shape[1])
+            hidden_BLD = self._last_of(cache.tokens)
+        else:
+            hidden_BLD = self.backbone.prefill(tokens_BLD, cache)
         return [action[:, 0] for action in self.decode(batches, hidden_BLD[:, -1:])]
+
+    def _last_of(self, window_BLD: Tensor) -> Tensor:
+        """Return the outputs (B, 1, D) of the windows' last tokens, a few streams at a time."""
+        rows = max(1, RECOMPUTED_TOKENS // window_BLD.shape[1])
+        return torch.cat([self.backbone(part)[:, -1:] for part in window_BLD.split(rows)])
+
+    def _units(self, batch: GroupBatch) -> ActionUnits | None:
+        return batch.units if self.config.normalize_actions else None
+
+    @staticmethod
+    def _parted(batches: Sequence[GroupBatch], hidden_BLD: Tensor) -> tuple[Tensor, ...]:
+        return hidden_BLD.split([batch.batch_size for batch in batches])
 
     def _encode_for(self, cache: Context, batches: Sequence[GroupBatch], *, single: bool) -> Tensor:
         if self.training:
@@ -225,7 +328,7 @@ class Vintix(nn.Module):
                     found=batch.group,
                     fix="train a model on a dataset that holds this group",
                 )
-            expected = (dims.observation_dim, dims.action_dim, batches[0].length)
+            expected = (dims.observation_dim, dims.actions.width, batches[0].length)
             found = (
                 batch.observation_BLO.shape[-1],
                 batch.previous_action_BLA.shape[-1],
@@ -238,45 +341,10 @@ class Vintix(nn.Module):
                     expected="observation {}, action {}, steps {}".format(*expected),
                     found="observation {}, action {}, steps {}".format(*found),
                 )
-            if self.config.normalize_actions and (
-                batch.action_mean_BA is None or batch.action_std_BA is None
-            ):
+            if self.config.normalize_actions and batch.units is None:
                 raise ConfigError(
                     "the model normalises actions and a batch has no action statistics",
                     where=where,
                     expected="action_mean_BA and action_std_BA",
                     found="None",
                 )
-
-
-def action_loss(
-    predictions: Sequence[Tensor], batches: Sequence[GroupBatch]
-) -> tuple[Tensor, list[Tensor]]:
-    """Mean squared error of predicted actions (section 2.3.2).
-
-    Args:
-        predictions: Per group (B_g, L, A), as :meth:`Vintix.forward` returns them.
-        batches: The batches they were made from, with target actions.
-
-    Returns:
-        The mean over steps, action channels and then sequences, a float32 scalar (float64 for
-        float64 predictions), and per group the loss of each sequence (B_g,). The released code
-        sums over sequences instead: its loss is this one times their number.
-
-    Raises:
-        ConfigError: A batch has no target actions.
-    """
-    losses = []
-    for prediction_BLA, batch in zip(predictions, batches, strict=True):
-        if batch.action_BLA is None:
-            raise ConfigError(
-                "a batch has no target actions to compare predictions with",
-                where=f"group {batch.group}",
-                expected="action_BLA",
-                found="None",
-            )
-        if prediction_BLA.dtype != torch.float64:
-            prediction_BLA = prediction_BLA.float()
-        error_BLA = prediction_BLA - batch.action_BLA.to(prediction_BLA.dtype)
-        losses.append(error_BLA.square().mean(dim=(1, 2)))
-    return torch.cat(losses).mean(), losses

@@ -28,9 +28,9 @@ from pipelines.train.measure import (
     held_out_micro_batches,
     split_trajectories,
 )
-from pipelines.train.memory import installed_bytes, required_bytes
 from pipelines.train.metrics import NAME
 from pipelines.train.origin import copy_weights
+from pipelines.train.planning import installed_bytes, required_bytes
 from pipelines.train.state import State, take_snapshot
 from pipelines.train.tracking import open_tracker
 
@@ -116,7 +116,7 @@ def make_model(prepared: Run, world: World) -> Vintix:
         copy_weights(prepared.init, model)
     model.to(hardware.torch_device)
     if config.gradient_checkpointing:
-        for block in model.transformer.blocks:
+        for block in model.backbone.sections:
             # Around forward and not around the block, whose name and parameters stay as they are.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[assignment]
     if config.shard:
@@ -124,7 +124,7 @@ def make_model(prepared: Run, world: World) -> Vintix:
 
         shard(model, world, hardware.device)
     if config.compile:
-        model.transformer.compile(dynamic=False)
+        model.backbone.compile(dynamic=False)
     return model
 
 

@@ -16,16 +16,16 @@ from pipelines.artifacts.work import LOG
 from pipelines.errors import InterruptedRunError
 from pipelines.hardware import Hardware
 from pipelines.model.saved import layout
-from pipelines.model.vintix import Vintix, action_loss
+from pipelines.model.vintix import Vintix
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
 from pipelines.signals import StopSignal
 from pipelines.train.checkpoint import CheckpointWriter, read_checkpoint
 from pipelines.train.config import TrainConfig
 from pipelines.train.loader import BatchLoader, MicroBatch, Prefetcher
-from pipelines.train.memory import sequences_at_once
 from pipelines.train.metrics import NAME, MetricsLog
 from pipelines.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from pipelines.train.planning import sequences_at_once
 from pipelines.train.recorder import Pending, Recorder, StepOutcome
 from pipelines.train.reduction import Exchange
 from pipelines.train.state import empty_state, put_back, spread_state
@@ -103,8 +103,7 @@ class Trainer:
             for part in micro.split(self._at_once):
                 part = part.to(self._device)
                 with self._autocast():
-                    predictions = self.model(part.batches)
-                loss, each = action_loss(predictions, part.batches)
+                    loss, each = self.model.loss(part.batches)
                 share = weight * len(part.domains) / len(micro.domains)
                 (loss if share == 1 else loss * share).backward()
                 losses.extend(one.detach() for one in each)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError
-from pipelines.model.vintix import action_loss
 from pipelines.rng import derive_seed, stream
 from pipelines.train.recorder import mean_by_domain
 
@@ -67,7 +66,7 @@ class HeldOutLoss:
         with self._trainer.evaluation() as model:
             for micro in self._loader.step(0):
                 micro = micro.to(self._device)
-                _, each = action_loss(model(micro.batches), micro.batches)
+                _, each = model.loss(micro.batches)
                 losses.extend(value for one in each for value in one.tolist())
                 domains.extend(micro.domains)
         return {

@@ -66,13 +66,17 @@ def check_init(init: Artifact, model: ModelConfig) -> None:
     mine = model.model_dump(mode="json")
     # Neither is part of a weight's shape.
     free = ("groups", "context", "attention_dropout", "residual_dropout")
-    differing = [name for name in mine if name not in free and mine[name] != recorded.get(name)]
+    differing = [
+        name
+        for name in {**mine, **recorded}
+        if name not in free and mine.get(name) != recorded.get(name)
+    ]
     if differing:
         preset = init.config.get("preset")
         raise ConfigError(
             "the checkpoint to start from has another architecture",
             where=f"train.init: {init.reference}",
-            expected=", ".join(f"{name} {mine[name]}" for name in differing),
+            expected=", ".join(f"{name} {mine.get(name)}" for name in differing),
             found=", ".join(f"{name} {recorded.get(name)}" for name in differing),
             fix=f"vintix train --preset {preset} --init {init.manifest.name}"
             if preset

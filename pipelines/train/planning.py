@@ -1,17 +1,18 @@
-"""What a run would be: parameters, tokens, and how long it may take on this machine."""
+"""What a run would be: parameters, tokens, memory, and how long it may take on this machine."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.estimates import LONGEST_ESTIMATE
 from pipelines.hardware import Hardware, planned_hardware, torch_threads
+from pipelines.model.backbones import BACKBONES
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.stage import Plan
 from pipelines.train.config import TrainConfig
-from pipelines.train.memory import required_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 _EFFICIENCY = 1 / 3
 #: Dense bfloat16 operations an H100 (SXM) makes in a second by its data sheet, and a third of them.
 _GPU_FLOPS = 989e12 * _EFFICIENCY
+#: Weights, gradients and two moments, and a checkpoint's copy of all but the gradients; float32.
+_BYTES_PER_PARAMETER = 4 * (4 + 3)
+#: What the activations of the sequences that are computed at once may take on a CPU.
+_ACTIVATION_BYTES = 4 << 30
 _PROBE_SECONDS = 0.2
 _PROBE_SIZE = {"cpu": 768, "cuda": 4096}
 
@@ -125,33 +130,68 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
 
 
 def parameters_by_part(config: ModelConfig) -> dict[str, int]:
-    """Return the number of parameters of encoders, transformer and heads; allocates none."""
+    """Return the number of parameters of encoders, backbone and heads; allocates none."""
     import torch
 
     from pipelines.model.vintix import Vintix
 
     with torch.device("meta"):
         model = Vintix(config)
+    modules = {"encoders": model.encoder, config.backbone: model.backbone, "heads": model.head}
     return {
-        part: sum(one.numel() for one in module.parameters())
-        for part, module in (
-            ("encoders", model.encoder),
-            ("transformer", model.transformer),
-            ("heads", model.head),
-        )
+        part: sum(one.numel() for one in module.parameters()) for part, module in modules.items()
     }
 
 
 def flops_per_token(config: ModelConfig) -> float:
     """Return the operations of a training step per token, forward and backward.
 
-    Six per parameter that the token meets (one group's encoder and head), and 6 x layers x context
-    x width for causal attention.
+    Six per parameter of encoders and heads that the token meets, those of one group, and what the
+    backbone takes.
     """
     parts = parameters_by_part(config)
-    groups = len(config.groups)
-    met = parts["transformer"] + (parts["encoders"] + parts["heads"]) / groups
-    return 6.0 * met + 6.0 * config.layers * config.context * config.width
+    met = (parts["encoders"] + parts["heads"]) / len(config.groups)
+    backbone = BACKBONES.find(config.backbone)
+    return 6.0 * met + backbone.flops_per_token(config, parts[config.backbone])
+
+
+def sequences_at_once(model: ModelConfig, config: TrainConfig, hardware: Hardware) -> int | None:
+    """Return how many sequences a forward pass may have; None for all of a micro-batch.
+
+    A GPU's user chooses the micro-batch for its memory. A CPU gains nothing from large ones, and
+    64 sequences of `paper` would take more memory than most have; a step's gradients are the same
+    sums, however it is split.
+    """
+    if hardware.device != "cpu":
+        return None
+    per_token = _activation_bytes(model, config)
+    return max(1, _ACTIVATION_BYTES // (per_token * config.context))
+
+
+def required_bytes(
+    parameters: int, model: ModelConfig, config: TrainConfig, hardware: Hardware
+) -> int:
+    """Return about how much memory one process of a run needs."""
+    shards = config.local_processes * config.nodes if config.shard else 1
+    sequences = -(-config.batch_size // (config.local_processes * config.nodes))
+    most = sequences_at_once(model, config, hardware)
+    at_once = sequences if most is None else min(most, sequences)
+    per_token = _activation_bytes(model, config)
+    return _BYTES_PER_PARAMETER * parameters // shards + per_token * config.context * at_once
+
+
+def _activation_bytes(model: ModelConfig, config: TrainConfig) -> int:
+    return BACKBONES.find(model.backbone).activation_bytes_per_token(
+        model, recomputed=config.gradient_checkpointing
+    )
+
+
+def installed_bytes() -> int | None:
+    """Return the memory of this machine, if the system says."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
 
 
 def _matmul_flops(hardware: Hardware) -> float:

@@ -1,6 +1,6 @@
 """Parameters, gradients and moments split over the processes (FSDP2), for what fits no one GPU.
 
-Each block of the transformer is a unit: its parameters are gathered for its part of the forward
+Each section of the backbone is a unit: its parameters are gathered for its part of the forward
 and of the backward pass and given back. Everything else is the root unit. Gradients come out of
 the backward pass as sums over the processes, as `pipelines.train.reduction` makes them otherwise.
 """
@@ -37,14 +37,15 @@ def shard(model: Vintix, world: World, device: str) -> None:
             fix="train with --gpus N, or without --shard",
         )
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     # It warns of writing in place to what the model returns, which nothing here does.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     mesh = init_device_mesh(device, (world.size,))
-    units = [*model.transformer.blocks, model]
+    units = [*model.backbone.sections, model]
     for unit in units:
         fully_shard(unit, mesh=mesh)  # type: ignore[arg-type]
+    register_fsdp_forward_method(model, "loss")
     for unit in units:
         # A step's loss is weighted as part of the global mean already: sums, no averages. Plain
         # sums, since gloo knows no others.

@@ -26,7 +26,7 @@ import sys, time, torch
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import GroupDims
 from pipelines.model.presets import preset
-from pipelines.model.vintix import Vintix, action_loss
+from pipelines.model.vintix import Vintix
 threads, steps = int(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(threads)
 model = Vintix(preset("tiny", {"one": GroupDims(observation_dim=39, action_dim=4)}, context=256))

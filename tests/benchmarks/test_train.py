@@ -20,7 +20,7 @@ from pipelines.datasets.reader import DatasetReader
 from pipelines.hardware import resolve_hardware, torch_threads
 from pipelines.methods import cut_tasks
 from pipelines.methods.windows import WindowSampler
-from pipelines.model.vintix import Vintix, action_loss
+from pipelines.model.vintix import Vintix
 from pipelines.rng import stream
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
@@ -90,7 +90,7 @@ class _Bare:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
 
     def step(self, batches):
-        loss, _ = action_loss(self.model(batches), batches)
+        loss, _ = self.model.loss(batches)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

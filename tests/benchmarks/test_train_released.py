@@ -25,7 +25,7 @@ from pipelines.methods.windows import Window, WindowSampler
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import GroupDims
 from pipelines.model.presets import preset
-from pipelines.model.vintix import Vintix, action_loss
+from pipelines.model.vintix import Vintix
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
 from pipelines.train.loader import BatchLoader, MicroBatch
@@ -106,7 +106,7 @@ class Released:
         hidden = model.transformer(tokens)
         loss, items = 0.0, []
         for row, one in zip(hidden, sequences, strict=True):
-            error = model.head(one.group, row[None]) - one.action_BLA
+            error = model.head.of(one.group).layers(row[None]) - one.action_BLA
             each = error.square().mean()
             items.append(each.item())
             loss = loss + each
@@ -308,7 +308,7 @@ def paper_in_child():
     begin = time.process_time()
     with torch_threads(2):
         loss = trainer.step(0, [MicroBatch([batch], ["bench"])]).losses.item()
-    _, again = action_loss(model([batch]), [batch])
+    _, again = model.loss([batch])
     assert again[0].item() != loss
     return (
         sum(one.numel() for one in model.parameters()),

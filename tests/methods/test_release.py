@@ -28,7 +28,6 @@ from pipelines.methods.release import (
 from pipelines.methods.windows import Subsequence
 from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.model.official import load_official
-from pipelines.model.vintix import action_loss
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
 from pipelines.train.loader import MicroBatch
@@ -101,7 +100,7 @@ def test_three_updates_are_those_of_the_released_loop(conformance):
         tolerance = 5e-3 if name.endswith("k_norm.bias") else ATOL
         assert parameter.norm().item() == pytest.approx(norm, abs=tolerance, rel=1e-5), name
     batch = read_micro(folder / "batch_full.npz", model, tasks)
-    loss, _ = action_loss(model(batch.batches), batch.batches)
+    loss, _ = model.loss(batch.batches)
     (loss * len(batch.domains)).backward()
     assert loss.item() * len(batch.domains) == pytest.approx(
         released["after_loss_full"], rel=1e-5, abs=ATOL

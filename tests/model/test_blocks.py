@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pipelines.model import transformer as transformer_module
+from pipelines.model.backbones import transformer as transformer_module
+from pipelines.model.backbones.transformer import SelfAttention
 from pipelines.model.batch import GroupBatch
-from pipelines.model.blocks import SelfAttention
 from pipelines.model.config import ModelConfig
 from pipelines.model.vintix import Vintix
 

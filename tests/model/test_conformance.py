@@ -17,7 +17,7 @@ import torch
 from pipelines.model.batch import GroupBatch, TaskSequence, group_sequences
 from pipelines.model.cache import Context
 from pipelines.model.official import OfficialTask, load_official
-from pipelines.model.vintix import Vintix, action_loss
+from pipelines.model.vintix import Vintix
 
 ATOL = 2e-5
 VARIANTS = ("base", "norm_acs", "rms_llama")
@@ -68,7 +68,7 @@ def test_predictions_losses_and_gradient_norms_equal_the_released_ones(
         for row, index in zip(prediction.detach().numpy(), members, strict=True):
             np.testing.assert_allclose(row, forward[f"{index}/pred"], atol=ATOL, rtol=0)
 
-    loss, per_sequence = action_loss(predictions, batches)
+    loss, per_sequence = model.loss(batches)
     sequences = sum(len(members) for members in places)
     # Theirs is the sum over sequences, ours the mean.
     assert loss.item() * sequences == pytest.approx(expected["loss_sum"], abs=ATOL)
@@ -91,7 +91,7 @@ def test_predictions_losses_and_gradient_norms_equal_the_released_ones(
 def test_gradients_equal_the_released_ones_entry_by_entry(conformance: Path, load: Loader) -> None:
     model, tasks = load("base")
     batches, places = read_batch(conformance / "base" / "batch_full.npz", model, tasks)
-    loss, _ = action_loss(model(batches), batches)
+    loss, _ = model.loss(batches)
     (loss * sum(len(members) for members in places)).backward()
     expected = np.load(conformance / "base" / "grads_full.npz")
     parameters = dict(model.named_parameters())

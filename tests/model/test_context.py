@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import UsageError
-from pipelines.model import transformer
+from pipelines.model import vintix
 from pipelines.model.alibi import alibi_slopes
 from pipelines.model.batch import GroupBatch
 from pipelines.model.cache import Context, KVCache
@@ -213,7 +213,7 @@ def test_windows_run_in_parts_and_streams_that_leave_change_nothing(
     model = Vintix(config()).eval()
     whole = batch("walk", 3, 24)
     expected = step_all(model, whole, model.make_window(3), slice_steps)
-    monkeypatch.setattr(transformer, "RECOMPUTED_TOKENS", CONTEXT)
+    monkeypatch.setattr(vintix, "RECOMPUTED_TOKENS", CONTEXT)
     window = model.make_window(3)
     first = step_all(model, slice_steps(whole, 0, 20), window, slice_steps)
     torch.testing.assert_close(first, expected[:, :20], atol=2e-6, rtol=2e-5)

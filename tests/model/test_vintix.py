@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipelines.errors import ConfigError
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import ModelConfig
-from pipelines.model.vintix import Vintix, action_loss
+from pipelines.model.vintix import Vintix
 
 MakeConfig = Callable[..., ModelConfig]
 MakeBatch = Callable[..., GroupBatch]
@@ -39,7 +39,7 @@ def test_grouped_batches_equal_single_sequences_forward_and_backward(
         slice_rows(whole, row, row + 1) for whole in grouped for row in range(whole.batch_size)
     ]
     predictions = model(grouped)
-    loss, per_sequence = action_loss(predictions, grouped)
+    loss, per_sequence = model.loss(grouped)
     loss.backward()
     expected = gradients(model)
     model.zero_grad()
@@ -49,7 +49,7 @@ def test_grouped_batches_equal_single_sequences_forward_and_backward(
     for index, single in enumerate(singles):
         alone = model([single])
         torch.testing.assert_close(alone[0][0], rows[index], atol=1e-12, rtol=1e-12)
-        one, _ = action_loss(alone, [single])
+        one, _ = model.loss([single])
         torch.testing.assert_close(one, losses[index], atol=1e-12, rtol=1e-12)
         total = total + one / len(singles)
     total.backward()
@@ -162,7 +162,7 @@ def test_every_combination_of_options_trains_and_steps(
     )
     whole = batch("reach", 2, 4)
     predictions = model([whole])
-    loss, _ = action_loss(predictions, [whole])
+    loss, _ = model.loss([whole])
     loss.backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is None) == (".walk." in name or ".turn." in name), name
@@ -224,7 +224,7 @@ def test_autocast_trains(config: MakeConfig, batch: MakeBatch) -> None:
     exact = model([whole])[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         predictions = model([whole])
-        loss, _ = action_loss(predictions, [whole])
+        loss, _ = model.loss([whole])
     loss.backward()
     assert loss.dtype == torch.float32
     torch.testing.assert_close(predictions[0].float(), exact, atol=0.05, rtol=0.1)
@@ -235,15 +235,15 @@ def test_autocast_trains(config: MakeConfig, batch: MakeBatch) -> None:
 )
 @given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3), length=st.integers(1, 6))
 def test_loss_is_the_mean_of_sequence_losses(
-    batch: MakeBatch, sizes: list[int], length: int
+    config: MakeConfig, batch: MakeBatch, sizes: list[int], length: int
 ) -> None:
     """Each sequence weighs the same, whatever its group's size and action dimension."""
     groups = ["reach", "walk", "turn"]
     batches = [batch(group, size, length) for group, size in zip(groups, sizes, strict=False)]
-    targets = [whole.action_BLA for whole in batches if whole.action_BLA is not None]
-    predictions = [torch.zeros_like(target) for target in targets]
-    loss, per_sequence = action_loss(predictions, batches)
-    expected = [float(row.double().square().mean()) for target in targets for row in target]
+    model = Vintix(config())
+    errors = [one - whole.action_BLA for one, whole in zip(model(batches), batches, strict=True)]
+    loss, per_sequence = model.loss(batches)
+    expected = [float(row.detach().double().square().mean()) for one in errors for row in one]
     assert torch.cat(per_sequence).tolist() == pytest.approx(expected, rel=1e-5)
     assert loss.item() == pytest.approx(sum(expected) / len(expected), rel=1e-5)
 
@@ -262,7 +262,7 @@ def test_batches_that_do_not_fit_are_refused(config: MakeConfig, batch: MakeBatc
     with pytest.raises(ConfigError, match="action_mean_BA"):
         Vintix(config(normalize_actions=True))([replace(whole, action_std_BA=None)])
     with pytest.raises(ConfigError, match="no target actions"):
-        action_loss(model([whole]), [replace(whole, action_BLA=None)])
+        model.loss([replace(whole, action_BLA=None)])
 
 
 def test_a_group_named_like_a_module_attribute_is_refused(config: MakeConfig) -> None:

@@ -264,7 +264,7 @@ def test_leaving_early_ends_the_thread():
 
 def test_every_rank_has_the_groups_of_the_whole_step():
     """Those of other processes with no sequence, whose gradients are zeros and not missing."""
-    from pipelines.model.vintix import Vintix, action_loss
+    from pipelines.model.vintix import Vintix
 
     _, loader, sampler = make_loader()
     sampler = WindowSampler(loader._subsequences, context=32, batch_size=2, seed=0)
@@ -286,7 +286,7 @@ def test_every_rank_has_the_groups_of_the_whole_step():
             assert {batch.group for batch in micro.batches} == whole
             assert sum(batch.batch_size for batch in micro.batches) == len(micro.domains) == 1
         model = Vintix(loader._config)
-        loss, _ = action_loss(model(micro.batches), micro.batches)
+        loss, _ = model.loss(micro.batches)
         loss.backward()
         empty = next(batch.group for batch in micro.batches if not batch.batch_size)
         for name, parameter in model.named_parameters():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.hardware import Hardware
+from pipelines.model.backbones.transformer import Transformer
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import GroupDims
 from pipelines.model.presets import preset
@@ -15,8 +16,7 @@ from pipelines.reporter import NullReporter
 from pipelines.train import assembly
 from pipelines.train.config import TrainConfig
 from pipelines.train.loader import MicroBatch
-from pipelines.train.memory import (
-    activation_bytes_per_token,
+from pipelines.train.planning import (
     required_bytes,
     sequences_at_once,
 )
@@ -87,7 +87,7 @@ def test_presets_made_for_a_cpu_are_not_split_and_the_papers_is():
 def test_recomputing_activations_takes_a_fraction():
     model = preset("paper", GROUPS)
     kept, recomputed = (
-        activation_bytes_per_token(model, recomputed=value) for value in (False, True)
+        Transformer.activation_bytes_per_token(model, recomputed=value) for value in (False, True)
     )
     assert recomputed < kept / 10
 

@@ -1,0 +1,20 @@
+"""Action heads, one file each: from a backbone's outputs to a group's actions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.plugins import Kind
+
+if TYPE_CHECKING:
+    from pipelines.model.heads.base import Head
+
+HEADS: Kind[Head] = Kind(
+    group="vintix.heads",
+    noun="action head",
+    base="pipelines.model.heads.base:Head",
+    option="--set train.model.head",
+    own={"mse": "pipelines.model.heads.mse:MSE"},
+)
+DEFAULT = "mse"
+"""The paper's."""

@@ -1,0 +1,84 @@
+"""What an action head is: a distribution over a group's actions for each output of the backbone.
+
+Shapes: B sequences, L steps, D model, A numbers of a stored action, C further dimensions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipelines.actions import ActionSpec
+from pipelines.model.normalization import ActionUnits
+from pipelines.rng import stream
+
+
+class Draws:
+    """Random numbers for one step of B streams, each from a generator with its own key.
+
+    Args:
+        seed: Base seed.
+        keys: Of each stream: what tells its step from all others, such as (task, stream, step).
+    """
+
+    def __init__(self, seed: int, keys: Sequence[tuple[str | int, ...]]) -> None:
+        self._generators = [stream(seed, "act", *key) for key in keys]
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Return numbers (B, *shape), uniform in [0, 1), float32, on the CPU."""
+        return self._stacked([each.random(shape, np.float32) for each in self._generators])
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return standard normal numbers (B, *shape), float32, on the CPU."""
+        return self._stacked([each.standard_normal(shape, np.float32) for each in self._generators])
+
+    @staticmethod
+    def _stacked(numbers: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(numbers))
+
+
+class Head(nn.Module, ABC):
+    """The head of one group; the parameters of each group are its own.
+
+    A head derives from this class and is named by an entry point of the group ``vintix.heads``.
+    Its linear layers are best made of `pipelines.model.initialization.Linear`.
+
+    Attributes:
+        deterministic: Whether `act` needs no random numbers.
+    """
+
+    deterministic: ClassVar[bool] = True
+
+    def __init__(self, width: int, actions: ActionSpec) -> None:
+        """Make the head.
+
+        Args:
+            width: Channels of the backbone's outputs, D.
+            actions: What the actions of the group are.
+        """
+        super().__init__()
+
+    @abstractmethod
+    def loss(self, hidden_BLD: Tensor, target_BLA: Tensor, units: ActionUnits | None) -> Tensor:
+        """Return the loss of each step (B, L), or of each step's parts (B, L, C), at least float32.
+
+        Args:
+            hidden_BLD: Outputs of the backbone.
+            target_BLA: Actions to predict, as they are stored.
+            units: How the model normalises actions; None where it does not.
+        """
+
+    @abstractmethod
+    def act(self, hidden_BLD: Tensor, units: ActionUnits | None, draws: Draws | None) -> Tensor:
+        """Return actions (B, L, A) as the environment takes them, but for clipping.
+
+        Args:
+            hidden_BLD: Outputs of the backbone.
+            units: As of `loss`.
+            draws: Random numbers, for L = 1; None for the most likely actions.
+        """
