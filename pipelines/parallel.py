@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_connections
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from pipelines.artifacts.files import failure_of
 from pipelines.errors import VintixError
@@ -70,17 +70,66 @@ class Outcome(Generic[Result]):
     trace: str = ""
 
 
+class WorkerPool:
+    """Where the jobs of several `run_parallel` calls run: in the same processes, or on a cluster.
+
+    Processes are started by the first call that needs more than one, and end with the pool.
+
+    Args:
+        workers: Processes to use, 0 for one on each core. On a cluster, most jobs at a time, 0 for
+            any number.
+        cluster: A directory that all nodes of a Ray cluster share, to run the jobs there; a job
+            whose node dies is run again. None for this machine.
+    """
+
+    def __init__(self, workers: int = 0, cluster: Path | None = None) -> None:
+        self.workers, self.cluster = workers, cluster
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        self.close(at_once=kind is not None)
+
+    def processes(self) -> tuple[ProcessPoolExecutor, SimpleQueue[float]]:
+        """Return the processes, which are started with their first jobs, and their progress."""
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")
+            self._queue: SimpleQueue[float] = context.SimpleQueue()
+            self._stop_reader, self._stop_writer = context.Pipe(duplex=False)
+            self._executor = ProcessPoolExecutor(
+                self.workers or available_cores(),
+                mp_context=context,
+                initializer=_start_worker,
+                initargs=(self._queue, self._stop_reader),
+            )
+        return self._executor, self._queue
+
+    def close(self, *, at_once: bool) -> None:
+        """End the processes, those that are busy only if `at_once`."""
+        if self._executor is None:
+            return
+        # Closing the pipe is what ends the workers that are still busy.
+        if at_once:
+            self._stop_writer.close()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._stop_writer.close()
+        self._stop_reader.close()
+        self._queue.close()
+        self._executor = None
+
+
 def run_parallel(
     function: Callable[[Job, Advance], Result],
     jobs: Sequence[Job],
-    workers: int,
+    workers: int | WorkerPool,
     reporter: Reporter,
     *,
     label: str,
     total: float,
     unit: str = "",
     on_done: Callable[[int, Outcome[Result]], None] | None = None,
-    cluster: Path | None = None,
 ) -> list[Outcome[Result]]:
     """Call a function on every job.
 
@@ -91,15 +140,13 @@ def run_parallel(
     Args:
         function: A function of a module, called with a job and an `Advance`.
         jobs: Its arguments; picklable like its results.
-        workers: Processes to use, 0 for one on each core. With one worker, or one job, everything
-            runs in this process. On a cluster, most jobs at a time, 0 for any number.
+        workers: Processes to use, 0 for one on each core, or a pool of them that further calls
+            share. With one worker, or one job, everything runs in this process.
         reporter: Shows the progress.
         label: What the progress is labelled.
         total: The sum of what the jobs will have advanced by.
         unit: What is counted.
         on_done: Called in this process with a job's index and outcome as soon as it is known.
-        cluster: A directory that all nodes of a Ray cluster share, to run the jobs there; a job
-            whose node dies is run again. None for this machine.
 
     Returns:
         An outcome for each job, in their order.
@@ -109,15 +156,23 @@ def run_parallel(
         MissingDependencyError: Ray is not installed, or no cluster answers.
         ConfigError: A node of the cluster does not see the directory.
     """
+    shared = isinstance(workers, WorkerPool)
+    pool = workers if isinstance(workers, WorkerPool) else WorkerPool(workers)
     with reporter.progress(label, total, unit) as progress, StopSignal() as stop:
-        if cluster is not None:
+        if pool.cluster is not None:
             from pipelines.cluster import run_on_ray
 
-            return run_on_ray(function, jobs, workers, cluster, progress, stop, on_done)
-        workers = min(workers or available_cores(), len(jobs))
-        if workers <= 1:
+            return run_on_ray(function, jobs, pool.workers, pool.cluster, progress, stop, on_done)
+        if min(pool.workers or available_cores(), len(jobs)) <= 1:
             return _run_here(function, jobs, progress, stop, on_done)
-        return _run_spawned(function, jobs, workers, progress, stop, on_done)
+        finished = False
+        try:
+            outcomes = _run_spawned(function, jobs, pool, progress, stop, on_done)
+            finished = True
+        finally:
+            if not (finished and shared):
+                pool.close(at_once=not finished)
+        return outcomes
 
 
 def _run_here(
@@ -144,44 +199,33 @@ def _run_here(
 def _run_spawned(
     function: Callable[[Job, Advance], Result],
     jobs: Sequence[Job],
-    workers: int,
+    pool: WorkerPool,
     progress: Progress,
     stop: StopSignal,
     on_done: Callable[[int, Outcome[Result]], None] | None,
 ) -> list[Outcome[Result]]:
-    context = multiprocessing.get_context("spawn")
-    queue: SimpleQueue[float] = context.SimpleQueue()
-    stop_reader, stop_writer = context.Pipe(duplex=False)
     outcomes: dict[int, Outcome[Result]] = {}
-    executor = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(queue, stop_reader)
-    )
-    finished = False
-    try:
-        with starting_workers():
-            futures = {
-                executor.submit(_run_job, function, job): index for index, job in enumerate(jobs)
-            }
-        pending: set[Future[Outcome[Result]]] = set(futures)
-        while pending:
-            done, pending = wait(pending, REPORT_SECONDS, FIRST_COMPLETED)
-            stop.raise_if_requested()
-            _drain(queue, progress)
-            for future in sorted(done, key=futures.__getitem__):
-                index = futures[future]
-                outcomes[index] = _outcome_of(future)
-                if on_done is not None:
-                    on_done(index, outcomes[index])
-        finished = True
-    finally:
-        # Closing the pipe is what ends the workers that are still busy.
-        if not finished:
-            stop_writer.close()
-        executor.shutdown(wait=True, cancel_futures=True)
+    executor, queue = pool.processes()
+    with starting_workers():
+        futures = {
+            executor.submit(_run_job, function, job): index for index, job in enumerate(jobs)
+        }
+    pending: set[Future[Outcome[Result]]] = set(futures)
+    broken = False
+    while pending:
+        done, pending = wait(pending, REPORT_SECONDS, FIRST_COMPLETED)
+        stop.raise_if_requested()
         _drain(queue, progress)
-        stop_writer.close()
-        stop_reader.close()
-        queue.close()
+        for future in sorted(done, key=futures.__getitem__):
+            index = futures[future]
+            broken |= isinstance(future.exception(), BrokenProcessPool)
+            outcomes[index] = _outcome_of(future)
+            if on_done is not None:
+                on_done(index, outcomes[index])
+    _drain(queue, progress)
+    if broken:
+        # The next jobs get other processes.
+        pool.close(at_once=True)
     return [outcomes[index] for index in range(len(jobs))]
 
 

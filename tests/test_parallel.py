@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.errors import InterruptedRunError, UsageError
 from pipelines.hardware import available_cores
-from pipelines.parallel import WorkerError, run_parallel
+from pipelines.parallel import WorkerError, WorkerPool, run_parallel
 from pipelines.reporter import NullReporter
 
 
@@ -90,6 +90,19 @@ def test_a_failing_job_leaves_the_others_alone(workers):
     assert isinstance(outcomes[2].error, WorkerError)
     assert "AwkwardError" in outcomes[2].error.message
     assert "raise AwkwardError" in outcomes[2].trace
+
+
+def test_a_pool_keeps_its_processes_from_call_to_call():
+    """Also after a failing job; a process that dies takes the others along, and new ones come."""
+    with WorkerPool(2) as pool:
+        first = {outcome.value[1] for outcome in run(["wait", "wait"], pool)[0]}
+        run([1, "usage"], pool)
+        assert {outcome.value[1] for outcome in run(["wait", "wait"], pool)[0]} == first
+        assert len(first) == 2 and os.getpid() not in first
+        run(["die", 1], pool)
+        outcomes, reporter = run(["wait", "wait", 1], pool)
+        assert not {outcome.value[1] for outcome in outcomes} & first
+        assert reporter.count == 15
 
 
 def test_a_worker_that_dies_is_an_error_of_its_job():

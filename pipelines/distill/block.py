@@ -22,6 +22,9 @@ SHARD_BYTES = 64 << 20
 BLOCK_BYTES = 128 << 20
 """Most bytes of one shard over all trajectories of a block; a worker holds two of these."""
 
+RESUME_POINT = "rests"
+"""Key in a shard's record: the learner whose history it is was written down after it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -133,10 +136,11 @@ def find_position(staging: StagedWork, block: Block) -> Position:
         for unit in units[count:]:
             if staging.done(unit):
                 staging.drop(unit)
-        if block.training is not None:
-            from pipelines.distill.learning import resting_shards
-
-            count = resting_shards(staging, units, count)
+        # A learner is written down with the last shard that a segment fills; a segment that fills
+        # several and was interrupted between them is recorded again.
+        while block.training and 0 < count < len(units) and not _resumes(staging, units[count - 1]):
+            count -= 1
+            staging.drop(units[count])
         durable.append(count)
     shard = min(durable)
     marks = tuple(
@@ -146,6 +150,11 @@ def find_position(staging: StagedWork, block: Block) -> Position:
         for trajectory in block.trajectories
     )
     return Position(shard, tuple(durable), marks)
+
+
+def _resumes(staging: StagedWork, unit: str) -> bool:
+    """Tell whether a learner can go on after a shard."""
+    return bool(staging.data(unit).get(RESUME_POINT))
 
 
 def shard_rows(task: TaskSpec, steps: int, size: int, most: int) -> int:

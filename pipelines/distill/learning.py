@@ -13,13 +13,13 @@ and carries what is left into the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.distill.block import Block, EpisodeMark, Position
+from pipelines.distill.block import RESUME_POINT, Block, EpisodeMark, Position
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.layout import balanced_rows, trajectory_path
 from pipelines.learners.settings import STEPS_PER_SECOND, segment_length
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-    from pipelines.artifacts.work import StagedWork
     from pipelines.distill.buffers import ShardWriter
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.recorder import Recorder
@@ -46,7 +45,6 @@ PACKAGES = ("sb3-contrib", "stable-baselines3", "torch")
 """Distributions whose versions are recorded with a learning history."""
 
 _LEARNER, _TRANSITION, _CARRIED = "learner", "transition_", "carried_"
-_RESTS = "rests"
 _SECTION = "distill.train"
 
 
@@ -102,25 +100,6 @@ def history_attributes(block: Block) -> dict[str, Any]:
     if block.training is None:
         return {}
     return {"source": SOURCE, "train": training_json(block.training)}
-
-
-def resting_shards(staging: StagedWork, units: Sequence[str], durable: int) -> int:
-    """Return how many durable shards a run goes on after, and drop those beyond.
-
-    A learner is written down with the last shard that a segment fills; a segment that fills
-    several and was interrupted between them is recorded again.
-
-    Args:
-        staging: Where.
-        units: Units of all shards of the trajectory.
-        durable: Number of shards that are durable without a gap.
-    """
-    if durable == len(units):
-        return durable
-    while durable and not staging.data(units[durable - 1]).get(_RESTS):
-        durable -= 1
-        staging.drop(units[durable])
-    return durable
 
 
 def record_training(
@@ -277,7 +256,7 @@ def _write_shards(
                     _CARRIED + name: rows[kept : recorder.filled]
                     for name, rows in recorder.rows.items()
                 }
-                buffer.data, buffer.scratch = {_RESTS: True}, {**state, **carried}
+                buffer.data, buffer.scratch = {RESUME_POINT: True}, {**state, **carried}
         check_finite(block, buffer)
         writer.submit(buffer)
     # The next segment reads the transitions back.

@@ -9,8 +9,7 @@ Shapes: B copies of an environment, O observation, A action, T steps.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,21 +22,17 @@ from pipelines.distill.response import (
     levels_along,
     predicted_straightness,
 )
-from pipelines.errors import VintixError
-from pipelines.parallel import run_parallel
 from pipelines.playing.environments import make_batch
 from pipelines.playing.episodes import Actor, PolicyActor, one_each, play
 from pipelines.rng import derive_seed, stream
-from pipelines.tasks.schedule import Decay, schedule_from_json, schedule_json
+from pipelines.tasks.schedule import Decay, schedule_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipelines.artifacts.staging import Staging
-    from pipelines.distill.plan import TaskPlan
     from pipelines.domains.base import BatchEnvironment
     from pipelines.policies.base import Policy, PolicySpec
-    from pipelines.reporter import Advance, Reporter
+    from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
 LEVELS = tuple(level / 10 for level in range(11))
@@ -46,6 +41,8 @@ LEVELS = tuple(level / 10 for level in range(11))
 ROUNDS, LEVELS_A_ROUND = 3, 4
 """After them, rounds of levels at equal steps of the return as it is known by then, each round
 between those of the one before: a cliff is measured where it falls."""
+
+MOST_LEVELS = len(LEVELS) + ROUNDS * LEVELS_A_ROUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,65 +93,6 @@ def run_pilot(job: PilotJob, advance: Advance) -> Response:
     return Response.of(returns, lengths)
 
 
-def fit_schedules(
-    tasks: Sequence[TaskPlan],
-    staging: Staging,
-    workers: int,
-    reporter: Reporter,
-    cluster: Path | None = None,
-) -> tuple[tuple[TaskPlan, ...], dict[str, VintixError]]:
-    """Run the pilots that are not staged yet and give the blocks the decays they found.
-
-    Args:
-        tasks: The tasks.
-        staging: Where what they found is kept.
-        workers: As of `run_parallel`.
-        reporter: Told of progress.
-        cluster: As of `run_parallel`.
-
-    Returns:
-        The tasks with their decays, and the error of each task whose pilot failed.
-
-    Raises:
-        InterruptedRunError: A signal came; pilots that were done are staged.
-    """
-    waiting = [each for each in tasks if each.fit and not staging.done(_unit(each))]
-    jobs = [
-        PilotJob(
-            task=each.task,
-            options=each.blocks[0].options,
-            policy=each.demonstrator.spec,
-            seed=each.blocks[0].seed,
-            episodes=each.pilot_episodes,
-        )
-        for each in waiting
-    ]
-    failed: dict[str, VintixError] = {}
-    if jobs:
-
-        def keep(index: int, outcome: Any) -> None:
-            if outcome.error is not None:
-                failed[waiting[index].task.name] = outcome.error
-                return
-            with staging.work_item(_unit(waiting[index])) as record:
-                record.data.update(describe_fit(outcome.value, waiting[index].fit or "auto"))
-
-        run_parallel(
-            run_pilot,
-            jobs,
-            workers,
-            reporter,
-            label="pilot",
-            total=len(jobs),
-            unit="tasks",
-            on_done=keep,
-            cluster=cluster,
-        )
-    if failed:
-        return tuple(tasks), failed
-    return tuple(_with_schedule(each, staging) for each in tasks), failed
-
-
 def describe_fit(response: Response, fit: str) -> dict[str, Any]:
     """Return what a history records of its pilot; JSON.
 
@@ -171,23 +109,6 @@ def describe_fit(response: Response, fit: str) -> dict[str, Any]:
         "predicted_r_squared": predicted_straightness(response, found),
         "predicted_r_squared_of_linear": predicted_straightness(response, LINEAR),
     }
-
-
-def pilot_record(each: TaskPlan, staging: Staging) -> dict[str, Any] | None:
-    """Return what is staged of a task's pilot; None for a task without one."""
-    return dict(staging.data(_unit(each))) if each.fit else None
-
-
-def _with_schedule(each: TaskPlan, staging: Staging) -> TaskPlan:
-    record = pilot_record(each, staging)
-    if record is None:
-        return each
-    schedule = schedule_from_json(record["schedule"])
-    return replace(each, blocks=tuple(replace(block, schedule=schedule) for block in each.blocks))
-
-
-def _unit(each: TaskPlan) -> str:
-    return f"pilot/{each.task.name}"
 
 
 class _NoisyActor(Actor):

@@ -1,21 +1,29 @@
-"""What a distillation is going to do: tasks, demonstrators, blocks, bytes and time."""
+"""What a distillation is going to do: tasks and their blocks, steps, bytes and time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.block import Block, shard_rows
+from pipelines.distill.choice import builtin_demonstrators, choose_demonstrators
+from pipelines.distill.config import (
+    PILOT_EPISODES,
+    SHARD_ROWS,
+    VECTORIZED_PILOT_EPISODES,
+    VECTORIZED_SHARD_ROWS,
+)
 from pipelines.distill.learning import (
     SOURCE,
     history_attributes,
     training_rows,
     training_settings,
 )
+from pipelines.distill.pilot import MOST_LEVELS
 from pipelines.distill.shard import split
-from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
+from pipelines.errors import ConfigError, UsageError
 from pipelines.estimates import JOB_SECONDS, run_seconds
 from pipelines.hardware import available_cores
 from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
@@ -34,7 +42,6 @@ if TYPE_CHECKING:
     from pipelines.distill.schedule import Fit
     from pipelines.distill.shard import Shard
     from pipelines.domains.base import Domain
-    from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
 
 
@@ -88,24 +95,35 @@ class TaskPlan:
         return self.total_steps * row_bytes("histories", task.observation_dim, task.actions)
 
     @property
+    def pilot_steps(self) -> int:
+        """Environment steps of the pilot, at most; 0 without one."""
+        return MOST_LEVELS * self.pilot_episodes * self.task.horizon
+
+    @property
+    def pilot_seconds(self) -> float:
+        """Expected time of the pilot on one worker."""
+        if self.fit is None:
+            return 0.0
+        return self.startup_seconds + JOB_SECONDS + self.pilot_steps / self.steps_per_second
+
+    @property
     def seconds(self) -> float:
         """Expected time on one worker, of which the fingerprint has an environment of its own."""
         return (
             2 * self.startup_seconds
             + len(self.blocks) * JOB_SECONDS
             + self.total_steps / self.steps_per_second
+            + self.pilot_seconds
         )
 
     def as_config(self) -> dict[str, Any]:
         """Return what decides the result, for the artifact's configuration."""
         block = self.blocks[0]
-        origin: dict[str, Any] = history_attributes(block)
-        if not origin:
-            origin["schedule"] = (
-                schedule_json(block.schedule)
-                if self.fit is None
-                else {"fit": self.fit, "episodes": self.pilot_episodes}
-            )
+        origin = history_attributes(block) or {
+            "schedule": {"fit": self.fit, "episodes": self.pilot_episodes}
+            if self.fit
+            else schedule_json(block.schedule)
+        }
         return {
             "trajectories": self.planned_trajectories,
             "steps": block.steps,
@@ -132,7 +150,7 @@ class Distillation:
     seed: int
     demonstrators: Artifact
     tasks: tuple[TaskPlan, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def as_config(self) -> dict[str, Any]:
         """Return the artifact's configuration."""
@@ -153,21 +171,22 @@ class Distillation:
             for block in each.blocks
         }
         chosen = set(split(seconds, shard.count)[shard.index - 1])
-        blocks = {
-            each.task.name: tuple(
-                block for block in each.blocks if (each.task.name, block.trajectories[0]) in chosen
+        tasks = [
+            replace(
+                each,
+                blocks=tuple(
+                    block
+                    for block in each.blocks
+                    if (each.task.name, block.trajectories[0]) in chosen
+                ),
             )
             for each in self.tasks
-        }
+        ]
         spare = shard.count - len(seconds)
         note = f"{shard.count} shards for {len(seconds)} jobs: {spare} of them have nothing to do"
         return replace(
             self,
-            tasks=tuple(
-                replace(each, blocks=blocks[each.task.name])
-                for each in self.tasks
-                if blocks[each.task.name]
-            ),
+            tasks=tuple(each for each in tasks if each.blocks),
             notes=(*self.notes, *([note] if spare > 0 else [])),
         )
 
@@ -184,7 +203,7 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
     from pipelines.domains.registry import check_simulators, domain_of, full_catalogue
 
     catalogue = full_catalogue()
-    artifact, names, notes = _choose(config, workspace, catalogue)
+    artifact, names, notes = choose_demonstrators(config, workspace, catalogue)
     specs = [catalogue.get(name) for name in names]
     domains = {spec.domain: domain_of(spec) for spec in specs}
     _check_options(config.options, domains)
@@ -195,10 +214,10 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
         demonstrator = load_demonstrator(artifact, spec.name)
         plans.append(_plan_task(config, spec, domains[spec.domain], demonstrator))
         _check_simulator(plans[-1], domains[spec.domain], artifact)
-    chosen = [catalogue.get(name).name for name in config.tasks]
-    chosen_domains = sorted({spec.domain for spec in specs}) if config.domains else []
-    suffix = f"-{SOURCE}" if config.source == SOURCE else ""
-    name = config.name or default_name(chosen_domains, chosen) + suffix
+    name = config.name or default_name(
+        sorted(domains) if config.domains else [],
+        [catalogue.get(name).name for name in config.tasks],
+    ) + (f"-{SOURCE}" if config.source == SOURCE else "")
     notes += _few_episodes(config, plans)
     return Distillation(name, config.seed, artifact, tuple(plans), tuple(notes))
 
@@ -211,28 +230,29 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         ArtifactMissingError: Tasks have no demonstrator.
         MissingDependencyError: They have none, and their simulator is not there either.
     """
-    from pipelines.demonstrators.selection import plan as demonstrators_plan
+    from pipelines.demonstrators.selection import plan as plan_demonstrators
 
     builtin = builtin_demonstrators(config, workspace)
-    share: list[str] = []
     before = 0.0
     if builtin is None:
         distillation = resolve(config, workspace).share(config.shard)
+        tasks, notes = distillation.tasks, list(distillation.notes)
         if config.shard is not None:
-            share.append(f"shard: {config.shard} of {distillation.name}")
-        tasks, notes = distillation.tasks, distillation.notes
+            notes.insert(0, f"shard: {config.shard} of {distillation.name}")
         origin = distillation.demonstrators.reference
     else:
         tasks, notes = _plan_builtin(config, builtin, workspace)
-        before = demonstrators_plan(builtin, workspace).totals["seconds"]
+        before = plan_demonstrators(builtin, workspace).totals["seconds"]
         origin = "those of the package, which are measured and published first, in the same time"
     workers = config.workers or available_cores()
-    rows = [
+    pilots = any(each.fit for each in tasks)
+    rows: list[dict[str, Any]] = [
         {
             "task": each.task.name,
             "domain": each.task.domain,
             "trajectories": each.trajectories,
             "steps": each.total_steps,
+            **({"pilot_steps": each.pilot_steps} if pilots else {}),
             "schedule": each.noise,
             "jobs": len(each.blocks),
             "bytes": each.data_bytes,
@@ -240,72 +260,50 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         }
         for each in tasks
     ]
-    blocks = [each.seconds / len(each.blocks) for each in tasks for _ in each.blocks]
-    # Each worker makes the first environment of a task anew.
-    again = sum(
-        each.startup_seconds * (min(workers, len(each.blocks)) - 1) / workers for each in tasks
-    )
-    totals = {
+    totals: dict[str, Any] = {
         "task": f"{len(rows)} tasks",
         "domain": "",
         "trajectories": sum(each.trajectories for each in tasks),
         "steps": sum(each.total_steps for each in tasks),
+        **({"pilot_steps": sum(each.pilot_steps for each in tasks)} if pilots else {}),
         "schedule": "",
         "jobs": sum(len(each.blocks) for each in tasks),
         "bytes": sum(each.data_bytes for each in tasks),
-        "seconds": round(before + run_seconds(blocks, workers) + again, 1),
+        "seconds": round(before + _seconds(tasks, workers), 1),
     }
-    told = [
-        f"demonstrators: {origin}",
-        *share,
-        f"time: each task on one core; the total on {workers}; from declared step rates and the "
-        "start of processes and environments",
-        "bytes: before compression",
-        *(["pilots: not counted"] if any(each.fit for each in tasks) else []),
-        *notes,
-    ]
-    return Plan(rows, totals, told)
-
-
-def builtin_demonstrators(
-    config: DistillConfig, workspace: Workspace
-) -> DemonstratorsConfig | None:
-    """Return how to get the package's own demonstrators, where the workspace has none of the tasks.
-
-    They are made by `pipelines.demonstrators.stage.run` first; not without a choice of tasks, which
-    would be days of work, and not by shards, several of which would do it at the same time.
-
-    Returns:
-        None where a demonstrators artifact is named, holds one of the tasks, or has to be there,
-        the package having none.
-    """
-    from pipelines.demonstrators.config import DemonstratorsConfig
-    from pipelines.demonstrators.experts import has_builtin
-    from pipelines.demonstrators.reader import demonstrator_tasks
-    from pipelines.domains.registry import domain_of, full_catalogue
-
-    chosen = config.tasks or config.domains
-    if not chosen or config.demonstrators is not None or config.shard is not None:
-        return None
-    selected = list(full_catalogue().select(tasks=config.tasks, domains=config.domains))
-    served = [spec for spec in selected if has_builtin(spec, domain_of(spec))]
-    if not served or (config.tasks and len(served) < len(selected)):
-        return None
-    wanted = {spec.name for spec in selected}
-    for artifact in workspace.artifacts("demonstrators"):
-        if wanted.intersection(demonstrator_tasks(artifact)):
-            return None
-    return DemonstratorsConfig(
-        tasks=config.tasks,
-        domains=config.domains,
-        options=config.options,
-        workers=config.workers,
+    return Plan(
+        rows,
+        totals,
+        [
+            f"demonstrators: {origin}",
+            f"time: each task on one core; the total on {workers}; from declared step rates and "
+            "the start of processes and environments",
+            "bytes: before compression",
+            *(["pilots: counted in the time, at most; nothing is kept of their steps"] * pilots),
+            *notes,
+        ],
     )
+
+
+def _seconds(tasks: Sequence[TaskPlan], workers: int) -> float:
+    """Return how long all tasks take on some workers, the pilots before the collection."""
+    blocks = [
+        (each.seconds - each.pilot_seconds) / len(each.blocks)
+        for each in tasks
+        for _ in each.blocks
+    ]
+    # Each worker makes the first environment of a task anew.
+    again = sum(
+        each.startup_seconds * (min(workers, len(each.blocks)) - 1) / workers for each in tasks
+    )
+    pilots = [each.pilot_seconds for each in tasks]
+    longest = max(max(pilots, default=0.0), sum(pilots) / workers)
+    return run_seconds(blocks, workers) + again + longest
 
 
 def _plan_builtin(
     config: DistillConfig, builtin: DemonstratorsConfig, workspace: Workspace
-) -> tuple[tuple[TaskPlan, ...], tuple[str, ...]]:
+) -> tuple[tuple[TaskPlan, ...], list[str]]:
     """Return the tasks as they will be once the package's demonstrators are an artifact."""
     from pipelines.demonstrators.experts import builtin_policy
     from pipelines.demonstrators.reader import Demonstrator
@@ -322,83 +320,12 @@ def _plan_builtin(
             unmeasured = Demonstrator(policy, options, {}, {"kind": "builtin"}, spec.as_json())
             plans.append(_plan_task(config, spec, domain, unmeasured))
     skipped = [skipped_note(builtin, selection.skipped)] if selection.skipped else []
-    return tuple(plans), (*skipped, *_few_episodes(config, plans))
-
-
-def _choose(
-    config: DistillConfig, workspace: Workspace, catalogue: Catalogue
-) -> tuple[Artifact, list[str], list[str]]:
-    """Return the demonstrators artifact, the tasks to distill, and notes on what is left out."""
-    from pipelines.demonstrators.reader import demonstrator_tasks
-    from pipelines.domains.registry import check_simulators
-
-    if not config.tasks and not config.domains:
-        artifact = workspace.find("demonstrators", config.demonstrators)
-        return artifact, _in_order(catalogue, demonstrator_tasks(artifact)), []
-    wanted = [spec.name for spec in catalogue.select(tasks=config.tasks, domains=config.domains)]
-    if not wanted:
-        raise UsageError(
-            "the selection is empty: none of these tasks is of these domains",
-            found=", ".join((*config.tasks, *config.domains)),
-            fix="vintix tasks",
-        )
-    if config.demonstrators is not None:
-        candidates = [workspace.find("demonstrators", config.demonstrators)]
-    else:
-        candidates = sorted(
-            workspace.artifacts("demonstrators"),
-            key=lambda artifact: artifact.manifest.created_at,
-            reverse=True,
-        )
-    held = [(artifact, set(demonstrator_tasks(artifact))) for artifact in candidates]
-    for artifact, names in held:
-        if names.issuperset(wanted):
-            return artifact, wanted, []
-    if not config.tasks:
-        # A whole domain was asked for: what there is of it is what can be distilled.
-        domains = {catalogue.get(name).domain for name in wanted}
-        for artifact, names in held:
-            found = [name for name in wanted if name in names]
-            if {catalogue.get(name).domain for name in found} == domains:
-                missing = len(wanted) - len(found)
-                note = (
-                    f"{missing} of {len(wanted)} tasks have no demonstrator in "
-                    f"{artifact.reference} and are left out"
-                )
-                return artifact, found, [note]
-    # Where a simulator is missing, demonstrators cannot be made: that is what is wrong.
-    check_simulators((catalogue.get(name) for name in wanted), config.options)
-    best = max((names for _, names in held), key=lambda names: _count(wanted, names), default=set())
-    missing_names = [name for name in wanted if name not in best]
-    raise ArtifactMissingError(
-        f"{len(missing_names)} of the selected tasks have no demonstrator"
-        if len(missing_names) > 1
-        else f"task {missing_names[0]} has no demonstrator",
-        where=config.demonstrators or workspace.root,
-        expected="one demonstrators artifact with " + listed(wanted),
-        found="none with " + listed(missing_names),
-        fix=_fix(config, wanted),
-    )
-
-
-def _fix(config: DistillConfig, wanted: Sequence[str]) -> str:
-    if config.domains and not config.tasks:
-        return "vintix demonstrators " + " ".join(f"--domain {name}" for name in config.domains)
-    return "vintix demonstrators " + " ".join(f"--task {name}" for name in wanted)
+    return tuple(plans), [*skipped, *_few_episodes(config, plans)]
 
 
 def _plan_task(
-    config: DistillConfig,
-    task: TaskSpec,
-    domain: Domain,
-    demonstrator: Demonstrator,
+    config: DistillConfig, task: TaskSpec, domain: Domain, demonstrator: Demonstrator
 ) -> TaskPlan:
-    from pipelines.distill.config import (
-        PILOT_EPISODES,
-        SHARD_ROWS,
-        VECTORIZED_PILOT_EPISODES,
-        VECTORIZED_SHARD_ROWS,
-    )
     from pipelines.domains.registry import resolve_options
 
     known = {option.name for option in domain.options()}
@@ -409,39 +336,38 @@ def _plan_task(
     training = training_settings(config, task, steps)
     together = (domain.vectorized or domain.batched) and training is None
     size = trajectories if together else 1
-    most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
-    rows = (
-        training_rows(training)
-        if training is not None
-        else shard_rows(task, steps, size, config.shard_rows or most)
-    )
+    if training is not None:
+        rows = training_rows(training)
+    else:
+        most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
+        rows = shard_rows(task, steps, size, config.shard_rows or most)
+    # Until its pilot has run, a task that is to be fitted has its own decay.
     fit = config.schedule if isinstance(config.schedule, str) else None
-    # Until its pilot has run, a task that is to be fitted has its own.
-    given = None if isinstance(config.schedule, str) else config.schedule
-    schedule = given or task.decay
+    schedule = task.decay if config.schedule is None or fit else config.schedule
     usual = VECTORIZED_PILOT_EPISODES if domain.vectorized else PILOT_EPISODES
-    blocks = tuple(
-        Block(
-            task=task,
-            trajectories=tuple(range(first, min(first + size, trajectories))),
-            steps=steps,
-            shard_rows=rows,
-            schedule=schedule,
-            options=options,
-            seed=config.seed,
-            training=training,
-        )
-        for first in range(0, trajectories, size)
-    )
     return TaskPlan(
         task,
-        blocks,
+        tuple(
+            Block(
+                task=task,
+                trajectories=tuple(range(first, min(first + size, trajectories))),
+                steps=steps,
+                shard_rows=rows,
+                schedule=schedule,  # type: ignore[arg-type]
+                options=options,
+                seed=config.seed,
+                training=training,
+            )
+            for first in range(0, trajectories, size)
+        ),
         demonstrator,
-        domain.steps_per_second if training is None else training_rate(training, domain),
-        domain.startup_seconds,
-        fit,
-        (config.pilot_episodes or usual) if fit else 0,
-        trajectories,
+        steps_per_second=domain.steps_per_second
+        if training is None
+        else training_rate(training, domain),
+        startup_seconds=domain.startup_seconds,
+        fit=fit,
+        pilot_episodes=(config.pilot_episodes or usual) if fit else 0,
+        planned_trajectories=trajectories,
     )
 
 
@@ -485,23 +411,12 @@ def _check_simulator(each: TaskPlan, domain: Domain, artifact: Artifact) -> None
 
 
 def _check_options(options: Mapping[str, Any], domains: Mapping[str, Domain]) -> None:
-    known = {option.name: name for name, domain in domains.items() for option in domain.options()}
+    known = {option.name for domain in domains.values() for option in domain.options()}
     for name in options:
         if name not in known:
             raise UsageError(
                 f"none of the selected domains has an option {name!r}",
                 where=", ".join(domains),
-                expected=", ".join(known) or "no option at all",
+                expected=", ".join(sorted(known)) or "no option at all",
                 found=name,
             )
-
-
-def _in_order(catalogue: Catalogue, names: Sequence[str]) -> list[str]:
-    held = set(names)
-    ordered = [spec.name for spec in (*catalogue.tasks, *catalogue.variations)]
-    # An unknown name comes last and is told by the catalogue.
-    return [name for name in ordered if name in held] + sorted(held - set(ordered))
-
-
-def _count(wanted: Sequence[str], held: set[str]) -> int:
-    return sum(name in held for name in wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,24 +11,28 @@ from typing import TYPE_CHECKING, Any
 from pipelines.cluster import load_ray
 from pipelines.demonstrators import stage as demonstrators
 from pipelines.distill.block import Block, find_position
-from pipelines.distill.history import check_episodes, drop_units, summarize
-from pipelines.distill.learning import PACKAGES
-from pipelines.distill.plan import (
-    Distillation,
-    TaskPlan,
-    builtin_demonstrators,
-    plan,
-    resolve,
+from pipelines.distill.choice import builtin_demonstrators
+from pipelines.distill.history import (
+    check_episodes,
+    close_task,
+    drop_units,
+    summarize,
+    task_attributes,
 )
+from pipelines.distill.learning import PACKAGES
+from pipelines.distill.pilot import PilotJob, describe_fit, run_pilot
+from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
 from pipelines.errors import VintixError, tasks_failed
-from pipelines.parallel import Outcome, run_parallel
+from pipelines.parallel import Outcome, WorkerPool, run_parallel
 from pipelines.stage import StageResult
+from pipelines.tasks.schedule import schedule_from_json
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
     from pipelines.distill.config import DistillConfig
+    from pipelines.distill.response import Response
     from pipelines.distill.shard import Shard
     from pipelines.policies.base import PolicySpec
     from pipelines.reporter import Advance, Reporter
@@ -84,22 +88,27 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         if staging.published is not None:
             return _result(staging.published, True)
         reporter.info(staging.place())
+        cluster = None
         if config.executor == "ray":
-            # Before minutes of other work.
+            # Fail fast if Ray is missing.
             load_ray()
+            cluster = staging.directory
         drop_units(staging, merged=True)
-        fingerprints = _fingerprints(distillation, staging, config, reporter)
-        distillation = _fit(distillation, staging, config, reporter)
-        _collect(distillation, staging, config, reporter)
+        with WorkerPool(config.workers, cluster) as pool:
+            collection = Collection(distillation, staging, reporter, pool)
+            fingerprints = collection.check_environments(strict=config.strict)
+            collection.fit_schedules()
+            collection.collect()
+            tasks = collection.distillation.tasks
         order = [each.task.name for each in whole.tasks] if config.shard else None
-        reports = [_close_task(each, staging, order) for each in distillation.tasks]
+        reports = [_close_task(each, staging, order) for each in tasks]
         if config.shard is None:
             # The episodes of a plan's parts are counted together, when they are merged.
-            horizons = {each.task.name: each.task.horizon for each in distillation.tasks}
+            horizons = {each.task.name: each.task.horizon for each in tasks}
             check_episodes(reports, horizons, staging.directory)
         artifact = staging.publish(
             summary=summarize(reports),
-            work_items=[unit for each in distillation.tasks for unit in _units(each)],
+            work_items=[unit for each in tasks for unit in _units(each)],
             fingerprints=fingerprints,
             packages=_packages(distillation),
         )
@@ -119,31 +128,6 @@ def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
     return StageResult(
         artifact, up_to_date, {**artifact.manifest.summary, "demonstrators": parents[0]}
     )
-
-
-def _fit(
-    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: Reporter
-) -> Distillation:
-    """Return the distillation with the decays that its pilots found."""
-    if not any(each.fit for each in distillation.tasks):
-        return distillation
-    from pipelines.distill.pilot import fit_schedules
-
-    tasks, failed = fit_schedules(
-        distillation.tasks,
-        staging,
-        config.workers,
-        reporter,
-        _cluster(config, staging),
-    )
-    if failed:
-        raise _failure(failed, distillation, staging)
-    return replace(distillation, tasks=tasks)
-
-
-def _cluster(config: DistillConfig, staging: Staging) -> Path | None:
-    """Return the directory that the nodes have to share, where there are any."""
-    return staging.directory if config.executor == "ray" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,18 +175,10 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
     environment = make_batch(domain, block.task, len(seeds), block.options, seeds)
     try:
         policy = build_policy(
-            job.policy,
-            environment.action_low_A,
-            environment.action_high_A,
-            domain.policies(),
+            job.policy, environment.action_low_A, environment.action_high_A, domain.policies()
         )
         collect_block(
-            block,
-            environment,
-            policy,
-            job.directory,
-            position=position,
-            progress=advance,
+            block, environment, policy, job.directory, position=position, progress=advance
         )
     finally:
         environment.close()
@@ -230,128 +206,6 @@ def _check_node(job: _CollectJob) -> None:
     )
 
 
-def _collect(
-    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: Reporter
-) -> None:
-    """Run every block to its end.
-
-    Raises:
-        TasksFailedError: Some did not get there.
-        InterruptedRunError: A signal came.
-    """
-    from pipelines.distill.collect import ReplayError
-
-    ordered = sorted(distillation.tasks, key=lambda each: -each.seconds / len(each.blocks))
-    pending = [block for each in ordered for block in each.blocks]
-    outcomes = _collect_blocks(pending, distillation, staging, config, reporter)
-    again = [
-        block
-        for block, outcome in zip(pending, outcomes, strict=True)
-        if isinstance(outcome.error, ReplayError)
-    ]
-    if again:
-        # Nothing recorded is wrong, but what would follow it could not be reproduced.
-        for block in again:
-            reporter.warn(
-                f"{block.task.name}: the environment does not repeat a recorded episode; "
-                f"trajectories {block.trajectories[0]} to {block.trajectories[-1]} are collected "
-                "from their beginning"
-            )
-            for unit in block.units():
-                if staging.done(unit):
-                    staging.drop(unit)
-        second = iter(_collect_blocks(again, distillation, staging, config, reporter))
-        outcomes = [
-            next(second) if isinstance(outcome.error, ReplayError) else outcome
-            for outcome in outcomes
-        ]
-    failed: dict[str, VintixError] = {}
-    for block, outcome in zip(pending, outcomes, strict=True):
-        if outcome.error is not None:
-            reporter.warn(f"{block.task.name}: {'; '.join(outcome.error.parts())}")
-            failed.setdefault(block.task.name, outcome.error)
-    if failed:
-        raise _failure(failed, distillation, staging)
-
-
-def _failure(
-    failed: Mapping[str, VintixError], distillation: Distillation, staging: Staging
-) -> VintixError:
-    return tasks_failed(
-        failed,
-        len(distillation.tasks),
-        where=staging.directory,
-        fix="run the same command again: what was collected is staged; or choose the others "
-        "with --task",
-    )
-
-
-def _collect_blocks(
-    blocks: Sequence[Block],
-    distillation: Distillation,
-    staging: Staging,
-    config: DistillConfig,
-    reporter: Reporter,
-) -> list[Outcome[None]]:
-    cluster = _cluster(config, staging)
-    policies = {each.task.name: each.demonstrator.spec for each in distillation.tasks}
-    jobs = [
-        _CollectJob(
-            block=block,
-            policy=policies[block.task.name],
-            directory=staging.directory,
-            fingerprint=None
-            if cluster is None
-            else staging.data(_environment_unit(block.task.name))["fingerprint"],
-        )
-        for block in blocks
-    ]
-    positions = [find_position(staging, block) for block in blocks]
-    waiting = [index for index, at in enumerate(positions) if at.shard < blocks[index].shards]
-    total = sum(
-        blocks[index].total_steps
-        - positions[index].shard * blocks[index].shard_rows * len(positions[index].durable)
-        for index in waiting
-    )
-    outcomes: list[Outcome[None]] = [Outcome()] * len(jobs)
-    if not waiting:
-        return outcomes
-    done = run_parallel(
-        _collect_job,
-        [jobs[index] for index in waiting],
-        config.workers,
-        reporter,
-        label="distill",
-        total=total,
-        unit="steps",
-        on_done=_task_teller([blocks[index] for index in waiting], reporter),
-        cluster=cluster,
-    )
-    for index, outcome in zip(waiting, done, strict=True):
-        outcomes[index] = outcome
-    return outcomes
-
-
-def _task_teller(
-    blocks: Sequence[Block], reporter: Reporter
-) -> Callable[[int, Outcome[None]], None]:
-    """Return what tells of each task whose last block has been collected."""
-    left = Counter(block.task.name for block in blocks)
-    failed: set[str] = set()
-    collected: list[str] = []
-
-    def tell(index: int, outcome: Outcome[None]) -> None:
-        name = blocks[index].task.name
-        left[name] -= 1
-        if outcome.error is not None:
-            failed.add(name)
-        if left[name] == 0 and name not in failed:
-            collected.append(name)
-            reporter.info(f"{name}: collected ({len(collected)} of {len(left)} tasks)")
-
-    return tell
-
-
 @dataclass(frozen=True, slots=True)
 class _FingerprintJob:
     task: TaskSpec
@@ -366,78 +220,260 @@ def _fingerprint_job(job: _FingerprintJob, advance: Advance) -> dict[str, Any]:
     return dict(found)
 
 
-def _fingerprints(
-    distillation: Distillation, staging: Staging, config: DistillConfig, reporter: Reporter
-) -> dict[str, Any]:
-    """Return the fingerprint of each environment, compared with the demonstrators' and staged."""
-    from pipelines.playing.fingerprint import check_same_environment
+class Collection:
+    """The three steps of a distillation that run in worker processes.
 
-    jobs = [_FingerprintJob(each.task, each.blocks[0].options) for each in distillation.tasks]
-    outcomes = run_parallel(
-        _fingerprint_job,
-        jobs,
-        # A worker takes a second to start, longer than the fingerprints of a few tasks.
-        1 if len(jobs) < 8 else config.workers,
-        reporter,
-        label="check environments",
-        total=len(jobs),
-        unit="tasks",
-    )
-    names = [job.task.name for job in jobs]
-    failed = {
-        name: outcome.error
-        for name, outcome in zip(names, outcomes, strict=True)
-        if outcome.error is not None
-    }
-    if failed:
-        raise _failure(failed, distillation, staging)
-    found = {
-        name: outcome.value
-        for name, outcome in zip(names, outcomes, strict=True)
-        if outcome.value is not None
-    }
-    recorded = distillation.demonstrators.manifest.fingerprints
-    for each in distillation.tasks:
-        name = each.task.name
-        changed_options = dict(each.blocks[0].options) != each.demonstrator.options
-        if name in recorded and not changed_options:
-            check_same_environment(
-                recorded[name],
-                found[name],
-                f"the environment of {name} is not the one that the demonstrator was measured on",
-                where=f"demonstrators {distillation.demonstrators.reference}",
-                fix=f"vintix demonstrators --task {name}, or run without --strict",
-                warn=None if config.strict else reporter.warn,
-            )
-        _check_staged(name, found[name], staging)
-    return found
-
-
-def _check_staged(task: str, found: Mapping[str, Any], staging: Staging) -> None:
-    """Keep the fingerprint that a task's first shards were made with.
-
-    Raises:
-        ConfigError: Another simulator has made the staged shards.
+    Args:
+        distillation: What to collect; its schedules are those found once `fit_schedules` has run.
+        staging: Where everything is staged.
+        reporter: Told of progress.
+        pool: Where the jobs run.
     """
-    from pipelines.playing.fingerprint import check_same_environment
 
-    unit = _environment_unit(task)
-    if not staging.done(unit):
-        with staging.work_item(unit) as record:
-            record.data["fingerprint"] = dict(found)
-        return
-    check_same_environment(
-        staging.data(unit)["fingerprint"],
-        found,
-        "the environment has changed since the staged part of this history was collected",
-        where=f"task {task}, {staging.directory}",
-        expected="the environment of the first part",
-        fix=f"restore the packages, or delete {staging.directory} to begin again",
-    )
+    def __init__(
+        self, distillation: Distillation, staging: Staging, reporter: Reporter, pool: WorkerPool
+    ) -> None:
+        self.distillation = distillation
+        self._staging, self._reporter, self._pool = staging, reporter, pool
+
+    def check_environments(self, *, strict: bool) -> dict[str, Any]:
+        """Return the fingerprint of each environment, compared with the demonstrators' and staged.
+
+        Raises:
+            ConfigError: One differs from what the staged shards were made with, or, under
+                `strict`, from the demonstrators'.
+            TasksFailedError: Some environments cannot be made.
+        """
+        from pipelines.playing.fingerprint import check_same_environment
+
+        jobs = [
+            _FingerprintJob(each.task, each.blocks[0].options) for each in self.distillation.tasks
+        ]
+        # Those of a few tasks take less time than workers need to start, and those of a cluster
+        # are compared with this machine's.
+        few = len(jobs) < 8
+        outcomes = run_parallel(
+            _fingerprint_job,
+            jobs,
+            1 if few else self._pool.workers if self._pool.cluster else self._pool,
+            self._reporter,
+            label="check environments",
+            total=len(jobs),
+            unit="tasks",
+        )
+        names = [job.task.name for job in jobs]
+        self._raise_failures(zip(names, outcomes, strict=True))
+        found = {
+            name: dict(outcome.value or {}) for name, outcome in zip(names, outcomes, strict=True)
+        }
+        recorded = self.distillation.demonstrators.manifest.fingerprints
+        for each in self.distillation.tasks:
+            name = each.task.name
+            if name in recorded and dict(each.blocks[0].options) == each.demonstrator.options:
+                check_same_environment(
+                    recorded[name],
+                    found[name],
+                    f"the environment of task {name} is not the one that the demonstrator was "
+                    "measured on",
+                    where=f"demonstrators {self.distillation.demonstrators.reference}",
+                    fix=f"vintix demonstrators --task {name}, or run without --strict",
+                    warn=None if strict else self._reporter.warn,
+                )
+            self._check_staged(name, found[name])
+        return found
+
+    def fit_schedules(self) -> None:
+        """Run the pilots that are not staged yet and give the blocks the decays they found.
+
+        Raises:
+            TasksFailedError: Some pilots failed.
+            InterruptedRunError: A signal came; pilots that were done are staged.
+        """
+        waiting = [
+            each
+            for each in self.distillation.tasks
+            if each.fit and not self._staging.done(_pilot_unit(each))
+        ]
+        jobs = [
+            PilotJob(
+                task=each.task,
+                options=each.blocks[0].options,
+                policy=each.demonstrator.spec,
+                seed=each.blocks[0].seed,
+                episodes=each.pilot_episodes,
+            )
+            for each in waiting
+        ]
+
+        def keep(index: int, outcome: Outcome[Response]) -> None:
+            if outcome.value is not None:
+                with self._staging.work_item(_pilot_unit(waiting[index])) as record:
+                    record.data.update(describe_fit(outcome.value, waiting[index].fit or "auto"))
+
+        if jobs:
+            outcomes = run_parallel(
+                run_pilot,
+                jobs,
+                self._pool,
+                self._reporter,
+                label="pilot",
+                total=len(jobs),
+                unit="tasks",
+                on_done=keep,
+            )
+            names = [each.task.name for each in waiting]
+            self._raise_failures(zip(names, outcomes, strict=True))
+        tasks = tuple(_with_schedule(each, self._staging) for each in self.distillation.tasks)
+        self.distillation = replace(self.distillation, tasks=tasks)
+
+    def collect(self) -> None:
+        """Run every block to its end.
+
+        Raises:
+            TasksFailedError: Some did not get there.
+            InterruptedRunError: A signal came.
+        """
+        from pipelines.distill.collect import ReplayError
+
+        ordered = sorted(self.distillation.tasks, key=lambda each: -each.seconds / len(each.blocks))
+        blocks = [block for each in ordered for block in each.blocks]
+        outcomes = self._collect_blocks(blocks)
+        again = [
+            block
+            for block, outcome in zip(blocks, outcomes, strict=True)
+            if isinstance(outcome.error, ReplayError)
+        ]
+        # Nothing recorded is wrong, but what would follow it could not be reproduced.
+        for block in again:
+            self._reporter.warn(
+                f"{block.task.name}: the environment does not repeat a recorded episode; "
+                f"trajectories {block.trajectories[0]} to {block.trajectories[-1]} are collected "
+                "from their beginning"
+            )
+            for unit in block.units():
+                if self._staging.done(unit):
+                    self._staging.drop(unit)
+        if again:
+            second = iter(self._collect_blocks(again))
+            outcomes = [
+                next(second) if isinstance(outcome.error, ReplayError) else outcome
+                for outcome in outcomes
+            ]
+        for block, outcome in zip(blocks, outcomes, strict=True):
+            if outcome.error is not None:
+                self._reporter.warn(f"{block.task.name}: {'; '.join(outcome.error.parts())}")
+        names = [block.task.name for block in blocks]
+        self._raise_failures(zip(names, outcomes, strict=True))
+
+    def _collect_blocks(self, blocks: Sequence[Block]) -> list[Outcome[None]]:
+        staging = self._staging
+        policies = {each.task.name: each.demonstrator.spec for each in self.distillation.tasks}
+        positions = [find_position(staging, block) for block in blocks]
+        waiting = [index for index, at in enumerate(positions) if at.shard < blocks[index].shards]
+        outcomes: list[Outcome[None]] = [Outcome()] * len(blocks)
+        if not waiting:
+            return outcomes
+        done = run_parallel(
+            _collect_job,
+            [
+                _CollectJob(
+                    block=blocks[index],
+                    policy=policies[blocks[index].task.name],
+                    directory=staging.directory,
+                    fingerprint=staging.data(_environment_unit(blocks[index].task.name))[
+                        "fingerprint"
+                    ]
+                    if self._pool.cluster
+                    else None,
+                )
+                for index in waiting
+            ],
+            self._pool,
+            self._reporter,
+            label="distill",
+            total=sum(
+                blocks[index].total_steps
+                - positions[index].shard * blocks[index].shard_rows * len(positions[index].durable)
+                for index in waiting
+            ),
+            unit="steps",
+            on_done=_report_tasks([blocks[index] for index in waiting], self._reporter),
+        )
+        for index, outcome in zip(waiting, done, strict=True):
+            outcomes[index] = outcome
+        return outcomes
+
+    def _check_staged(self, task: str, found: Mapping[str, Any]) -> None:
+        """Keep the fingerprint that a task's first shards were made with.
+
+        Raises:
+            ConfigError: Another simulator has made the staged shards.
+        """
+        from pipelines.playing.fingerprint import check_same_environment
+
+        staging, unit = self._staging, _environment_unit(task)
+        if not staging.done(unit):
+            with staging.work_item(unit) as record:
+                record.data["fingerprint"] = dict(found)
+            return
+        check_same_environment(
+            staging.data(unit)["fingerprint"],
+            found,
+            "the environment has changed since the staged part of this history was collected",
+            where=f"task {task}, {staging.directory}",
+            expected="the environment of the first part",
+            fix=f"restore the packages, or delete {staging.directory} to begin again",
+        )
+
+    def _raise_failures(self, outcomes: Iterable[tuple[str, Outcome[Any]]]) -> None:
+        """Raise one error for all tasks that failed; of each task the first."""
+        failed: dict[str, VintixError] = {}
+        for name, outcome in outcomes:
+            if outcome.error is not None:
+                failed.setdefault(name, outcome.error)
+        if failed:
+            raise tasks_failed(
+                failed,
+                len(self.distillation.tasks),
+                where=self._staging.directory,
+                fix="run the same command again: what was collected is staged; or choose the "
+                "others with --task",
+            )
+
+
+def _with_schedule(each: TaskPlan, staging: Staging) -> TaskPlan:
+    if not each.fit:
+        return each
+    schedule = schedule_from_json(staging.data(_pilot_unit(each))["schedule"])
+    return replace(each, blocks=tuple(replace(block, schedule=schedule) for block in each.blocks))
+
+
+def _report_tasks(
+    blocks: Sequence[Block], reporter: Reporter
+) -> Callable[[int, Outcome[None]], None]:
+    """Return a callback that reports each task whose last block has been collected."""
+    left = Counter(block.task.name for block in blocks)
+    failed: set[str] = set()
+    collected: list[str] = []
+
+    def report(index: int, outcome: Outcome[None]) -> None:
+        name = blocks[index].task.name
+        left[name] -= 1
+        if outcome.error is not None:
+            failed.add(name)
+        if left[name] == 0 and name not in failed:
+            collected.append(name)
+            reporter.info(f"{name}: collected ({len(collected)} of {len(left)} tasks)")
+
+    return report
 
 
 def _environment_unit(task: str) -> str:
     return f"environment/{task}"
+
+
+def _pilot_unit(each: TaskPlan) -> str:
+    return f"pilot/{each.task.name}"
 
 
 def _close_task(each: TaskPlan, staging: Staging, order: list[str] | None) -> dict[str, Any]:
@@ -448,13 +484,11 @@ def _close_task(each: TaskPlan, staging: Staging, order: list[str] | None) -> di
         staging: Where its rows are.
         order: All tasks of the plan, for a part; None for a whole history.
     """
-    from pipelines.distill.history import close_task, task_attributes
-    from pipelines.distill.pilot import pilot_record
-
+    pilot = dict(staging.data(_pilot_unit(each))) if each.fit else None
     return close_task(
         staging,
         each.task.name,
-        task_attributes(each, pilot_record(each, staging)),
+        task_attributes(each, pilot),
         sorted(trajectory for block in each.blocks for trajectory in block.trajectories),
         place=None if order is None else order.index(each.task.name),
     )

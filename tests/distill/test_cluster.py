@@ -23,7 +23,7 @@ from pipelines.errors import (
     TasksFailedError,
     UsageError,
 )
-from pipelines.parallel import WorkerError, run_parallel
+from pipelines.parallel import WorkerError, WorkerPool, run_parallel
 from pipelines.reporter import NullReporter
 
 pytest.importorskip("ray", reason="ray is not installed")
@@ -133,12 +133,11 @@ def test_outcomes(cluster, second, tmp_path):
     outcomes = run_parallel(
         work,
         jobs,
-        0,
+        WorkerPool(cluster=tmp_path),
         reporter,
         label="x",
         total=5 * len(jobs),
         on_done=lambda index, outcome: seen.append(index),
-        cluster=tmp_path,
     )
     assert [outcomes[index].value[0] for index in (0, 2, 5)] == [1, 2, 3]
     assert isinstance(outcomes[1].error, UsageError)
@@ -150,7 +149,7 @@ def test_outcomes(cluster, second, tmp_path):
     assert sorted(seen) == list(range(6))
     assert reporter.count == 5 * len(jobs)
     assert list(tmp_path.iterdir()) == []
-    assert run_parallel(work, [], 0, reporter, label="x", total=0, cluster=tmp_path) == []
+    assert run_parallel(work, [], WorkerPool(cluster=tmp_path), reporter, label="x", total=0) == []
 
 
 def test_a_job_whose_process_dies_is_run_again_and_not_for_ever(cluster, tmp_path):
@@ -160,11 +159,10 @@ def test_a_job_whose_process_dies_is_run_again_and_not_for_ever(cluster, tmp_pat
     outcomes = run_parallel(
         work,
         [tmp_path / "2", tmp_path / str(RETRIES + 1)],
-        0,
+        WorkerPool(cluster=base),
         NullReporter(),
         label="x",
         total=1,
-        cluster=base,
     )
     assert outcomes[0].value == "xxx"
     assert isinstance(outcomes[1].error, WorkerError)
@@ -231,9 +229,8 @@ def test_a_directory_that_a_node_does_not_share_is_told(cluster, tmp_path, monke
     try:
         monkeypatch.chdir(tmp_path / "here")
         with pytest.raises(ConfigError, match="not on a file system that all nodes") as found:
-            run_parallel(
-                work, [1], 0, NullReporter(), label="x", total=1, cluster=Path("/proc/self/cwd")
-            )
+            pool = WorkerPool(cluster=Path("/proc/self/cwd"))
+            run_parallel(work, [1], pool, NullReporter(), label="x", total=1)
         assert "on node" in found.value.where
         assert "no sign of" in found.value.found
         assert "--shard 1/N" in found.value.fix
@@ -253,5 +250,5 @@ def test_another_environment_on_a_node_is_refused(cluster, workspace, monkeypatc
 def test_an_address_where_no_cluster_is(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
     with pytest.raises(MissingDependencyError, match="no Ray cluster answers") as found:
-        run_parallel(work, [1], 0, NullReporter(), label="x", total=1, cluster=tmp_path)
+        run_parallel(work, [1], WorkerPool(cluster=tmp_path), NullReporter(), label="x", total=1)
     assert found.value.exit_code == 5

@@ -103,7 +103,7 @@ def test_it_records_what_the_environment_saw(workspace, monkeypatch, algorithm):
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.distill.stage._fingerprints", lambda *a: {})
+        patch.setattr("pipelines.distill.stage.Collection.check_environments", lambda *a, **k: {})
         patch.setattr(ToyEnv, "step", step)
         patch.setattr(ToyEnv, "reset", reset)
         artifact = distill(workspace, algorithm).artifact
@@ -194,7 +194,7 @@ def test_an_error_of_the_environment_is_no_matter_of_the_learning_rate(workspace
     def step(self, action):
         raise ValueError("the toy is out of order")
 
-    monkeypatch.setattr("pipelines.distill.stage._fingerprints", lambda *a: {})
+    monkeypatch.setattr("pipelines.distill.stage.Collection.check_environments", lambda *a, **k: {})
     monkeypatch.setattr(ToyEnv, "step", step)
     with pytest.raises(VintixError, match="the toy is out of order") as found:
         distill(workspace)
@@ -335,7 +335,7 @@ def test_a_number_that_is_not_finite_is_told(workspace, monkeypatch):
         found = original(self, action)
         return (found[0], float("nan"), *found[2:])
 
-    monkeypatch.setattr("pipelines.distill.stage._fingerprints", lambda *a: {})
+    monkeypatch.setattr("pipelines.distill.stage.Collection.check_environments", lambda *a, **k: {})
     monkeypatch.setattr(ToyEnv, "step", step)
     with pytest.raises(VintixError, match="reward is not finite") as told:
         distill(workspace, train={**TRAIN["ppo"], "normalize_rewards": False})

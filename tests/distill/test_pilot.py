@@ -106,10 +106,10 @@ def test_resumed_after_a_failure(tmp_path, workspace, monkeypatch, fit, failing)
 
 def test_a_staged_pilot_is_not_repeated(workspace, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.distill.stage._collect", _no_room)
+        patch.setattr("pipelines.distill.stage.Collection.collect", _no_room)
         with pytest.raises(StorageError):
             distill(workspace, schedule="auto")
-    monkeypatch.setattr("pipelines.distill.pilot.run_pilot", _no_room)
+    monkeypatch.setattr("pipelines.distill.stage.run_pilot", _no_room)
     assert distill(workspace, schedule="auto").artifact.reference == "h@v1"
 
 

@@ -124,6 +124,19 @@ def test_the_time_of_a_plan_counts_environments_jobs_and_processes(workspace, mo
     assert seconds(2) > few + 2 * 9.0 / workers
 
 
+def test_a_plan_counts_its_pilots(workspace):
+    """Their steps in a column of their own, since nothing is kept of them, their time in all."""
+    asked = {"tasks": ("toy-a",), "workers": 1}
+    plain = plan(DistillConfig(**asked), workspace)
+    fitted = plan(DistillConfig(schedule="auto", pilot_episodes=100, **asked), workspace)
+    assert "pilot_steps" not in plain.totals
+    assert fitted.totals["pilot_steps"] == 23 * 100 * find_domain("toy").tasks()[0].horizon
+    assert fitted.totals["steps"] == plain.totals["steps"]
+    more = fitted.totals["pilot_steps"] / find_domain("toy").steps_per_second
+    assert fitted.totals["seconds"] >= plain.totals["seconds"] + more
+    assert fitted.rows[0]["seconds"] >= plain.rows[0]["seconds"] + more
+
+
 def test_blocks_follow_the_domain(workspace):
     found = resolve(DistillConfig(trajectories=5), workspace)
     shapes = {each.task.name: [block.trajectories for block in each.blocks] for each in found.tasks}

@@ -11,7 +11,7 @@ import pytest
 from distill.toy import make_demonstrators, refuse_commits
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
-from pipelines.distill.report import describe_returns
+from pipelines.distill.history import describe_returns
 from pipelines.distill.stage import run
 from pipelines.errors import ConfigError, InterruptedRunError, StorageError, TasksFailedError
 from pipelines.histories.reader import HistoryReader
@@ -153,7 +153,7 @@ def test_one_failing_task_does_not_lose_the_others(workspace, reference, monkeyp
             raise RuntimeError("no display")
         return original(self, task, *rest)
 
-    monkeypatch.setattr("pipelines.distill.stage._fingerprints", lambda *a: {})
+    monkeypatch.setattr("pipelines.distill.stage.Collection.check_environments", lambda *a, **k: {})
     broken = True
     monkeypatch.setattr(Toy, "make_batch", make_batch)
     reporter = NullReporter()
