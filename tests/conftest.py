@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.domains.opengl import VARIABLE, prepare_opengl
 from pipelines.errors import MissingDependencyError
-from pipelines.scenes.opengl import VARIABLE, prepare_opengl
 
 DATA = Path(__file__).with_name("data")
 

@@ -262,7 +262,7 @@ class Domain(ABC):
         from pipelines.errors import UsageError
 
         if "mujoco" in self.packages:
-            from pipelines.scenes.opengl import prepare_opengl
+            from pipelines.domains.opengl import prepare_opengl
 
             prepare_opengl()
         env = self.make_env(task, options)

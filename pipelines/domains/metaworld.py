@@ -77,7 +77,7 @@ class MetaWorld(Domain):
         The green dot is the goal, which pictures show also where the observation hides it.
         """
         from pipelines.domains.mujoco import camera_config
-        from pipelines.scenes.opengl import prepare_opengl
+        from pipelines.domains.opengl import prepare_opengl
 
         prepare_opengl()
         view = {"render_mode": "rgb_array", "width": size[0], "height": size[1]}

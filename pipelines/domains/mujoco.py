@@ -141,7 +141,7 @@ class MuJoCo(Domain):
         self, task: TaskSpec, options: Options, size: tuple[int, int] = (640, 480)
     ) -> gymnasium.Env[Any, Any]:
         """Make a task seen by its body's own camera; see `Domain.make_rendered_env`."""
-        from pipelines.scenes.opengl import prepare_opengl
+        from pipelines.domains.opengl import prepare_opengl
 
         prepare_opengl()
         made: Any = self._make(

@@ -83,7 +83,7 @@ class BiDexHands(Domain):
                 expected="--backend mujoco",
                 found="isaacgym",
             )
-        from pipelines.scenes.opengl import prepare_opengl
+        from pipelines.domains.opengl import prepare_opengl
 
         prepare_opengl()
         made = _hand_task(task, options)

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
+from pipelines.domains import opengl as module
+from pipelines.domains.opengl import HEADLESS, VARIABLE, WINDOW, prepare_opengl
 from pipelines.errors import MissingDependencyError
-from pipelines.scenes import opengl as module
-from pipelines.scenes.opengl import HEADLESS, VARIABLE, WINDOW, prepare_opengl
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_what_it_finds_draws(opengl: str) -> None:
     """In a fresh process, by MuJoCo's own renderer: what `prepare_opengl` sets is what it takes."""
     assert opengl in (*HEADLESS, WINDOW)
     code = (
-        "from pipelines.scenes.opengl import prepare_opengl\n"
+        "from pipelines.domains.opengl import prepare_opengl\n"
         "prepare_opengl()\n"
         "import mujoco\n"
         "model = mujoco.MjModel.from_xml_string("
