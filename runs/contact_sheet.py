@@ -18,9 +18,9 @@ from pathlib import Path
 
 from pipelines.artifacts.files import write_file
 from pipelines.domains.registry import full_catalogue
+from pipelines.drawing import PIXEL_FORMATS, STYLE
 from pipelines.errors import VintixError
 from pipelines.output_files import check_suffix
-from pipelines.pictures import PIXEL_FORMATS, STYLE
 from pipelines.scenes.snapshot import Snapshot, check_size, take_snapshot
 
 #: Pixels between tiles, and of a line of a label.

@@ -48,11 +48,11 @@ from pipelines.distill.response import (
 )
 from pipelines.distill.stage import run as distill
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
+from pipelines.drawing import save
 from pipelines.histories.pictures import draw_domain
 from pipelines.histories.quality import BINS, HistoryQuality, binned_means, straightness
 from pipelines.histories.report import assess_histories
 from pipelines.parallel import run_parallel
-from pipelines.pictures import save
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.storage import policy_attributes
 from pipelines.reporter import Advance, NullReporter

@@ -24,13 +24,13 @@ def page(path: Path) -> None:
 
 
 def picture(path: Path) -> None:
-    from pipelines.pictures import save_image
+    from pipelines.drawing import save_image
 
     save_image(PIXELS, path)
 
 
 def drawing(path: Path) -> None:
-    from pipelines.pictures import new_figure, save
+    from pipelines.drawing import new_figure, save
 
     save(new_figure(1.0), path)
 

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from pipelines.report.comparison import compare, comparison_figure
-from pipelines.report.figures import rollout_figures
-from pipelines.report.headline import headline
-from pipelines.report.origins import history_figures, training_figure
-from pipelines.report.panels import Figure, domains_of
-from pipelines.report.provenance import provenance
-from pipelines.report.sources import Sources
-from pipelines.report.tables import GOAL, domain_tables
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.artifacts.workspace import STAGE_OF_KIND
+from pipelines.report.figures import (
+    Figure,
+    compare,
+    history_figures,
+    rollout_figures,
+    training_figure,
+)
+from pipelines.report.sources import Entry, Sources, domains_of, models_of, scored
+from pipelines.rollout.prompt import KINDS as PROMPTS
+from pipelines.rollout.scores import by_shot, mean_curve
+from pipelines.rollout.statistics import (
+    LAST,
+    best_shot,
+    bootstrap_interval,
+    summarize_curves,
+    task_scores,
+)
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.artifact import Artifact
+
+#: Normalised return that counts as having got there.
+GOAL = 0.9
+_OPTIONS = {
+    "demonstrators": "--demonstrators",
+    "histories": "--histories",
+    "datasets": "--dataset",
+    "checkpoints": "--checkpoint",
+}
+"""The option that names a parent of each kind."""
+_SEEDED = ("histories", "checkpoints", "rollouts")
 
 
 def report_document(sources: Sources, reference: str | None = None) -> dict[str, Any]:
@@ -52,16 +81,10 @@ def report_document(sources: Sources, reference: str | None = None) -> dict[str,
 
 def _view(sources: Sources, reference: str) -> dict[str, Any]:
     entries = [entry.under(reference) for entry in sources.entries]
-    figures = rollout_figures(entries, reference)
-    comparison = comparison_figure(entries)
-    if comparison is not None:
-        # After the curves and the bars of all training tasks.
-        place = sum(figure["id"] in ("domains", "demonstrators") for figure in figures)
-        figures.insert(place, comparison)
     return {
         "headline": headline(sources, entries),
         "tables": domain_tables(entries),
-        "figures": figures,
+        "figures": rollout_figures(entries, reference),
     }
 
 
@@ -87,3 +110,225 @@ def summary_document(document: dict[str, Any]) -> dict[str, Any]:
         ],
         "provenance": document["provenance"],
     }
+
+
+def headline(sources: Sources, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return a line for each model; JSON.
+
+    Args:
+        sources: The rollouts, and what they came from.
+        entries: Their tasks, normalised by one reference.
+
+    Returns:
+        Objects with ``model``, ``checkpoint`` (its reference; null for a baseline), ``preset``,
+        ``parameters``, ``data`` (references of its datasets), ``date`` (of the rollout, UTC),
+        ``reference``, ``part`` (``training``, or ``all`` where no training task has a score),
+        ``tasks``, ``seeds`` (the fewest of a task), and means over the tasks of the ``first`` shot
+        and the ``last`` three with ``first_interval`` and ``last_interval``. Null is what the
+        workspace does not tell, and the means of a model none of whose tasks has a score.
+    """
+    lines = []
+    for model in models_of(entries):
+        mine = [entry for entry in entries if entry.model == model]
+        known = scored(entry for entry in mine if entry.trained)
+        part = "training" if known else "all"
+        chosen = known or scored(mine)
+        scores = summarize_curves([entry.curve for entry in chosen])
+        artifact = next(each for each in sources.rollouts if each.reference == mine[0].artifact)
+        lines.append(
+            {
+                "model": model,
+                **_trained(sources, artifact),
+                "date": artifact.manifest.created_at[:10],
+                "reference": mine[0].curve.reference,
+                "part": part,
+                "tasks": len(chosen),
+                "seeds": min((entry.curve.seeds for entry in chosen), default=0),
+                "first": scores["first"]["mean"],
+                "first_interval": scores["first"]["mean_interval"],
+                "last": scores["last"]["mean"],
+                "last_interval": scores["last"]["mean_interval"],
+            }
+        )
+    return lines
+
+
+def _trained(sources: Sources, rollout: Artifact) -> dict[str, Any]:
+    parents = {parent.digest for parent in rollout.manifest.parents}
+    found = [each for each in sources.of_kind("checkpoints") if each.digest in parents]
+    if not found:
+        named = [each for each in rollout.manifest.parents if each.kind == "checkpoints"]
+        reference = f"{named[0].name}@v{named[0].version}" if named else None
+        return {"checkpoint": reference, "preset": None, "parameters": None, "data": []}
+    (checkpoint,) = found
+    summary = checkpoint.manifest.summary
+    return {
+        "checkpoint": checkpoint.reference,
+        "preset": summary.get("preset"),
+        "parameters": summary.get("parameters"),
+        "data": [
+            f"{parent.name}@v{parent.version}"
+            for parent in checkpoint.manifest.parents
+            if parent.kind == "datasets"
+        ],
+    }
+
+
+def domain_tables(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return a table for each domain and model; JSON.
+
+    Args:
+        entries: Tasks as played, normalised by one reference.
+
+    Returns:
+        Objects with ``domain``, ``model``, ``reference``, ``tasks`` (see `task_row`) and ``mean``:
+        ``tasks`` in it, ``curve`` (mean by shot), ``shots_to_goal`` of it, and by ``first``,
+        ``best``, ``last`` and maybe ``converged`` what `pipelines.rollout.statistics.summarize`
+        gives. Only training tasks count in the mean, or all where there are none.
+    """
+    tables = []
+    for domain in domains_of(entries):
+        for model in models_of(entry for entry in entries if entry.domain == domain):
+            part = [each for each in entries if (each.domain, each.model) == (domain, model)]
+            tables.append(
+                {
+                    "domain": domain,
+                    "model": model,
+                    "reference": part[0].curve.reference,
+                    "tasks": [task_row(entry) for entry in part],
+                    "mean": _mean([entry for entry in part if entry.trained] or part),
+                }
+            )
+    return tables
+
+
+def task_row(entry: Entry) -> dict[str, Any]:
+    """Return the row of a task: its returns, and its normalised scores where it has any.
+
+    Returns:
+        ``task``, ``part`` (``training``, ``variations`` or ``unseen``), ``artifact``, ``seeds``,
+        ``shots``, ``random``, ``expert``, ``return_first``, ``return_last``; normalised
+        ``first``, ``best``, ``last`` (means over seeds; ``last`` over three shots), their
+        ``first_interval`` and so on (95 %, over seeds; null for one seed), ``best_shot``,
+        ``shots_to_goal`` (the first shot whose mean over seeds is at least `GOAL`; null if none),
+        ``curve`` (by shot) and ``success_last`` (share of episodes; null where there is none).
+    """
+    curve = entry.curve
+    values_SE = curve.return_SE if curve.normalized is None else curve.normalized
+    curve_E = by_shot(values_SE)
+    row: dict[str, Any] = {
+        "task": entry.name,
+        "part": curve.part,
+        "artifact": entry.artifact,
+        "seeds": curve.seeds,
+        "shots": curve.shots,
+        "random": None if curve.score is None else curve.score.random,
+        "expert": None if curve.score is None else curve.score.expert,
+        "return_first": float(curve.return_SE[:, 0].mean()),
+        "return_last": float(curve.return_SE[:, -LAST:].mean()),
+        "success_last": None
+        if curve.success_SE is None
+        else float(curve.success_SE[:, -LAST:].mean()),
+        "best_shot": best_shot(curve) + 1,
+        "curve": curve_E.tolist(),
+    }
+    for kind in ("first", "best", "last"):
+        scores_S = None if curve.score is None else task_scores(curve, kind)  # type: ignore[arg-type]
+        row[kind] = None if scores_S is None else float(scores_S.mean())
+        row[f"{kind}_interval"] = (
+            list(bootstrap_interval([scores_S], np.mean))
+            if scores_S is not None and len(scores_S) > 1
+            else None
+        )
+    row["shots_to_goal"] = None if curve.score is None else shots_to_reach(curve_E, GOAL)
+    return row
+
+
+def shots_to_reach(curve_E: NDArray[np.float64], level: float) -> int | None:
+    """Return the first shot, from 1, at which a curve is at least at a level; None if never."""
+    reached = np.flatnonzero(np.asarray(curve_E) >= level)
+    return int(reached[0]) + 1 if len(reached) else None
+
+
+def _mean(entries: Sequence[Entry]) -> dict[str, Any]:
+    known = [entry.curve for entry in entries if entry.curve.score is not None]
+    curve_E = mean_curve(known)
+    return {
+        "tasks": len(known),
+        "curve": curve_E.tolist(),
+        "shots_to_goal": shots_to_reach(curve_E, GOAL),
+        **summarize_curves(known),
+    }
+
+
+def provenance(sources: Sources) -> dict[str, Any]:
+    """Return what made a report; JSON.
+
+    Returns:
+        ``vintix`` (the version that made it), ``command`` (that makes it again), ``artifacts``,
+        rollouts first, each with ``reference``, ``digest``, ``created_at``, ``git_revision``,
+        ``packages``, ``seeds``, ``parents`` (``reference`` and ``digest``), ``command`` and
+        ``config``, and ``missing``: references of ancestors that are not in the workspace.
+    """
+    from pipelines import __version__
+
+    names = [artifact.reference for artifact in sources.rollouts]
+    return {
+        "vintix": __version__,
+        "command": shlex.join(["vintix", "report", *names]),
+        "artifacts": [_record(artifact) for artifact in sources.lineage],
+        "missing": list(sources.missing),
+    }
+
+
+def _record(artifact: Artifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    return {
+        "reference": f"{artifact.kind}/{artifact.reference}",
+        "digest": manifest.digest,
+        "created_at": manifest.created_at,
+        "git_revision": manifest.git_revision,
+        "packages": dict(sorted(manifest.packages.items())),
+        "seeds": dict(manifest.seeds),
+        "parents": [
+            {"reference": parent.reference, "digest": parent.digest} for parent in manifest.parents
+        ],
+        "command": _command(artifact),
+        "config": manifest.config,
+    }
+
+
+def _command(artifact: Artifact) -> str:
+    """Return the command that makes an artifact of this kind from these parents.
+
+    A manifest records the resolved configuration, not what was typed: settings that no parent
+    tells are in ``config``.
+    """
+    manifest = artifact.manifest
+    words = ["vintix", *STAGE_OF_KIND[artifact.kind].split()]
+    for parent in manifest.parents:
+        if artifact.kind == "rollouts" and parent.kind in PROMPTS:
+            words += ["--prompt", parent.reference]
+        elif artifact.kind == "rollouts" and parent.kind == "demonstrators":
+            # A baseline finds them by itself.
+            continue
+        elif parent.kind in _OPTIONS:
+            words += [_OPTIONS[parent.kind], f"{parent.name}@v{parent.version}"]
+    agent = manifest.config.get("agent")
+    if agent is None:
+        words += ["--name", manifest.name]
+    else:
+        # Beside the rollout of the checkpoint whose tasks it plays, which is no parent of it.
+        words += ["--name", manifest.name.removesuffix(f"-{agent}"), "--baseline", agent]
+    if artifact.kind == "rollouts":
+        tasks = manifest.config.get("tasks", {})
+        for task, each in tasks.items():
+            if not each.get("variation"):
+                words += ["--task", task]
+        shots = {each.get("shots") for each in tasks.values()}
+        if len(shots) == 1:
+            words += ["--shots", str(shots.pop())]
+        words += ["--seeds", str(manifest.config.get("seeds", 1))]
+    if artifact.kind in _SEEDED and isinstance(manifest.config.get("seed"), int):
+        words += ["--seed", str(manifest.config["seed"])]
+    return shlex.join(words)

@@ -1,7 +1,8 @@
 """A report as one HTML page that needs nothing else: no network, no other file.
 
 Style and script stand in the page; the numbers stand in it as JSON, and the script draws them as
-SVG at the width that there is. The page's own policy forbids it to load anything.
+SVG at the width that there is, as `pipelines.drawing` has decided. The page's own policy forbids it
+to load anything.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.drawing import BAND_OPACITY, COLOURS, DARK_COLOURS, DARK_MUTED, GUIDES, MUTED
 from pipelines.output_files import MARK, write_output
 from pipelines.text import printable
 
@@ -32,11 +35,19 @@ def page_html(document: dict[str, Any]) -> str:
         "title": html.escape(printable(f"vintix: {', '.join(document['rollouts'])}")),
         "mark": MARK,
         "style": (_ASSETS / "page.css").read_text(encoding="utf-8"),
+        "light": _palette(COLOURS, MUTED),
+        "dark": _palette(DARK_COLOURS, DARK_MUTED),
         "script": "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS),
-        "report": _embedded(document),
+        "report": _embedded({**document, "guides": GUIDES, "band_opacity": BAND_OPACITY}),
     }
     template = (_ASSETS / "page.html").read_text(encoding="utf-8")
     return _PLACE.sub(lambda match: parts[match[1]], template)
+
+
+def _palette(colours: Sequence[str], muted: str) -> str:
+    """Return the colours of lines as properties that the style names."""
+    named = {f"c{place}": colour for place, colour in enumerate(colours)} | {"guide": muted}
+    return " ".join(f"--{name}: {colour};" for name, colour in named.items())
 
 
 def write_page(document: dict[str, Any], path: Path) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
-from pipelines.methods import method_title
+from pipelines.methods import DEFAULT, method_title
 from pipelines.rollout.report import checkpoint_of, rewards_of
 from pipelines.rollout.scores import TaskCurve, read_curve
 from pipelines.tasks.names import choose_tasks
@@ -72,6 +72,36 @@ class Entry:
         """Return the same with the scores of another reference."""
         score = score_of(self.scores, reference)
         return replace(self, curve=replace(self.curve, reference=reference, score=score))
+
+
+def domains_of(entries: Iterable[Entry]) -> list[str]:
+    """Return the domains, in order of appearance."""
+    return list(dict.fromkeys(entry.domain for entry in entries))
+
+
+def models_of(entries: Iterable[Entry]) -> list[str]:
+    """Return the models, in order of appearance."""
+    return list(dict.fromkeys(entry.model for entry in entries))
+
+
+def of_domain(entries: Iterable[Entry], domain: str) -> list[Entry]:
+    """Return the entries of one domain."""
+    return [entry for entry in entries if entry.domain == domain]
+
+
+def scored(entries: Iterable[Entry]) -> list[Entry]:
+    """Return those that can be normalised."""
+    return [entry for entry in entries if entry.curve.score is not None]
+
+
+def main_entries(entries: Sequence[Entry]) -> list[Entry]:
+    """Return each domain's entries of one model: of the first trained by AD, else of the first."""
+    chosen = []
+    for domain in domains_of(entries):
+        mine = of_domain(entries, domain)
+        first = min(mine, key=lambda entry: entry.method not in (None, DEFAULT))
+        chosen += [entry for entry in mine if entry.model == first.model]
+    return chosen
 
 
 @dataclass(frozen=True)

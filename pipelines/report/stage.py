@@ -86,7 +86,7 @@ def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter
     page = write_page(document, request.output)
     pictures: list[Path] = []
     if request.figures is not None:
-        from pipelines.report.drawing import write_figures
+        from pipelines.drawing import write_figures
 
         figures = figures_of(document)
         with reporter.progress("pictures", len(figures), "figures") as progress:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.pictures import FORMATS
+from pipelines.drawing import FORMATS
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -154,7 +154,7 @@ def plot_artifact(artifact: Artifact, target: Path, reference: str | None = None
         UsageError: The file's suffix is neither, or there is a file that vintix did not make.
         StorageError: The file system refused.
     """
-    from pipelines.pictures import save
+    from pipelines.drawing import save
     from pipelines.rollout import curves as drawing
     from pipelines.rollout.scores import load_curves
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.drawing import draw, write_figures
 from pipelines.report.document import figures_of
-from pipelines.report.drawing import draw, write_figures
 
 
 def named(document: dict[str, Any], name: str) -> dict[str, Any]:

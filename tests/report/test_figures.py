@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from pipelines.artifacts.workspace import Workspace
-from pipelines.pictures import shot_ticks
-from pipelines.report.axes import log_ticks
-from pipelines.report.document import figures_of, report_document, summary_document
+from pipelines.drawing import log_ticks, shot_ticks
+from pipelines.report.document import (
+    figures_of,
+    report_document,
+    shots_to_reach,
+    summary_document,
+)
 from pipelines.report.sources import read_sources
-from pipelines.report.tables import shots_to_reach
 from pipelines.rollout.statistics import bootstrap_interval
 from pipelines.tasks.registry import catalogue
 
@@ -143,14 +146,18 @@ def test_the_headline_says_who_played_what_and_where_it_got(
 def test_a_figure_has_one_legend_that_holds_in_all_its_panels(document: dict[str, Any]) -> None:
     """One label, one colour: a reader looks it up once, on the page as in a picture."""
     for each in figures_of(document):
-        colours = {key["label"]: key["colour"] for key in each["legend"] if key["weight"] == "mean"}
+        colours = {
+            key["label"]: (key["colour"], tuple(key["dash"]))
+            for key in each["legend"]
+            if key["weight"] == "mean"
+        }
         assert len(set(colours.values())) == len(colours)
         for panel in each["panels"]:
             for line in panel.get("series", ()):
                 if line["weight"] == "mean":
-                    assert line["colour"] == colours[line["label"]]
+                    assert (line["colour"], tuple(line["dash"])) == colours[line["label"]]
     told = {key["weight"] for key in figure(document, "unseen")["legend"]}
-    assert told == {"mean", "seed", "demonstrator", "random"}
+    assert told == {"mean", "single", "guide"}
     assert {key["weight"] for key in figure(document, "training")["legend"]} == {"mean"}
 
 
@@ -199,7 +206,7 @@ def test_unseen_tasks_have_a_panel_each(document: dict[str, Any], everything: Wo
     found = panel(document, "unseen", "door-unlock")
     values_SE = normalised(recorded(everything, "unseen", "door-unlock"))
     assert mean_of(found, "mean") == pytest.approx(values_SE.mean(axis=0))
-    seeds = [each["y"] for each in found["series"] if each["weight"] == "seed"]
+    seeds = [each["y"] for each in found["series"] if each["weight"] == "single"]
     np.testing.assert_allclose(seeds, values_SE)
 
 

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from pipelines.artifacts.workspace import Workspace
+from pipelines.drawing import bar
 from pipelines.report.page import page_html, write_page
-from pipelines.report.panels import bar
 from pipelines.text import printable
 
 from .browser import Browser, find_browser

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError, UsageError
-from pipelines.report.provenance import provenance
+from pipelines.report.document import provenance
 from pipelines.report.sources import Sources, read_sources
 
 from .made import TASKS, returns, rising, write_lineage, write_rollouts

@@ -19,8 +19,8 @@ from rollout.toy import EVEN, UNSEEN, Toy, ToyBatch, install, saved_task, write_
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError, ConfigError, MissingDependencyError, UsageError
 from pipelines.hardware import torch_threads
+from pipelines.report.document import provenance
 from pipelines.report.film import TEXT_HEIGHT, side_by_side, write_film
-from pipelines.report.provenance import provenance
 from pipelines.report.sources import read_sources
 from pipelines.report.stage import ReportRequest, make_report
 from pipelines.report.video import film_shots

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.drawing import save
 from pipelines.errors import UsageError
-from pipelines.pictures import save
 from pipelines.reporter import NullReporter
 from pipelines.rollout import curves as drawing
 from pipelines.rollout.config import RolloutConfig
@@ -37,19 +37,21 @@ def test_the_numbers_drawn_are_those_of_the_report(artifact: Any) -> None:
     for axes, task, each in zip(panels, report["tasks"], loaded, strict=True):
         drawn = lines(axes)
         wanted = task["normalized_by_shot"] or task["returns_by_shot"]
-        np.testing.assert_allclose(drawn["mean"].get_ydata(), wanted)
-        np.testing.assert_array_equal(drawn["mean"].get_xdata(), [1, 2, 3, 4, 5])
+        np.testing.assert_allclose(drawn["mean over seeds"].get_ydata(), wanted)
+        np.testing.assert_array_equal(drawn["mean over seeds"].get_xdata(), [1, 2, 3, 4, 5])
         values = each.return_SE if each.normalized is None else each.normalized
         for stream in range(2):
-            np.testing.assert_allclose(drawn[f"seed-{stream}"].get_ydata(), values[stream])
+            np.testing.assert_allclose(drawn[f"seed {stream}"].get_ydata(), values[stream])
         assert axes.get_title(loc="left").startswith(task["name"])
     (mean_axes,) = drawing.draw_mean(loaded).axes
     drawn = lines(mean_axes)
-    np.testing.assert_allclose(drawn["mean"].get_ydata(), report["mean_normalized_by_shot"])
     np.testing.assert_allclose(
-        drawn["toy-uneven"].get_ydata(), report["tasks"][1]["normalized_by_shot"]
+        drawn["mean over tasks"].get_ydata(), report["mean_normalized_by_shot"]
     )
-    assert "toy-wide" not in drawn, "a task without scores has no place among normalised ones"
+    np.testing.assert_allclose(
+        drawn["task toy-uneven"].get_ydata(), report["tasks"][1]["normalized_by_shot"]
+    )
+    assert "task toy-wide" not in drawn, "a task without scores has no place among normalised ones"
 
 
 def test_demonstrator_random_axes_and_reference_are_named(artifact: Any) -> None:
@@ -57,12 +59,12 @@ def test_demonstrator_random_axes_and_reference_are_named(artifact: Any) -> None
     (axes,) = drawing.draw_mean(loaded).axes
     drawn = lines(axes)
     assert list(drawn["demonstrator"].get_ydata()) == [1.0, 1.0]
-    assert list(drawn["random policy"].get_ydata()) == [0.0, 0.0]
+    assert list(drawn["random play"].get_ydata()) == [0.0, 0.0]
     assert axes.get_ylabel() == "normalised return (measured scores)"
     assert "shot (episode)" in axes.get_xlabel()
     panels = drawing.draw_tasks(loaded).axes
-    assert {"demonstrator", "random policy"} <= set(lines(panels[0]))
-    assert not {"demonstrator", "random policy"} & set(lines(panels[2]))
+    assert {"demonstrator", "random play"} <= set(lines(panels[0]))
+    assert not {"demonstrator", "random play"} & set(lines(panels[2]))
     (paper,) = drawing.draw_mean(load_curves(artifact, "paper")).axes
     assert paper.get_ylabel() == "normalised return (paper scores)"
 

@@ -231,8 +231,8 @@ def histories(
     from pipelines.histories.report import compare_histories, summarize
 
     if plot is not None:
+        from pipelines.drawing import FORMATS
         from pipelines.output_files import check_output
-        from pipelines.pictures import FORMATS
 
         check_output(plot, FORMATS)
     references, entries = compare_histories(

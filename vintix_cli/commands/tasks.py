@@ -145,8 +145,8 @@ def _draw(
     seed: int,
     option: list[str] | None,
 ) -> dict[str, Any]:
+    from pipelines.drawing import PIXEL_FORMATS, save_image
     from pipelines.output_files import check_output
-    from pipelines.pictures import PIXEL_FORMATS, save_image
     from pipelines.scenes.snapshot import SIZE, take_snapshot
 
     check_output(path, PIXEL_FORMATS)

@@ -11,18 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.pictures import CURVE, DEMONSTRATOR, INK, RANDOM, STYLE
+from pipelines.drawing import COLOURS, INK, STYLE
 
 _DPI = 100
 _SETPOINT, _VELOCITY, _GAIN, _SHIFT, _FATIGUE, _CONSUMPTION = range(6)
 _PANELS: Any = (
     (
         "steerings",
-        (("velocity", _VELOCITY, CURVE), ("gain", _GAIN, DEMONSTRATOR), ("shift", _SHIFT, RANDOM)),
+        (
+            ("velocity", _VELOCITY, COLOURS[0]),
+            ("gain", _GAIN, COLOURS[2]),
+            ("shift", _SHIFT, COLOURS[1]),
+        ),
     ),
     (
         "fatigue and consumption",
-        (("consumption", _CONSUMPTION, CURVE), ("fatigue", _FATIGUE, RANDOM)),
+        (("consumption", _CONSUMPTION, COLOURS[0]), ("fatigue", _FATIGUE, COLOURS[1])),
     ),
 )
 

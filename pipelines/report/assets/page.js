@@ -82,12 +82,7 @@ function tableOf(table) {
 function legendOf(figure) {
   return element("ul", { class: "legend" }, ...figure.legend.map((each) => {
     const swatch = svg("svg", { viewBox: "0 0 26 8", "aria-hidden": "true" });
-    const guide = each.weight === "demonstrator" || each.weight === "random";
-    const seed = each.weight === "seed";
-    swatch.append(svg("path", guide ? { d: "M1 4H25", class: `guide ${each.weight}` } : {
-      d: "M1 4H25", stroke: colour(each.colour), "stroke-width": seed ? 0.9 : 2.5, opacity: seed ? 0.6 : 1,
-      "stroke-dasharray": dashes(each.colour),
-    }));
+    swatch.append(svg("path", { d: "M1 4H25", ...stroke(each) }));
     return element("li", {}, swatch, each.label);
   }));
 }
@@ -95,16 +90,15 @@ function legendOf(figure) {
 // Panels are put on the page first and drawn once they have a width.
 function figureOf(figure) {
   const panels = figure.panels.filter((each) => inDomain(each.domain) && (each.task === null || matches(each.task)));
-  const small = figure.kind === "lines" && figure.panels.some((each) => each.task !== null);
   const drawings = [];
   for (const panel of panels) {
     const bars = figure.kind === "bars" ? panel.bars.filter((each) => each.task === null || matches(each.task)) : null;
     if (bars && !bars.length) continue;
     const box = element("div", { class: "drawing" });
     const card = element("div", { class: "panel", ...(panel.task ? { "data-task": panel.task } : {}) },
-      element("h4", {}, panel.title));
+      element("h4", panel.poor ? { class: "poor" } : {}, panel.title));
     card.append(box);
-    drawings.push([card, () => (bars ? drawBars(box, panel, bars) : drawLines(box, panel, small))]);
+    drawings.push([card, () => (bars ? drawBars(box, panel, bars) : drawLines(box, panel, figure.small))]);
   }
   if (!drawings.length) return null;
   const scale = view().figures.includes(figure) && figure.id !== "comparison" ? ` Normalised by ${state.reference} scores.` : "";
@@ -112,7 +106,7 @@ function figureOf(figure) {
     element("h2", {}, figure.title),
     element("p", { class: "muted" }, [figure.paper && `The paper's ${figure.paper}.`, figure.text].filter(Boolean).join(" ") + scale),
     ...(figure.legend.length ? [legendOf(figure)] : []),
-    element("div", { class: small ? "panels small" : "panels" }, ...drawings.map(([card]) => card)));
+    element("div", { class: figure.small ? "panels small" : "panels" }, ...drawings.map(([card]) => card)));
   return { node, title: figure.title, draw: () => drawings.forEach(([, draw]) => draw()) };
 }
 

@@ -1,7 +1,7 @@
-// Draws one panel as SVG, at the width that it has, and tells the values under pointer or keys.
+// Draws one panel as SVG at the width that it has, with the axes, labels, colours and dashes that the
+// report names, and tells the values under pointer or keys.
 "use strict";
 
-const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 2", "1 2"];
 const SVG = "http://www.w3.org/2000/svg";
 
 function svg(name, attributes, text) {
@@ -11,10 +11,15 @@ function svg(name, attributes, text) {
   return node;
 }
 
-function colour(place) { return `var(--c${place % DASHES.length})`; }
+function colour(place) { return place === null ? "var(--guide)" : `var(--c${place})`; }
 
-// As in the pictures: 36 places differ.
-function dashes(place) { return DASHES[(place + Math.floor(place / DASHES.length)) % DASHES.length]; }
+// Of a line or of its sample in a legend; dashes are multiples of the line's width.
+function stroke(look) {
+  return {
+    fill: "none", stroke: colour(look.colour), "stroke-width": look.width, opacity: look.opacity,
+    "stroke-dasharray": look.dash.map((length) => length * look.width).join(" "), "stroke-linejoin": "round",
+  };
+}
 
 // As the tables on a terminal: three decimals below ten, one above.
 function number(value) {
@@ -48,30 +53,21 @@ function drawLines(box, panel, small) {
   for (const [value, text] of panel.x_ticks) {
     root.append(svg("text", { class: "tick-x", x: x(value), y: area.bottom + 14, "text-anchor": "middle" }, text));
   }
-  // A small panel has no room for what stands in brackets or after a comma.
-  const plain = (label) => (small ? label.split(/ \(|, /)[0] : label);
   const middle = (area.top + area.bottom) / 2;
-  root.append(svg("text", { x: (area.left + area.right) / 2, y: height - 4, "text-anchor": "middle" }, plain(panel.x)));
-  root.append(svg("text", { x: 11, y: middle, transform: `rotate(-90 11 ${middle})`, "text-anchor": "middle" }, plain(panel.y)));
+  root.append(svg("text", { x: (area.left + area.right) / 2, y: height - 4, "text-anchor": "middle" }, panel.labels[0]));
+  root.append(svg("text", { x: 11, y: middle, transform: `rotate(-90 11 ${middle})`, "text-anchor": "middle" }, panel.labels[1]));
   if (panel.guides) {
-    for (const [value, kind] of [[1, "demonstrator"], [0, "random"]]) {
-      root.append(svg("line", { class: `guide ${kind}`, x1: area.left, x2: area.right, y1: y(value), y2: y(value) }));
-    }
+    for (const [, value, look] of report.guides) root.append(svg("path", { d: `M${area.left} ${y(value)}H${area.right}`, ...stroke(look) }));
   }
   for (const each of panel.series) {
-    const paint = colour(each.colour);
     if (each.low) {
       const shape = path(each.x, each.high, x, y) + path([...each.x].reverse(), [...each.low].reverse(), x, y).replace("M", "L") + "Z";
-      root.append(svg("path", { d: shape, fill: paint, opacity: 0.16 }));
+      root.append(svg("path", { d: shape, fill: colour(each.colour), opacity: report.band_opacity }));
     }
-    const seed = each.weight === "seed";
-    root.append(svg("path", {
-      d: path(each.x, each.y, x, y), fill: "none", stroke: paint, "stroke-linejoin": "round",
-      "stroke-width": seed ? 0.9 : 2, opacity: seed ? 0.4 : 1,
-      "stroke-dasharray": dashes(each.colour),
-    }));
-    if (each.x.length === 1) root.append(svg("circle", { cx: x(each.x[0]), cy: y(each.y[0]), r: seed ? 2 : 4, fill: paint }));
+    root.append(svg("path", { d: path(each.x, each.y, x, y), ...stroke(each) }));
+    if (each.x.length === 1) root.append(svg("circle", { cx: x(each.x[0]), cy: y(each.y[0]), r: 2 * each.width, fill: colour(each.colour) }));
   }
+  if (panel.note) root.append(svg("text", { x: area.right - 2, y: (panel.guides ? y(0) : area.bottom) - 4, "text-anchor": "end" }, panel.note));
   const cursor = svg("line", { class: "cursor", y1: area.top, y2: area.bottom, visibility: "hidden" });
   root.append(cursor);
   const means = panel.series.filter((each) => each.weight === "mean");
@@ -128,7 +124,7 @@ function drawBars(box, panel, bars) {
     root.append(svg("text", { class: room ? "on-bar" : "strong", x: room ? from + 6 : Math.max(x(0), x(each.value)) + 5, y: top + 15 }, each.inside));
     root.append(svg("text", { class: "strong", x: width - 2, y: top + 15, "text-anchor": "end" }, each.text));
   });
-  root.append(svg("line", { class: "guide", x1: x(1), x2: x(1), y1: 12, y2: end }));
+  root.append(svg("path", { d: `M${x(1)} 12V${end}`, ...stroke(report.guides[0][2]) }));
   root.append(svg("text", { x: x(1), y: 9, "text-anchor": "middle" }, "demonstrator"));
   root.append(svg("text", { x: (left + right) / 2, y: height - 3, "text-anchor": "middle" }, panel.x));
   listen(root, bars.length, (event) => {
