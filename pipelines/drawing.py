@@ -372,7 +372,8 @@ def draw(figure: dict[str, Any]) -> Figure:
             columns = columns_of(figure)
             drawn = new_figure(max(3.2, grid_height(figure, columns) + 1.1))
             # In a part of its own: its common label would else stand on the legend.
-            draw_grid(drawn.subfigures(), figure, columns)
+            body: Any = drawn.subfigures()
+            draw_grid(body, figure, columns)
         if figure["title"]:
             paper = f" ({figure['paper']})" if figure["paper"] else ""
             drawn.suptitle(figure["title"] + paper, x=0.01, ha="left")

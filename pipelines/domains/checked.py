@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import numpy as np
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, StepBatch
 from pipelines.errors import ConfigError, VintixError
 
 if TYPE_CHECKING:
-    import gymnasium
+    from gymnasium.envs.registration import EnvSpec
     from numpy.typing import NDArray
 
     from pipelines.tasks.spec import TaskSpec
@@ -31,8 +32,6 @@ Kind = tuple[tuple[int, ...], "np.dtype[Any]"]
 _FLOAT32, _FLOAT64, _BOOL = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.bool_)
 _NUMBER = (float, int, np.floating, np.integer)
 _FLAG = (bool, np.bool_)
-_DICTIONARY = (dict,)
-_WRONG = "{} of the environment returned something else."
 _FIX = "put the domain's environment right; docs/domains.md says what the stages rely on"
 
 
@@ -98,6 +97,16 @@ def make_rendered_env(
     return _checked(env, domain, task)
 
 
+def _checked(
+    env: gymnasium.Env[Any, Any], domain: Domain, task: TaskSpec
+) -> gymnasium.Env[Any, Any]:
+    try:
+        return CheckedEnv(env, task, _where(domain, task))
+    except ConfigError:
+        env.close()
+        raise
+
+
 class CheckedBatch(BatchEnvironment):
     """Copies of a task whose resets and steps are checked, and whose episodes end at the horizon.
 
@@ -108,7 +117,9 @@ class CheckedBatch(BatchEnvironment):
         where: Domain and task, for errors.
 
     Raises:
-        ConfigError: Size, dims or bounds of the actions are not the task's.
+        ConfigError: Here, at a reset or at a step: the batch does not fit the task, or did not
+            return what it should.
+        VintixError: At a reset or at a step: an observation or a reward is not finite.
     """
 
     def __init__(self, batch: BatchEnvironment, task: TaskSpec, size: int, where: str) -> None:
@@ -121,12 +132,8 @@ class CheckedBatch(BatchEnvironment):
         shapes = (self.action_low_A.shape, self.action_high_A.shape)
         found = (batch.size, batch.observation_dim, *shapes)
         if found != expected:
-            raise _fault(
-                "The environment does not fit its task.",
-                "copies, observation dims, shapes of the actions' bounds " + str(expected),
-                found,
-                where,
-            )
+            parts = f"copies, observation dims, shapes of the actions' bounds {expected}"
+            raise _fault("The environment does not fit its task.", parts, found, where)
         _check_bounds(self.action_low_A, self.action_high_A, where)
         self._shape_B, self._shape_BO = (size,), (size, task.observation_dim)
         self._zero_N = np.zeros(size * task.observation_dim, np.float32)
@@ -139,12 +146,7 @@ class CheckedBatch(BatchEnvironment):
         return self._batch.unwrapped
 
     def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
-        """Begin an episode in some copies; see `BatchEnvironment.reset`.
-
-        Raises:
-            ConfigError: The domain did not return what it should.
-            VintixError: An observation is not finite.
-        """
+        """Begin an episode in some copies; see `BatchEnvironment.reset`."""
         try:
             observation = self._batch.reset(indices, seeds)
         except ConfigError as error:
@@ -152,12 +154,8 @@ class CheckedBatch(BatchEnvironment):
             raise
         shape = (len(indices), self.observation_dim)
         if _kind(observation) != (shape, _FLOAT32):
-            raise _fault(
-                "A reset of the environment returned something else than observations.",
-                _told(shape, _FLOAT32),
-                _described(observation),
-                self._where,
-            )
+            message = "A reset of the environment returned something else than observations."
+            raise _fault(message, _text(shape, _FLOAT32), _described(observation), self._where)
         if not np.isfinite(observation).all():
             row = int(np.flatnonzero(~np.isfinite(observation).all(axis=1))[0])
             raise _not_finite("observation of a reset", observation[row], self._where)
@@ -166,12 +164,7 @@ class CheckedBatch(BatchEnvironment):
         return observation
 
     def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
-        """Advance all copies by one step; see `BatchEnvironment.step`.
-
-        Raises:
-            ConfigError: The domain did not return what it should.
-            VintixError: An observation or a reward is not finite.
-        """
+        """Advance all copies by one step; see `BatchEnvironment.step`."""
         try:
             after = self._batch.step(action_BA)
         except ConfigError as error:
@@ -180,7 +173,7 @@ class CheckedBatch(BatchEnvironment):
         self._tick += 1
         # Fast where all is well: a step may take no more than some tens of microseconds.
         if not isinstance(after, StepBatch):
-            raise _fault(_WRONG.format("step()"), "a StepBatch", _described(after), self._where)
+            raise _returned("step()", "a StepBatch", after, self._where)
         observation_BO, reward_B, success_B = after.observation_BO, after.reward_B, after.success_B
         terminated_B, truncated_B, shape_B = after.terminated_B, after.truncated_B, self._shape_B
         if not (
@@ -221,15 +214,11 @@ class CheckedBatch(BatchEnvironment):
             "truncated_B": (self._shape_B, _BOOL),
             "success_B": (self._shape_B, _BOOL),
         }
-        for name, (shape, dtype) in wanted.items():
+        for name, kind in wanted.items():
             value = getattr(after, name)
-            if _kind(value) != (shape, dtype) and not (name == "success_B" and value is None):
-                raise _fault(
-                    f"A step of the environment returned something else as {name}.",
-                    _told(shape, dtype),
-                    _described(value),
-                    self._where,
-                )
+            if _kind(value) != kind and not (name == "success_B" and value is None):
+                message = f"A step of the environment returned something else as {name}."
+                raise _fault(message, _text(*kind), _described(value), self._where)
         for name, values in (("observation", after.observation_BO), ("reward", after.reward_B)):
             finite_B = np.isfinite(values).reshape(self.size, -1).all(axis=1)
             if not finite_B.all():
@@ -239,66 +228,115 @@ class CheckedBatch(BatchEnvironment):
                 raise _not_finite(name, values[copy], where, action_BA[copy])
 
 
-def check_spaces(env: gymnasium.Env[Any, Any], where: str | None = None) -> None:
-    """Check that an environment observes and acts by vectors, and that its actions are bounded.
+class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """A plain environment whose resets and steps are checked, and that ends at the horizon.
+
+    Observations are float32: the precision in which the stages record them and the model reads.
 
     Args:
-        env: As its domain made it.
-        where: Domain and task; None where they are not known.
+        env: The domain's.
+        task: The task.
+        where: Domain and task, for errors.
+
+    Raises:
+        ConfigError: Here, at a reset or at a step: the environment does not fit the task, or did
+            not return what it should.
+        VintixError: At a reset or at a step: the observation or the reward is not finite.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], task: TaskSpec, where: str) -> None:
+        super().__init__(env)
+        check_spaces(env, where)
+        space: Any = env.observation_space
+        expected = ((task.observation_dim,), (task.action_dim,))
+        found = (space.shape, env.action_space.shape)
+        if found != expected:
+            raise ConfigError(
+                "The environment does not fit its task.",
+                where=where,
+                expected="shapes {} of observations and {} of actions".format(*expected),
+                found=found,
+            )
+        self._where, self._horizon, self._steps = where, task.horizon, 0
+        self._kind = (space.shape, space.dtype)
+        if space.dtype != np.float32:
+            self.observation_space = gymnasium.spaces.Box(
+                space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32
+            )
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What `gymnasium.make` made; this wrapper is a part of it."""
+        return self.unwrapped.spec
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin an episode; the first observation (O,) and the environment's info."""
+        result: Any = self.env.reset(seed=seed, options=options)
+        check_reset(result, self._kind, self._where)
+        observation_O = result[0].astype(np.float32, copy=False)
+        self._check_finite(observation_O, 0.0, "reset")
+        self._steps = 0
+        return observation_O, result[1]
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Advance by one step with an action (A,)."""
+        result: Any = self.env.step(action)
+        check_step(result, self._kind, self._where)
+        observation, reward, terminated, truncated, info = result
+        observation_O = observation.astype(np.float32, copy=False)
+        self._steps += 1
+        self._check_finite(observation_O, reward, f"step {self._steps}", action)
+        over = self._steps >= self._horizon and not terminated
+        return observation_O, float(reward), bool(terminated), bool(truncated) or over, info
+
+    def _check_finite(self, observation: Any, reward: float, when: str, action: Any = None) -> None:
+        for name, value in (("observation", observation), ("reward", reward)):
+            if not np.isfinite(value).all():
+                raise _not_finite(name, value, f"{self._where}, {when}", action)
+
+
+def check_spaces(env: gymnasium.Env[Any, Any], where: str | None = None) -> None:
+    """Check that an environment observes and acts by vectors, and that its actions are bounded.
 
     Raises:
         ConfigError: It does not.
     """
-    from gymnasium.spaces import Box
-
-    spaces = {"observation": env.observation_space, "action": env.action_space}
+    spaces: dict[str, Any] = {"observation": env.observation_space, "action": env.action_space}
     for name, space in spaces.items():
-        if not (isinstance(space, Box) and len(space.shape) == 1 and space.dtype.kind in "fiu"):
-            raise _fault(
-                f"The environment's {name} space is none that the stages can use.",
-                "a gymnasium.spaces.Box of one dimension",
-                space,
-                where,
-            )
-    action: Any = spaces["action"]
-    _check_bounds(action.low, action.high, where)
+        if not (
+            isinstance(space, gymnasium.spaces.Box)
+            and len(space.shape) == 1
+            and space.dtype.kind in "fiu"
+        ):
+            message = f"The environment's {name} space is none that the stages can use."
+            raise _fault(message, "a gymnasium.spaces.Box of one dimension", space, where)
+    _check_bounds(spaces["action"].low, spaces["action"].high, where)
 
 
 def check_reset(result: Any, kind: Kind, where: str | None = None) -> None:
     """Check what an environment's reset returned, but for its finiteness.
 
-    Args:
-        result: What it was.
-        kind: Shape and dtype of its observation space.
-        where: Domain and task; None where they are not known.
-
     Raises:
-        ConfigError: It is no observation of the space and a dictionary.
+        ConfigError: It is no observation of this kind and a dictionary.
     """
     if not (isinstance(result, tuple) and len(result) == 2):
-        expected = "a tuple of 2: observation, info"
-        raise _fault(_WRONG.format("reset()"), expected, _described(result), where)
-    _check_parts(
-        "reset()",
-        [("observation", result[0], kind), ("info", result[1], _DICTIONARY)],
-        where,
-    )
+        raise _returned("reset()", "a tuple of 2: observation, info", result, where)
+    _check_parts("reset()", {"observation": kind, "info": (dict,)}, result, where)
 
 
 def check_step(result: Any, kind: Kind, where: str | None = None) -> None:
     """Check what an environment's step returned, but for its finiteness; fast where all is well.
 
-    Args:
-        result: What it was.
-        kind: Shape and dtype of its observation space.
-        where: Domain and task; None where they are not known.
-
     Raises:
-        ConfigError: It is not observation, reward, terminated, truncated and info.
+        ConfigError: It is not an observation of this kind, reward, terminated, truncated and info.
     """
     if not (isinstance(result, tuple) and len(result) == 5):
         expected = "a tuple of 5: observation, reward, terminated, truncated, info"
-        raise _fault(_WRONG.format("step()"), expected, _described(result), where)
+        raise _returned("step()", expected, result, where)
     observation, reward, terminated, truncated, info = result
     if not (
         isinstance(observation, np.ndarray)
@@ -309,63 +347,21 @@ def check_step(result: Any, kind: Kind, where: str | None = None) -> None:
         and isinstance(truncated, _FLAG)
         and isinstance(info, dict)
     ):
-        _check_parts(
-            "step()",
-            [
-                ("observation", observation, kind),
-                ("reward", reward, _NUMBER),
-                ("terminated", terminated, _FLAG),
-                ("truncated", truncated, _FLAG),
-                ("info", info, _DICTIONARY),
-            ],
-            where,
-        )
+        flags = {"terminated": _FLAG, "truncated": _FLAG, "info": (dict,)}
+        _check_parts("step()", {"observation": kind, "reward": _NUMBER, **flags}, result, where)
 
 
-def check_numbers(
-    observation: NDArray[Any], reward: float, where: str, action: NDArray[Any] | None = None
-) -> None:
-    """Check that an observation and a reward are finite numbers.
-
-    Args:
-        observation: Of any shape.
-        reward: The reward; 0 for a reset.
-        where: Domain and task.
-        action: What led there; None for a reset.
-
-    Raises:
-        VintixError: One is not; or the action was not.
-    """
-    for name, value in (("observation", observation), ("reward", reward)):
-        if not np.isfinite(value).all():
-            raise _not_finite(name, value, where, action)
-
-
-def _checked(
-    env: gymnasium.Env[Any, Any], domain: Domain, task: TaskSpec
-) -> gymnasium.Env[Any, Any]:
-    from pipelines.domains.checked_env import CheckedEnv
-
-    try:
-        return CheckedEnv(env, task, _where(domain, task))
-    except ConfigError:
-        env.close()
-        raise
-
-
-def _check_parts(source: str, parts: list[tuple[str, Any, Any]], where: str | None) -> None:
-    for name, value, wanted in parts:
+def _check_parts(source: str, wanted: dict[str, Any], found: Any, where: str | None) -> None:
+    for (name, kind), value in zip(wanted.items(), found, strict=True):
         if name == "observation":
-            kind = _kind(value)
+            shape, dtype = _kind(value) or (None, None)
             # As Gymnasium judges whether an observation is one of a space.
-            sound = kind is not None and kind[0] == wanted[0] and np.can_cast(kind[1], wanted[1])
-            expected = _told(*wanted)
+            sound = shape == kind[0] and np.can_cast(dtype, kind[1])
+            expected = _text(*kind)
         else:
-            sound = isinstance(value, wanted)
-            expected = " or ".join(each.__name__ for each in wanted)
+            sound, expected = isinstance(value, kind), " or ".join(each.__name__ for each in kind)
         if not sound:
-            message = _WRONG.format(source).replace("else", f"else as {name}")
-            raise _fault(message, expected, _described(value), where)
+            raise _returned(source, expected, value, where, f" as {name}")
 
 
 def _check_bounds(low_A: NDArray[Any], high_A: NDArray[Any], where: str | None) -> None:
@@ -384,22 +380,21 @@ def _where(domain: Domain, task: TaskSpec) -> str:
 
 def _place(error: ConfigError, where: str) -> None:
     """Tell where an error is, if it does not say so itself."""
-    if error.where is None:
-        error.where = where
+    error.where = where if error.where is None else error.where
 
 
 def _kind(value: Any) -> Kind | None:
     return (value.shape, value.dtype) if isinstance(value, np.ndarray) else None
 
 
-def _told(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+def _text(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return f"an array of shape {shape}, {dtype}"
 
 
 def _described(value: Any) -> str:
     kind = _kind(value)
     if kind is not None:
-        return _told(*kind)
+        return _text(*kind)
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}: {', '.join(type(each).__name__ for each in value)}"
     return f"{type(value).__name__} {value!r}"[:200]
@@ -409,19 +404,18 @@ def _fault(message: str, expected: object, found: object, where: str | None) -> 
     return ConfigError(message, where=where, expected=expected, found=found, fix=_FIX)
 
 
+def _returned(
+    source: str, expected: str, value: Any, where: str | None, part: str = ""
+) -> ConfigError:
+    message = f"{source} of the environment returned something else{part}."
+    return _fault(message, expected, _described(value), where)
+
+
 def _not_finite(name: str, value: Any, where: str, action: Any = None) -> VintixError:
+    message, found, fix = f"The environment's {name} is not finite.", value, _FIX
     if action is not None and not np.isfinite(action).all():
-        return VintixError(
-            "An action is not finite, and what the environment made of it is not, either.",
-            where=where,
-            expected="finite numbers",
-            found=np.asarray(action).tolist(),
-            fix="find out why the policy acts so: its weights or its normalisation are damaged",
-        )
-    return VintixError(
-        f"The environment's {name} is not finite.",
-        where=where,
-        expected="finite numbers",
-        found=np.asarray(value).tolist(),
-        fix=_FIX,
-    )
+        message = "An action is not finite, and what the environment made of it is not, either."
+        found = action
+        fix = "find out why the policy acts so: its weights or its normalisation are damaged"
+    numbers = np.asarray(found).tolist()
+    return VintixError(message, where=where, expected="finite numbers", found=numbers, fix=fix)

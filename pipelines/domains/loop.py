@@ -1,4 +1,4 @@
-"""A batch that steps ordinary Gymnasium environments one after the other.
+"""Plain Gymnasium environments as a batch, and a batch of one as a plain environment.
 
 B copies of an environment, O observation, A action.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import numpy as np
 
 from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.checked import check_reset, check_spaces, check_step
 
 if TYPE_CHECKING:
-    import gymnasium
     from numpy.typing import NDArray
 
 
@@ -78,3 +78,50 @@ class LoopBatch(BatchEnvironment):
         """Close the copies."""
         for env in self._envs:
             env.close()
+
+
+class SingleEnv(gymnasium.Env[Any, Any]):
+    """A batch of one copy as a Gymnasium environment, whose info has ``success`` where it is known.
+
+    ``reset(seed=s)`` begins the episode that the batch begins for seed s; a reset without seed
+    takes the episode's seed from ``np_random``.
+
+    Args:
+        batch: One copy; it belongs to the environment, which closes it.
+        low: Lower bound of the observations, a number or (O,).
+        high: Upper bound.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
+
+    def __init__(self, batch: BatchEnvironment, low: Any, high: Any) -> None:
+        self._batch = batch
+        shape = (batch.observation_dim,)
+        self.observation_space = gymnasium.spaces.Box(low, high, shape, np.float32)
+        self.action_space = gymnasium.spaces.Box(batch.action_low_A, batch.action_high_A)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin an episode; `options` are not used."""
+        super().reset(seed=seed)
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        return self._batch.reset([0], [seed])[0], {}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Advance by one step."""
+        after = self._batch.step(np.asarray(action, np.float32)[None])
+        return (
+            after.observation_BO[0],
+            float(after.reward_B[0]),
+            bool(after.terminated_B[0]),
+            bool(after.truncated_B[0]),
+            {} if after.success_B is None else {"success": bool(after.success_B[0])},
+        )
+
+    def close(self) -> None:
+        """Give back what the batch holds."""
+        self._batch.close()

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
-from pipelines.domains.loop import LoopBatch
 from pipelines.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     import gymnasium
-    import numpy as np
-    from numpy.typing import NDArray
 
     from pipelines.policies.base import PolicySpec
     from pipelines.tasks.spec import TaskSpec
@@ -118,7 +115,10 @@ class MetaWorld(Domain):
         envs = [self.make_env(task, options) for _ in range(size)]
         for env, seed in zip(envs, stream_seeds, strict=True):
             self.begin_stream(env, options, seed)
-        return _TellingBatch(envs) if options.get("goal") == "demonstrator" else LoopBatch(envs)
+        from pipelines.domains.loop import LoopBatch
+        from pipelines.domains.sawyer import GoalTellingBatch
+
+        return (GoalTellingBatch if options.get("goal") == "demonstrator" else LoopBatch)(envs)
 
     def begin_stream(self, env: gymnasium.Env[Any, Any], options: Options, seed: int) -> None:
         """Fix the goal with ``goal_reset=trajectory``; see `Domain.begin_stream`."""
@@ -148,17 +148,3 @@ class MetaWorld(Domain):
     def copies_are_separate(self, options: Options) -> bool:
         """Tell whether worker processes may hold the copies: not where demonstrators see more."""
         return options.get("goal") != "demonstrator"
-
-
-class _TellingBatch(LoopBatch):
-    """Copies whose goal the demonstrators see, and nobody else."""
-
-    def demonstrator_view(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the observations (B, O) with the goal; see `BatchEnvironment`."""
-        from pipelines.policies.metaworld_script import GOAL
-
-        seen_BO = observation_BO.copy()
-        for index, env in enumerate(self._envs):
-            made: Any = env.unwrapped
-            seen_BO[index, GOAL] = made.goal_position
-        return seen_BO

@@ -22,6 +22,7 @@ import mujoco
 import numpy as np
 from gymnasium.utils import seeding
 
+from pipelines.domains.loop import LoopBatch
 from pipelines.domains.remade import RemadeWhenCopied
 
 if TYPE_CHECKING:
@@ -355,9 +356,7 @@ class SawyerProtocol(RemadeWhenCopied):
         return True
 
 
-def matrix_to_quaternion(
-    matrix: NDArray[np.float64],
-) -> tuple[float, float, float, float] | None:
+def matrix_to_quaternion(matrix: NDArray[np.float64]) -> tuple[float, float, float, float] | None:
     """Convert a rotation matrix as SciPy 1.17's ``Rotation.from_matrix`` does, bit for bit.
 
     SciPy's own takes a fifth of a whole environment step, most of it on checks.
@@ -389,12 +388,7 @@ def matrix_to_quaternion(
 
 
 def make_sawyer(
-    env_id: str,
-    horizon: int,
-    *,
-    goal_visible: bool,
-    goal_fixed: bool,
-    view: Mapping[str, Any],
+    env_id: str, horizon: int, *, goal_visible: bool, goal_fixed: bool, view: Mapping[str, Any]
 ) -> gymnasium.Env[Any, Any]:
     """Make a task under the protocol.
 
@@ -416,6 +410,20 @@ def make_sawyer(
     env.made_by = (again, (env_id, horizon))
     made: gymnasium.Env[Any, Any] = env
     return made
+
+
+class GoalTellingBatch(LoopBatch):
+    """Copies whose goal the demonstrators see, and nobody else."""
+
+    def demonstrator_view(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the observations (B, O) with the goal; see `BatchEnvironment`."""
+        from pipelines.policies.metaworld_script import GOAL
+
+        seen_BO = observation_BO.copy()
+        for index, env in enumerate(self._envs):
+            made: Any = env.unwrapped
+            seen_BO[index, GOAL] = made.goal_position
+        return seen_BO
 
 
 class _Hidden:

@@ -2,8 +2,8 @@
 
 Paper: Table 4, Appendix A.2.3, Table 9. The reference runs on Isaac Gym, which is no longer
 distributed; here its tasks are rebuilt on MuJoCo. `hand` has the hand as a table, `scene` builds a
-model, `snapshot` reads its state, `observation` and `tasks` make observations and rewards of it,
-`batch` and `environment` step it, `quirks` lists what is kept of the reference's oddities.
+model, `snapshot` reads its state and observes the hands, `tasks` have observations and rewards of
+objects, `batch` steps it, `quirks` lists what is kept of the reference's oddities.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class BiDexHands(Domain):
 
             return make_isaac_env(task, options)
         made = _hand_task(task, options)
-        from pipelines.domains.bidexhands.environment import HandsEnv
+        from pipelines.domains.bidexhands.batch import HandsEnv
 
         return HandsEnv(made, task.horizon)
 
@@ -87,7 +87,7 @@ class BiDexHands(Domain):
 
         prepare_opengl()
         made = _hand_task(task, options)
-        from pipelines.domains.bidexhands.environment import HandsEnv
+        from pipelines.domains.bidexhands.batch import HandsEnv
 
         return HandsEnv(made, task.horizon, "rgb_array", size)
 

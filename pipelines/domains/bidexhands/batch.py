@@ -1,4 +1,4 @@
-"""Copies of a task on MuJoCo, stepped together.
+"""Copies of a task on MuJoCo, stepped together, and one of them as a plain environment.
 
 Each copy has its own simulator state; observations and rewards of all of them are computed at
 once. What a copy does depends on its seeds and actions alone.
@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.bidexhands.hand import joint_names, joint_ranges
-from pipelines.domains.bidexhands.observation import observe
 from pipelines.domains.bidexhands.scene import Scene, build_scene
-from pipelines.domains.bidexhands.snapshot import Reader, Snapshot
+from pipelines.domains.bidexhands.snapshot import CLIP, Reader, Snapshot, observe
+from pipelines.domains.loop import SingleEnv
+from pipelines.domains.remade import RemadeWhenCopied
 from pipelines.rng import stream
 
 if TYPE_CHECKING:
+    import mujoco
     from numpy.typing import NDArray
 
     from pipelines.domains.bidexhands.quirks import Quirks
@@ -87,7 +89,7 @@ class HandsBatch(BatchEnvironment):
         reward_B = np.asarray(outcome.reward_B, np.float64)
         terminated_B = outcome.terminated_B
         success_B = outcome.success_B >= 1.0
-        observation_BO = observe(self.task, self.task.quirks, state, self._goals, self._action_BA)
+        observation_BO = observe(self.task, state, self._goals, self._action_BA)
         self.task.renew(state, self._goals, self._generators, self.scene, self.datas)
         # A comparison that a number fails and that not-a-number fails as well.
         broken_B = ~(np.abs(self._qvel_BV).max(axis=1) < _TOO_FAST)
@@ -178,7 +180,66 @@ class HandsBatch(BatchEnvironment):
 
     def _observe(self, rows: Any) -> NDArray[np.float32]:
         goals = {name: values[rows] for name, values in self._goals.items()}
-        return observe(self.task, self.task.quirks, self._read(rows), goals, self._action_BA[rows])
+        return observe(self.task, self._read(rows), goals, self._action_BA[rows])
+
+
+class HandsEnv(RemadeWhenCopied, SingleEnv):
+    """One copy of a task; ``info["success"]`` tells whether the state counts as a success.
+
+    Args:
+        task: The task.
+        horizon: Steps after which an episode is truncated.
+        render_mode: ``rgb_array`` or None.
+        size: Width and height of its pictures, pixels.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 60}
+    _batch: HandsBatch
+
+    def __init__(
+        self,
+        task: HandTask,
+        horizon: int,
+        render_mode: str | None = None,
+        size: tuple[int, int] = (640, 480),
+    ) -> None:
+        self.made_by = (HandsEnv, (task, horizon, render_mode, size))
+        bound = CLIP if task.quirks.clip == "on" else np.inf
+        super().__init__(HandsBatch(task, 1, horizon), -bound, bound)
+        self.render_mode, self._size = render_mode, size
+        self._renderer: Any = None
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The simulator's model."""
+        return self._batch.scene.model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """The simulator's state."""
+        return self._batch.datas[0]
+
+    def render(self) -> Any:
+        """Return a picture (height, width, 3), uint8, with ``render_mode="rgb_array"``."""
+        if self.render_mode != "rgb_array":
+            return None
+        if self._renderer is None:
+            # It takes the OpenGL that is named when it draws first, not when MuJoCo is imported.
+            from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
+
+            view = self._batch.task.view
+            camera = {**view._asdict(), "lookat": np.array(view.lookat)}
+            width, height = self._size
+            self._renderer = MujocoRenderer(
+                self.model, self.data, default_cam_config=camera, width=width, height=height
+            )
+        return self._renderer.render("rgb_array")
+
+    def close(self) -> None:
+        """Give back the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
 
 
 @functools.lru_cache(maxsize=32)

@@ -26,10 +26,9 @@ from pipelines.domains.bidexhands.hand import (
     MOUNT,
     SERVOS,
     joint_names,
-    joint_ranges,
 )
-from pipelines.domains.bidexhands.observation import hand_width
 from pipelines.domains.bidexhands.scene import FORCE, NOMINAL_DAMPING, TORQUE
+from pipelines.domains.bidexhands.snapshot import SPAN_J, SUM_J, hand_width
 from pipelines.errors import ConfigError
 from pipelines.policies.base import Policy
 from pipelines.policies.validation import check_arrays, parse_config
@@ -218,7 +217,7 @@ def base_quaternion(hand_BH: Array) -> Array:
     The Euler angles that the observation has are cut off at 5; the first finger's last link and
     the joints between it and the base tell the whole of it.
     """
-    angle_BJ = (hand_BH[:, :JOINTS] * _SPAN_J + _SUM_J) / 2.0
+    angle_BJ = (hand_BH[:, :JOINTS] * SPAN_J + SUM_J) / 2.0
     link_B4 = hand_BH[:, _LINK_QUATERNION : _LINK_QUATERNION + 4][:, [3, 0, 1, 2]]
     chain_B4 = multiply(
         multiply(_about(1, angle_BJ[:, _JOINT["WRJ1"]]), _about(0, angle_BJ[:, _JOINT["WRJ0"]])),
@@ -240,10 +239,7 @@ def base_speeds(task: type[HandTask], base_damping: float) -> tuple[float, float
     if task.fixed_base:
         return 1.0, 1.0
     rate = NOMINAL_DAMPING * base_damping
-    return (
-        FORCE * task.force_scale / (rate * MASS),
-        TORQUE * task.torque_scale / (rate * INERTIA),
-    )
+    return (FORCE * task.force_scale / (rate * MASS), TORQUE * task.torque_scale / (rate * INERTIA))
 
 
 def quaternion_of(vector: Array) -> Array:
@@ -303,6 +299,4 @@ def build_waypoints(
     return WaypointsPolicy(config, times_K[None], arrays["knots"].astype(np.float64)[None])
 
 
-_LOW_J, _HIGH_J = joint_ranges()
-_SUM_J, _SPAN_J = _LOW_J + _HIGH_J, _HIGH_J - _LOW_J
 _JOINT = {name: index for index, name in enumerate(joint_names())}

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.domains.bidexhands.hand import (
-    FINGERS,
-    Base,
-    add_hand,
-    joint_names,
-)
+from pipelines.domains.bidexhands.hand import FINGERS, Base, add_hand, joint_names
 
 if TYPE_CHECKING:
     import mujoco

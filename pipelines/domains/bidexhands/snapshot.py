@@ -1,4 +1,4 @@
-"""The state of B copies of a scene, by name, read from the simulator's arrays.
+"""The state of B copies of a scene, read from the simulator's arrays, and the hands' observation.
 
 B copies of an environment; quaternions (w, x, y, z); metres, radians, seconds, newtons; world axes.
 """
@@ -6,12 +6,26 @@ B copies of an environment; quaternions (w, x, y, z); metres, radians, seconds, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.domains.bidexhands.geometry import Array, conjugate, multiply, rotate
-from pipelines.domains.bidexhands.hand import FINGERS, MOUNT, joint_ranges
+from pipelines.domains.bidexhands.geometry import Array, conjugate, multiply, rotate, to_euler
+from pipelines.domains.bidexhands.hand import FINGERS, JOINTS, MOUNT, joint_ranges
 from pipelines.domains.bidexhands.scene import PREFIXES, Scene
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipelines.domains.bidexhands.tasks.base import HandTask
+
+CLIP = 5.0
+"""Largest entry of an observation in the reference."""
+
+LOW_J, HIGH_J = joint_ranges()
+SUM_J, SPAN_J = LOW_J + HIGH_J, HIGH_J - LOW_J
+# Position 3, quaternion 4, velocities 6; MuJoCo's quaternion w x y z becomes x y z w.
+_LINK_ORDER = np.array([0, 1, 2, 4, 5, 6, 3, *range(7, 13)])
 
 # From the palm's frame to the point that rewards call the hand's position, and from the frame of a
 # last link to the tip of its finger (Bi-DexHands, compute_observations of its tasks).
@@ -100,7 +114,7 @@ class Reader:
         self._links = [span(f"{p}ff:position", f"{p}th:angular") for p in PREFIXES]
         self._forces = [span(f"{p}ff:force", f"{p}th:torque") for p in PREFIXES]
         self._limits = [span(f"{p}WRJ1:limit", f"{p}THJ0:limit") for p in PREFIXES]
-        self._middle_J = np.mean(joint_ranges(), axis=0)
+        self._middle_J = np.mean((LOW_J, HIGH_J), axis=0)
         model = scene.model
         links = [model.body(f"{PREFIXES[0]}{finger}distal").id for finger in FINGERS]
         # The sensors take the weight for held by the finger, although it is compensated.
@@ -162,3 +176,47 @@ class Reader:
             palm_point_B3=palm_B3 + rotate(palm_B4, PALM_POINT),
             fingertips_BF3=links_BFS[..., :3] + rotate(links_BFS[..., 3:7], FINGERTIP),
         )
+
+
+def observe(
+    task: HandTask, state: Snapshot, goals: dict[str, Array], action_BA: Array
+) -> NDArray[np.float32]:
+    """Return observations (B, O), float32 (Bi-DexHands, compute_full_state).
+
+    A hand has, in this order: 24 joint positions scaled to [-1, 1], 24 joint velocities times 0.2,
+    24 joint torques times 10, five last links of position, quaternion xyzw, velocity and turn rate,
+    five times force and torque times 10, and the last action. A free hand has the position and the
+    Euler angles of its base before the action. That makes 187 entries for a fixed and 199 for a
+    free one; a task's objects follow the two hands.
+
+    Args:
+        task: The task, and its quirks ``clip`` and ``euler``.
+        state: The state.
+        goals: What is fixed for each episode.
+        action_BA: The last actions, the right hand's half first.
+    """
+    rows, half = len(action_BA), action_BA.shape[1] // 2
+    parts = []
+    for side, hand in enumerate(state.hands):
+        parts += [
+            (2.0 * hand.joint_position_BJ - SUM_J) / SPAN_J,
+            0.2 * hand.joint_velocity_BJ,
+            10.0 * hand.joint_torque_BJ,
+            hand.last_links_BFS[..., _LINK_ORDER].reshape(rows, 13 * len(FINGERS)),
+            10.0 * hand.forces_BFW.reshape(rows, 6 * len(FINGERS)),
+        ]
+        if not task.fixed_base:
+            angles_B3 = to_euler(hand.root_quaternion_B4)
+            if task.quirks.euler == "positive":
+                angles_B3 = np.mod(angles_B3, 2 * np.pi)
+            parts += [hand.root_position_B3 if task.observe_root else hand.palm_point_B3, angles_B3]
+        parts.append(action_BA[:, side * half : (side + 1) * half])
+    observation_BO = np.concatenate([*parts, task.observe(state, goals)], axis=-1)
+    if task.quirks.clip == "on":
+        np.clip(observation_BO, -CLIP, CLIP, out=observation_BO)
+    return observation_BO.astype(np.float32)
+
+
+def hand_width(*, fixed_base: bool) -> int:
+    """Return the entries of one hand in an observation."""
+    return 3 * JOINTS + 19 * len(FINGERS) + (20 if fixed_base else 6 + 26)

@@ -20,12 +20,26 @@ from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.industrial_benchmark import noise
 from pipelines.domains.industrial_benchmark.dynamics import (
     ACTION_DIM,
+    CONSUMPTION,
+    FATIGUE,
+    GAIN,
     OBSERVATION_DIM,
+    SETPOINT,
+    SHIFT,
+    VELOCITY,
     Dynamics,
     State,
 )
+from pipelines.domains.loop import SingleEnv
+from pipelines.drawing import COLOURS, INK, STYLE
 
 HORIZON = 250
+_DPI = 100
+#: What pictures show: name, entry of the observation and place in the palette of each curve.
+_PANELS = {
+    "steerings": (("velocity", VELOCITY, 0), ("gain", GAIN, 2), ("shift", SHIFT, 1)),
+    "fatigue and consumption": (("consumption", CONSUMPTION, 0), ("fatigue", FATIGUE, 1)),
+}
 
 # Fatigue is at most 30000 / 100, amplified by at most 1; consumption carries normal noise.
 _OBSERVATION_LOW = np.array([0, 0, 0, 0, 0, -np.inf], dtype=np.float32)
@@ -86,7 +100,7 @@ class IndustrialBenchmarkBatch(BatchEnvironment):
         """
         state = self._state
         if state.tick >= self._first_end:
-            raise _reset_needed(np.flatnonzero(self._end_tick_B <= state.tick))
+            raise reset_needed(np.flatnonzero(self._end_tick_B <= state.tick))
         self._dynamics.step(state, action_BA, self._noise_TKB[state.tick % HORIZON])
         reward_B = self._dynamics.reward(state)
         if self._delta_reward:
@@ -118,15 +132,12 @@ class IndustrialBenchmarkBatch(BatchEnvironment):
         self._noise_TKB[:start, :, copies] = noise_TKN[HORIZON - start :]
 
 
-class IndustrialBenchmarkEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """A batch of one as a Gymnasium environment.
-
-    ``reset(seed=s)`` begins the episode that the batch begins for seed s; a reset without seed
-    takes the episode's seed from ``np_random``.
+class IndustrialBenchmarkEnv(SingleEnv):
+    """A batch of one as a Gymnasium environment that draws the curves of its episode.
 
     Args:
         batch: One copy, by any backend.
-        render_mode: ``rgb_array`` to draw the curves of the episode, or None.
+        render_mode: ``rgb_array`` to draw, or None.
         size: Width and height of these pictures in pixels.
     """
 
@@ -141,24 +152,18 @@ class IndustrialBenchmarkEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float
         render_mode: str | None = None,
         size: tuple[int, int] = (640, 480),
     ) -> None:
-        self.render_mode = render_mode
-        self._size = size
+        super().__init__(batch, _OBSERVATION_LOW, _OBSERVATION_HIGH)
+        self.render_mode, self._size = render_mode, size
         self._observations: list[NDArray[np.float32]] = []
         self._rewards: list[float] = []
-        self._batch = batch
-        self.observation_space = gymnasium.spaces.Box(_OBSERVATION_LOW, _OBSERVATION_HIGH)
-        self.action_space = gymnasium.spaces.Box(batch.action_low_A, batch.action_high_A)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Begin an episode; `options` are not used."""
-        super().reset(seed=seed)
-        if seed is None:
-            seed = int(self.np_random.integers(2**31))
-        observation_O = self._batch.reset([0], [seed])[0]
+        observation_O, info = super().reset(seed=seed)
         self._observations, self._rewards = [observation_O.copy()], []
-        return observation_O, {}
+        return observation_O, info
 
     def step(
         self, action: NDArray[np.float32]
@@ -168,20 +173,16 @@ class IndustrialBenchmarkEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float
         Raises:
             gymnasium.error.ResetNeeded: The episode has ended, or never begun.
         """
-        after = self._batch.step(np.asarray(action, dtype=np.float32)[None])
+        after = super().step(action)
         if self.render_mode is not None:
-            self._observations.append(after.observation_BO[0].copy())
-            self._rewards.append(float(after.reward_B[0]))
-        return (
-            after.observation_BO[0],
-            float(after.reward_B[0]),
-            bool(after.terminated_B[0]),
-            bool(after.truncated_B[0]),
-            {},
-        )
+            self._observations.append(after[0].copy())
+            self._rewards.append(after[1])
+        return after
 
     def render(self) -> Any:
         """Draw the curves of the episode up to now: uint8 (H, W, 3), or None without a mode.
+
+        There is no scene to be seen.
 
         Raises:
             gymnasium.error.ResetNeeded: No episode has begun.
@@ -189,17 +190,36 @@ class IndustrialBenchmarkEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float
         if self.render_mode is None:
             return None
         if not self._observations:
-            raise _reset_needed(np.array([0]))
-        from pipelines.domains.industrial_benchmark.picture import draw_episode
+            raise reset_needed(np.array([0]))
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
-        return draw_episode(self._observations, self._rewards, self._size)
+        states_TO, steps = np.asarray(self._observations), len(self._rewards)
+        inches: Any = [pixels / _DPI for pixels in self._size]
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(inches, _DPI, layout="constrained", facecolor="white")
+            canvas = FigureCanvasAgg(figure)
+            panels = figure.subplots(3, 1, sharex=True)
+            for axes, (title, curves) in zip(panels, _PANELS.items(), strict=False):
+                for label, column, colour in curves:
+                    look = {"color": COLOURS[colour], "linewidth": 1.4, "label": label}
+                    axes.plot(states_TO[:, column], **look)
+                axes.set_title(title)
+                # Beside the panel: a curve may be anywhere within it.
+                axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.4)
+            panels[0].set_ylim(-3, 103)
+            panels[2].plot(range(1, steps + 1), self._rewards, color=INK, linewidth=1.4)
+            panels[2].set(title="reward", xlabel="step", xlim=(0, max(1, steps)))
+            setpoint, total = states_TO[0, SETPOINT], sum(self._rewards)
+            title = f"Industrial Benchmark, setpoint {setpoint:g}: return {total:,.0f}"
+            figure.suptitle(f"{title} after {steps} steps", x=0.01, ha="left")
+            canvas.draw()
+            return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
 
-    def close(self) -> None:
-        """Give back what the batch holds."""
-        self._batch.close()
 
-
-def _reset_needed(copies: NDArray[np.intp]) -> gymnasium.error.ResetNeeded:
+def reset_needed(copies: NDArray[np.intp]) -> gymnasium.error.ResetNeeded:
+    """Return the error of a step in copies whose episode has ended or never begun."""
     return gymnasium.error.ResetNeeded(
         f"Industrial Benchmark: the episode of copies {copies.tolist()} has ended or never begun; "
         "reset them before the next step."

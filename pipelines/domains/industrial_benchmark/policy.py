@@ -51,10 +51,7 @@ class SetpointPolicy(Policy):
     """
 
     def __init__(
-        self,
-        target_A: NDArray[np.float32],
-        low_A: NDArray[np.float32],
-        high_A: NDArray[np.float32],
+        self, target_A: NDArray[np.float32], low_A: NDArray[np.float32], high_A: NDArray[np.float32]
     ) -> None:
         self._target_A = target_A
         self._low_A = low_A

@@ -16,13 +16,12 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.industrial_benchmark.dynamics import ACTION_DIM, OBSERVATION_DIM
-from pipelines.domains.industrial_benchmark.environment import HORIZON
+from pipelines.domains.industrial_benchmark.environment import HORIZON, reset_needed
 from pipelines.domains.remade import RemadeWhenCopied
 from pipelines.errors import MissingDependencyError
 
@@ -112,10 +111,7 @@ class ReferenceBatch(RemadeWhenCopied, BatchEnvironment):
         """
         ended = np.flatnonzero(self._age_B >= HORIZON)
         if len(ended):
-            raise gymnasium.error.ResetNeeded(
-                f"Industrial Benchmark: the episode of copies {ended.tolist()} has ended or never "
-                "begun; reset them before the next step."
-            )
+            raise reset_needed(ended)
         # In float64, as the package computes 10 * action in the action's own precision.
         for copy, action_A in zip(self._copies, action_BA.astype(np.float64), strict=True):
             copy.step(action_A)

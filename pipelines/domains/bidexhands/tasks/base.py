@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 
 from pipelines.domains.bidexhands.geometry import Array, about, conjugate, multiply
+from pipelines.domains.bidexhands.hand import Pose
 
 if TYPE_CHECKING:
     import mujoco
     from numpy.typing import NDArray
 
-    from pipelines.domains.bidexhands.hand import Pose
     from pipelines.domains.bidexhands.quirks import Quirks
     from pipelines.domains.bidexhands.scene import Scene, SceneBuilder
     from pipelines.domains.bidexhands.snapshot import ObjectState, Snapshot
 
 Goals = dict[str, Array]
 """What is fixed for an episode, by name, of all copies (B, ...)."""
+
+OVER_TABLE = (Pose((0.55, 0.2, 0.8), (np.pi, 0, 1.57)), Pose((0.55, -0.2, 0.8), (np.pi, 0, 1.57)))
+"""Palms down, fingers towards -x: where the hands of seven tasks start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,13 @@ class View(NamedTuple):
     """Where a camera stands; see ``mujoco.MjvCamera``.
 
     Attributes:
-        target: The point it looks at.
+        lookat: The point it looks at.
         distance: To that point, metres.
         azimuth: Degrees about z; at 180 it looks along -x.
         elevation: Degrees; negative ones look down.
     """
 
-    target: tuple[float, float, float]
+    lookat: tuple[float, float, float]
     distance: float
     azimuth: float
     elevation: float
@@ -164,6 +167,44 @@ class HandTask(ABC):
             scene: The compiled scene.
             datas: Of the copies, whose markers may be moved.
         """
+
+
+class PointsTask(HandTask):
+    """A task about a thing and two points, one for each hand.
+
+    Its observation is the thing's pose and velocity and the points; its reward is about rF and lF,
+    the sums of the right and the left fingertips' distances to their points.
+
+    Attributes:
+        thing: Name of the body that is handled.
+        held: Names of the points, the right hand's and the left hand's.
+        left_first: Whether the observation has the left hand's point first.
+    """
+
+    thing: ClassVar[str]
+    held: ClassVar[tuple[str, str]]
+    left_first: ClassVar[bool] = False
+
+    def observe(self, state: Snapshot, goals: Goals) -> Array:
+        """Return the thing and the two points."""
+        points = [state.points[name] for name in self.held]
+        parts = [
+            object_entries(state.objects[self.thing]),
+            *points[:: -1 if self.left_first else 1],
+        ]
+        return np.concatenate(parts, axis=-1)
+
+    def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
+        """Return reward, end and success; see `judge`."""
+        reaches = (
+            hand.reach(state.points[name])
+            for hand, name in zip(state.hands, self.held, strict=True)
+        )
+        return self.judge(state, *reaches)
+
+    @abstractmethod
+    def judge(self, state: Snapshot, right_B: Array, left_B: Array) -> Outcome:
+        """Return reward, end and success of a state, given rF and lF."""
 
 
 def object_entries(state: ObjectState) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from pipelines.domains.bidexhands.geometry import Array, distance
 from pipelines.domains.bidexhands.hand import Pose
 from pipelines.domains.bidexhands.tasks.base import (
+    OVER_TABLE,
     Goals,
     HandTask,
     Outcome,
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
     from pipelines.domains.bidexhands.scene import SceneBuilder
     from pipelines.domains.bidexhands.snapshot import Snapshot
 
-
-OVER_TABLE = (
-    Pose((0.55, 0.2, 0.8), (np.pi, 0, 1.57)),
-    Pose((0.55, -0.2, 0.8), (np.pi, 0, 1.57)),
-)
-"""Palms down, fingers towards -x: where the hands of seven tasks start."""
 
 _ORANGE, _BLUE = (0.93, 0.5, 0.2, 1.0), (0.3, 0.5, 0.85, 1.0)
 _CUBE = (0.025, 0.025, 0.025)

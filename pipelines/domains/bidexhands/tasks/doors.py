@@ -13,13 +13,7 @@ import numpy as np
 
 from pipelines.domains.bidexhands.geometry import Array, about
 from pipelines.domains.bidexhands.hand import Pose
-from pipelines.domains.bidexhands.tasks.base import (
-    Goals,
-    HandTask,
-    Outcome,
-    View,
-    object_entries,
-)
+from pipelines.domains.bidexhands.tasks.base import Outcome, PointsTask, View
 
 if TYPE_CHECKING:
     import mujoco
@@ -58,7 +52,7 @@ def _facing(x: float, y: float) -> tuple[Pose, Pose]:
     return Pose((x, y, 0.6), _EULER[1.0]), Pose((x, -y, 0.6), _EULER[-1.0])
 
 
-class Doors(HandTask):
+class Doors(PointsTask):
     """What the four tasks share.
 
     The reference gives the hinges a stiffness of 5 Nm/rad, which pulls the doors shut, and a
@@ -77,6 +71,8 @@ class Doors(HandTask):
     """
 
     poses = _facing(0.55, 0.2)
+    # The door itself, which stands still.
+    thing, held, left_first = "door", ("right-handle", "left-handle"), True
     force_scale, torque_scale = 0.5, 0.5
     view = View((0.12, 0.05, 0.67), 1.5, 155.0, -22.0)
     inward: ClassVar[bool]
@@ -159,35 +155,19 @@ class Doors(HandTask):
             data.qvel[scene.dof(f"{side}-hinge")] = self.start[1]
         return {}
 
-    def observe(self, state: Snapshot, goals: Goals) -> Array:
-        """Return the door, which stands still, and the handles: the left one first."""
-        return np.concatenate(
-            [
-                object_entries(state.objects["door"]),
-                state.points["left-handle"],
-                state.points["right-handle"],
-            ],
-            axis=-1,
-        )
-
-    def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
+    def judge(self, state: Snapshot, right_B: Array, left_B: Array) -> Outcome:
         """Return ``offset - rF - lF`` and, within reach, ``2 s`` to open or ``1 - 2 s`` to close.
 
         s is the distance of the handles along y.
         """
-        right, left = state.points["right-handle"], state.points["left-handle"]
-        right_reach_B = state.hands[0].reach(right)
-        left_reach_B = state.hands[1].reach(left)
+        right, left = (state.points[name] for name in self.held)
         apart_B = np.abs(right[:, 1] - left[:, 1])
         bonus_B = 1.0 - 2.0 * apart_B if self.closes else 2.0 * apart_B
-        near_B = (right_reach_B < GATE) & (left_reach_B < GATE)
-        reward_B = self.offset - right_reach_B - left_reach_B + np.where(near_B, bonus_B, 0.0)
+        near_B = (right_B < GATE) & (left_B < GATE)
+        reward_B = self.offset - right_B - left_B + np.where(near_B, bonus_B, 0.0)
         success_B = apart_B < OPEN if self.closes else apart_B > OPEN
-        return Outcome(
-            reward_B,
-            (right_reach_B >= self.farthest) | (left_reach_B >= self.farthest),
-            success_B.astype(np.float64),
-        )
+        ended_B = (right_B >= self.farthest) | (left_B >= self.farthest)
+        return Outcome(reward_B, ended_B, success_B.astype(np.float64))
 
 
 class DoorOpenOutward(Doors):

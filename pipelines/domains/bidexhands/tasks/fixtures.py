@@ -9,14 +9,15 @@ import numpy as np
 from pipelines.domains.bidexhands.geometry import Array, about, conjugate, distance, from_euler
 from pipelines.domains.bidexhands.hand import Pose
 from pipelines.domains.bidexhands.tasks.base import (
+    OVER_TABLE,
     Goals,
     HandTask,
     Outcome,
+    PointsTask,
     View,
     object_entries,
     place,
 )
-from pipelines.domains.bidexhands.tasks.blocks import OVER_TABLE
 
 if TYPE_CHECKING:
     import mujoco
@@ -29,7 +30,7 @@ _STOP = (0.999, 0.9999, 0.001, 0.5, 2.0)
 way to a hand: a search for high returns pressed a rocker 0.94 rad beyond its stop."""
 
 
-class Switch(HandTask):
+class Switch(PointsTask):
     """ShadowHandSwitch: press two rocker switches, one a hand.
 
     A rocker's weight tips its near end up, to the end of its range; pressing that end down brings
@@ -39,6 +40,8 @@ class Switch(HandTask):
     """
 
     stem = "Switch"
+    # The right switch, which stands still, and the points to press.
+    thing, held = "right-switch", ("right-rocker", "left-rocker")
     poses = OVER_TABLE
     force_scale, torque_scale = 0.5, 0.1
     view = View((0.1, -0.03, 0.67), 0.8, 35.0, -28.0)
@@ -104,22 +107,11 @@ class Switch(HandTask):
             data.qpos[scene.qpos(f"{side}-hinge")] = self.tipped
         return {}
 
-    def observe(self, state: Snapshot, goals: Goals) -> Array:
-        """Return the right switch, which stands still, and the points to press: right, left."""
-        return np.concatenate(
-            [
-                object_entries(state.objects["right-switch"]),
-                state.points["right-rocker"],
-                state.points["left-rocker"],
-            ],
-            axis=-1,
-        )
-
-    def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
+    def judge(self, state: Snapshot, right_B: Array, left_B: Array) -> Outcome:
         """Return ``2 - rF - lF + 50 (1.4 - (z_right + z_left))``; only the length ends it."""
-        right, left = state.points["right-rocker"], state.points["left-rocker"]
+        right, left = (state.points[name] for name in self.held)
         pressed_B = 1.4 - (right[:, 2] + left[:, 2])
-        reward_B = 2.0 - state.hands[0].reach(right) - state.hands[1].reach(left) + 50.0 * pressed_B
+        reward_B = 2.0 - right_B - left_B + 50.0 * pressed_B
         success_B = pressed_B > self.thresholds[self.quirks.switch_success]
         return Outcome(reward_B, np.zeros(len(reward_B), np.bool_), success_B.astype(np.float64))
 
@@ -138,10 +130,7 @@ class BottleCap(HandTask):
     """
 
     stem = "BottleCap"
-    poses = (
-        Pose((0, -1.05, 0.5), (0.5, np.pi, np.pi)),
-        Pose((0, -0.25, 0.45), (0, 0.87, 0)),
-    )
+    poses = (Pose((0, -1.05, 0.5), (0.5, np.pi, np.pi)), Pose((0, -0.25, 0.45), (0, 0.87, 0)))
     force_scale, torque_scale = 0.1, 0.1
     substeps = 4
     hands_meet = True
@@ -170,13 +159,7 @@ class BottleCap(HandTask):
         # The frame of the cap's link is off the axis, and turning the cap leaves it where it is.
         slider = scene.body("cap-slider", (0, 0, 0), free=False, parent=bottle, track=False)
         scene.joint(
-            slider,
-            "cap-slide",
-            "slide",
-            (0, 0, 1),
-            (0.0, 0.064),
-            damping=0.5,
-            solimp_limit=_STOP,
+            slider, "cap-slide", "slide", (0, 0, 1), (0.0, 0.064), damping=0.5, solimp_limit=_STOP
         )
         add(slider, 0.009, 0.14, 0.149, mass=0.002, colour=red, collides=False)
         scene.point(slider, "cap-link", (-0.0075, -0.007, 0.0))

@@ -1,14 +1,9 @@
-"""Tools and tableware on a table: pulling a pen's cap, opening scissors, turning a cup.
-
-Of each the observation is the thing's pose and velocity and the two points that the hands are to
-hold, right and left; the reward is about the sums rF and lF of the fingertips' distances to them.
-"""
+"""Tools and tableware on a table: pulling a pen's cap, opening scissors, turning a cup."""
 
 from __future__ import annotations
 
 import itertools
-from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,8 +16,7 @@ from pipelines.domains.bidexhands.geometry import (
     rotate,
 )
 from pipelines.domains.bidexhands.hand import Pose
-from pipelines.domains.bidexhands.tasks.base import Goals, HandTask, Outcome, View, object_entries
-from pipelines.domains.bidexhands.tasks.blocks import OVER_TABLE
+from pipelines.domains.bidexhands.tasks.base import OVER_TABLE, Outcome, PointsTask, View
 
 if TYPE_CHECKING:
     from pipelines.domains.bidexhands.scene import SceneBuilder
@@ -36,38 +30,7 @@ _RED, _PALE_RED = (0.82, 0.16, 0.16, 1.0), (0.93, 0.42, 0.36, 1.0)
 _TEAL, _CREAM = (0.13, 0.55, 0.55, 1.0), (0.95, 0.91, 0.82, 1.0)
 
 
-class Tool(HandTask):
-    """What the tasks share.
-
-    Attributes:
-        thing: Name of the body that is handled.
-    """
-
-    thing: ClassVar[str]
-
-    def observe(self, state: Snapshot, goals: Goals) -> Array:
-        """Return the thing, the right hand's point and the left hand's."""
-        entries = object_entries(state.objects[self.thing])
-        return np.concatenate([entries, state.points[RIGHT], state.points[LEFT]], axis=-1)
-
-    def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
-        """Return reward, end and success; see `judge`."""
-        right_B = state.hands[0].reach(state.points[RIGHT])
-        left_B = state.hands[1].reach(state.points[LEFT])
-        return self.judge(state, right_B, left_B)
-
-    @abstractmethod
-    def judge(self, state: Snapshot, right_B: Array, left_B: Array) -> Outcome:
-        """Return reward, end and success.
-
-        Args:
-            state: The state.
-            right_B: rF, the sum of the right fingertips' distances to the right point.
-            left_B: lF, that of the left.
-        """
-
-
-class Pen(Tool):
+class Pen(PointsTask):
     """ShadowHandPen: pull the cap off a pen.
 
     The reference starts the pen with its axis in the table's surface, from where it pops up; here
@@ -82,7 +45,7 @@ class Pen(Tool):
     substeps = 4
     hands_meet = True
     view = View((0.18, -0.02, 0.8), 1.05, 25.0, -28.0)
-    thing = "pen"
+    thing, held = "pen", (RIGHT, LEFT)
     radius, cap_radius = 0.01, 0.0115
 
     def build(self, scene: SceneBuilder) -> None:
@@ -126,7 +89,7 @@ class Pen(Tool):
         return Outcome(reward_B, ended_B, (5.0 * apart_B > 1.5).astype(np.float64))
 
 
-class Scissors(Tool):
+class Scissors(PointsTask):
     """ShadowHandScissors: open a pair of scissors.
 
     The reference's points are 0.2 m behind the pivot and 0.1 m to the right on the half that
@@ -140,7 +103,7 @@ class Scissors(Tool):
     poses = OVER_TABLE
     force_scale, torque_scale = 0.5, 0.1
     view = View((0.1, -0.02, 0.64), 1.0, 25.0, -38.0)
-    thing = "scissors"
+    thing, held = "scissors", (RIGHT, LEFT)
     hinge = "scissors-hinge"
     closed = -0.59
     pivot = (-0.0034, 0.0698)
@@ -223,7 +186,7 @@ class Scissors(Tool):
         return Outcome(reward_B, ended_B, (angle_B > -0.3).astype(np.float64))
 
 
-class SwingCup(Tool):
+class SwingCup(PointsTask):
     """ShadowHandSwingCup: turn a cup with two ears half around.
 
     The reference starts the cup 8 cm inside the table, from where it pops up; here it stands on
@@ -237,7 +200,7 @@ class SwingCup(Tool):
     )
     force_scale, torque_scale = 0.1, 0.1
     view = View((0.04, -0.02, 0.74), 0.68, 30.0, -20.0)
-    thing = "cup"
+    thing, held = "cup", (RIGHT, LEFT)
     goal = about(2, 1.5 * np.pi)
     radius, low, high = 0.052, -0.084, 0.058
 

@@ -13,6 +13,7 @@ from pipelines.domains.bidexhands.tasks.base import (
     Goals,
     HandTask,
     Outcome,
+    PointsTask,
     View,
     object_entries,
 )
@@ -148,10 +149,11 @@ class LiftUnderarm(HandTask):
         return Outcome(reward_B, terminated_B, (apart_B < 0.05).astype(np.float64))
 
 
-class Kettle(HandTask):
+class Kettle(PointsTask):
     """ShadowHandKettle: hold the kettle's spout where it would pour into the bucket."""
 
     stem = "Kettle"
+    thing, held = "kettle", ("handle", "target")
     poses = (
         Pose((0.55, 0.2, 0.6), (np.pi, 1.57, 1.57)),
         Pose((0.55, -0.2, 0.6), (np.pi, -1.57, 1.57)),
@@ -183,18 +185,9 @@ class Kettle(HandTask):
         below = -0.1 if self.quirks.kettle_target == "below" else _BUCKET_RIM
         scene.point(bucket, "target", (0, 0, below))
 
-    def observe(self, state: Snapshot, goals: Goals) -> Array:
-        """Return the kettle, the point at its handle and the one at the bucket."""
-        points = state.points
-        return np.concatenate(
-            [object_entries(state.objects["kettle"]), points["handle"], points["target"]], axis=-1
-        )
-
-    def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
+    def judge(self, state: Snapshot, right_B: Array, left_B: Array) -> Outcome:
         """Return ``1 - rF - lF``, and ``0.5 - 2 d`` while both hands are near."""
         target_B3 = state.points["target"]
-        right_B = state.hands[0].reach(state.points["handle"])
-        left_B = state.hands[1].reach(target_B3)
         apart_B = distance(target_B3, state.points["spout"])
         near_B = (right_B < 0.7) & (left_B < 0.7)
         reward_B = 1.0 - right_B - left_B + np.where(near_B, 0.5 - 2.0 * apart_B, 0.0)
