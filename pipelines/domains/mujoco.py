@@ -49,10 +49,8 @@ def parse_gravity(value: Any) -> str:
         ValueError: It is no such factor; says what is expected.
     """
     expected = "a factor >= 0 on the default gravity, such as 1.1 or 1.1x, or default"
-    if _is_default(value):
-        return DEFAULT
     number, _ = _split(value, expected)
-    return _factor(number)
+    return DEFAULT if number is None else _factor(number)
 
 
 def parse_viscosity(value: Any) -> str | float:
@@ -69,9 +67,9 @@ def parse_viscosity(value: Any) -> str | float:
         ValueError: It is neither; says what is expected.
     """
     expected = "a viscosity >= 0 such as 0.05, a factor on the default such as 2x, or default"
-    if _is_default(value):
-        return DEFAULT
     number, is_factor = _split(value, expected)
+    if number is None:
+        return DEFAULT
     return _factor(number) if is_factor else number
 
 
@@ -229,11 +227,11 @@ class MuJoCo(Domain):
             from gymnasium.error import DependencyNotInstalled
             from gymnasium.wrappers import TimeLimit
         except ImportError as error:
-            raise _missing(task, error) from error
+            raise missing_mujoco(task, error) from error
         try:
             env = make_changed(task.env_id, changes, view)
         except DependencyNotInstalled as error:
-            raise _missing(task, error) from error
+            raise missing_mujoco(task, error) from error
         return TimeLimit(env, task.horizon)
 
 
@@ -357,7 +355,8 @@ def _apply(opt: Any, changes: Mapping[str, str | float]) -> None:
             setattr(opt, name, value)
 
 
-def _missing(task: TaskSpec, error: Exception) -> MissingDependencyError:
+def missing_mujoco(task: TaskSpec, error: Exception) -> MissingDependencyError:
+    """Return the error of a task whose simulator is not installed."""
     return MissingDependencyError(
         "The MuJoCo simulator is not available.",
         where=f"task {task.name}",
@@ -367,12 +366,11 @@ def _missing(task: TaskSpec, error: Exception) -> MissingDependencyError:
     )
 
 
-def _is_default(value: Any) -> bool:
-    return isinstance(value, str) and value.strip().casefold() == DEFAULT
-
-
-def _split(value: Any, expected: str) -> tuple[float, bool]:
+def _split(value: Any, expected: str) -> tuple[float | None, bool]:
+    """Return a number and whether it is a factor; no number for ``default``."""
     text = str(value).strip().casefold()
+    if text == DEFAULT:
+        return None, False
     try:
         number = float(text.removesuffix("x"))
     except ValueError:

@@ -43,28 +43,18 @@ _DERIVED_FIELDS = (
 )
 
 
-# Tasks whose object's quaternion the package takes from a rotation matrix, and of what.
+# Tasks whose object's quaternion the package takes from a rotation matrix, by what has the matrix.
+_TASKS_BY_MATRIX = {
+    ("geom", "mug"): "coffee-pull coffee-push",
+    ("geom", "handle"): "door-close door-open",
+    ("geom", "objGeom"): "lever-pull pick-place pick-place-wall push-back push push-wall reach "
+    "reach-wall shelf-place sweep-into",
+    ("geom", "puck"): "plate-slide-back-side plate-slide-back plate-slide-side plate-slide",
+    ("site", "pegGrasp"): "peg-insert-side",
+    ("body", "soccer_ball"): "soccer",
+}
 _MATRIX_OF = {
-    "coffee-pull-v3": ("geom", "mug"),
-    "coffee-push-v3": ("geom", "mug"),
-    "door-close-v3": ("geom", "handle"),
-    "door-open-v3": ("geom", "handle"),
-    "lever-pull-v3": ("geom", "objGeom"),
-    "peg-insert-side-v3": ("site", "pegGrasp"),
-    "pick-place-v3": ("geom", "objGeom"),
-    "pick-place-wall-v3": ("geom", "objGeom"),
-    "plate-slide-back-side-v3": ("geom", "puck"),
-    "plate-slide-back-v3": ("geom", "puck"),
-    "plate-slide-side-v3": ("geom", "puck"),
-    "plate-slide-v3": ("geom", "puck"),
-    "push-back-v3": ("geom", "objGeom"),
-    "push-v3": ("geom", "objGeom"),
-    "push-wall-v3": ("geom", "objGeom"),
-    "reach-v3": ("geom", "objGeom"),
-    "reach-wall-v3": ("geom", "objGeom"),
-    "shelf-place-v3": ("geom", "objGeom"),
-    "soccer-v3": ("body", "soccer_ball"),
-    "sweep-into-v3": ("geom", "objGeom"),
+    f"{task}-v3": place for place, tasks in _TASKS_BY_MATRIX.items() for task in tasks.split()
 }
 
 
@@ -90,26 +80,9 @@ class SawyerProtocol(RemadeWhenCopied):
     _scoring = False
 
     if TYPE_CHECKING:
-        # Of the package's classes, which carry no usable types.
-        action_scale: float
-        data: Any
-        evaluate_state: Any
-        frame_skip: int
-        fullpath: str
-        height: int
-        hand_init_pos: NDArray[np.float64]
-        mocap_high: NDArray[np.float64]
-        mocap_low: NDArray[np.float64]
-        model: Any
-        np_random: np.random.Generator
-        observation_space: gymnasium.spaces.Box
-        reset_model: Any
-        sawyer_observation_space: gymnasium.spaces.Box
-        width: int
-        _get_pos_goal: Any
-        _get_pos_objects: Any
-        _random_reset_space: gymnasium.spaces.Box
-        _target_site_config: Any
+
+        def __getattr__(self, name: str) -> Any:
+            """The package's classes carry no usable types."""
 
     def configure(self, *, horizon: int, goal_visible: bool, goal_fixed: bool) -> None:
         """Set the protocol; called once, right after construction.
@@ -132,7 +105,7 @@ class SawyerProtocol(RemadeWhenCopied):
         self._high_O = self.sawyer_observation_space.high
         self._fixed_vector: NDArray[np.float64] | None = None
         self._goal_pinned = False
-        self._rehearsing = False
+        self._placing = False
         self._hand_key: tuple[bytes, ...] | None = None
         self._model_start = {name: getattr(self.model, name).copy() for name in MODEL_FIELDS}
         self._state_size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -182,10 +155,10 @@ class SawyerProtocol(RemadeWhenCopied):
         if self.goal_fixed and not self._goal_pinned and (seed is not None or not self._has_goal):
             self._fixed_vector = None
             # Twice, so that a seed means the same goal whether it is kept or not.
-            self._rehearse()
-            self._rehearse()
+            self._place_objects()
+            self._place_objects()
             self._fixed_vector = self._last_rand_vec
-        self._rehearse()
+        self._place_objects()
         mujoco.mj_resetData(self.model, self.data)
         observation_O = self.reset_model()
         self._prev_obs = observation_O[:FRAME].copy()
@@ -207,14 +180,14 @@ class SawyerProtocol(RemadeWhenCopied):
     def _has_goal(self) -> bool:
         return self._fixed_vector is not None
 
-    def _rehearse(self) -> None:
+    def _place_objects(self) -> None:
         # The package's first pass is needed for its draws and for where it puts bodies of the
         # model, not for its physics, which the second pass wipes out.
-        self._rehearsing = True
+        self._placing = True
         try:
             self.reset_model()
         finally:
-            self._rehearsing = False
+            self._placing = False
 
     def _get_state_rand_vec(self) -> NDArray[np.float64]:
         if self._fixed_vector is not None:
@@ -228,7 +201,7 @@ class SawyerProtocol(RemadeWhenCopied):
         return vector
 
     def _reset_hand(self, steps: int = 50) -> None:
-        if not self._rehearsing:
+        if not self._placing:
             key = tuple(getattr(self.model, name).tobytes() for name in _SOLID_FIELDS)
             if key == self._hand_key:
                 self._restore_hand()

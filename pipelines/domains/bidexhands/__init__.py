@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
-from pipelines.errors import MissingDependencyError, UsageError
+from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     import gymnasium
@@ -136,13 +136,9 @@ def _hand_task(task: TaskSpec, options: Options) -> HandTask:
         import gymnasium  # noqa: F401
         import mujoco  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError(
-            "The MuJoCo simulator is not available.",
-            where=f"task {task.name}",
-            expected="the packages gymnasium and mujoco",
-            found=error,
-            fix="pip install gymnasium mujoco==3.3.0",
-        ) from error
+        from pipelines.domains.mujoco import missing_mujoco
+
+        raise missing_mujoco(task, error) from error
     from pipelines.domains.bidexhands.quirks import Quirks
     from pipelines.domains.bidexhands.tasks import make_task
 

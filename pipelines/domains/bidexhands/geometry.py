@@ -46,11 +46,10 @@ def from_euler(x: float, y: float, z: float) -> Array:
     return multiply(about(2, z), multiply(about(1, y), about(0, x)))
 
 
-def about(axis: int, angle: float) -> Array:
-    """Return the quaternion (4,) of a turn about x (0), y (1) or z (2), in radians."""
-    quaternion = np.zeros(4)
-    quaternion[0] = np.cos(angle / 2)
-    quaternion[1 + axis] = np.sin(angle / 2)
+def about(axis: int, angle: float | Array) -> Array:
+    """Return the quaternions (..., 4) of turns (...) about x (0), y (1) or z (2), in radians."""
+    quaternion = np.zeros((*np.shape(angle), 4))
+    quaternion[..., 0], quaternion[..., 1 + axis] = np.cos(angle / 2), np.sin(angle / 2)
     return quaternion
 
 

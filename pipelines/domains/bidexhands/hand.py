@@ -10,7 +10,6 @@ Lengths in metres, masses in kilograms, angles in radians; quaternions (w, x, y,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -191,24 +190,11 @@ def servo_joints() -> NDArray[np.int64]:
     return np.array([i for i, joint in enumerate(_joints()) if joint.servo is not None])
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """How the base of a free hand is driven.
-
-    Attributes:
-        force: Force of an action of 1, newtons.
-        torque: Torque of an action of 1, newton metres.
-    """
-
-    force: float
-    torque: float
-
-
 def add_hand(
     spec: Any,
     prefix: str,
     pose: Pose,
-    base: Base | None,
+    drive: tuple[float, float] | None,
     *,
     collides: tuple[int, int],
     friction: float,
@@ -223,7 +209,7 @@ def add_hand(
         spec: A ``mujoco.MjSpec`` that has a site ``world``.
         prefix: Of all names.
         pose: Of the actor: multiplied with `MOUNT`, that of the mount.
-        base: How the base is driven; None for a hand that is fixed.
+        drive: Force (N) and torque (Nm) of an action of 1 on the base; None for a fixed hand.
         collides: Bits of contact type and affinity of its geoms.
         friction: Sliding friction of its geoms.
         colour: Red, green, blue, alpha.
@@ -233,7 +219,7 @@ def add_hand(
     quaternion = multiply(pose.quaternion, MOUNT)
     centre = np.array(pose.position) + rotate(quaternion, np.array([0.0, 0.0, CENTRE]))
     root = spec.worldbody.add_body(name=f"{prefix}root", pos=centre, quat=quaternion, gravcomp=1)
-    if base is not None:
+    if drive is not None:
         root.add_freejoint(name=f"{prefix}base")
     _set_inertia(root, 1e-4, (1e-7, 1e-7, 1e-7))
     root.add_site(name=f"{prefix}centre", size=[0.002, 0, 0], group=5)
@@ -277,7 +263,7 @@ def add_hand(
     for first, second in TOUCHING:
         spec.add_pair(geomname1=f"{prefix}{first}", geomname2=f"{prefix}{second}", condim=1)
     _add_tendons(spec, prefix)
-    _add_actuators(spec, prefix, base)
+    _add_actuators(spec, prefix, drive)
 
 
 def _set_inertia(
@@ -306,15 +292,15 @@ def _add_tendons(spec: Any, prefix: str) -> None:
             tendon.wrap_joint(f"{prefix}{finger}{joint}", coefficient)
 
 
-def _add_actuators(spec: Any, prefix: str, base: Base | None) -> None:
+def _add_actuators(spec: Any, prefix: str, drive: tuple[float, float] | None) -> None:
     """Add the drives in the order of actions: force and torque of the base, then the servos."""
     import mujoco
 
     true = mujoco.mjtLimited.mjLIMITED_TRUE
-    if base is not None:
+    if drive is not None:
         for axis in range(6):
             gear = np.zeros(6)
-            gear[axis] = base.force if axis < 3 else base.torque
+            gear[axis] = drive[axis // 3]
             spec.add_actuator(
                 name=f"{prefix}base{axis}",
                 trntype=mujoco.mjtTrn.mjTRN_SITE,

@@ -18,15 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipelines.domains.bidexhands.geometry import Array, conjugate, multiply
-from pipelines.domains.bidexhands.hand import (
-    INERTIA,
-    JOINTS,
-    MASS,
-    MOUNT,
-    SERVOS,
-    joint_names,
-)
+from pipelines.domains.bidexhands.geometry import Array, about, conjugate, multiply
+from pipelines.domains.bidexhands.hand import INERTIA, JOINTS, MASS, MOUNT, SERVOS, joint_names
 from pipelines.domains.bidexhands.scene import FORCE, NOMINAL_DAMPING, TORQUE
 from pipelines.domains.bidexhands.snapshot import SPAN_J, SUM_J, hand_width
 from pipelines.errors import ConfigError
@@ -220,10 +213,10 @@ def base_quaternion(hand_BH: Array) -> Array:
     angle_BJ = (hand_BH[:, :JOINTS] * SPAN_J + SUM_J) / 2.0
     link_B4 = hand_BH[:, _LINK_QUATERNION : _LINK_QUATERNION + 4][:, [3, 0, 1, 2]]
     chain_B4 = multiply(
-        multiply(_about(1, angle_BJ[:, _JOINT["WRJ1"]]), _about(0, angle_BJ[:, _JOINT["WRJ0"]])),
+        multiply(about(1, angle_BJ[:, _JOINT["WRJ1"]]), about(0, angle_BJ[:, _JOINT["WRJ0"]])),
         multiply(
-            _about(1, angle_BJ[:, _JOINT["FFJ3"]]),
-            _about(0, angle_BJ[:, [_JOINT[f"FFJ{n}"] for n in (2, 1, 0)]].sum(axis=1)),
+            about(1, angle_BJ[:, _JOINT["FFJ3"]]),
+            about(0, angle_BJ[:, [_JOINT[f"FFJ{n}"] for n in (2, 1, 0)]].sum(axis=1)),
         ),
     )
     return multiply(multiply(link_B4, conjugate(chain_B4)), conjugate(MOUNT))
@@ -258,12 +251,6 @@ def rotation_vector(quaternion: Array) -> Array:
     scale = np.where(length > 1e-9, angle / np.maximum(length, 1e-9), 2.0)
     vector: Array = scale * shorter[..., 1:]
     return vector
-
-
-def _about(axis: int, angle_B: Array) -> Array:
-    turned = np.zeros((len(angle_B), 4))
-    turned[:, 0], turned[:, 1 + axis] = np.cos(angle_B / 2), np.sin(angle_B / 2)
-    return turned
 
 
 def build_waypoints(

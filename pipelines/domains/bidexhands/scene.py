@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.domains.bidexhands.hand import FINGERS, Base, add_hand, joint_names
+from pipelines.domains.bidexhands.hand import FINGERS, add_hand, joint_names
 
 if TYPE_CHECKING:
     import mujoco
@@ -325,13 +325,15 @@ def build_scene(task: HandTask, quirks: Quirks) -> Scene:
         rgba=[0.78, 0.79, 0.81, 1],
     )
     builder = SceneBuilder(spec)
-    base = Base(FORCE * task.force_scale, TORQUE * task.torque_scale)
+    drive = None
+    if not task.fixed_base:
+        drive = FORCE * task.force_scale, TORQUE * task.torque_scale
     for side in (0, 1):
         add_hand(
             spec,
             PREFIXES[side],
             task.poses[side],
-            None if task.fixed_base else base,
+            drive,
             collides=(_MEETING if task.hands_meet else _APART)[side],
             friction=task.hand_friction,
             colour=_SKIN[side],

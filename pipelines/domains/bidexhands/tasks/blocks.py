@@ -28,6 +28,17 @@ _ORANGE, _BLUE = (0.93, 0.5, 0.2, 1.0), (0.3, 0.5, 0.85, 1.0)
 _CUBE = (0.025, 0.025, 0.025)
 
 
+def _add_blocks(scene: SceneBuilder, y: float, goals: tuple[Array, Array], **geom: float) -> None:
+    """Add a block a hand, the right one at y and the left one at -y, and where they belong."""
+    colours = {"right": _ORANGE, "left": _BLUE}
+    for (side, colour), sign in zip(colours.items(), (1, -1), strict=True):
+        block = scene.body(f"{side}-block", (0, sign * y, 0.625))
+        scene.box(block, _CUBE, condim=4, colour=colour, **geom)
+    for (side, colour), goal in zip(colours.items(), goals, strict=True):
+        scene.marker(f"{side}-goal", "box", _CUBE, colour=(*colour[:3], 0.3))
+        scene.spec.body(f"{side}-goal").pos = goal
+
+
 class PushBlock(HandTask):
     """ShadowHandPushBlock: push two blocks over a table."""
 
@@ -43,15 +54,7 @@ class PushBlock(HandTask):
         here they lie on it.
         """
         scene.table((1.0, 1.0, 0.6), friction=0.5)
-        for name, y, colour in (("right-block", 0.2, _ORANGE), ("left-block", -0.2, _BLUE)):
-            block = scene.body(name, (0, y, 0.625))
-            scene.box(block, _CUBE, density=500, condim=4, colour=colour)
-        for name, where, colour in (
-            ("right-goal", self.right_goal, _ORANGE),
-            ("left-goal", self.left_goal, _BLUE),
-        ):
-            scene.marker(name, "box", _CUBE, colour=(*colour[:3], 0.3))
-            scene.spec.body(name).pos = where
+        _add_blocks(scene, 0.2, (self.right_goal, self.left_goal), density=500)
 
     def observe(self, state: Snapshot, goals: Goals) -> Array:
         """Return the right block, both blocks, both goals, and five zeros as the reference."""
@@ -95,15 +98,7 @@ class BlockStack(HandTask):
     def build(self, scene: SceneBuilder) -> None:
         """Add the table, the blocks, and markers of where they belong."""
         scene.table((0.5, 1.0, 0.6), friction=0.2)
-        for name, y, colour in (("right-block", 0.1, _ORANGE), ("left-block", -0.1, _BLUE)):
-            block = scene.body(name, (0, y, 0.625))
-            scene.box(block, _CUBE, density=100, friction=0.25, condim=4, colour=colour)
-        for name, where, colour in (
-            ("right-goal", self.lower, _ORANGE),
-            ("left-goal", self.upper, _BLUE),
-        ):
-            scene.marker(name, "box", _CUBE, colour=(*colour[:3], 0.3))
-            scene.spec.body(name).pos = where
+        _add_blocks(scene, 0.1, (self.lower, self.upper), density=100, friction=0.25)
 
     def observe(self, state: Snapshot, goals: Goals) -> Array:
         """Return the right block, the left block, and four zeros as the reference."""
