@@ -354,7 +354,7 @@ def check_step(result: Any, kind: Kind, where: str | None = None) -> None:
 def _check_parts(source: str, wanted: dict[str, Any], found: Any, where: str | None) -> None:
     for (name, kind), value in zip(wanted.items(), found, strict=True):
         if name == "observation":
-            shape, dtype = _kind(value) or (None, None)
+            shape, dtype = _kind(value) or ((), _BOOL)
             # As Gymnasium judges whether an observation is one of a space.
             sound = shape == kind[0] and np.can_cast(dtype, kind[1])
             expected = _text(*kind)

@@ -6,7 +6,7 @@ B copies of an environment, O observation, A action.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -92,7 +92,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         high: Upper bound.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(self, batch: BatchEnvironment, low: Any, high: Any) -> None:
         self._batch = batch

@@ -10,7 +10,7 @@ Shapes: B copies, K rows of noise, O = 6 observations, A = 3 actions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -141,10 +141,7 @@ class IndustrialBenchmarkEnv(SingleEnv):
         size: Width and height of these pictures in pixels.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium's own attribute
-        "render_modes": ["rgb_array"],
-        "render_fps": 10,
-    }
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(
         self,

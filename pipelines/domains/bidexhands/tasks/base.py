@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
-from pipelines.domains.bidexhands.geometry import Array, about, conjugate, multiply
+from pipelines.domains.bidexhands.geometry import (
+    Array,
+    about,
+    angle_between,
+    conjugate,
+    distance,
+    multiply,
+)
 from pipelines.domains.bidexhands.hand import Pose
 
 if TYPE_CHECKING:
@@ -26,6 +33,9 @@ if TYPE_CHECKING:
 
 Goals = dict[str, Array]
 """What is fixed for an episode, by name, of all copies (B, ...)."""
+
+GOAL = "goal-quaternion"
+"""The orientation that things are to have, by copy, among the goals."""
 
 OVER_TABLE = (Pose((0.55, 0.2, 0.8), (np.pi, 0, 1.57)), Pose((0.55, -0.2, 0.8), (np.pi, 0, 1.57)))
 """Palms down, fingers towards -x: where the hands of seven tasks start."""
@@ -167,6 +177,60 @@ class HandTask(ABC):
             scene: The compiled scene.
             datas: Of the copies, whose markers may be moved.
         """
+
+
+class GoalTask(HandTask):
+    """A task of bringing things to places and to an orientation, both drawn anew at each episode.
+
+    All things of a copy start with one offset and one orientation and have one goal orientation, as
+    in the reference, which draws one of each for an environment.
+
+    Attributes:
+        things: Names of the bodies.
+        starts: Where they start.
+        targets: Where they are to be.
+    """
+
+    things: ClassVar[tuple[str, ...]]
+    starts: ClassVar[Sequence[Sequence[float]] | Array]
+    targets: ClassVar[Sequence[Sequence[float]] | Array]
+
+    def begin(
+        self, scene: Scene, data: mujoco.MjData, generator: np.random.Generator
+    ) -> dict[str, Array]:
+        """Move the things by the noise, turn them and their goals at random."""
+        offset = self.position_noise * generator.uniform(-1.0, 1.0, 3)
+        orientation = random_orientation(generator)
+        for name, start in zip(self.things, self.starts, strict=True):
+            place(scene, data, name, np.array(start) + offset, orientation)
+        goal = random_orientation(generator)
+        self.show_goal(scene, data, goal)
+        return {GOAL: goal}
+
+    def show_goal(self, scene: Scene, data: mujoco.MjData, orientation: Array) -> None:
+        """Turn the markers that pictures show."""
+        for name in self.things:
+            data.mocap_quat[scene.mocap(f"{name}-goal")] = orientation
+
+    def observe(self, state: Snapshot, goals: Goals) -> Array:
+        """Return each thing and its goal."""
+        parts = []
+        for name, target in zip(self.things, self.targets, strict=True):
+            thing = state.objects[name]
+            target_B3 = np.broadcast_to(np.array(target), thing.position_B3.shape)
+            parts += [object_entries(thing), goal_entries(thing, target_B3, goals[GOAL])]
+        return np.concatenate(parts, axis=-1)
+
+    def left(self, state: Snapshot, goals: Goals) -> list[tuple[Array, Array, Array]]:
+        """Return each thing's distance and angle to its goal and its height, (B,)."""
+        return [
+            (
+                distance(state.objects[name].position_B3, np.array(target)),
+                angle_between(state.objects[name].quaternion_B4, goals[GOAL]),
+                state.objects[name].position_B3[:, 2],
+            )
+            for name, target in zip(self.things, self.targets, strict=True)
+        ]
 
 
 class PointsTask(HandTask):

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.domains.bidexhands.geometry import Array, angle_between, distance
+from pipelines.domains.bidexhands.geometry import Array
 from pipelines.domains.bidexhands.hand import Pose
 from pipelines.domains.bidexhands.tasks.base import (
+    GOAL,
     Goals,
-    HandTask,
+    GoalTask,
     Outcome,
     View,
-    goal_entries,
-    object_entries,
-    place,
     random_orientation,
 )
 
@@ -27,10 +25,6 @@ if TYPE_CHECKING:
     from pipelines.domains.bidexhands.scene import Scene, SceneBuilder
     from pipelines.domains.bidexhands.snapshot import Snapshot
 
-CUBES = ("cube", "second-cube")
-GOAL = "goal-quaternion"
-"""The orientation that both cubes are to have, by copy, among the goals."""
-
 _HALF = 0.025
 _FACES = (
     (0.85, 0.2, 0.2), (0.95, 0.6, 0.15), (0.2, 0.6, 0.3),
@@ -38,28 +32,20 @@ _FACES = (
 )  # fmt: skip
 
 
-class ReOrientation(HandTask):
-    """ShadowHandReOrientation: 600 steps, a new goal each time that one is reached.
-
-    Both cubes start with the same offset and in the same orientation, and have the same goal, as
-    in the reference, which draws one of each for an environment.
-    """
+class ReOrientation(GoalTask):
+    """ShadowHandReOrientation: 600 steps, a new goal each time that one is reached."""
 
     stem = "ReOrientation"
     poses = (Pose((0, 0, 0.5)), Pose((0, -1.15, 0.5), (0, 0, np.pi)))
     fixed_base = True
     position_noise, joint_noise = 0.01, 0.2
     view = View((0.03, -0.57, 0.52), 0.95, 180.0, -35.0)
+    things = ("cube", "second-cube")
     starts = np.array([[0.0, -0.39, 0.6], [0.0, -0.76, 0.6]])
-    lift = 0.04
-    """How far the cubes start above their goals, metres."""
+    # The cubes start 4 cm above their goals.
+    targets = starts - np.array([0.0, 0.0, 0.04])
     reached, bonus, lowest = 0.1, 500.0, 0.2
     action_penalty = 0.0002
-
-    @property
-    def targets(self) -> Array:
-        """Where the cubes are to be (2, 3)."""
-        return self.starts - np.array([0.0, 0.0, self.lift])
 
     def build(self, scene: SceneBuilder) -> None:
         """Add the cubes, of the default density, and their goals.
@@ -68,7 +54,7 @@ class ReOrientation(HandTask):
         those of observation and reward are not.
         """
         half = (_HALF, _HALF, _HALF)
-        for name, start, target in zip(CUBES, self.starts, self.targets, strict=True):
+        for name, start, target in zip(self.things, self.starts, self.targets, strict=True):
             cube = scene.body(name, start.tolist())
             scene.box(cube, half, density=1000, condim=4, colour=(0.15, 0.15, 0.17, 1))
             _paint(scene, cube, 1.0)
@@ -77,37 +63,13 @@ class ReOrientation(HandTask):
             goal.pos = target + np.array([0.2, 0.0, 0.0])
             _paint(scene, goal, 0.6)
 
-    def begin(
-        self, scene: Scene, data: mujoco.MjData, generator: np.random.Generator
-    ) -> dict[str, Array]:
-        """Move the cubes by the noise, turn them and their goals at random."""
-        offset = self.position_noise * generator.uniform(-1.0, 1.0, 3)
-        orientation = random_orientation(generator)
-        for name, start in zip(CUBES, self.starts, strict=True):
-            place(scene, data, name, start + offset, orientation)
-        goal = random_orientation(generator)
-        _show(scene, data, goal)
-        return {GOAL: goal}
-
-    def observe(self, state: Snapshot, goals: Goals) -> Array:
-        """Return each cube and its goal."""
-        rows = len(goals[GOAL])
-        parts = []
-        for name, target in zip(CUBES, self.targets, strict=True):
-            cube = state.objects[name]
-            where_B3 = np.broadcast_to(target, (rows, 3))
-            parts += [object_entries(cube), goal_entries(cube, where_B3, goals[GOAL])]
-        return np.concatenate(parts, axis=-1)
-
     def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
         """Return ``sum of (1 / (theta + 0.1) - 10 D) - 0.0002 |a|^2``, and 500 for a goal."""
         reward_B = -self.action_penalty * (action_BA**2).sum(axis=-1)
         terminated_B = np.zeros(len(action_BA), np.bool_)
-        for name, target in zip(CUBES, self.targets, strict=True):
-            cube = state.objects[name]
-            angle_B = angle_between(cube.quaternion_B4, goals[GOAL])
-            reward_B = reward_B + 1.0 / (angle_B + 0.1) - 10.0 * distance(cube.position_B3, target)
-            terminated_B = terminated_B | (cube.position_B3[:, 2] <= self.lowest)
+        for apart_B, angle_B, height_B in self.left(state, goals):
+            reward_B = reward_B + 1.0 / (angle_B + 0.1) - 10.0 * apart_B
+            terminated_B = terminated_B | (height_B <= self.lowest)
         there_B = self._reached(state, goals)
         return Outcome(
             np.where(there_B, reward_B + self.bonus, reward_B),
@@ -127,17 +89,14 @@ class ReOrientation(HandTask):
         for row in np.flatnonzero(self._reached(state, goals)).tolist():
             goal = random_orientation(generators[row])
             goals[GOAL][row] = goal
-            _show(scene, datas[row], goal)
+            self.show_goal(scene, datas[row], goal)
 
     def _reached(self, state: Snapshot, goals: Goals) -> Any:
         """Return whether the goal of each copy is reached, (B,).
 
         The reference computes it for both cubes, but overwrites the first's with the second's.
         """
-        first_B, second_B = (
-            angle_between(state.objects[name].quaternion_B4, goals[GOAL]) < self.reached
-            for name in CUBES
-        )
+        first_B, second_B = (angle_B < self.reached for _, angle_B, _ in self.left(state, goals))
         return first_B & second_B if self.quirks.reorientation_goal == "both" else second_B
 
 
@@ -148,9 +107,3 @@ def _paint(scene: SceneBuilder, body: Any, alpha: float) -> None:
         half, centre = [0.021, 0.021, 0.021], [0.0, 0.0, 0.0]
         half[axis], centre[axis] = 0.0004, side * _HALF
         scene.box(body, half, position=centre, mass=0.0, collides=False, colour=(*colour, alpha))
-
-
-def _show(scene: Scene, data: mujoco.MjData, orientation: Array) -> None:
-    """Turn the goals that pictures show."""
-    for name in CUBES:
-        data.mocap_quat[scene.mocap(f"{name}-goal")] = orientation

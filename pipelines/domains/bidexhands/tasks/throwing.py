@@ -10,40 +10,25 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pipelines.domains.bidexhands.geometry import Array, angle_between, distance
+from pipelines.domains.bidexhands.geometry import Array, distance
 from pipelines.domains.bidexhands.hand import Pose
-from pipelines.domains.bidexhands.tasks.base import (
-    Goals,
-    HandTask,
-    Outcome,
-    View,
-    goal_entries,
-    object_entries,
-    place,
-    random_orientation,
-)
+from pipelines.domains.bidexhands.tasks.base import Goals, GoalTask, Outcome, View
 
 if TYPE_CHECKING:
-    import mujoco
-
-    from pipelines.domains.bidexhands.scene import Scene, SceneBuilder
+    from pipelines.domains.bidexhands.scene import SceneBuilder
     from pipelines.domains.bidexhands.snapshot import Snapshot
-
 
 Point = tuple[float, float, float]
 
 EGG = (0.03, 0.03, 0.04)
 EGG_DENSITY = 500.0
-_NAMES = ("egg", "second-egg")
-_COLOURS = ((0.93, 0.6, 0.2, 1.0), (0.35, 0.55, 0.9, 1.0))
+_COLOURS = {"egg": (0.93, 0.6, 0.2, 1.0), "second-egg": (0.35, 0.55, 0.9, 1.0)}
 
 
-class Throwing(HandTask):
+class Throwing(GoalTask):
     """What the five tasks share.
 
     Attributes:
-        starts: Where the eggs start.
-        targets: Their goals.
         distance_scale: Factor on the distance in the reward.
         lowest: Height at or below which an egg is dropped, metres.
         centres: Where a hand has to stay within `leash`, right and left; none for no such rule.
@@ -55,8 +40,7 @@ class Throwing(HandTask):
     hands_meet = True
     observe_root = True
     view = View((0.0, -0.52, 0.42), 1.1, 200.0, -30.0)
-    starts: ClassVar[tuple[Point, ...]]
-    targets: ClassVar[tuple[Point, ...]]
+    things: ClassVar[tuple[str, ...]] = ("egg",)
     distance_scale: ClassVar[float] = 50.0
     lowest: ClassVar[float] = 0.2
     centres: ClassVar[tuple[Point, Point] | None] = None
@@ -66,54 +50,22 @@ class Throwing(HandTask):
 
     def build(self, scene: SceneBuilder) -> None:
         """Add the eggs and their goals."""
-        for number, (start, target) in enumerate(zip(self.starts, self.targets, strict=True)):
-            name, colour = _NAMES[number], _COLOURS[number]
+        for name, start, target in zip(self.things, self.starts, self.targets, strict=True):
+            colour = _COLOURS[name]
             egg = scene.body(name, start)
             scene.geom(egg, "ellipsoid", EGG, density=EGG_DENSITY, condim=4, colour=colour)
             scene.marker(f"{name}-goal", "ellipsoid", EGG, colour=(*colour[:3], 0.35))
             scene.spec.body(f"{name}-goal").pos = target
-
-    def begin(
-        self, scene: Scene, data: mujoco.MjData, generator: np.random.Generator
-    ) -> dict[str, Array]:
-        """Turn eggs and goals at random, and move the eggs by the noise.
-
-        Two eggs share offset and orientation, and their goals an orientation, as in the reference,
-        which draws one of each for an environment.
-        """
-        offset = self.position_noise * generator.uniform(-1.0, 1.0, 3)
-        orientation = random_orientation(generator)
-        goal = random_orientation(generator)
-        goals = {}
-        for number, (start, target) in enumerate(zip(self.starts, self.targets, strict=True)):
-            name = _NAMES[number]
-            place(scene, data, name, np.array(start) + offset, orientation)
-            goals[f"{name}-position"] = np.array(target)
-            goals[f"{name}-quaternion"] = goal
-            data.mocap_quat[scene.mocap(f"{name}-goal")] = goal
-        return goals
-
-    def observe(self, state: Snapshot, goals: Goals) -> Array:
-        """Return each egg and its goal."""
-        parts = []
-        for name in _NAMES[: len(self.starts)]:
-            egg = state.objects[name]
-            goal = goals[f"{name}-position"], goals[f"{name}-quaternion"]
-            parts += [object_entries(egg), goal_entries(egg, *goal)]
-        return np.concatenate(parts, axis=-1)
 
     def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
         """Return the sum over the eggs of ``exp(-0.2 (scale D + theta))``."""
         rows = len(action_BA)
         reward_B, apart_B = np.zeros(rows), np.zeros(rows)
         terminated_B = np.zeros(rows, np.bool_)
-        for name in _NAMES[: len(self.starts)]:
-            egg = state.objects[name]
-            apart = distance(egg.position_B3, goals[f"{name}-position"])
-            angle = angle_between(egg.quaternion_B4, goals[f"{name}-quaternion"])
+        for apart, angle, height in self.left(state, goals):
             reward_B += np.exp(-0.2 * (self.distance_scale * apart + angle))
             apart_B += apart
-            terminated_B |= egg.position_B3[:, 2] <= self.lowest
+            terminated_B |= height <= self.lowest
         if self.centres is not None:
             for hand, centre in zip(state.hands, self.centres, strict=True):
                 where = hand.palm_position_B3 if self.leash_at_palm else hand.root_position_B3
@@ -122,11 +74,7 @@ class Throwing(HandTask):
 
     def guidance(self, state: Snapshot, goals: Goals) -> Array:
         """Return the sum over the eggs of ``exp(-4 D)``: at 30 cm it is still felt."""
-        near = [
-            np.exp(-4.0 * distance(state.objects[name].position_B3, goals[f"{name}-position"]))
-            for name in _NAMES[: len(self.starts)]
-        ]
-        return np.sum(near, axis=0)
+        return np.sum([np.exp(-4.0 * apart) for apart, _, _ in self.left(state, goals)], axis=0)
 
 
 class HandOver(Throwing):
@@ -157,6 +105,7 @@ class TwoCatchUnderarm(Throwing):
     """ShadowHandTwoCatchUnderarm: the hands exchange two eggs."""
 
     stem = "TwoCatchUnderarm"
+    things = ("egg", "second-egg")
     poses = CatchUnderarm.poses
     force_scale, torque_scale = 0.05, 0.5
     position_noise, joint_noise = 0.01, 0.2
