@@ -21,6 +21,7 @@ from pipelines.domains.industrial_benchmark.environment import (
 )
 from pipelines.domains.industrial_benchmark.policy import build_setpoint_policy
 from pipelines.domains.industrial_benchmark.reference import ReferenceBatch, reference_class
+from pipelines.domains.registry import resolve_options
 from pipelines.errors import ConfigError, MissingDependencyError, UsageError
 from pipelines.policies.base import PolicySpec
 from pipelines.tasks.spec import TaskSpec
@@ -349,8 +350,8 @@ def test_domain_lists_the_21_setpoints_of_the_catalogue():
 def test_options_reach_the_batch_and_wrong_ones_are_refused():
     assert isinstance(DOMAIN.make_batch(TASKS[0], 1, {"backend": "reference"}, [0]), ReferenceBatch)
     for option in ({"backend": "fast"}, {"reward": "sparse"}):
-        with pytest.raises(UsageError, match="Unknown value"):
-            DOMAIN.make_batch(TASKS[0], 1, option, [0])
+        with pytest.raises(UsageError, match="cannot be"):
+            resolve_options(DOMAIN, option)
 
 
 @pytest.mark.parametrize("simulator", [{}, {"setpoint": 101}, {"setpoint": "50"}])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
-from pipelines.errors import ConfigError, UsageError
+from pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
     import gymnasium
@@ -73,21 +73,11 @@ class IndustrialBenchmark(Domain):
 
         Raises:
             ConfigError: The task has no setpoint in [0, 100].
-            UsageError: An option has a value that it does not allow.
             MissingDependencyError: The package of the reference backend is not installed.
         """
         setpoints = [_setpoint(task)] * size
-        chosen = {spec.name: options.get(spec.name, spec.default) for spec in self.options()}
-        for spec in self.options():
-            if spec.choices is not None and chosen[spec.name] not in spec.choices:
-                raise UsageError(
-                    f"Unknown value of the option {spec.name!r}.",
-                    where=f"domain {self.name!r}",
-                    expected=" or ".join(spec.choices),
-                    found=repr(chosen[spec.name]),
-                )
-        delta_reward = chosen["reward"] == "delta"
-        if chosen["backend"] == "reference":
+        delta_reward = options.get("reward") == "delta"
+        if options.get("backend") == "reference":
             from pipelines.domains.industrial_benchmark.reference import ReferenceBatch
 
             return ReferenceBatch(setpoints, delta_reward=delta_reward)
@@ -100,7 +90,6 @@ class IndustrialBenchmark(Domain):
 
         Raises:
             ConfigError: The task has no setpoint in [0, 100].
-            UsageError: An option has a value that it does not allow.
             MissingDependencyError: The package of the reference backend is not installed.
         """
         from pipelines.domains.industrial_benchmark.environment import IndustrialBenchmarkEnv

@@ -46,12 +46,8 @@ _OBSERVATION_LOW = np.array([0, 0, 0, 0, 0, -np.inf], dtype=np.float32)
 _OBSERVATION_HIGH = np.array([100, 100, 100, 100, 300, np.inf], dtype=np.float32)
 
 
-class IndustrialBenchmarkBatch(BatchEnvironment):
-    """B copies, each with its own setpoint, stepped by `Dynamics`.
-
-    A copy's noise waits in a ring of 250 rows that all copies share, written at the copy's reset
-    from the row of the next step on. A step therefore reads one row whatever the ages of the
-    copies are.
+class SetpointBatch(BatchEnvironment):
+    """B copies, each with its own setpoint, by any backend.
 
     Args:
         setpoint_B: Setpoint of each copy, in [0, 100].
@@ -66,13 +62,31 @@ class IndustrialBenchmarkBatch(BatchEnvironment):
         self.action_low_A = np.full(ACTION_DIM, -1, dtype=np.float32)
         self.action_high_A = np.full(ACTION_DIM, 1, dtype=np.float32)
         self._setpoint_B = np.array(setpoint_B, dtype=np.float64)
+        self._delta_reward = delta_reward
+        self._last_reward_B = np.zeros(self.size)
+
+    def _reward(self, classic_B: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not self._delta_reward:
+            return classic_B
+        change_B, self._last_reward_B = classic_B - self._last_reward_B, classic_B
+        return change_B
+
+
+class IndustrialBenchmarkBatch(SetpointBatch):
+    """B copies stepped by `Dynamics`; see `SetpointBatch`.
+
+    A copy's noise waits in a ring of 250 rows that all copies share, written at the copy's reset
+    from the row of the next step on. A step therefore reads one row whatever the ages of the
+    copies are.
+    """
+
+    def __init__(self, setpoint_B: Sequence[float], *, delta_reward: bool = False) -> None:
+        super().__init__(setpoint_B, delta_reward=delta_reward)
         self._dynamics = Dynamics(self._setpoint_B)
         self._state = self._dynamics.initial_state()
         self._noise_TKB = np.zeros((HORIZON, noise.ROWS, self.size))
         self._end_tick_B = np.zeros(self.size, dtype=np.int64)
         self._first_end = 0
-        self._delta_reward = delta_reward
-        self._last_reward_B = np.zeros(self.size)
 
     def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
         """Begin an episode in some copies; see `BatchEnvironment.reset`."""
@@ -102,9 +116,7 @@ class IndustrialBenchmarkBatch(BatchEnvironment):
         if state.tick >= self._first_end:
             raise reset_needed(np.flatnonzero(self._end_tick_B <= state.tick))
         self._dynamics.step(state, action_BA, self._noise_TKB[state.tick % HORIZON])
-        reward_B = self._dynamics.reward(state)
-        if self._delta_reward:
-            reward_B, self._last_reward_B = reward_B - self._last_reward_B, reward_B
+        reward_B = self._reward(self._dynamics.reward(state))
         truncated_B = np.zeros(self.size, dtype=bool)
         if state.tick == self._first_end:
             np.equal(self._end_tick_B, state.tick, out=truncated_B)

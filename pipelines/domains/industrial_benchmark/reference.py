@@ -19,9 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.domains.base import BatchEnvironment, StepBatch
-from pipelines.domains.industrial_benchmark.dynamics import ACTION_DIM, OBSERVATION_DIM
-from pipelines.domains.industrial_benchmark.environment import HORIZON, reset_needed
+from pipelines.domains.base import StepBatch
+from pipelines.domains.industrial_benchmark.dynamics import OBSERVATION_DIM
+from pipelines.domains.industrial_benchmark.environment import (
+    HORIZON,
+    SetpointBatch,
+    reset_needed,
+)
 from pipelines.domains.remade import RemadeWhenCopied
 from pipelines.errors import MissingDependencyError
 
@@ -68,36 +72,25 @@ def reference_class(random: Any) -> Any:
     return module.IDS
 
 
-class ReferenceBatch(RemadeWhenCopied, BatchEnvironment):
-    """B copies stepped one after the other by the package's dynamics.
-
-    Args:
-        setpoint_B: Setpoint of each copy, in [0, 100].
-        delta_reward: As of `IndustrialBenchmarkBatch`.
+class ReferenceBatch(RemadeWhenCopied, SetpointBatch):
+    """B copies stepped one after the other by the package's dynamics; see `SetpointBatch`.
 
     Raises:
         MissingDependencyError: The package is not installed.
     """
 
-    observation_dim = OBSERVATION_DIM
-
     def __init__(self, setpoint_B: Sequence[float], *, delta_reward: bool = False) -> None:
         again = functools.partial(ReferenceBatch, delta_reward=delta_reward)
         self.made_by = (again, (list(setpoint_B),))
-        self.size = len(setpoint_B)
-        self.action_low_A = np.full(ACTION_DIM, -1, dtype=np.float32)
-        self.action_high_A = np.full(ACTION_DIM, 1, dtype=np.float32)
-        self._setpoint_B = [float(setpoint) for setpoint in setpoint_B]
+        super().__init__(setpoint_B, delta_reward=delta_reward)
         self._make = [reference_class(np.random.RandomState()) for _ in range(self.size)]
         self._copies: list[Any] = [None] * self.size
         self._age_B = np.full(self.size, HORIZON)
-        self._delta_reward = delta_reward
-        self._last_reward_B = np.zeros(self.size)
 
     def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
         """Begin an episode in some copies; see `BatchEnvironment.reset`."""
         for index, seed in zip(indices, seeds, strict=True):
-            copy = self._make[index](p=self._setpoint_B[index], inital_seed=seed)
+            copy = self._make[index](p=float(self._setpoint_B[index]), inital_seed=seed)
             self._copies[index] = copy
             self._age_B[index] = 0
             self._last_reward_B[index] = _classic_reward(copy)
@@ -116,12 +109,10 @@ class ReferenceBatch(RemadeWhenCopied, BatchEnvironment):
         for copy, action_A in zip(self._copies, action_BA.astype(np.float64), strict=True):
             copy.step(action_A)
         self._age_B += 1
-        reward_B = np.array([_classic_reward(copy) for copy in self._copies])
-        if self._delta_reward:
-            reward_B, self._last_reward_B = reward_B - self._last_reward_B, reward_B
+        classic_B = np.array([_classic_reward(copy) for copy in self._copies])
         return StepBatch(
             observation_BO=self._observation(range(self.size)),
-            reward_B=reward_B,
+            reward_B=self._reward(classic_B),
             terminated_B=np.zeros(self.size, dtype=bool),
             truncated_B=self._age_B == HORIZON,
             success_B=None,

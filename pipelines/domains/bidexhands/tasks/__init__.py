@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pipelines.domains.bidexhands.quirks import Quirks
     from pipelines.domains.bidexhands.tasks.base import HandTask
 
-_MODULES = ("throwing", "reorientation", "blocks", "vessels", "doors", "fixtures", "tools")
+_MODULES = ("throwing", "reorientation", "blocks", "vessels", "doors", "tools")
 
 
 def task_classes() -> dict[str, type[HandTask]]:
