@@ -21,7 +21,7 @@ from pipelines.domains.registry import full_catalogue
 from pipelines.drawing import PIXEL_FORMATS, STYLE
 from pipelines.errors import VintixError
 from pipelines.output_files import check_suffix
-from pipelines.scenes.snapshot import Snapshot, check_size, take_snapshot
+from pipelines.report.snapshot import Snapshot, check_size, take_snapshot
 
 #: Pixels between tiles, and of a line of a label.
 GAP, LINE = 8, 18

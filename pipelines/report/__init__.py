@@ -1,1 +1,1 @@
-"""What rollouts look like: one page of figures and tables, pictures of them, and films."""
+"""What rollouts and tasks look like: one page of figures and tables, pictures, and films."""

@@ -20,7 +20,7 @@ from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.loop import LoopBatch
 from pipelines.errors import MissingDependencyError, StorageError
 from pipelines.output_files import MARK, write_output
-from pipelines.scenes.snapshot import frame
+from pipelines.report.snapshot import frame
 
 if TYPE_CHECKING:
     import gymnasium

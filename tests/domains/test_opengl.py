@@ -1,4 +1,4 @@
-"""Finding what scenes are drawn with: the variable rules, and failures are told with their fix."""
+"""Finding what MuJoCo draws with: the variable rules, and failures are told with their fix."""
 
 from __future__ import annotations
 

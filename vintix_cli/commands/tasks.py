@@ -147,7 +147,7 @@ def _draw(
 ) -> dict[str, Any]:
     from pipelines.drawing import PIXEL_FORMATS, save_image
     from pipelines.output_files import check_output
-    from pipelines.scenes.snapshot import SIZE, take_snapshot
+    from pipelines.report.snapshot import SIZE, take_snapshot
 
     check_output(path, PIXEL_FORMATS)
     snapshot = take_snapshot(

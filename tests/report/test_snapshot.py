@@ -12,7 +12,7 @@ import pytest
 from pipelines.domains.base import Domain, Options
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
 from pipelines.errors import UsageError
-from pipelines.scenes.snapshot import frame, take_snapshot
+from pipelines.report.snapshot import frame, take_snapshot
 from pipelines.tasks.spec import TaskSpec
 
 INDUSTRIAL = "industrial-benchmark-50"
