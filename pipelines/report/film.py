@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.loop import LoopBatch
 from pipelines.errors import MissingDependencyError, StorageError
 from pipelines.output_files import MARK, write_output
@@ -25,6 +24,8 @@ from pipelines.report.snapshot import frame
 if TYPE_CHECKING:
     import gymnasium
     from numpy.typing import NDArray
+
+    from pipelines.domains.base import StepBatch
 
 #: Most pictures of an episode; longer ones show every second step, or third.
 MOST_FRAMES = 60
@@ -36,7 +37,7 @@ _BACKGROUND, _INK = (20, 24, 29), (232, 235, 239)
 _COLOURS, _SAMPLES = 256, 8
 
 
-class FilmedBatch(BatchEnvironment):
+class FilmedBatch(LoopBatch):
     """One copy of a task whose pictures of chosen episodes are kept.
 
     Args:
@@ -52,35 +53,28 @@ class FilmedBatch(BatchEnvironment):
     def __init__(
         self, env: gymnasium.Env[Any, Any], task: str, horizon: int, episodes: Sequence[int]
     ) -> None:
-        self._env, self._task = env, task
-        self._loop = LoopBatch([env])
-        self.size, self.observation_dim = 1, self._loop.observation_dim
-        self.action_low_A, self.action_high_A = self._loop.action_low_A, self._loop.action_high_A
-        self._every = math.ceil(horizon / MOST_FRAMES)
+        super().__init__([env])
+        self._task, self._every = task, math.ceil(horizon / MOST_FRAMES)
         self._episode, self._step = -1, 0
         self.frames: dict[int, list[NDArray[np.uint8]]] = {episode: [] for episode in episodes}
 
     def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
         """Begin an episode; see `BatchEnvironment.reset`."""
-        observation_BO = self._loop.reset(indices, seeds)
+        observation_BO = super().reset(indices, seeds)
         self._episode, self._step = self._episode + 1, 0
         self._film(ended=False)
         return observation_BO
 
     def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
         """Advance by one step; see `BatchEnvironment.step`."""
-        after = self._loop.step(action_BA)
+        after = super().step(action_BA)
         self._step += 1
         self._film(ended=bool(after.terminated_B[0] or after.truncated_B[0]))
         return after
 
-    def close(self) -> None:
-        """Close the environment."""
-        self._loop.close()
-
     def _film(self, *, ended: bool) -> None:
         if self._episode in self.frames and (ended or self._step % self._every == 0):
-            self.frames[self._episode].append(frame(self._env, self._task))
+            self.frames[self._episode].append(frame(self._envs[0], self._task))
 
 
 def side_by_side(
@@ -96,10 +90,10 @@ def side_by_side(
     Returns:
         Pictures, both sides even in pixels.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     height, width = parts[0][1][0].shape[:2]
-    font = _font()
+    font = ImageFont.load_default(size=13)
     joined = []
     for number in range(max(len(frames) for _, frames in parts)):
         size = (width * len(parts) // 2 * 2, (height + TEXT_HEIGHT) // 2 * 2)
@@ -188,9 +182,3 @@ def _mp4(frames: Sequence[NDArray[np.uint8]], path: Path) -> bytes:
                 fix=f"name it {path.with_suffix('.gif').name}",
             )
         return target.read_bytes()
-
-
-def _font() -> Any:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size=13)
