@@ -33,10 +33,10 @@ FORMATS = (".png", ".svg")
 PIXEL_FORMATS = (".png",)
 
 INK, MUTED, DARK_MUTED, GRID = "#22272e", "#6b7480", "#8d98a5", "#e6e9ed"
-#: Told apart under colour blindness, on white and, in the same order, on a dark page.
+#: Distinct under colour blindness; on white and, in the same order, on a dark page.
 COLOURS = ("#0067a3", "#b84a00", "#00775a", "#9b4a86", "#7a6200", "#4d5661")
 DARK_COLOURS = ("#62b6f0", "#ff9a57", "#37c79c", "#e39acb", "#e0c44c", "#b3bcc6")
-#: Lengths of dashes and gaps, as multiples of a line's width. No line is told by colour alone.
+#: Lengths of dashes and gaps, as multiples of a line's width; no line is known by colour alone.
 DASHES = ((), (5, 2), (1, 1.6), (6, 2, 1, 2), (3, 1.5), (1, 1))
 #: Width (points) and opacity of a mean, of one of the lines that it is the mean of, and of a line
 #: that curves are to follow.
@@ -167,7 +167,7 @@ def panel(
         title: Its title.
         domain: What it is about, for the page's filter.
         task: The one task that it shows; None for several.
-        x: Label of the horizontal axis, which tells shots, and shares of a whole, apart.
+        x: Label of the horizontal axis; one that begins with shot or share decides its ticks.
         y: Label of the vertical axis.
         lines: Its lines, or
         bars: its bars.

@@ -57,8 +57,8 @@ class StepBatch:
         observation_BO: float32, the observation after the step, also where an episode ended.
         reward_B: float64, unscaled.
         terminated_B: bool, the episode ended for a reason of the task.
-        truncated_B: bool, the episode ended by its time limit; at the task's horizon everyone is
-            told so, whatever the domain says.
+        truncated_B: bool, the episode ended by its time limit; set at the task's horizon by
+            `pipelines.domains.checked`, whatever the domain says.
         success_B: bool, or None where the domain knows no success.
     """
 
@@ -115,8 +115,8 @@ class BatchEnvironment(ABC):
     def demonstrator_view(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what demonstrators see of the present step.
 
-        It is what everyone sees, unless an option of the domain tells them more: then the record
-        shows what they do, and not all that they know.
+        It is the observation, unless an option of the domain shows them more: then what they do is
+        recorded, and not all that they see.
 
         Args:
             observation_BO: The latest observations of all copies (B, O).
@@ -181,9 +181,11 @@ class Domain(ABC):
     histories_figure: str = "Appendix E"
     returns_figure: str = "Appendix F"
 
-    @abstractmethod
     def tasks(self) -> Sequence[TaskSpec]:
-        """Return the domain's tasks without their variations."""
+        """Return the domain's tasks without their variations; by default the catalogue's of it."""
+        from pipelines.tasks.registry import catalogue
+
+        return catalogue().select(domains=[self.name])
 
     @abstractmethod
     def make_env(self, task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:

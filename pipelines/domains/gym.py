@@ -26,7 +26,7 @@ def register() -> None:
     """Register ``vintix/<task>`` for all tasks and variations; again is of no consequence.
 
     Keyword arguments of `gymnasium.make` are the options of the task's domain. An episode ends at
-    the horizon by itself; the limit is told to Gymnasium for those who look it up in the spec.
+    the horizon by itself; the limit is in Gymnasium's spec for those who look it up there.
     """
     known = full_catalogue()
     for task in (*known.tasks, *known.variations):

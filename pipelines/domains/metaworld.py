@@ -31,12 +31,6 @@ class MetaWorld(Domain):
     startup_seconds = 0.25
     histories_figure, returns_figure = "Figures 9 and 10", "Figures 14 and 15"
 
-    def tasks(self) -> Sequence[TaskSpec]:
-        """Return the 50 tasks."""
-        from pipelines.tasks.registry import catalogue
-
-        return catalogue().select(domains=[self.name])
-
     def options(self) -> Sequence[OptionSpec]:
         """Return ``goal`` and ``goal_reset``."""
         return (

@@ -103,12 +103,6 @@ class MuJoCo(Domain):
     changes = ("gravity", "viscosity")
     histories_figure, returns_figure = "Figure 13", "Figure 18"
 
-    def tasks(self) -> Sequence[TaskSpec]:
-        """Return the 11 tasks."""
-        from pipelines.tasks.registry import catalogue
-
-        return catalogue().select(domains=[self.name])
-
     def options(self) -> Sequence[OptionSpec]:
         """Return ``gravity`` and ``viscosity``."""
         return (

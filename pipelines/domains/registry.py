@@ -53,7 +53,7 @@ def load_domains() -> Mapping[str, Domain]:
     """Return the domains that work, by name.
 
     Plugins are imported at the first call in a process. One that fails to import, or is no
-    `Domain`, or whose tasks clash with those of others, is left out; `broken_domains` tells why.
+    `Domain`, or whose tasks clash with those of others, is left out; `broken_domains` says why.
     """
     return _discover().domains
 
@@ -213,6 +213,8 @@ def _named(domain: Domain, name: str) -> Domain:
 
 def _tasks(domain: Domain) -> list[TaskSpec]:
     tasks = list(domain.tasks())
+    if not tasks:
+        raise ValueError("it has no tasks")
     for task in tasks:
         if task.domain != domain.name:
             raise ValueError(f"its task {task.name!r} says that it belongs to {task.domain!r}")

@@ -125,7 +125,7 @@ def headline(sources: Sources, entries: Sequence[Entry]) -> list[dict[str, Any]]
         ``reference``, ``part`` (``training``, or ``all`` where no training task has a score),
         ``tasks``, ``seeds`` (the fewest of a task), and means over the tasks of the ``first`` shot
         and the ``last`` three with ``first_interval`` and ``last_interval``. Null is what the
-        workspace does not tell, and the means of a model none of whose tasks has a score.
+        workspace does not say, and the means of a model none of whose tasks has a score.
     """
     lines = []
     for model in models_of(entries):
@@ -299,11 +299,7 @@ def _record(artifact: Artifact) -> dict[str, Any]:
 
 
 def _command(artifact: Artifact) -> str:
-    """Return the command that makes an artifact of this kind from these parents.
-
-    A manifest records the resolved configuration, not what was typed: settings that no parent
-    tells are in ``config``.
-    """
+    """Return the command that makes an artifact from these parents; other settings: ``config``."""
     manifest = artifact.manifest
     words = ["vintix", *STAGE_OF_KIND[artifact.kind].split()]
     for parent in manifest.parents:

@@ -1,6 +1,6 @@
 """The figures of a report: of rollouts, beside what others report, and of what models came from.
 
-What a figure holds is told in `pipelines.drawing`.
+`pipelines.drawing` describes what a figure holds.
 
 Shapes: S seeds, E shots, N trajectories, C bins of progress, K tasks.
 """

@@ -223,11 +223,10 @@ def _entries(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> Iterat
 
 
 def _model_names(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> dict[str, str]:
-    """Name the model of each artifact: by how it was trained where that tells them apart.
+    """Name the model of each artifact: by how it was trained, where that is different.
 
-    Artifacts of one checkpoint share its name, unless they played a task twice. What it was shown
-    as rewards is part of the name; of other differences, of context, say, the artifact's reference
-    tells.
+    Artifacts of one checkpoint share its name, unless they played a task twice: then the artifact's
+    reference is added. What the model was shown as rewards is part of the name.
     """
     parents = {artifact.reference: checkpoint_of(artifact) for artifact in rollouts}
     methods = {artifact.reference: _method_name(artifact, known) for artifact in rollouts}

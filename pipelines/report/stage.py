@@ -47,7 +47,7 @@ def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter
     Args:
         request: What.
         workspace: Where the rollouts are, and what they came from.
-        reporter: Told of progress and of what could not be shown.
+        reporter: Where progress and warnings go.
 
     Returns:
         JSON: as `pipelines.report.document.summary_document`, ``page`` (its path), ``pictures``

@@ -34,12 +34,6 @@ class BiDexHands(Domain):
     simulator_options = ("backend",)
     histories_figure, returns_figure = "Figure 11", "Figure 16"
 
-    def tasks(self) -> Sequence[TaskSpec]:
-        """Return the 20 tasks."""
-        from pipelines.tasks.registry import catalogue
-
-        return catalogue().select(domains=[self.name])
-
     def options(self) -> Sequence[OptionSpec]:
         """Return the backend, and a switch for each oddity of the reference."""
         from pipelines.domains.bidexhands.quirks import OPTIONS

@@ -184,7 +184,7 @@ class HandsBatch(BatchEnvironment):
 
 
 class HandsEnv(RemadeWhenCopied, SingleEnv):
-    """One copy of a task; ``info["success"]`` tells whether the state counts as a success.
+    """One copy of a task; ``info["success"]`` is whether the state counts as a success.
 
     Args:
         task: The task.

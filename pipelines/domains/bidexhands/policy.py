@@ -1,6 +1,6 @@
 """Way-points for two hands: the policy kind ``hand_waypoints``.
 
-A way-point tells, for each hand, where its base is to be (relative to where it began, or to a
+A way-point says, for each hand, where its base is to be (relative to where it began, or to a
 thing that the observation shows), how it is to be turned, and what its servos are to hold. Between
 two way-points everything moves in a straight line in time. The base is pulled towards its place in
 closed loop, so that the noise mixed into actions displaces it for a moment only; servos hold
@@ -208,7 +208,7 @@ def base_quaternion(hand_BH: Array) -> Array:
     """Return the orientation (B, 4) of a hand's base, w first, from its part of an observation.
 
     The Euler angles that the observation has are cut off at 5; the first finger's last link and
-    the joints between it and the base tell the whole of it.
+    the joints between it and the base determine it.
     """
     angle_BJ = (hand_BH[:, :JOINTS] * SPAN_J + SUM_J) / 2.0
     link_B4 = hand_BH[:, _LINK_QUATERNION : _LINK_QUATERNION + 4][:, [3, 0, 1, 2]]

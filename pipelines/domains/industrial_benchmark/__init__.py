@@ -43,12 +43,6 @@ class IndustrialBenchmark(Domain):
     held_out_are_variations = True
     histories_figure, returns_figure = "Figure 12", "Figure 17"
 
-    def tasks(self) -> Sequence[TaskSpec]:
-        """Return the 21 setpoints, 0 to 100 in steps of 5."""
-        from pipelines.tasks.registry import catalogue
-
-        return catalogue().select(domains=[self.name])
-
     def options(self) -> Sequence[OptionSpec]:
         """Return the backend and the kind of reward."""
         return (

@@ -110,7 +110,7 @@ def test_a_dropped_egg_ends_the_episode(case: Case) -> None:
 @each
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_hands_are_on_a_leash_in_two_tasks(case: Case, side: str, axis: int) -> None:
+def test_hands_have_to_stay_near_in_two_tasks(case: Case, side: str, axis: int) -> None:
     """Protects the 10 cm about the reference's points, of the root or of the palm."""
     if case.name == "hand-over":
         model = Pose(case.name).data.model

@@ -31,9 +31,9 @@ class Throwing(GoalTask):
     Attributes:
         distance_scale: Factor on the distance in the reward.
         lowest: Height at or below which an egg is dropped, metres.
-        centres: Where a hand has to stay within `leash`, right and left; none for no such rule.
-        leash: Metres.
-        leash_at_palm: Whether the palm's body has to stay there, or the root.
+        centres: Where the right and the left hand have to stay near; None for no such rule.
+        stay_within: Largest distance from there, metres.
+        palm_stays: Whether that rule is about the palm's body; else it is about the root.
         reached: Distance, or sum of distances, below which the goal is reached.
     """
 
@@ -44,8 +44,8 @@ class Throwing(GoalTask):
     distance_scale: ClassVar[float] = 50.0
     lowest: ClassVar[float] = 0.2
     centres: ClassVar[tuple[Point, Point] | None] = None
-    leash: ClassVar[float] = 0.1
-    leash_at_palm: ClassVar[bool] = False
+    stay_within: ClassVar[float] = 0.1
+    palm_stays: ClassVar[bool] = False
     reached: ClassVar[float] = 0.03
 
     def build(self, scene: SceneBuilder) -> None:
@@ -68,8 +68,8 @@ class Throwing(GoalTask):
             terminated_B |= height <= self.lowest
         if self.centres is not None:
             for hand, centre in zip(state.hands, self.centres, strict=True):
-                where = hand.palm_position_B3 if self.leash_at_palm else hand.root_position_B3
-                terminated_B |= distance(where, np.array(centre)) >= self.leash
+                where = hand.palm_position_B3 if self.palm_stays else hand.root_position_B3
+                terminated_B |= distance(where, np.array(centre)) >= self.stay_within
         return Outcome(reward_B, terminated_B, (apart_B < self.reached).astype(np.float64))
 
     def guidance(self, state: Snapshot, goals: Goals) -> Array:
@@ -138,4 +138,4 @@ class CatchAbreast(Throwing):
     starts = ((-0.39, -0.55, 0.54),)
     targets = ((-0.39, -1.15, 0.54),)
     centres = ((-0.3, -0.55, 0.5), (-0.3, -1.15, 0.5))
-    leash_at_palm = True
+    palm_stays = True
