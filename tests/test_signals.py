@@ -113,7 +113,7 @@ def test_where_a_signal_cannot_unwind_it_ends_the_process(when):
     program = """
 import os, signal
 from pipelines.signals import StopSignal, end_on_signals, interruptible
-from vintix_cli.ending import end
+from vintix_cli.streams import end
 end_on_signals(end)
 """
     words = [sys.executable, "-c", program + AT_ONCE[when], "--json"]

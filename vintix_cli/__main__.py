@@ -11,7 +11,7 @@ def main() -> None:
     """Run the command line; importing it takes a while, so stop signals are handled before."""
     try:
         from pipelines.signals import end_on_signals
-        from vintix_cli.ending import end
+        from vintix_cli.streams import end
 
         end_on_signals(end)
         from pipelines.hardware import yield_while_waiting

@@ -14,8 +14,7 @@ from vintix_cli.commands import (
     demonstrators,
     distill,
     doctor,
-    export,
-    import_,
+    interchange,
     pack,
     quickstart,
     report,
@@ -42,23 +41,21 @@ _PARSER_ERROR: Any = typer.BadParameter.__base__
 
 _STAGES, _AROUND = "The five stages", "Around them"
 
-for module, name, panel in (
-    (demonstrators, "demonstrators", _STAGES),
-    (distill, "distill", _STAGES),
-    (pack, "pack", _STAGES),
-    (train, "train", _STAGES),
-    (rollout, "rollout", _STAGES),
-    (quickstart, "quickstart", _AROUND),
-    (tasks, "tasks", _AROUND),
-    (doctor, "doctor", _AROUND),
+for panel, modules in (
+    (_STAGES, (demonstrators, distill, pack, train, rollout)),
+    (_AROUND, (quickstart, tasks, doctor)),
 ):
-    app.command(name, cls=Command, epilog=module.EPILOG, rich_help_panel=panel)(
-        getattr(module, name)
-    )
-app.add_typer(artifacts.app, name="artifacts", rich_help_panel=_AROUND)
-app.add_typer(report.app, name="report", rich_help_panel=_AROUND)
-app.add_typer(import_.app, name="import", rich_help_panel=_AROUND)
-app.add_typer(export.app, name="export", rich_help_panel=_AROUND)
+    for module in modules:
+        name = module.__name__.rpartition(".")[2]
+        add = app.command(name, cls=Command, epilog=module.EPILOG, rich_help_panel=panel)
+        add(getattr(module, name))
+for name, group in (
+    ("artifacts", artifacts.app),
+    ("report", report.app),
+    ("import", interchange.import_app),
+    ("export", interchange.export_app),
+):
+    app.add_typer(group, name=name, rich_help_panel=_AROUND)
 
 
 def _version(wanted: bool) -> None:

@@ -9,6 +9,7 @@ Typer's own help is drawn by Rich, whose import alone takes half of the time tha
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
@@ -16,7 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pipelines.values import value_problem
-from vintix_cli.typed import remember, running
+from vintix_cli.hints import remember, running
 
 WIDTH = 100
 _TYPES = {"int": "INTEGER", "float": "NUMBER", "path": "PATH", "file": "PATH", "dir": "PATH"}
@@ -27,6 +28,23 @@ _OPTIONS, _COMMANDS = "Options", "Commands"
 def examples(*commands: str, title: str = "Examples") -> str:
     """Return the end of a help text: a title and, below it, commands as they are typed."""
     return "\n".join([title, *commands])
+
+
+def group(text: str, *commands: str, cls: type[TyperGroup] | None = None) -> typer.Typer:
+    """Return a group of commands, with examples at the end of its help."""
+    return typer.Typer(
+        help=text, cls=cls or Group, rich_markup_mode=None, epilog=examples(*commands)
+    )
+
+
+def add(app: typer.Typer, *commands: str, name: str | None = None) -> Callable[[Any], Any]:
+    """Return a decorator that adds a command to a group, with examples at the end of its help."""
+
+    def added(function: Any) -> Any:
+        name_ = name or function.__name__
+        return app.command(name_, cls=Command, epilog=examples(*commands))(function)
+
+    return added
 
 
 class Command(TyperCommand):

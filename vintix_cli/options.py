@@ -19,35 +19,21 @@ import typer
 from pipelines.errors import UsageError
 from pipelines.nearest import unknown
 from vintix_cli import values
-from vintix_cli.run import command
+from vintix_cli.render import ConsoleReporter
+from vintix_cli.run import guarded
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
+    from pipelines import artifacts
     from pipelines.options import Option
 
 _RUN, _SELECT, _OUTPUT = "Run", "Selection", "Output"
 
-Workspace = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIRECTORY",
-        help="Directory of artifacts; default $VINTIX_WORKSPACE, else ./artifacts.",
-        rich_help_panel=_RUN,
-    ),
-]
-Seed = Annotated[
-    int | None, typer.Option(min=0, help="Base seed of every random stream.", rich_help_panel=_RUN)
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Worker processes; 0 for one a core. Results do not depend on it.",
-        rich_help_panel=_RUN,
-    ),
-]
+Settings = Mapping[str, Any]
+"""Settings that were given as options."""
+
 Tasks = Annotated[
     list[str] | None,
     typer.Option(
@@ -78,16 +64,49 @@ Json = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=_OUTPUT)
-]
 
 
 @dataclass(frozen=True)
-class Run:
-    """What every stage is asked for besides its configuration: how to run, and what to print."""
+class Place:
+    """Options of a command that only looks at a workspace."""
 
-    workspace: Workspace = None
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Directory of artifacts; default $VINTIX_WORKSPACE, else ./artifacts.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    json: Json = False
+
+    @property
+    def space(self) -> artifacts.workspace.Workspace:
+        """The workspace."""
+        from pipelines.artifacts.workspace import Workspace
+
+        return Workspace.resolve(self.workspace)
+
+
+@dataclass(frozen=True)
+class Work(Place):
+    """Options of a command that works on a workspace, and tells how far it is."""
+
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=_OUTPUT),
+    ] = False
+
+    @functools.cached_property
+    def reporter(self) -> ConsoleReporter:
+        """Tells how far the work is."""
+        return ConsoleReporter(self.quiet)
+
+
+@dataclass(frozen=True)
+class Run(Work):
+    """Options of a stage besides its configuration."""
+
     config: Annotated[
         Path | None,
         typer.Option(
@@ -106,56 +125,71 @@ class Run:
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel=_RUN)
     ] = False
-    json: Json = False
-    quiet: Quiet = False
+
+
+def command(function: Callable[..., None]) -> Any:
+    """Return a function as a command: its errors are messages, and each has its exit code.
+
+    A parameter of the type `Place`, `Work` or `Run` stands for all options in it.
+    """
+    return _made(function, None)
 
 
 def configured(model: Callable[[], type[BaseModel]]) -> Callable[[Callable[..., None]], Any]:
-    """Return a decorator that gives a command the options of a configuration.
+    """Return a decorator like `command` that also gives the options of a configuration.
 
-    The command is handed the settings that were typed, then its own options; a parameter of the
-    type `Run` stands for all options in it. Options are made when a command is asked for
-    (`vintix_cli.help.Group`): importing pydantic takes longer than ``vintix --help`` may.
+    The function is handed the settings that were typed before its own options. The options are made
+    when a command is asked for (`vintix_cli.help.Group`): importing pydantic takes longer than
+    ``vintix --help`` may.
 
     Args:
         model: Returns the configuration class.
     """
-
-    def decorate(function: Callable[..., None]) -> Any:
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        run = next((each.name for each in own if each.annotation is Run), None)
-
-        @command
-        @functools.wraps(function)
-        def wrapped(**given: Any) -> None:
-            typed = settings(model(), given)
-            if run is not None:
-                given[run] = Run(**{name: given.pop(name) for name in Run.__dataclass_fields__})
-            function(typed, **given)
-
-        def with_options() -> Callable[..., None]:
-            @functools.wraps(wrapped)
-            def complete(**given: Any) -> None:
-                wrapped(**given)
-
-            complete.__annotations__ = {}
-            complete.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-                [*parameters(model()).values(), *_expanded(own)]
-            )
-            return complete
-
-        wrapped.__annotations__ = {}
-        wrapped.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
-        wrapped.with_options = with_options  # type: ignore[attr-defined]
-        return wrapped
-
-    return decorate
+    return functools.partial(_made, model=model)
 
 
-def _expanded(own: list[inspect.Parameter]) -> Iterator[inspect.Parameter]:
-    for each in own:
-        among = inspect.signature(Run, eval_str=True).parameters.values()
-        for parameter in among if each.annotation is Run else [each]:
+def _made(function: Callable[..., None], model: Callable[[], type[BaseModel]] | None) -> Any:
+    own = list(inspect.signature(function, eval_str=True).parameters.values())
+    own = own if model is None else own[1:]
+    bundles = {each.name: each.annotation for each in own if _is_bundle(each.annotation)}
+
+    @guarded
+    @functools.wraps(function)
+    def wrapped(**given: Any) -> None:
+        first = () if model is None else (settings(model(), given),)
+        for name, bundle in bundles.items():
+            fields = bundle.__dataclass_fields__.keys() & given
+            given[name] = bundle(**{field: given.pop(field) for field in fields})
+        function(*first, **given)
+
+    def with_options() -> Callable[..., None]:
+        @functools.wraps(wrapped)
+        def complete(**given: Any) -> None:
+            wrapped(**given)
+
+        made = {} if model is None else parameters(model())
+        signature = inspect.Signature([*made.values(), *_expanded(own)])
+        complete.__signature__ = signature  # type: ignore[attr-defined]
+        return complete
+
+    wrapped.__annotations__ = {}
+    if model is None:
+        return with_options()
+    wrapped.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+    wrapped.with_options = with_options  # type: ignore[attr-defined]
+    return wrapped
+
+
+def _is_bundle(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Place)
+
+
+def _expanded(own: Iterable[inspect.Parameter]) -> Iterator[inspect.Parameter]:
+    for each in sorted(own, key=lambda each: _is_bundle(each.annotation)):
+        among = [each]
+        if _is_bundle(each.annotation):
+            among = list(inspect.signature(each.annotation, eval_str=True).parameters.values())
+        for parameter in among:
             yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -267,7 +301,7 @@ def settings(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for path, parameter in parameters(model).items():
-        value = given.pop(parameter.name)
+        value = given.pop(parameter.name, None)
         if value is None or value is False or value == []:
             continue
         *outer, name = path

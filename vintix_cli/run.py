@@ -15,10 +15,9 @@ import typer
 
 from pipelines.errors import Reported, UsageError, VintixError
 from pipelines.signals import interruptible
+from vintix_cli.hints import describe_usage, running_command
 from vintix_cli.render import print_error, print_json, print_traceback
 from vintix_cli.streams import results_only, unanswered
-from vintix_cli.typed import running_command
-from vintix_cli.usage import describe_usage
 
 # Commands that take a workspace, where a message names one to run. Help needs none.
 _TAKES_WORKSPACE = re.compile(
@@ -27,7 +26,7 @@ _TAKES_WORKSPACE = re.compile(
 )
 
 
-def command(function: Callable[..., None]) -> Callable[..., None]:
+def guarded(function: Callable[..., None]) -> Callable[..., None]:
     """Wrap a command so that every way to end has its exit code and its message.
 
     Expected errors print what is wrong and how to mend it; a traceback is shown only under

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vintix_cli.options import Run, configured
-from vintix_cli.render import ConsoleReporter, print_json, print_table, print_text
+from vintix_cli.options import Run, Settings, Work, configured
+from vintix_cli.render import print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from pipelines.stage import Plan, StageResult
-
-Settings = Mapping[str, Any]
-"""Settings that were given as options."""
 
 
 def stage(name: str) -> Callable[[Callable[..., None]], Any]:
@@ -48,34 +45,28 @@ def run_stage(
         show: Prints a result's tables.
         plot: Where a rollout's curves are drawn.
     """
-    from pipelines.artifacts.workspace import Workspace
-    from pipelines.config import config_class, resolve_config
+    from pipelines.config import resolve_config
 
     if plot is not None:
         from pipelines.rollout.report import check_plot
 
         check_plot(plot)
+    model, assignments = _config_class(stage), run.set or ()
     config = resolve_config(
-        stage,
-        config_class(stage),
-        command_line=settings,
-        assignments=run.set or (),
-        file=run.config,
+        stage, model, command_line=settings, assignments=assignments, file=run.config
     )
     implementation = import_module(f"pipelines.{stage}.stage")
-    space = Workspace.resolve(run.workspace)
     if run.dry_run:
-        print_plan(stage, implementation.plan(config, space), json=run.json)
+        print_plan(stage, implementation.plan(config, run.space), json=run.json)
         return
-    reporter = ConsoleReporter(run.quiet)
-    result: StageResult = implementation.run(config, space, reporter)
+    result: StageResult = implementation.run(config, run.space, run.reporter)
     if result.silent:
         return
     if plot is not None:
         from pipelines.rollout.report import plot_artifact
 
         plot_artifact(result.artifact, plot)
-    tell(result, reporter, json=run.json, quiet=run.quiet, show=show)
+    tell(result, run, show)
     if plot is not None and not run.json:
         print_text(f"picture: {plot}")
 
@@ -88,35 +79,21 @@ def print_plan(stage: str, plan: Plan, *, json: bool) -> None:
         print_table(plan.rows, totals=plan.totals, notes=plan.notes)
 
 
-def tell(
-    result: StageResult,
-    reporter: ConsoleReporter,
-    *,
-    json: bool,
-    quiet: bool,
-    show: Callable[[StageResult], None],
-) -> None:
+def tell(result: StageResult, work: Work, show: Callable[[StageResult], None]) -> None:
     """Print what a command made: as JSON, or as its table and a line with the artifact's name."""
-    reporter.end()
-    if json:
-        print_json({**result.report, **_identity(result)})
-        return
-    if not quiet:
-        show(result)
-    state = "up to date" if result.up_to_date else "wrote"
-    print_text(f"{state}: {result.artifact.kind}/{result.artifact.reference}")
-
-
-def _identity(result: StageResult) -> dict[str, Any]:
-    """Return what ``--json`` says of the artifact that a command made."""
+    work.reporter.end()
     artifact = result.artifact
-    return {
-        "artifact": {
+    if work.json:
+        identity = {
             "kind": artifact.kind,
             "name": artifact.manifest.name,
             "version": artifact.manifest.version,
             "path": str(artifact.path),
             "digest": artifact.digest,
-        },
-        "up_to_date": result.up_to_date,
-    }
+        }
+        print_json({**result.report, "artifact": identity, "up_to_date": result.up_to_date})
+        return
+    if not work.quiet:
+        show(result)
+    state = "up to date" if result.up_to_date else "wrote"
+    print_text(f"{state}: {artifact.kind}/{artifact.reference}")

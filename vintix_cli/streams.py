@@ -1,8 +1,8 @@
 """The standard streams: results on stdout, everything else on stderr, and neither can be relied on.
 
 A stream may be closed, full or a pipe that nobody reads, and may know no character beyond ASCII.
-None of it is an exception in the middle of a command: what cannot be written is dropped, and the
-exit code tells in the end where these were results.
+What cannot be written is dropped; the exit code tells in the end where these were results. This
+module is imported before stop signals are handled: it imports little.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 import codecs
 import errno
 import io
+import json
 import os
 import select
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
-from typing import Any, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
-from pipelines.errors import StorageError
+from pipelines.errors import InterruptedRunError, StorageError
 
+_STDERR = 2
+_SHOW_CURSOR = "\x1b[?25h"
 _ENCODING_ERRORS = "vintix.ascii"
 # The bars of a sparkline keep their heights where a stream has ASCII only.
 _ASCII = dict(zip("▁▂▃▄▅▆▇█·─…", "_.-=+*%# -~", strict=True))
@@ -28,12 +31,7 @@ _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 
 class _Descriptor(io.FileIO):
-    """An open descriptor that takes what it can.
-
-    Attributes:
-        refusal: The first error of writing; all that came after it is dropped.
-        used: Whether anything was written.
-    """
+    """An open descriptor that drops what it cannot take, from the first error on."""
 
     refusal: OSError | None = None
     used = False
@@ -108,12 +106,28 @@ def unanswered() -> int | None:
     return None if raw.used or stream is sys.stderr else raw.fileno()
 
 
+def end(error: InterruptedRunError) -> NoReturn:
+    """Tell why the process ends, and end it without running anything else of it."""
+    # A progress bar hides it.
+    cursor = _SHOW_CURSOR if os.isatty(_STDERR) else ""
+    _write(_STDERR, f"{cursor}error: {error}\n")
+    stdout = unanswered()
+    if stdout is not None and "--json" in sys.argv:
+        _write(stdout, json.dumps(error.as_dict(), indent=2) + "\n")
+    os._exit(error.exit_code)
+
+
+def _write(descriptor: int, text: str) -> None:
+    # Not through the file objects, which may be in the middle of a write. Nobody may read it.
+    with suppress(OSError):
+        os.write(descriptor, text.encode())
+
+
 @contextmanager
 def results_only() -> Iterator[None]:
-    """Let nothing but what is written to `results` reach stdout; everything else goes to stderr.
+    """Let nothing but what is written to `results` reach stdout.
 
-    That is what libraries and plugins print, and what C libraries and child processes write to
-    descriptor 1.
+    What libraries, plugins, C libraries and child processes print goes to stderr.
     """
     stdout = sys.stdout
     stdout.flush()
@@ -126,9 +140,12 @@ def results_only() -> Iterator[None]:
             yield
     finally:
         _results.reset(token)
+        import ctypes
+
         own.flush()
         stdout.flush()
-        _flush_c_libraries()
+        # What C libraries still hold for their own stdout.
+        ctypes.CDLL(None).fflush(None)
         os.dup2(kept, 1)
         os.close(kept)
 
@@ -151,15 +168,8 @@ def _descriptor(stream: TextIO) -> int | None:
         return None
 
 
-def _flush_c_libraries() -> None:
-    """Write out what the C libraries of this process still hold for their own stdout."""
-    import ctypes
-
-    ctypes.CDLL(None).fflush(None)
-
-
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
-    """Return what stands for characters that an encoding does not have, as a codec asks for it."""
+    """Return what stands for characters that an encoding does not have."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]

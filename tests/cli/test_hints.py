@@ -13,7 +13,7 @@ import pytest
 from pipelines.errors import ArtifactMissingError, UsageError, VintixError
 from pipelines.nearest import nearest, unknown
 from vintix_cli.app import run
-from vintix_cli.typed import Typed
+from vintix_cli.hints import Typed
 
 GOLDEN = Path(__file__).parents[1] / "artifacts" / "golden"
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from vintix_cli.render import print_json
-from vintix_cli.run import command
+from vintix_cli.run import guarded as command
 
 # One process imports the command line once; each case is a fork of it.
 FORKS = """

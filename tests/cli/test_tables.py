@@ -29,8 +29,7 @@ from vintix_cli.commands import (
     demonstrators,
     distill,
     doctor,
-    export,
-    import_,
+    interchange,
     pack,
     quickstart,
     report,
@@ -286,7 +285,7 @@ def _workspace(monkeypatch):
         report={"files": files, "exported": "datasets/all@v1"}, output="exported"
     )
     monkeypatch.setattr(
-        export, "import_module", lambda _: SimpleNamespace(export_dataset=lambda *_: exported)
+        interchange, "import_module", lambda _: SimpleNamespace(export_dataset=lambda *_: exported)
     )
     monkeypatch.setattr(
         doctor,
@@ -319,8 +318,8 @@ WAYS = {
     "artifacts verify": _verify,
     "artifacts gc": lambda: artifacts.gc(keep=1, older_than_days=0.5),
     "doctor": doctor.doctor,
-    "export": lambda: export.dataset(format_="official"),
-    "import": lambda: import_._show(
+    "export": lambda: interchange.export_dataset(format_="official"),
+    "import": lambda: interchange.show_import(
         _result(tasks=[{"task": name, "trajectories": 10, "steps": 12_345_678} for name in TASKS])
     ),
 }

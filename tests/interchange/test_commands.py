@@ -12,7 +12,7 @@ import torch
 from cli.support import Shell
 from cli.test_help import examples_of, help_of
 
-from vintix_cli.commands import export
+from vintix_cli.commands.interchange import FORMATS
 
 from .support import task, write_official
 
@@ -41,12 +41,11 @@ def test_help_ends_with_two_examples_of_options_it_explains(command: str) -> Non
         assert all(word in text for word in words if word.startswith("--"))
 
 
-@pytest.mark.parametrize("formats", ["_CHECKPOINT", "_DATASET", "_HISTORIES"])
-def test_every_format_has_its_exporter(formats: str) -> None:
+@pytest.mark.parametrize("kind", ["checkpoint", "dataset", "histories"])
+def test_every_format_has_its_exporter(kind: str) -> None:
     """The command names them as text, so that help does not import torch."""
-    named = getattr(export, formats)
-    assert named
-    for target in named.values():
+    assert FORMATS[kind]
+    for target in FORMATS[kind].values():
         module, _, function = target.partition(".")
         assert callable(getattr(import_module(f"pipelines.interchange.{module}"), function))
 

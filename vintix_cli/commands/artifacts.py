@@ -8,71 +8,52 @@ from typing import Annotated, Any
 
 import typer
 
-from vintix_cli import options, values
-from vintix_cli.help import Command, Group, examples
-from vintix_cli.render import (
-    ConsoleReporter,
-    print_json,
-    print_table,
-    print_text,
-    size_text,
+from vintix_cli import values
+from vintix_cli.help import add, group
+from vintix_cli.options import Place, Work, check_name, command
+from vintix_cli.render import print_json, print_table, print_text, size_text
+
+app = group(
+    "List, show, verify, merge and clean up artifacts.",
+    "vintix artifacts ls --kind histories",
+    "vintix artifacts gc --keep 2 --yes",
 )
-from vintix_cli.run import command
-
-EPILOG = examples("vintix artifacts ls --kind histories", "vintix artifacts gc --keep 2 --yes")
-
-app = typer.Typer(
-    help="List, show, verify, merge and clean up artifacts.",
-    cls=Group,
-    rich_markup_mode=None,
-    epilog=EPILOG,
+_ARTIFACT: Any = typer.Argument(
+    metavar="ARTIFACT",
+    help="KIND/NAME, KIND/NAME@v3 or a path.",
+    autocompletion=values.references,
 )
 
-_Kind = Annotated[
-    str | None,
-    typer.Option(help="Of this kind only.", autocompletion=values.kinds),
-]
-_Reference = Annotated[
-    str,
-    typer.Argument(
-        metavar="ARTIFACT",
-        help="KIND/NAME, KIND/NAME@v3 or a path.",
-        autocompletion=values.references,
-    ),
-]
 
-
-@app.command(
-    "ls", cls=Command, epilog=examples("vintix artifacts ls", "vintix artifacts ls --json")
-)
+@add(app, "vintix artifacts ls", "vintix artifacts ls --json")
 @command
 def ls(
-    kind: _Kind = None,
-    name: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Of this name only.", callback=options.check_name),
+    place: Place,
+    kind: Annotated[
+        str | None, typer.Option(help="Of this kind only.", autocompletion=values.kinds)
     ] = None,
-    workspace: options.Workspace = None,
-    json: options.Json = False,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of this name only.", callback=check_name)
+    ] = None,
 ) -> None:
     """List published versions, staged work that a command would continue, and packaged models."""
     from pipelines.artifacts.listing import list_artifacts, list_staged
     from pipelines.artifacts.workspace import packaged
 
-    space = _workspace(workspace)
+    space = place.space
     artifacts = list_artifacts(space, kind, name)
     staged = list_staged(space, kind, name)
     brought = list_artifacts(packaged(), kind, name)
-    if json:
+    if place.json:
         print_json({"artifacts": artifacts, "staged": staged, "packaged": brought})
         return
-    rows: list[dict[str, Any]] = [
+    rows = [
         {
             "kind": row["kind"],
             "artifact": f"{row['name']}@v{row['version']}",
             "size": size_text(row["size_bytes"]),
             "digest": (row["digest"] or "damaged")[:12],
-            "created": (row["created"] or "")[:19].replace("T", " "),
+            "created": _time(row["created"] or ""),
             "made_from": "comes with vintix" if row in brought else ", ".join(row["parents"]),
         }
         for row in (*brought, *artifacts)
@@ -83,7 +64,7 @@ def ls(
             "artifact": row["name"],
             "size": size_text(row["size_bytes"]),
             "digest": "staged",
-            "created": row["modified"][:19].replace("T", " "),
+            "created": _time(row["modified"]),
             "made_from": f"{row['units_done']} units done"
             + (f", held by {row['held_by']}" if row["held_by"] else ""),
         }
@@ -95,32 +76,28 @@ def ls(
         print_text(f"nothing in {space.root} yet; begin with vintix quickstart")
 
 
-@app.command(
-    "show",
-    cls=Command,
-    epilog=examples(
-        "vintix artifacts show datasets/quickstart",
-        "vintix artifacts show checkpoints/quickstart@v1 --json",
-    ),
+def _time(iso: str) -> str:
+    return iso[:19].replace("T", " ")
+
+
+@add(
+    app,
+    "vintix artifacts show datasets/quickstart",
+    "vintix artifacts show checkpoints/quickstart@v1 --json",
 )
 @command
-def show(
-    reference: _Reference,
-    workspace: options.Workspace = None,
-    json: options.Json = False,
-) -> None:
+def show(place: Place, reference: Annotated[str, _ARTIFACT]) -> None:
     """Show where an artifact came from and what it holds."""
     import yaml
 
     from pipelines.artifacts.listing import show_artifact
 
-    document = show_artifact(_workspace(workspace).locate(reference))
-    if json:
+    document = show_artifact(place.space.locate(reference))
+    if place.json:
         print_json(document)
         return
     manifest = document["manifest"]
-    files = manifest.pop("files")
-    fingerprints = manifest.pop("fingerprints")
+    files, fingerprints = manifest.pop("files"), manifest.pop("fingerprints")
     print_text(f"{document['reference']}  {document['path']}")
     print_text(
         f"{len(files)} files, {size_text(document['size_bytes'])}; "
@@ -130,30 +107,15 @@ def show(
         print_text(line)
 
 
-@app.command(
-    "verify",
-    cls=Command,
-    epilog=examples(
-        "vintix artifacts verify rollouts/quickstart", "vintix artifacts verify --all --deep"
-    ),
-)
+@add(app, "vintix artifacts verify rollouts/quickstart", "vintix artifacts verify --all --deep")
 @command
 def verify(
-    reference: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ARTIFACT",
-            help="KIND/NAME, KIND/NAME@v3 or a path.",
-            autocompletion=values.references,
-        ),
-    ] = None,
+    work: Work,
+    reference: Annotated[str | None, _ARTIFACT] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every artifact.")] = False,
     deep: Annotated[
         bool, typer.Option(help="Also decode every array and check its values.")
     ] = False,
-    workspace: options.Workspace = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Compare artifacts with their manifests, byte by byte; exit code 4 if one is damaged."""
     from pipelines.artifacts.listing import list_artifacts
@@ -163,21 +125,20 @@ def verify(
     if everything == (reference is not None):
         raise UsageError("say which artifact", expected="a reference, or --all")
     if everything:
-        paths = [Path(row["path"]) for row in list_artifacts(_workspace(workspace))]
+        paths = [Path(row["path"]) for row in list_artifacts(work.space)]
     else:
-        paths = [_workspace(workspace).locate(str(reference))]
-    reporter = ConsoleReporter(quiet)
+        paths = [work.space.locate(str(reference))]
     problems = [
         {"artifact": str(path), **problem.as_dict()}
         for path in paths
-        for problem in check(path, deep=deep, reporter=reporter)
+        for problem in check(path, deep=deep, reporter=work.reporter)
     ]
-    reporter.end()
-    if problems and not json:
-        print_table(problems)
-    if json:
+    work.reporter.end()
+    if work.json:
         print_json({"checked": [str(path) for path in paths], "problems": problems})
-    elif not problems:
+    elif problems:
+        print_table(problems)
+    else:
         print_text(f"intact: {len(paths)} artifact{'s' * (len(paths) != 1)}")
     if problems:
         error = ArtifactCorruptError(
@@ -187,22 +148,20 @@ def verify(
             found=problems[0]["found"],
             fix="restore the files from a copy, or delete the version and run its stage again",
         )
-        if json:
+        if work.json:
             # The document above already tells everything; only the exit code is missing.
             raise typer.Exit(error.exit_code)
         raise error
 
 
-@app.command(
-    "merge",
-    cls=Command,
-    epilog=examples(
-        "vintix artifacts merge hopper",
-        "vintix artifacts merge parts/hopper-1-of-2 parts/hopper-2-of-2 --name joined",
-    ),
+@add(
+    app,
+    "vintix artifacts merge hopper",
+    "vintix artifacts merge parts/hopper-1-of-2 parts/hopper-2-of-2 --name joined",
 )
 @command
 def merge(
+    work: Work,
     parts: Annotated[
         list[str],
         typer.Argument(
@@ -217,12 +176,9 @@ def merge(
         typer.Option(
             metavar="NAME",
             help="Name of the history; default that of the parts.",
-            callback=options.check_name,
+            callback=check_name,
         ),
     ] = None,
-    workspace: options.Workspace = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Join the parts that vintix distill --shard made into one history.
 
@@ -233,20 +189,13 @@ def merge(
     from vintix_cli.commands.distill import show_histories
     from vintix_cli.stages import tell
 
-    reporter = ConsoleReporter(quiet)
-    result = join(parts, _workspace(workspace), reporter, name)
-    tell(result, reporter, json=json, quiet=quiet, show=show_histories)
+    tell(join(parts, work.space, work.reporter, name), work, show_histories)
 
 
-@app.command(
-    "gc",
-    cls=Command,
-    epilog=examples(
-        "vintix artifacts gc --keep 2", "vintix artifacts gc --keep 2 --older-than-days 7 --yes"
-    ),
-)
+@add(app, "vintix artifacts gc --keep 2", "vintix artifacts gc --keep 2 --older-than-days 7 --yes")
 @command
 def gc(
+    work: Work,
     keep: Annotated[
         int | None,
         typer.Option(
@@ -262,10 +211,7 @@ def gc(
     older_than_days: Annotated[
         float | None, typer.Option(min=0, max=36_500, help="Leave alone what is younger.")
     ] = None,
-    workspace: options.Workspace = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Delete abandoned work and, with --keep and --yes, old versions that nothing needs.
 
@@ -274,38 +220,29 @@ def gc(
     """
     from pipelines.artifacts.gc import collect, plan_gc
 
-    space = _workspace(workspace)
     age = None if older_than_days is None else timedelta(days=older_than_days)
-    plan = plan_gc(space, keep=keep, staging=staging, older_than=age)
+    plan = plan_gc(work.space, keep=keep, staging=staging, older_than=age)
     chosen, candidates = plan.leftovers, plan.versions
     if dry_run:
         chosen, candidates = [], chosen + candidates
     elif yes:
         chosen, candidates = chosen + candidates, []
-    removed, in_use = collect(space, chosen)
+    removed, in_use = collect(work.space, chosen)
     kept = plan.kept + in_use
-    if json:
+    if work.json:
         told = {"removed": removed, "candidates": candidates, "kept": kept}
         print_json({key: [entry.as_dict() for entry in entries] for key, entries in told.items()})
         return
-    rows = [("deleted", entry) for entry in removed]
-    rows += [("would be deleted", entry) for entry in candidates]
-    rows += [("kept", entry) for entry in ([] if quiet else kept)]
+    shown = {"deleted": removed, "would be deleted": candidates, "kept": [] if work.quiet else kept}
+    rows = [
+        {"path": entry.path, "size": size_text(entry.bytes), "done": done, "why": entry.why}
+        for done, entries in shown.items()
+        for entry in entries
+    ]
     if rows:
-        print_table(
-            [
-                {"path": entry.path, "size": size_text(entry.bytes), "done": done, "why": entry.why}
-                for done, entry in rows
-            ]
-        )
+        print_table(rows)
     if not dry_run:
         print_text(f"freed {size_text(sum(entry.bytes for entry in removed))}")
     if candidates:
         would = size_text(sum(entry.bytes for entry in candidates))
         print_text(f"would free {would}" + ("" if dry_run else " more with --yes"))
-
-
-def _workspace(option: Path | None) -> Any:
-    from pipelines.artifacts.workspace import Workspace
-
-    return Workspace.resolve(option)

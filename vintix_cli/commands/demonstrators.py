@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vintix_cli.help import examples
-from vintix_cli.options import Run
+from vintix_cli.options import Run, Settings
 from vintix_cli.render import print_table
-from vintix_cli.stages import Settings, run_stage, stage
+from vintix_cli.stages import run_stage, stage
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult

@@ -6,30 +6,22 @@ import os
 import shutil
 from typing import Any
 
-from pipelines.errors import VintixError
-from vintix_cli import options
+from pipelines.errors import MissingDependencyError, VintixError
 from vintix_cli.help import examples
+from vintix_cli.options import Domains, Place, command
 from vintix_cli.render import print_json, print_table
-from vintix_cli.run import command
 
 EPILOG = examples("vintix doctor", "vintix doctor --domain mujoco --json")
 
 
 @command
-def doctor(
-    domain: options.Domains = None,
-    workspace: options.Workspace = None,
-    json: options.Json = False,
-) -> None:
+def doctor(place: Place, domain: Domains = None) -> None:
     """Check the domains' simulators, the devices and the workspace.
 
     Exit code 5 where a domain that was asked for by --domain cannot run.
     """
-    from pipelines.artifacts.workspace import Workspace
-    from pipelines.errors import MissingDependencyError
-
-    checks = [*_domains(domain), *_devices(), _disk(Workspace.resolve(workspace))]
-    if json:
+    checks = [*_domains(domain), *_devices(), _disk(place.space)]
+    if place.json:
         print_json({"checks": checks})
     else:
         print_table(checks)
@@ -62,14 +54,14 @@ def _domains(selected: list[str] | None) -> list[dict[str, Any]]:
             environment = make_env(domain, domain.tasks()[0], resolve_options(domain, {}))
             environment.reset(seed=0)
             environment.close()
-            checks.append({"what": name, "ok": True, "detail": detail})
+            checks.append(_check(name, detail))
         # A plugin can fail in any way, and a doctor does not fall ill of it.
         except Exception as error:
-            checks.append({"what": name, "ok": False, "detail": _one_line(error)})
+            checks.append(_check(name, error))
         if "backend" in domain.simulator_options and os.environ.get("VINTIX_ISAACGYM"):
             checks.append(_isaac_gym())
     for name, reason in broken_domains().items() if not selected else ():
-        checks.append({"what": name, "ok": False, "detail": _one_line(reason)})
+        checks.append(_check(name, reason))
     return checks
 
 
@@ -79,9 +71,14 @@ def _isaac_gym() -> dict[str, Any]:
     try:
         versions = isaac_packages()
     except VintixError as error:
-        return {"what": "isaacgym", "ok": False, "detail": _one_line(error)}
-    detail = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return {"what": "isaacgym", "ok": True, "detail": detail}
+        return _check("isaacgym", error)
+    return _check("isaacgym", ", ".join(f"{name} {each}" for name, each in versions.items()))
+
+
+def _check(what: str, found: str | Exception) -> dict[str, Any]:
+    """Return a line of the table: what was found, or what went wrong."""
+    detail = _one_line(found) if isinstance(found, Exception) else found
+    return {"what": what, "ok": not isinstance(found, Exception), "detail": detail}
 
 
 def _one_line(error: Exception) -> str:
@@ -101,17 +98,9 @@ def _devices() -> list[dict[str, Any]]:
         select_backend("cuda", torch.bfloat16) if gpus else select_backend("cpu", torch.float32)
     )
     return [
-        {
-            "what": "torch",
-            "ok": True,
-            "detail": f"{torch.__version__}, {torch.get_num_threads()} threads",
-        },
-        {"what": "GPUs", "ok": True, "detail": names or "none: training and rollout use the CPU"},
-        {
-            "what": "attention",
-            "ok": True,
-            "detail": f"{backend} on {'CUDA' if gpus else 'the CPU'}",
-        },
+        _check("torch", f"{torch.__version__}, {torch.get_num_threads()} threads"),
+        _check("GPUs", names or "none: training and rollout use the CPU"),
+        _check("attention", f"{backend} on {'CUDA' if gpus else 'the CPU'}"),
     ]
 
 
@@ -120,8 +109,4 @@ def _disk(workspace: Any) -> dict[str, Any]:
     while not directory.exists():
         directory = directory.parent
     free = shutil.disk_usage(directory).free
-    return {
-        "what": "workspace",
-        "ok": True,
-        "detail": f"{workspace.root}, {free / 1e9:,.0f} GB free",
-    }
+    return _check("workspace", f"{workspace.root}, {free / 1e9:,.0f} GB free")

@@ -9,9 +9,9 @@ import typer
 from pipelines.errors import UsageError
 from vintix_cli import values
 from vintix_cli.help import examples
-from vintix_cli.options import Run
+from vintix_cli.options import Run, Settings
 from vintix_cli.render import print_table
-from vintix_cli.stages import Settings, print_plan, run_stage, stage
+from vintix_cli.stages import print_plan, run_stage, stage
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult

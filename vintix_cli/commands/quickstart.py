@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from vintix_cli import options
+import typer
+
+from vintix_cli.commands.rollout import print_curves
 from vintix_cli.help import examples
-from vintix_cli.run import command
+from vintix_cli.options import Work, command
+from vintix_cli.render import print_json, print_wrapped
 
 EPILOG = examples("vintix quickstart", "vintix quickstart --seed 1 --workspace /tmp/vintix --json")
 
 
 @command
 def quickstart(
-    seed: options.Seed = None,
-    workers: options.Workers = None,
-    workspace: options.Workspace = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    work: Work,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Base seed of every random stream.", rich_help_panel="Run")
+    ] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Worker processes; 0 for one a core. Results do not depend on it.",
+            rich_help_panel="Run",
+        ),
+    ] = 0,
 ) -> None:
     """Run all five stages on real simulators, small, and draw the many-shot curve.
 
     Minutes on two cores. Running it again continues what was interrupted.
     """
-    from pipelines.artifacts.workspace import Workspace
     from pipelines.quickstart.run import run
-    from vintix_cli.commands.rollout import print_curves
-    from vintix_cli.render import ConsoleReporter, print_json, print_wrapped
 
-    space = Workspace.resolve(workspace)
-    reporter = ConsoleReporter(quiet)
-    result = run(space, reporter, seed=seed or 0, workers=workers or 0)
-    reporter.end()
-    if json:
+    result = run(work.space, work.reporter, seed=seed, workers=workers)
+    work.reporter.end()
+    if work.json:
         print_json(result.report)
         return
     print_curves(result.report)

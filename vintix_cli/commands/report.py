@@ -8,25 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from vintix_cli import options, values
-from vintix_cli.help import Command, Group, examples
-from vintix_cli.render import (
-    ConsoleReporter,
-    interval_text,
-    print_json,
-    print_table,
-    print_text,
-)
-from vintix_cli.run import command
-
-HISTORIES_EPILOG = examples(
-    "vintix report histories", "vintix report histories mujoco --plot mujoco.png"
-)
-ROLLOUTS_EPILOG = examples(
-    "vintix report quickstart",
-    "vintix report rollouts quickstart@v1 --output curves.html --figures pictures",
-)
-EPILOG = examples("vintix report quickstart", "vintix report histories")
+from vintix_cli import values
+from vintix_cli.help import Group, add, group
+from vintix_cli.options import Place, Tasks, Work, command
+from vintix_cli.render import interval_text, print_json, print_table, print_text
 
 
 class ReportGroup(Group):
@@ -44,33 +29,37 @@ class ReportGroup(Group):
         return found + self.commands["rollouts"].params[0].shell_complete(ctx, incomplete)
 
 
-app = typer.Typer(
-    help="Tell what artifacts look like, in numbers and pictures.\n\n"
+app = group(
+    "Tell what artifacts look like, in numbers and pictures.\n\n"
     "vintix report ROLLOUT... makes a page of rollouts: it is vintix report rollouts ROLLOUT...",
+    "vintix report quickstart",
+    "vintix report histories",
     cls=ReportGroup,
-    rich_markup_mode=None,
-    epilog=EPILOG,
 )
 
 
-@app.command("rollouts", cls=Command, epilog=ROLLOUTS_EPILOG)
+def _references(metavar: str, kind: str) -> Any:
+    return typer.Argument(
+        metavar=metavar,
+        help="NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
+        show_default=False,
+        autocompletion=values.artifacts(kind),
+    )
+
+
+@add(
+    app,
+    "vintix report quickstart",
+    "vintix report rollouts quickstart@v1 --output curves.html --figures pictures",
+)
 @command
 def rollouts(
-    reference: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
-            metavar="ROLLOUT",
-            show_default=False,
-            autocompletion=values.artifacts("rollouts"),
-        ),
-    ] = None,
-    task: options.Tasks = None,
+    work: Work,
+    reference: Annotated[list[str] | None, _references("ROLLOUT", "rollouts")] = None,
+    task: Tasks = None,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", metavar="FILE", help="The page; it needs no other file and no network."
-        ),
+        typer.Option(metavar="FILE", help="The page; it needs no other file and no network."),
     ] = Path("report.html"),
     figures: Annotated[
         Path | None,
@@ -94,16 +83,12 @@ def rollouts(
             autocompletion=values.score_references,
         ),
     ] = None,
-    workspace: options.Workspace = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Make a page of rollouts: the paper's figures of them, their scores, where they come from.
 
     Several rollouts stand side by side: AD beside ED, training tasks beside variations. A film
     plays the first task again that is chosen, with the checkpoint of its rollout.
     """
-    from pipelines.artifacts.workspace import Workspace
     from pipelines.report.stage import ReportRequest, make_report
 
     request = ReportRequest(
@@ -114,13 +99,12 @@ def rollouts(
         figures=figures,
         video=video,
     )
-    reporter = ConsoleReporter(quiet)
-    report = make_report(request, Workspace.resolve(workspace), reporter)
-    reporter.end()
-    if json:
+    report = make_report(request, work.space, work.reporter)
+    work.reporter.end()
+    if work.json:
         print_json(report)
         return
-    if not quiet:
+    if not work.quiet:
         for table in report["domains"]:
             _print_domain(table, report["goal"])
         if report["comparison"]:
@@ -167,24 +151,17 @@ def _print_domain(table: Mapping[str, Any], goal: float) -> None:
         reached: mean["shots_to_goal"],
         column: sparkline(mean["curve"], 0.0, 1.0),
     }
-    iqm = mean["last"]["iqm"]
-    notes = []
-    if mean["tasks"]:
-        notes.append(
-            f"interquartile mean of the last three shots {iqm:.3f}"
-            + (
-                f" ({interval_text(mean['last']['iqm_interval'])})"
-                if mean["last"]["iqm_interval"]
-                else ""
-            )
-            + f"; normalised by {table['reference']} scores, 0 random and 1 demonstrator"
-        )
-    print_table(
-        rows,
-        title=f"{table['domain']}: {table['model']}",
-        totals=totals if mean["tasks"] else None,
-        notes=notes,
+    title = f"{table['domain']}: {table['model']}"
+    if not mean["tasks"]:
+        print_table(rows, title=title)
+        return
+    interval = interval_text(mean["last"]["iqm_interval"])
+    note = (
+        f"interquartile mean of the last three shots {mean['last']['iqm']:.3f}"
+        f"{f' ({interval})' if interval else ''}; normalised by {table['reference']} scores, 0 "
+        "random and 1 demonstrator"
     )
+    print_table(rows, title=title, totals=totals, notes=[note])
 
 
 def _print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -199,19 +176,12 @@ def _print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-@app.command("histories", cls=Command, epilog=HISTORIES_EPILOG)
+@add(app, "vintix report histories", "vintix report histories mujoco --plot mujoco.png")
 @command
 def histories(
-    reference: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="HISTORY",
-            help="NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
-            show_default=False,
-            autocompletion=values.artifacts("histories"),
-        ),
-    ] = None,
-    task: options.Tasks = None,
+    place: Place,
+    reference: Annotated[list[str] | None, _references("HISTORY", "histories")] = None,
+    task: Tasks = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -219,15 +189,12 @@ def histories(
             help="Draw return against progress (.png or .svg), one picture a domain.",
         ),
     ] = None,
-    workspace: options.Workspace = None,
-    json: options.Json = False,
 ) -> None:
     """Tell how much each history looks like learning.
 
     Returns are normalised by the measured scores of random play and demonstrator. A poor history
     is what vintix pack refuses without --allow.
     """
-    from pipelines.artifacts.workspace import Workspace
     from pipelines.histories.report import compare_histories, summarize
 
     if plot is not None:
@@ -235,47 +202,31 @@ def histories(
         from pipelines.output_files import check_output
 
         check_output(plot, FORMATS)
-    references, entries = compare_histories(
-        Workspace.resolve(workspace), reference or (), task or ()
-    )
-    found = ", ".join(references)
-    pictures: list[Path] = []
+    references, entries = compare_histories(place.space, reference or (), task or ())
+    found, pictures = ", ".join(references), list[Path]()
     if plot is not None:
         from pipelines.histories.pictures import plot_histories
 
         pictures = plot_histories(entries, plot)
-    documents = [entry.as_json() for entry in entries]
-    if json:
-        print_json(
-            {
-                "histories": found,
-                "tasks": documents,
-                "domains": summarize(entries),
-                "pictures": [str(path) for path in pictures],
-            }
-        )
+    tasks, domains = [entry.as_json() for entry in entries], summarize(entries)
+    if place.json:
+        paths = [str(path) for path in pictures]
+        print_json({"histories": found, "tasks": tasks, "domains": domains, "pictures": paths})
         return
-    print_table([_row(document) for document in documents], title=found, notes=_notes(documents))
-    print_table(summarize(entries))
+    print_table([_row(task) for task in tasks], title=found, notes=_notes(tasks))
+    print_table(domains)
     for path in pictures:
         print_text(f"picture: {path}")
 
 
 def _row(entry: dict[str, Any]) -> dict[str, Any]:
-    numbers = ("start", "end", "rank_correlation", "largest_jump", "r_squared")
+    names = ("start", "end", "rank_correlation", "largest_jump", "r_squared")
+    shares = entry.get("shares")
     return {
         **({"history": entry["history"]} if "history" in entry else {}),
-        "task": entry["task"],
-        "domain": entry["domain"],
-        "verdict": entry["verdict"],
-        "episodes": entry.get("episodes"),
-        **{name: entry.get(name) for name in numbers},
-        "shares_by_tenth_%": _percentages(entry.get("shares")),
+        **{name: entry.get(name) for name in ("task", "domain", "verdict", "episodes", *names)},
+        "shares_by_tenth_%": shares and " ".join(f"{100 * share:.0f}" for share in shares),
     }
-
-
-def _percentages(shares: list[float] | None) -> str | None:
-    return None if shares is None else " ".join(f"{100 * share:.0f}" for share in shares)
 
 
 def _notes(entries: list[dict[str, Any]]) -> list[str]:
@@ -284,5 +235,6 @@ def _notes(entries: list[dict[str, Any]]) -> list[str]:
         "neighbouring tenths; r squared: of a straight line; shares: of the trajectory at each "
         "tenth from random to expert"
     ]
-    notes += [f"{each['task']}: {', '.join(each['failures'])}" for each in entries]
-    return [note for note in notes if not note.endswith(": ")]
+    return notes + [
+        f"{each['task']}: {', '.join(each['failures'])}" for each in entries if each["failures"]
+    ]

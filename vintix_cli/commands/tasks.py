@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.errors import UsageError
-from vintix_cli import options, values
+from vintix_cli import values
 from vintix_cli.help import examples
+from vintix_cli.options import Domains, Json, command, parse_pairs
 from vintix_cli.render import print_json, print_table, print_text, print_wrapped
-from vintix_cli.run import command
 
 EPILOG = examples(
     "vintix tasks --domain metaworld --split validation",
@@ -32,7 +32,7 @@ def tasks(
             autocompletion=values.tasks,
         ),
     ] = None,
-    domain: options.Domains = None,
+    domain: Domains = None,
     group: Annotated[
         list[str] | None,
         typer.Option(metavar="GROUP", help="Encoder group.", autocompletion=values.groups),
@@ -80,7 +80,7 @@ def tasks(
             rich_help_panel=_PICTURE,
         ),
     ] = None,
-    json: options.Json = False,
+    json: Json = False,
 ) -> None:
     """List the tasks, show some of them in full, or draw one.
 
@@ -124,8 +124,7 @@ def tasks(
         else:
             print_text(f"picture: {picture['path']}")
             print_text(f"  {picture['shows']}, {picture['width']} x {picture['height']} pixels")
-        return
-    if json:
+    elif json:
         print_json({"tasks": documents})
     elif names:
         for document in documents:
@@ -150,25 +149,17 @@ def _draw(
     from pipelines.report.snapshot import SIZE, take_snapshot
 
     check_output(path, PIXEL_FORMATS)
-    snapshot = take_snapshot(
-        task,
-        options.parse_pairs(option) if option else None,
-        size=SIZE if size is None else _size(size),
-        seed=seed,
-        steps=steps,
-    )
+    pairs, pixels = parse_pairs(option) if option else None, SIZE if size is None else _size(size)
+    snapshot = take_snapshot(task, pairs, size=pixels, seed=seed, steps=steps)
     save_image(snapshot.image_HWC, path)
+    width, height = snapshot.size
+    names = ("task", "policy", "steps", "ended", "episode_return", "seed")
     return {
         "path": str(path),
-        "width": snapshot.size[0],
-        "height": snapshot.size[1],
-        "task": snapshot.task,
+        "width": width,
+        "height": height,
         "shows": snapshot.caption,
-        "policy": snapshot.policy,
-        "steps": snapshot.steps,
-        "ended": snapshot.ended,
-        "episode_return": snapshot.episode_return,
-        "seed": snapshot.seed,
+        **{name: getattr(snapshot, name) for name in names},
     }
 
 
@@ -180,16 +171,14 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _row(task: dict[str, Any]) -> dict[str, Any]:
+    shown = {"observation_dim": "obs", "action_dim": "act", "trajectory_length": "steps_each"}
+    names = ("domain", "split", "group", "observation_dim", "action_dim", "horizon")
     return {
         "task": task["name"],
-        "domain": task["domain"],
-        "split": task["split"],
-        "group": task["group"],
-        "obs": task["observation_dim"],
-        "act": task["action_dim"],
-        "horizon": task["horizon"],
-        "trajectories": task["trajectories"],
-        "steps_each": task["trajectory_length"],
+        **{
+            shown.get(name, name): task[name]
+            for name in (*names, "trajectories", "trajectory_length")
+        },
     }
 
 
