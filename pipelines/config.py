@@ -43,20 +43,20 @@ def read_run_file(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: The file is missing, is no YAML, or names an unknown stage.
     """
+    sections = ", ".join(STAGES)
     try:
         # Also a pipe, such as a shell's <(...); of what has no end, no more than is allowed.
         with path.open("rb") as file:
             content = parse_yaml(file.read(MAX_BYTES + 1))
     except OSError as error:
         raise_if_failing(error, path)
-        others = [str(each) for each in sorted(path.parent.glob("*.y*ml"))]
         raise unknown(
             "cannot read the configuration file",
             str(path),
-            others,
+            [str(each) for each in sorted(path.parent.glob("*.y*ml"))],
             kind=ConfigError,
             where=path,
-            expected="a YAML file with sections named " + ", ".join(STAGES),
+            expected=f"a YAML file with sections named {sections}",
             found=error.strerror,
             fix="give the path of such a file, or leave --config out",
         ) from error
@@ -69,7 +69,7 @@ def read_run_file(path: Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(
             "the configuration file is not a mapping",
             where=path,
-            expected="sections named " + ", ".join(STAGES),
+            expected=f"sections named {sections}",
             found=type(content).__name__,
         )
     for section, settings in content.items():
@@ -80,7 +80,7 @@ def read_run_file(path: Path) -> dict[str, dict[str, Any]]:
                 () if section in STAGES else STAGES,
                 kind=ConfigError,
                 where=f"{path}: {section}",
-                expected="a mapping under one of " + ", ".join(STAGES),
+                expected=f"a mapping under one of {sections}",
                 found=repr(settings)[:60],
             )
     return content
@@ -100,7 +100,7 @@ def resolve_config(
     Args:
         stage: One of `STAGES`.
         model: Its configuration class.
-        command_line: Options that were given; None values count as not given.
+        command_line: Settings given as options; None values count as not given.
         assignments: ``--set`` texts such as ``train.lr=3e-4``, further dots reach into nested
             settings; values are YAML. Those of other stages are left alone.
         file: ``--config``.
@@ -113,11 +113,12 @@ def resolve_config(
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    given_here = {key: value for key, value in command_line.items() if value is not None}
     layers = (
         (_FILE, read_run_file(file).get(stage, {}) if file else {}),
         (_ENVIRONMENT, _from_environment(stage, model, environment)),
         (_COMMAND_LINE, _from_assignments(stage, assignments)),
-        (_COMMAND_LINE, {key: value for key, value in command_line.items() if value is not None}),
+        (_COMMAND_LINE, given_here),
     )
     spellings = _OTHER_SPELLINGS.get(stage, {})
     for source, given in layers:
@@ -138,7 +139,7 @@ def resolve_config(
 
 
 def _values(value: Any, location: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Any]]:
-    """Walk through a configuration: where each value stands, and the value."""
+    """Yield the place of each value of a configuration, and the value."""
     if isinstance(value, BaseModel):
         parts: Iterable[tuple[str | int, Any]] = value
     elif is_dataclass(value):

@@ -52,6 +52,11 @@ class Option:
     lead: str | None = None
 
 
+def setting(description: str, default: Any = PydanticUndefined, **rules: Any) -> Any:
+    """Return a pydantic field that is no option: ``--set``, a run file or a variable sets it."""
+    return Field(default, description=description, **rules)
+
+
 def option(description: str, default: Any = PydanticUndefined, **settings: Any) -> Any:
     """Return a pydantic field that is an option of its command.
 

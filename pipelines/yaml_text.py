@@ -1,9 +1,6 @@
 """Reads YAML that people write: text, numbers, truth values, lists and mappings, and no surprises.
 
-What PyYAML would take silently or end in a Python error at is refused with its line: keys that
-stand twice or are no text, values of other kinds (dates, sets, bytes, objects) or that cannot be
-constructed, nesting without end, aliases that unfold into more than any file needs, and bytes that
-are no UTF-8.
+What PyYAML would take silently or end in a Python error at is refused with its line.
 """
 
 from __future__ import annotations
@@ -57,8 +54,7 @@ def parse_yaml(content: bytes | str) -> Any:
         raise YamlTextError(f"more than {MAX_BYTES:,} characters")
     try:
         _check_size(text)
-        node = yaml.compose(text, Loader=_loader())
-        return None if node is None else _constructor()().build(node)
+        return yaml.load(text, Loader=_loader())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(part for part in (error.context, error.problem) if part)
@@ -119,49 +115,33 @@ def _at(event: Any, problem: str) -> YamlTextError:
     return YamlTextError(problem, event.start_mark.line + 1)
 
 
+@cache
 def _loader() -> Any:
+    """Return what reads YAML; defined here so that YAML is imported when it is read."""
     import yaml
 
     # The C parser is ten times faster; PyYAML is also shipped without it.
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-
-@cache
-def _constructor() -> Any:
-    """Return what builds values of nodes; defined here so that YAML is imported when it is read."""
-    from yaml.constructor import SafeConstructor
-
-    class Constructor(SafeConstructor):
-        def __init__(self) -> None:
-            super().__init__()
-            self._built: dict[int, Any] = {}
-
-        def build(self, node: Any) -> Any:
-            """Return the value of a node; each node is built once, however many aliases it has."""
-            if id(node) not in self._built:
-                self._built[id(node)] = self._build(node)
-            return self._built[id(node)]
-
-        def _build(self, node: Any) -> Any:
+    class Loader(base):  # type: ignore[misc]
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
             line = node.start_mark.line + 1
             kind = node.tag.removeprefix(_TAG)
             if kind == "map":
                 _check_keys(node)
-                self.flatten_mapping(node)
-                return {key.value: self.build(value) for key, value in node.value}
-            if kind == "seq":
-                return [self.build(each) for each in node.value]
-            if kind not in ("str", "int", "float", "bool", "null"):
-                if kind == "timestamp":
-                    raise YamlTextError("a date; in quotes it is text", line)
+            elif kind == "timestamp":
+                raise YamlTextError("a date; in quotes it is text", line)
+            elif kind not in ("seq", "str", "int", "float", "bool", "null"):
                 raise YamlTextError(f"a value of the kind {kind}, which no setting has", line)
             try:
-                return self.construct_object(node)
+                return super().construct_object(node, deep=True)
+            except YamlTextError:
+                raise
             except (ValueError, KeyError) as error:
                 told = f"a value that cannot be read as {kind}; in quotes it is text"
                 raise YamlTextError(told, line) from error
 
-    return Constructor
+    return Loader
 
 
 def _check_keys(node: Any) -> None:

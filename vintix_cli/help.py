@@ -9,7 +9,7 @@ Typer's own help is drawn by Rich, whose import alone takes half of the time tha
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from typing import Any
 
@@ -22,7 +22,7 @@ from vintix_cli.hints import remember, running
 WIDTH = 100
 _TYPES = {"int": "INTEGER", "float": "NUMBER", "path": "PATH", "file": "PATH", "dir": "PATH"}
 _ANY_LENGTH = 1_000
-_OPTIONS, _COMMANDS = "Options", "Commands"
+_Section = tuple[str, list[tuple[str, str]]]
 
 
 def examples(*commands: str, title: str = "Examples") -> str:
@@ -47,7 +47,21 @@ def add(app: typer.Typer, *commands: str, name: str | None = None) -> Callable[[
     return added
 
 
-class Command(TyperCommand):
+class _PlainHelp:
+    """Help as plain text, with the examples as they are typed, not wrapped."""
+
+    epilog: str | None
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples."""
+        title, *lines = (self.epilog or "").splitlines() or [""]
+        if lines:
+            with formatter.section(title):
+                for line in lines:
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+class Command(_PlainHelp, TyperCommand):
     """A command whose options stand in their sections."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -70,14 +84,10 @@ class Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, section by section."""
-        _write_options(self, ctx, formatter)
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the examples as they are typed, not wrapped."""
-        _write_examples(self, formatter)
+        _write_sections(_options(self, ctx), formatter)
 
 
-class Group(TyperGroup):
+class Group(_PlainHelp, TyperGroup):
     """A group whose commands stand in their sections."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -97,43 +107,44 @@ class Group(TyperGroup):
         app = typer.Typer(
             add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
         )
-        app.command(
-            name,
-            cls=type(found),
-            help=found.help,
-            epilog=found.epilog,
-            rich_help_panel=found.rich_help_panel,
-        )(make())
+        kept = {each: getattr(found, each) for each in ("help", "epilog", "rich_help_panel")}
+        app.command(name, cls=type(found), **kept)(make())
         self.commands[name] = made = typer.main.get_command(app)
         return made
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, then the options."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for name in self.list_commands(ctx):
-            command: Any = self.commands[name]
-            panel = getattr(command, "rich_help_panel", None)
-            title = panel if isinstance(panel, str) else _COMMANDS
-            sections.setdefault(title, []).append((name, command.get_short_help_str(_ANY_LENGTH)))
-        _write_sections(sections, formatter)
-        _write_options(self, ctx, formatter)
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the examples as they are typed, not wrapped."""
-        _write_examples(self, formatter)
+        rows: Any = (
+            (command, (name, command.get_short_help_str(_ANY_LENGTH)))
+            for name, command in self.commands.items()
+        )
+        _write_sections([*_sorted_out(rows, "Commands"), *_options(self, ctx)], formatter)
 
 
-def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
+def _options(command: Any, ctx: Any) -> list[_Section]:
+    shown = [each for each in command.get_params(ctx) if not getattr(each, "hidden", False)]
+    arguments = [each for each in shown if each.param_type_name == "argument"]
+    options = [each for each in shown if each not in arguments]
+    rows = {each: (_spelled(each, ctx), _explained(each)) for each in shown}
+    return [
+        *_sorted_out([(each, rows[each]) for each in arguments], "Arguments"),
+        *_sorted_out([(each, rows[each]) for each in options], "Options"),
+    ]
+
+
+def _sorted_out(rows: Iterable[tuple[Any, tuple[str, str]]], title: str) -> list[_Section]:
+    """Return rows by the section of what they tell of, in the order of their first ones."""
     sections: dict[str, list[tuple[str, str]]] = {}
-    for parameter in command.get_params(ctx):
-        if getattr(parameter, "hidden", False):
-            continue
-        panel = getattr(parameter, "rich_help_panel", None)
-        is_option = parameter.param_type_name == "option"
-        title = panel if isinstance(panel, str) else _OPTIONS if is_option else "Arguments"
-        row = (_spelled(parameter, ctx), _explained(parameter, ctx))
-        sections.setdefault(title, []).append(row)
-    _write_sections(sections, formatter)
+    for each, row in rows:
+        panel = getattr(each, "rich_help_panel", None)
+        sections.setdefault(panel if isinstance(panel, str) else title, []).append(row)
+    return list(sections.items())
+
+
+def _write_sections(sections: Iterable[_Section], formatter: Any) -> None:
+    for title, rows in sections:
+        with formatter.section(title):
+            formatter.write_dl(rows)
 
 
 def _spelled(parameter: Any, ctx: Any) -> str:
@@ -155,7 +166,7 @@ def _metavar(parameter: Any, ctx: Any) -> str:
     return next((told for begin, told in _TYPES.items() if kind.startswith(begin)), "TEXT")
 
 
-def _explained(parameter: Any, ctx: Any) -> str:
+def _explained(parameter: Any) -> str:
     """Return what a parameter is for, whether it may be repeated, and its default and bounds."""
     text = (getattr(parameter, "help", None) or "").rstrip()
     if parameter.param_type_name == "option" and parameter.multiple:
@@ -174,27 +185,10 @@ def _explained(parameter: Any, ctx: Any) -> str:
 
 
 def _default(parameter: Any) -> str | None:
-    """Return the default of an option: its own, or what it was told to show."""
-    if parameter.secondary_opts:
-        return f"default: {(parameter.opts if parameter.default else parameter.secondary_opts)[0]}"
-    own = parameter.default
-    if isinstance(own, str | int | float | PurePath) and not isinstance(own, bool):
-        return f"default: {own}"
-    if parameter.param_type_name == "argument" or parameter.is_flag:
-        return None
     told = getattr(parameter, "show_default", None)
+    own = parameter.default
+    if parameter.secondary_opts:
+        told = (parameter.opts if own else parameter.secondary_opts)[0]
+    elif isinstance(own, str | int | float | PurePath) and not isinstance(own, bool):
+        told = str(own)
     return f"default: {told}" if isinstance(told, str) else None
-
-
-def _write_sections(sections: dict[str, list[tuple[str, str]]], formatter: Any) -> None:
-    for title, rows in sections.items():
-        with formatter.section(title):
-            formatter.write_dl(rows)
-
-
-def _write_examples(command: Any, formatter: Any) -> None:
-    if command.epilog:
-        title, *lines = command.epilog.splitlines()
-        with formatter.section(title):
-            for line in lines:
-                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")

@@ -8,6 +8,7 @@ others follow in further tables under it, each beside the names of its rows agai
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,13 +26,7 @@ _NUMBER = re.compile(r"[-+(]?\d[\d.,]*(e[-+]?\d+)?[%),;:]*")
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A column of a table, as text fit to be shown.
-
-    Attributes:
-        header: What stands above it.
-        cells: What stands in it, row by row.
-        number: Whether it holds numbers, which stand at the right.
-    """
+    """A column of a table: its header and, row by row, its cells; numbers stand at the right."""
 
     header: str
     cells: Sequence[str]
@@ -53,22 +48,16 @@ class Column:
 
         What would then look like another stays as long as it is, and is folded over lines.
         """
-        short = [_shorten_names(cell, width) for cell in self.cells]
-        meant: dict[str, set[str]] = {}
-        for cell, text in zip(self.cells, short, strict=True):
-            meant.setdefault(text, set()).add(cell)
-        return _shorten_names(self.header, width), [
-            text if len(meant[text]) == 1 else cell
-            for cell, text in zip(self.cells, short, strict=True)
-        ]
+        short = {cell: _shorten_names(cell, width) for cell in self.cells}
+        alike = Counter(short.values())
+        cells = [short[cell] if alike[short[cell]] == 1 else cell for cell in self.cells]
+        return _shorten_names(self.header, width), cells
 
 
 def arrange(columns: Sequence[Column], width: int | None) -> list[list[tuple[Column, int]]]:
-    """Return the tables that a table becomes, each as its columns and their widths.
+    """Return the tables that a table becomes at a width, each as its columns and their widths.
 
-    Args:
-        columns: Its columns.
-        width: Characters of a line; None for as many as there are to be.
+    Without a width it is one, as wide as it is.
     """
     if width is None:
         return [[(column, column.natural) for column in columns]]

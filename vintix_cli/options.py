@@ -26,43 +26,34 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-    from pipelines import artifacts
+    from pipelines.artifacts.workspace import Workspace
     from pipelines.options import Option
 
-_RUN, _SELECT, _OUTPUT = "Run", "Selection", "Output"
+_run = functools.partial(typer.Option, rich_help_panel="Run")
+_select = functools.partial(typer.Option, rich_help_panel="Selection")
+_output = functools.partial(typer.Option, rich_help_panel="Output")
 
 Settings = Mapping[str, Any]
 """Settings that were given as options."""
 
 Tasks = Annotated[
     list[str] | None,
-    typer.Option(
-        "--task",
-        "-t",
-        metavar="TASK",
-        help="Task, by name or alias.",
-        autocompletion=values.tasks,
-        rich_help_panel=_SELECT,
+    _select(
+        "--task", "-t", metavar="TASK", help="Task, by name or alias.", autocompletion=values.tasks
     ),
 ]
 Domains = Annotated[
     list[str] | None,
-    typer.Option(
+    _select(
         "--domain",
         "-d",
         metavar="DOMAIN",
         help="Domain; vintix tasks lists them.",
         autocompletion=values.domains,
-        rich_help_panel=_SELECT,
     ),
 ]
 Json = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="One JSON document on stdout and nothing else there.",
-        rich_help_panel=_OUTPUT,
-    ),
+    bool, _output("--json", help="One JSON document on stdout and nothing else there.")
 ]
 
 
@@ -72,16 +63,15 @@ class Place:
 
     workspace: Annotated[
         Path | None,
-        typer.Option(
+        _run(
             metavar="DIRECTORY",
             help="Directory of artifacts; default $VINTIX_WORKSPACE, else ./artifacts.",
-            rich_help_panel=_RUN,
         ),
     ] = None
     json: Json = False
 
     @property
-    def space(self) -> artifacts.workspace.Workspace:
+    def space(self) -> Workspace:
         """The workspace."""
         from pipelines.artifacts.workspace import Workspace
 
@@ -92,10 +82,7 @@ class Place:
 class Work(Place):
     """Options of a command that works on a workspace, and tells how far it is."""
 
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=_OUTPUT),
-    ] = False
+    quiet: Annotated[bool, _output("--quiet", "-q", help="Only warnings and errors.")] = False
 
     @functools.cached_property
     def reporter(self) -> ConsoleReporter:
@@ -108,23 +95,17 @@ class Run(Work):
     """Options of a stage besides its configuration."""
 
     config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Run file (YAML) with a section a stage.", rich_help_panel=_RUN
-        ),
+        Path | None, _run(metavar="FILE", help="Run file (YAML) with a section a stage.")
     ] = None
     set: Annotated[
         list[str] | None,
-        typer.Option(
+        _run(
             metavar="STAGE.FIELD=VALUE",
             help="Set any setting, such as train.lr=3e-4.",
             autocompletion=values.assignments,
-            rich_help_panel=_RUN,
         ),
     ] = None
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel=_RUN)
-    ] = False
+    dry_run: Annotated[bool, _run("--dry-run", help="Print the plan and stop.")] = False
 
 
 def command(function: Callable[..., None]) -> Any:
@@ -297,7 +278,7 @@ def _refusing(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def settings(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
     """Take the options of a configuration out of a command's arguments, and return the settings."""
-    from pipelines.options import option_of
+    from pipelines.options import Option, option_of
 
     found: dict[str, Any] = {}
     for path, parameter in parameters(model).items():
@@ -305,13 +286,10 @@ def settings(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
         if value is None or value is False or value == []:
             continue
         *outer, name = path
-        option = None if outer else option_of(model.model_fields[name])
-        if option is not None and option.rest is not None and value[1:]:
-            found[option.rest] = value[1:]
-        if option is not None and option.rest is not None:
-            value = value[0]
-        elif option is not None and option.entries:
-            value = parse_pairs(value)
+        option = Option() if outer else option_of(model.model_fields[name]) or Option()
+        if option.rest is not None:
+            value, *others = value
+            found |= {option.rest: others} if others else {}
         holder = found
         for part in outer:
             holder = holder.setdefault(part, {})
@@ -322,7 +300,7 @@ def settings(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
                 found=f"{value} and {holder[name]}",
                 fix="leave one of them out",
             )
-        holder[name] = value
+        holder[name] = parse_pairs(value) if option.entries else value
     return found
 
 

@@ -67,25 +67,22 @@ def print_table(
     stream = results()
     console = _console(stream)
     shown = [*rows, totals] if totals else rows
-    columns = []
-    for name in rows[0] if rows else ():
-        values = [row.get(name) for row in rows]
-        columns.append(
-            Column(
-                header=printable(name.replace("_", " ")),
-                cells=[printable(_cell(row.get(name), name)) for row in shown],
-                number=all(isinstance(value, int | float) or value is None for value in values),
-            )
+    columns = [
+        Column(
+            header=printable(name.replace("_", " ")),
+            cells=[printable(_cell(row.get(name), name)) for row in shown],
+            number=all(isinstance(row.get(name), int | float | None) for row in rows),
         )
+        for name in (rows[0] if rows else ())
+    ]
     width = console.width if stream.isatty() else None
     if title is not None:
         console.line()
         _print_line(console, title, style="italic")
     for part in arrange(columns, width) if columns else ():
-        table = _table(part, totals=bool(totals))
         if width is None:
             console.width = max(console.width, sum(each for _, each in part) + GAP * len(part))
-        console.print(table)
+        console.print(_table(part, totals=bool(totals)))
         console.line()
     others = {key: value for key, value in (totals or {}).items() if rows and key not in rows[0]}
     if others:
@@ -97,6 +94,11 @@ def print_table(
         notes = [f"in all: {told}", *notes]
     for note in notes:
         _print_line(console, note)
+
+
+def picked(row: Mapping[str, Any], *names: str, **renamed: str) -> dict[str, Any]:
+    """Return entries of a row by their own names, then others by the names of their columns."""
+    return {name: row[name] for name in names} | {new: row[old] for new, old in renamed.items()}
 
 
 def print_text(text: str) -> None:
@@ -143,29 +145,22 @@ def _table(part: Sequence[tuple[Column, int]], totals: bool) -> Table:
 
     from vintix_cli.layout import GAP
 
+    gap = (0, GAP - 1, 0, 0)
     table = Table(
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, GAP - 1, 0, 0),
-        header_style="bold",
+        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=gap, header_style="bold"
     )
     cells = []
     for column, width in part:
         header, texts = column.fitted(width)
-        table.add_column(
-            _text(header),
-            justify="right" if column.number else "left",
-            width=width,
-            overflow="fold",
-        )
+        justify: Any = "right" if column.number else "left"
+        table.add_column(_text(header), justify=justify, width=width, overflow="fold")
         cells.append(texts)
-    rows = list(zip(*cells, strict=True))
-    for index, row in enumerate(rows):
-        last = totals and index == len(rows) - 1
-        if last:
-            table.add_section()
-        table.add_row(*map(_text, row), style="bold" if last else None)
+    *rows, last = zip(*cells, strict=True)
+    for row in rows:
+        table.add_row(*map(_text, row))
+    if totals:
+        table.add_section()
+    table.add_row(*map(_text, last), style="bold" if totals else None)
     return table
 
 
@@ -249,7 +244,9 @@ class ConsoleReporter:
         bar = _Bar(self, self._clock, label, total, unit, done)
         self._open.append(bar)
         try:
-            with nullcontext() if self._quiet or self._draws else self._telling():
+            # The first of several counts tells of all.
+            logs = not self._quiet and not self._draws and len(self._open) == 1
+            with self._telling() if logs else nullcontext():
                 yield bar
         finally:
             bar.close()
@@ -260,10 +257,7 @@ class ConsoleReporter:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Tell the progress from time to time, also while nothing moves."""
-        if len(self._open) > 1:
-            yield
-            return
+        """Print the progress from time to time, also while nothing moves."""
         closing = threading.Event()
 
         def tell() -> None:
@@ -285,26 +279,20 @@ class ConsoleReporter:
         if self._quiet or not self._draws:
             return None
         if self._progress is None:
-            from rich.progress import (
-                BarColumn,
-                Progress,
-                ProgressColumn,
-                TextColumn,
-                TimeRemainingColumn,
-            )
+            from rich import progress as rich
 
-            class Rate(ProgressColumn):
+            class Rate(rich.ProgressColumn):
                 def render(self, task: Any) -> Text:
                     speed = task.finished_speed or task.speed
                     return _text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
 
-            self._progress = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=30),
-                TextColumn("{task.percentage:>3.0f}%"),
+            self._progress = rich.Progress(
+                rich.TextColumn("{task.description}", markup=False),
+                rich.BarColumn(bar_width=30),
+                rich.TextColumn("{task.percentage:>3.0f}%"),
                 Rate(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[extra]}", markup=False),
+                rich.TimeRemainingColumn(),
+                rich.TextColumn("{task.fields[extra]}", markup=False),
                 console=self._console,
                 transient=True,
             )
@@ -361,13 +349,10 @@ class _Bar:
         else:
             told = f"{100 * done / self._total if self._total else 0:.0f} %"
         rate = (done - before) / max(now - then, 1e-9)
+        parts = [f"{duration_text(now - self._started)} so far"]
         if rate > 0:
-            parts = [
-                *([self._rate(rate)] if self._unit else []),
-                f"{duration_text(max(0.0, self._total - done) / rate)} left",
-            ]
-        else:
-            parts = [f"{duration_text(now - self._started)} so far"]
+            parts = [f"{duration_text(max(0.0, self._total - done) / rate)} left"]
+            parts = [self._rate(rate), *parts] if self._unit else parts
         return ", ".join([f"{self._label}: {told}", *parts, *self._extra()])
 
     def close(self) -> None:

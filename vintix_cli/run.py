@@ -29,9 +29,8 @@ _TAKES_WORKSPACE = re.compile(
 def guarded(function: Callable[..., None]) -> Callable[..., None]:
     """Wrap a command so that every way to end has its exit code and its message.
 
-    Expected errors print what is wrong and how to mend it; a traceback is shown only under
-    ``--debug``. Under ``--json`` the error is the one document on stdout. What others print while
-    the command works goes to stderr.
+    A traceback is shown only under ``--debug``. Under ``--json`` the error is the one document on
+    stdout; what others print while the command works goes to stderr.
     """
 
     @functools.wraps(function)
@@ -72,8 +71,7 @@ def _check_assertions() -> None:
 
 def _named(error: Reported, options: Mapping[str, Any]) -> Reported:
     """Return an error whose way to mend it keeps the options that were typed."""
-    line = running_command()
-    corrected = None
+    line, corrected = running_command(), None
     if line is not None and error.instead is not None:
         given, meant = error.instead
         corrected = line.with_instead(given, [meant])
@@ -99,7 +97,7 @@ def name_workspace(fix: str, workspace: Path | None) -> str:
 
 
 def report_usage(error: Any, arguments: Sequence[str], as_json: bool) -> int:
-    """Tell what the parser could not read, like every other error; returns the exit code.
+    """Print what the parser could not read, like every other error; returns the exit code.
 
     Args:
         error: The parser's error, with the context it was found in.
@@ -113,13 +111,9 @@ def report_usage(error: Any, arguments: Sequence[str], as_json: bool) -> int:
     return told.exit_code
 
 
-def debugging() -> bool:
-    """Tell whether ``--debug`` (or ``VINTIX_DEBUG``) asks for tracebacks."""
-    return os.environ.get("VINTIX_DEBUG", "") not in ("", "0")
-
-
 def _end(error: BaseException, told: Reported, kind: str, as_json: bool) -> None:
-    if debugging():
+    # What --debug sets, too.
+    if os.environ.get("VINTIX_DEBUG", "") not in ("", "0"):
         print_traceback(error)
     if as_json and unanswered() is not None:
         print_json(told.as_dict() | {"error": type(error).__name__})

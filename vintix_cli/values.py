@@ -12,7 +12,7 @@ import typer
 
 from pipelines.errors import VintixError
 
-Values = Callable[[typer.Context, str], list[str]]
+Values = Callable[[typer.Context, str], Iterable[str]]
 
 
 def tasks(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -23,32 +23,32 @@ def tasks(ctx: typer.Context, incomplete: str) -> list[str]:
     return [task.name for task in (*catalogue.tasks, *catalogue.variations)]
 
 
-def domains(ctx: typer.Context, incomplete: str) -> list[str]:
+def domains(ctx: typer.Context, incomplete: str) -> Iterable[str]:
     """Return the names of the domains that have tasks."""
     from pipelines.domains.registry import full_catalogue
 
-    return list(full_catalogue().domains)
+    return full_catalogue().domains
 
 
-def groups(ctx: typer.Context, incomplete: str) -> list[str]:
+def groups(ctx: typer.Context, incomplete: str) -> Iterable[str]:
     """Return the names of the encoder groups."""
     from pipelines.domains.registry import full_catalogue
 
-    return list(full_catalogue().groups())
+    return full_catalogue().groups()
 
 
-def splits(ctx: typer.Context, incomplete: str) -> list[str]:
+def splits(ctx: typer.Context, incomplete: str) -> Iterable[str]:
     """Return the names of the splits."""
     from pipelines.tasks.spec import SPLITS
 
-    return list(SPLITS)
+    return SPLITS
 
 
-def kinds(ctx: typer.Context, incomplete: str) -> list[str]:
+def kinds(ctx: typer.Context, incomplete: str) -> Iterable[str]:
     """Return the kinds of artifact."""
     from pipelines.artifacts.schema import SCHEMA_VERSIONS
 
-    return list(SCHEMA_VERSIONS)
+    return SCHEMA_VERSIONS
 
 
 def references(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -60,7 +60,7 @@ def references(ctx: typer.Context, incomplete: str) -> list[str]:
 def artifacts(*wanted: str) -> Values:
     """Return what lists the artifacts of some kinds, with their versions after an ``@``."""
 
-    def names(ctx: typer.Context, incomplete: str) -> list[str]:
+    def names(ctx: typer.Context, incomplete: str) -> Iterable[str]:
         from pipelines.artifacts.workspace import Workspace, packaged
 
         found: dict[str, None] = {}
@@ -71,7 +71,7 @@ def artifacts(*wanted: str) -> Values:
                     for name in space.names(kind):
                         versions = space.versions(kind, name) if "@" in incomplete else ()
                         found |= dict.fromkeys([name, *(f"{name}@v{each}" for each in versions)])
-        return list(found)
+        return found
 
     return names
 
@@ -79,17 +79,17 @@ def artifacts(*wanted: str) -> Values:
 def fixed(*choices: str) -> Values:
     """Return what lists these values."""
 
-    def values(ctx: typer.Context, incomplete: str) -> list[str]:
-        return list(choices)
+    def values(ctx: typer.Context, incomplete: str) -> Iterable[str]:
+        return choices
 
     return values
 
 
-def score_references(ctx: typer.Context, incomplete: str) -> list[str]:
+def score_references(ctx: typer.Context, incomplete: str) -> Iterable[str]:
     """Return the names of the score references."""
     from pipelines.tasks.spec import REFERENCES
 
-    return list(REFERENCES)
+    return REFERENCES
 
 
 def assignments(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -107,9 +107,6 @@ def statistics(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 LISTS: Mapping[str, Values] = {
-    "tasks": tasks,
-    "domains": domains,
-    "splits": splits,
-    "statistics": statistics,
+    each.__name__: each for each in (tasks, domains, splits, statistics, score_references)
 }
 """What fields of configurations name as the values of their options, besides kinds of artifact."""

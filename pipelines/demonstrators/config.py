@@ -16,6 +16,7 @@ from pipelines.options import (
     Tasks,
     Workers,
     option,
+    setting,
 )
 
 Source = Literal["builtin", "train", "import"]
@@ -56,11 +57,11 @@ class DemonstratorsConfig(BaseModel):
     name: Name = None
     seed: Seed = 0
     workers: Workers = 0
-    normalization_path: Path | None = Field(
-        default=None, description="Observation statistics of an imported policy, .npz or .json."
+    normalization_path: Path | None = setting(
+        "Observation statistics of an imported policy, .npz or .json.", None
     )
-    activation: Activation | None = Field(
-        default=None, description="Activation of an imported network where its file does not tell."
+    activation: Activation | None = setting(
+        "Activation of an imported network where its file does not tell.", None
     )
 
     @model_validator(mode="after")

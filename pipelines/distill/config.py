@@ -19,6 +19,7 @@ from pipelines.options import (
     Tasks,
     Workers,
     option,
+    setting,
 )
 from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_from_json
 
@@ -77,24 +78,24 @@ class DistillConfig(BaseModel):
     seed: Seed = 0
     workers: Workers = 0
     strict: Strict = False
-    train: TrainSettings = Field(
-        default=TrainSettings(),
-        description="How the learner of a learning history trains; part of the artifact only where "
+    train: TrainSettings = setting(
+        "How the learner of a learning history trains; part of the artifact only where "
         "there is one. The steps in all are those of the trajectory, and evaluation_episodes plays "
         "no part.",
+        TrainSettings(),
     )
-    pilot_episodes: int | None = Field(
-        default=None,
+    pilot_episodes: int | None = setting(
+        "Episodes of the pilot at each level of noise; default 8, and 64 in vectorised "
+        "domains. Part of the artifact only where there is a pilot.",
+        None,
         ge=2,
         le=1000,
-        description="Episodes of the pilot at each level of noise; default 8, and 64 in vectorised "
-        "domains. Part of the artifact only where there is a pilot.",
     )
-    shard_rows: int | None = Field(
-        default=None,
-        ge=1,
-        description="Most steps of a shard, the unit that a resumed run does not repeat; default "
+    shard_rows: int | None = setting(
+        "Most steps of a shard, the unit that a resumed run does not repeat; default "
         "65,536, and twice that for vectorised domains.",
+        None,
+        ge=1,
     )
 
     @field_validator("schedule", mode="before")

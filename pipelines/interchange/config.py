@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from pipelines.artifacts.references import check_name
-from pipelines.options import Tasks, option
+from pipelines.options import Tasks, option, setting
 
 CHUNK_ROWS = 65_536
 """Most rows of a chunk file, as packing has it."""
@@ -38,10 +38,9 @@ class ImportDatasetConfig(BaseModel):
     )
     tasks: Tasks = ()
     name: Annotated[str | None, _NAME] = None
-    chunk_rows: int = Field(default=CHUNK_ROWS, ge=1, description="Most rows of a chunk file.")
-    allow_validation: bool = Field(
-        default=False,
-        description="Give tasks of the validation split a sampling weight in a dataset.",
+    chunk_rows: int = setting("Most rows of a chunk file.", CHUNK_ROWS, ge=1)
+    allow_validation: bool = setting(
+        "Give tasks of the validation split a sampling weight in a dataset.", False
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from pipelines.options import option
+from pipelines.options import option, setting
 
 if TYPE_CHECKING:
     from pipelines.domains.base import Domain
@@ -45,47 +45,41 @@ class TrainSettings(BaseModel):
     # the tasks of Bi-DexHands.
     algorithm: Algorithm = option("the learner.", "ppo")
     total_steps: int = option("environment steps.", 100_000, ge=1)
-    segment_steps: int | None = Field(
-        default=None,
-        ge=1,
-        description="Steps between two checkpoints. Each segment starts from its checkpoint with "
+    segment_steps: int | None = setting(
+        "Steps between two checkpoints. Each segment starts from its checkpoint with "
         "fresh episodes and its own random streams, so that a resumed run equals an uninterrupted "
         "one; default a twentieth of the total, at least 2000.",
-    )
-    evaluation_episodes: int = Field(
-        default=5,
+        None,
         ge=1,
-        description="Episodes that the policy is measured on after each segment; the best one is "
-        "kept.",
     )
-    normalize_observations: bool = Field(
-        default=False,
-        description="Normalise observations by running statistics, which become part of the "
-        "policy.",
+    evaluation_episodes: int = setting(
+        "Episodes that the policy is measured on after each segment; the best one is kept.", 5, ge=1
     )
-    normalize_rewards: bool = Field(
-        default=False,
-        description="Divide rewards by the running spread of the discounted return while training.",
+    normalize_observations: bool = setting(
+        "Normalise observations by running statistics, which become part of the policy.", False
     )
-    environment_options: dict[str, Any] = Field(
+    normalize_rewards: bool = setting(
+        "Divide rewards by the running spread of the discounted return while training.", False
+    )
+    environment_options: dict[str, Any] = setting(
+        "Options of the domain that hold in training only, such as a delta reward.",
         default_factory=dict,
-        description="Options of the domain that hold in training only, such as a delta reward.",
     )
-    observation_prefix: int | None = Field(
-        default=None,
-        ge=1,
-        description="How many entries of the observation, from the first, the policy looks at; "
+    observation_prefix: int | None = setting(
+        "How many entries of the observation, from the first, the policy looks at; "
         "default all. For bodies whose contact forces, last in Gymnasium's observations, keep "
         "learners from what matters. Not for es and waypoints.",
+        None,
+        ge=1,
     )
-    hyperparameters: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Arguments of the learner's constructor by their names there, numbers and "
+    hyperparameters: dict[str, Any] = setting(
+        "Arguments of the learner's constructor by their names there, numbers and "
         "texts; also net_arch, activation_fn (tanh, relu) and log_std_init of its policy, policy "
         "(MlpPolicy, LinearPolicy) and action_noise (a standard deviation). Everything else is the "
         "library's default; schedules are constant. Those of es are the fields of "
         "pipelines.learners.evolution.EvolutionSettings, those of waypoints of "
         "pipelines.learners.waypoints.WaypointSettings.",
+        default_factory=dict,
     )
 
     @model_validator(mode="after")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from pipelines.options import Domains, Name, Tasks, option
+from pipelines.options import Domains, Name, Tasks, option, setting
 
 CHUNK_ROWS = 65_536
 """Most rows of a chunk file. A window of the paper's 8,193 steps touches one file of each array,
@@ -33,9 +33,9 @@ class PackConfig(BaseModel):
         values=("tasks",),
     )
     name: Name = None
-    chunk_rows: int = Field(default=CHUNK_ROWS, ge=1, description="Most rows of a chunk file.")
-    allow_validation: bool = Field(
-        default=False,
-        description="Give tasks of the validation split a sampling weight, so that training draws "
+    chunk_rows: int = setting("Most rows of a chunk file.", CHUNK_ROWS, ge=1)
+    allow_validation: bool = setting(
+        "Give tasks of the validation split a sampling weight, so that training draws "
         "from them too. They are packed and marked either way.",
+        False,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict
+
+from pipelines.options import Tasks, option
 from pipelines.output_files import check_output, check_output_directory
 
 if TYPE_CHECKING:
@@ -19,26 +21,35 @@ LARGEST_FILM = 8 << 20
 _MEDIA = {".gif": "image/gif", ".mp4": "video/mp4"}
 
 
-@dataclass(frozen=True)
-class ReportRequest:
-    """What a report is asked for.
+class ReportRequest(BaseModel):
+    """What ``vintix report rollouts`` writes."""
 
-    Attributes:
-        references: References of rollouts artifacts; empty for the newest.
-        tasks: Names or aliases of the tasks wanted; empty for all.
-        reference: Score reference that the page opens with; None for the artifacts' own.
-        output: The page.
-        figures: Directory for the figures as PNG and SVG; None for none.
-        video: Film of the first task's first and last shot, which the page then shows too; None
-            for none.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    references: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-    reference: str | None = None
-    output: Path = Path("report.html")
-    figures: Path | None = None
-    video: Path | None = None
+    references: tuple[str, ...] = option(
+        "NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
+        (),
+        argument=True,
+        metavar="ROLLOUT",
+        values=("rollouts",),
+    )
+    tasks: Tasks = ()
+    output: Path = option(
+        "The page; it needs no other file and no network.", Path("report.html"), metavar="FILE"
+    )
+    figures: Path | None = option(
+        "Also draw every figure into this directory, as PNG and as SVG.", None, metavar="DIRECTORY"
+    )
+    video: Path | None = option(
+        "Also film a task's first shot beside its last, as .gif (or .mp4 with ffmpeg).",
+        None,
+        metavar="FILE",
+    )
+    reference: str | None = option(
+        "Scores to normalise by at first; default that of the rollouts.",
+        None,
+        values=("score_references",),
+    )
 
 
 def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pipelines.options import (
     Tasks,
     Workers,
     option,
+    setting,
 )
 from pipelines.tasks.spec import Reference
 
@@ -44,8 +45,8 @@ class RolloutConfig(BaseModel):
         values=("checkpoints",),
         rest="also",
     )
-    also: tuple[str, ...] = Field(
-        default=(), description="Further checkpoint artifacts, played on the same episodes."
+    also: tuple[str, ...] = setting(
+        "Further checkpoint artifacts, played on the same episodes.", ()
     )
     baselines: tuple[Baseline, ...] = option(
         "A policy to play the same episodes, beside the model.", (), flags=("--baseline",)
@@ -119,21 +120,19 @@ class RolloutConfig(BaseModel):
     name: Name = None
     seed: Seed = 0
     strict: Strict = False
-    max_streams: int = Field(
-        default=64,
-        ge=1,
-        description="Most streams that advance as one batch. It fixes which streams share a batch "
+    max_streams: int = setting(
+        "Most streams that advance as one batch. It fixes which streams share a batch "
         "and a unit of resumable work; results depend on it by float rounding alone.",
+        64,
+        ge=1,
     )
-    threads: int = Field(
-        default=0,
-        ge=0,
-        description="CPU threads of the model's arithmetic; 0 for one up to a width of 256 "
+    threads: int = setting(
+        "CPU threads of the model's arithmetic; 0 for one up to a width of 256 "
         "channels and all the process may use beyond. Rounding depends on their number.",
+        0,
+        ge=0,
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where the model runs."
-    )
+    device: Literal["auto", "cpu", "cuda"] = setting("Where the model runs.", "auto")
 
     @field_validator("gravity", mode="before")
     @classmethod

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from pipelines.methods import DEFAULT, METHODS, find_method
 from pipelines.methods.base import Method, Rules, Schedule
 from pipelines.methods.windows import Sampling
 from pipelines.model.presets import PRESETS
-from pipelines.options import Domains, Name, Seed, Tasks, option
+from pipelines.options import Domains, Name, Seed, Tasks, option, setting
 from pipelines.plugins import OneOf
 
 Fidelity = Literal["corrected", "release"]
@@ -155,116 +155,100 @@ class TrainConfig(BaseModel):
     track: Tracker | None = option("Also log to this tracker.", None)
     name: Name = None
     seed: Seed = 0
-    model: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Overrides of the preset's architecture: fields of "
+    model: dict[str, Any] = setting(
+        "Overrides of the preset's architecture: fields of "
         "pipelines.model.config.ModelConfig other than groups and context.",
+        default_factory=dict,
     )
-    gradient_accumulation: int = Field(
-        ge=1,
-        description="Micro-steps of an optimizer step, of batch_size sequences each over all "
+    gradient_accumulation: int = setting(
+        "Micro-steps of an optimizer step, of batch_size sequences each over all "
         "processes; the loss of an update is their mean.",
+        ge=1,
     )
-    betas: tuple[float, float] = Field(
-        default=(0.9, 0.99), description="Decay rates of Adam's moments (Table 2)."
+    betas: tuple[float, float] = setting("Decay rates of Adam's moments (Table 2).", (0.9, 0.99))
+    weight_decay: float = setting(
+        "Decoupled weight decay, on the weights of linear layers only.", ge=0, allow_inf_nan=False
     )
-    weight_decay: float = Field(
-        ge=0,
-        allow_inf_nan=False,
-        description="Decoupled weight decay, on the weights of linear layers only.",
+    warmup_fraction: float = setting(
+        "Part of the optimizer steps in which the rate rises linearly.", ge=0, lt=1
     )
-    warmup_fraction: float = Field(
-        ge=0, lt=1, description="Part of the optimizer steps in which the rate rises linearly."
+    final_lr_fraction: float = setting(
+        "Where the cosine ends, as a part of the peak.", 0.0, ge=0, le=1
     )
-    final_lr_fraction: float = Field(
-        default=0.0, ge=0, le=1, description="Where the cosine ends, as a part of the peak."
+    clip_norm: float = setting(
+        "Largest global gradient norm; 0 for no clipping.", ge=0, allow_inf_nan=False
     )
-    clip_norm: float = Field(
-        ge=0, allow_inf_nan=False, description="Largest global gradient norm; 0 for no clipping."
-    )
-    sampling: Sampling = Field(
-        default="task",
-        description="task draws tasks uniformly, as section 2.3 says; window draws windows "
+    sampling: Sampling = setting(
+        "task draws tasks uniformly, as section 2.3 says; window draws windows "
         "uniformly, as the released code does.",
+        "task",
     )
-    last_fraction: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="Train on windows of this last part of each trajectory only, the released "
+    last_fraction: float | None = setting(
+        "Train on windows of this last part of each trajectory only, the released "
         "code's last_frac; default all. With ed it stands for the noise-free end, which is not "
         "known in data of other origin.",
+        None,
+        gt=0,
+        le=1,
     )
-    episode_sparsity: bool = Field(
-        default=True,
-        description="Use every k-th episode of tasks whose catalogue entry has k > 1, where enough "
+    episode_sparsity: bool = setting(
+        "Use every k-th episode of tasks whose catalogue entry has k > 1, where enough "
         "of the trajectory remains.",
+        True,
     )
-    random_map: bool = Field(
-        default=False,
-        description="Show the model each window through a random orthogonal map of observations "
+    random_map: bool = setting(
+        "Show the model each window through a random orthogonal map of observations "
         "and one of actions, so that it has to learn from its context what the channels mean; the "
         "checkpoint is then played through such maps, too.",
+        False,
     )
-    checkpoint_every: int = Field(
-        ge=1,
-        description="Optimizer steps between two durable checkpoints. One that comes due while the "
+    checkpoint_every: int = setting(
+        "Optimizer steps between two durable checkpoints. One that comes due while the "
         "one before is still being written waits for it, and training does not.",
+        ge=1,
     )
-    keep_last: int = Field(
-        default=2, ge=1, description="Newest checkpoints kept until the model is published."
+    keep_last: int = setting("Newest checkpoints kept until the model is published.", 2, ge=1)
+    keep_every: int = setting(
+        "Keep besides the first checkpoint at or after every so many steps; 0 for none.", 0, ge=0
     )
-    keep_every: int = Field(
-        default=0,
-        ge=0,
-        description="Keep besides the first checkpoint at or after every so many steps; 0 for "
-        "none.",
-    )
-    validation_fraction: float = Field(
-        default=0.0,
+    validation_fraction: float = setting(
+        "Part of each task's trajectories that is set aside, at least one where it has "
+        "two or more, to measure a loss on; 0 trains on everything.",
+        0.0,
         ge=0,
         lt=1,
-        description="Part of each task's trajectories that is set aside, at least one where it has "
-        "two or more, to measure a loss on; 0 trains on everything.",
     )
-    validation_every: int = Field(
-        default=100, ge=1, description="Optimizer steps between two measurements of that loss."
+    validation_every: int = setting(
+        "Optimizer steps between two measurements of that loss.", 100, ge=1
     )
-    validation_windows: int = Field(
-        default=32, ge=1, description="Windows that each of them is measured on, always the same."
+    validation_windows: int = setting(
+        "Windows that each of them is measured on, always the same.", 32, ge=1
     )
-    rollout_every: int = Field(
-        default=0,
-        ge=0,
-        description="Optimizer steps between two short rollouts of the current weights; 0 for "
-        "none.",
+    rollout_every: int = setting(
+        "Optimizer steps between two short rollouts of the current weights; 0 for none.", 0, ge=0
     )
-    rollout_steps: int = Field(
-        default=200, ge=1, description="Environment steps of each of them, a task."
+    rollout_steps: int = setting("Environment steps of each of them, a task.", 200, ge=1)
+    gradient_checkpointing: bool = setting(
+        "Compute each block's activations anew in the backward pass instead of keeping them.", False
     )
-    gradient_checkpointing: bool = Field(
-        default=False,
-        description="Compute each block's activations anew in the backward pass instead of keeping "
-        "them.",
-    )
-    compile: bool = Field(default=False, description="Compile the model with torch.compile.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto",
-        description="float32, bfloat16 (autocast; weights stay float32), or auto: bfloat16 on "
+    compile: bool = setting("Compile the model with torch.compile.", False)
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "float32, bfloat16 (autocast; weights stay float32), or auto: bfloat16 on "
         "CUDA, float32 on the CPU, where many processors only emulate bfloat16.",
+        "auto",
     )
-    attention: str = Field(default="auto", description="Attention backend.")
-    threads: int = Field(
-        default=0,
-        ge=0,
-        description="CPU threads of the training step; 0 for all the process may use. Sums are "
+    attention: str = setting("Attention backend.", "auto")
+    threads: int = setting(
+        "CPU threads of the training step; 0 for all the process may use. Sums are "
         "split over threads, so runs are bit-identical for equal numbers only.",
+        0,
+        ge=0,
     )
-    loader_threads: int = Field(
-        default=1,
-        ge=1,
-        description="Threads that read windows ahead, in each process. One is enough for files "
+    loader_threads: int = setting(
+        "Threads that read windows ahead, in each process. One is enough for files "
         "that the system has cached; more hide the latency of a network file system.",
+        1,
+        ge=1,
     )
 
     @property

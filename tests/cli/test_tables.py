@@ -38,7 +38,7 @@ from vintix_cli.commands import (
     train,
 )
 from vintix_cli.layout import Column, arrange, naming_columns
-from vintix_cli.options import Run
+from vintix_cli.options import Place, Run
 
 TASKS = ("hand-catch-over-2-underarm", "hand-catch-over-2-overarm", "ib-100")
 DOMAIN = "industrial-benchmark"
@@ -254,7 +254,7 @@ def _workspace(monkeypatch):
     ]
     module = "pipelines.artifacts"
     own = Workspace(Path(root))
-    monkeypatch.setattr(artifacts, "_workspace", lambda _: own)
+    monkeypatch.setattr(Place, "space", own)
     monkeypatch.setattr(
         f"{module}.listing.list_artifacts",
         lambda space, *_: listed if space is own else [{**listed[0], "name": "packaged"}],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vintix_cli.help import examples
 from vintix_cli.options import Run, Settings
-from vintix_cli.render import print_table
+from vintix_cli.render import picked, print_table
 from vintix_cli.stages import run_stage, stage
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ def _show(result: StageResult) -> None:
     print_table(
         [
             {
-                "task": task["name"],
-                "policy": task["policy"],
-                "source": task["source"],
+                **picked(task, task="name", policy="policy", source="source"),
                 "random": task["random"]["mean"],
                 "expert": task["expert"]["mean"],
                 "spread": task["expert"]["std"],

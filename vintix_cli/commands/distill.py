@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vintix_cli.help import examples
 from vintix_cli.options import Run, Settings
-from vintix_cli.render import print_table
+from vintix_cli.render import picked, print_table
 from vintix_cli.stages import run_stage, stage
 
 if TYPE_CHECKING:
@@ -37,13 +37,9 @@ def show_histories(result: StageResult) -> None:
     print_table(
         [
             {
-                "task": task["task"],
-                "trajectories": task["trajectories"],
-                "episodes": task["episodes"],
-                "steps": task["steps"],
+                **picked(task, "task", "trajectories", "episodes", "steps"),
                 "random": task["measured"]["random"],
-                "first_tenth": task["first_tenth"],
-                "last_tenth": task["last_tenth"],
+                **picked(task, "first_tenth", "last_tenth"),
                 "expert": task["measured"]["expert"],
                 "rank_correlation": task["rank_correlation"],
             }

@@ -37,11 +37,11 @@ export_app = group(
     "vintix export histories metaworld --format minari --output minari",
 )
 
-_PACKAGE = "pipelines.interchange"
-
 
 def _config(name: str) -> Any:
-    return getattr(import_module(f"{_PACKAGE}.config"), name)
+    from pipelines.interchange import config
+
+    return getattr(config, name)
 
 
 @add(
@@ -181,7 +181,7 @@ def _export(
     formats: Mapping[str, str] = FORMATS[kind]
     check_choice("--format", format_, tuple(formats))
     module, _, function = formats[format_].partition(".")
-    export: Any = getattr(import_module(f"{_PACKAGE}.{module}"), function)
+    export: Any = getattr(import_module(f"pipelines.interchange.{module}"), function)
     config = _config("ExportConfig")(**settings, tasks=tuple(tasks or ()))
     result = export(config, work.space, work.reporter)
     work.reporter.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any
 
 import typer
@@ -12,21 +13,15 @@ from vintix_cli.options import Work, command
 from vintix_cli.render import print_json, print_wrapped
 
 EPILOG = examples("vintix quickstart", "vintix quickstart --seed 1 --workspace /tmp/vintix --json")
+_run = functools.partial(typer.Option, rich_help_panel="Run")
 
 
 @command
 def quickstart(
     work: Work,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Base seed of every random stream.", rich_help_panel="Run")
-    ] = 0,
+    seed: Annotated[int, _run(min=0, help="Base seed of every random stream.")] = 0,
     workers: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Worker processes; 0 for one a core. Results do not depend on it.",
-            rich_help_panel="Run",
-        ),
+        int, _run(min=0, help="Worker processes; 0 for one a core. Results do not depend on it.")
     ] = 0,
 ) -> None:
     """Run all five stages on real simulators, small, and draw the many-shot curve.

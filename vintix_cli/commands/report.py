@@ -10,8 +10,8 @@ import typer
 
 from vintix_cli import values
 from vintix_cli.help import Group, add, group
-from vintix_cli.options import Place, Tasks, Work, command
-from vintix_cli.render import interval_text, print_json, print_table, print_text
+from vintix_cli.options import Place, Settings, Tasks, Work, command, configured
+from vintix_cli.render import interval_text, picked, print_json, print_table, print_text
 
 
 class ReportGroup(Group):
@@ -26,7 +26,7 @@ class ReportGroup(Group):
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Return the commands that a word may be, and the rollouts."""
         found = super().shell_complete(ctx, incomplete)
-        return found + self.commands["rollouts"].params[0].shell_complete(ctx, incomplete)
+        return found + self.get_command(ctx, "rollouts").params[0].shell_complete(ctx, incomplete)
 
 
 app = group(
@@ -38,13 +38,10 @@ app = group(
 )
 
 
-def _references(metavar: str, kind: str) -> Any:
-    return typer.Argument(
-        metavar=metavar,
-        help="NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
-        show_default=False,
-        autocompletion=values.artifacts(kind),
-    )
+def _request() -> Any:
+    from pipelines.report.stage import ReportRequest
+
+    return ReportRequest
 
 
 @add(
@@ -52,53 +49,16 @@ def _references(metavar: str, kind: str) -> Any:
     "vintix report quickstart",
     "vintix report rollouts quickstart@v1 --output curves.html --figures pictures",
 )
-@command
-def rollouts(
-    work: Work,
-    reference: Annotated[list[str] | None, _references("ROLLOUT", "rollouts")] = None,
-    task: Tasks = None,
-    output: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="The page; it needs no other file and no network."),
-    ] = Path("report.html"),
-    figures: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIRECTORY",
-            help="Also draw every figure into this directory, as PNG and as SVG.",
-        ),
-    ] = None,
-    video: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Also film a task's first shot beside its last, as .gif (or .mp4 with ffmpeg).",
-        ),
-    ] = None,
-    scores: Annotated[
-        str | None,
-        typer.Option(
-            "--reference",
-            help="Scores to normalise by at first; default that of the rollouts.",
-            autocompletion=values.score_references,
-        ),
-    ] = None,
-) -> None:
+@configured(_request)
+def rollouts(settings: Settings, work: Work) -> None:
     """Make a page of rollouts: the paper's figures of them, their scores, where they come from.
 
     Several rollouts stand side by side: AD beside ED, training tasks beside variations. A film
     plays the first task again that is chosen, with the checkpoint of its rollout.
     """
-    from pipelines.report.stage import ReportRequest, make_report
+    from pipelines.report.stage import make_report
 
-    request = ReportRequest(
-        references=tuple(reference or ()),
-        tasks=tuple(task or ()),
-        reference=scores,
-        output=output,
-        figures=figures,
-        video=video,
-    )
+    request = _request()(**settings)
     report = make_report(request, work.space, work.reporter)
     work.reporter.end()
     if work.json:
@@ -111,7 +71,7 @@ def rollouts(
             _print_comparison(report["comparison"])
     print_text(f"page: {report['page']}")
     if report["pictures"]:
-        print_text(f"pictures: {len(report['pictures'])} files in {figures}")
+        print_text(f"pictures: {len(report['pictures'])} files in {request.figures}")
     if report["video"]:
         print_text(f"film: {report['video']['path']}, {report['video']['caption']}")
 
@@ -124,10 +84,7 @@ def _print_domain(table: Mapping[str, Any], goal: float) -> None:
     column = f"shots 1 to {most}"
     rows = [
         {
-            "task": row["task"],
-            "part": row["part"],
-            "seeds": row["seeds"],
-            "first": row["first"],
+            **picked(row, "task", "part", "seeds", "first"),
             "first_95%": interval_text(row["first_interval"]),
             "last_three": row["last"],
             "last_95%": interval_text(row["last_interval"]),
@@ -180,7 +137,15 @@ def _print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
 @command
 def histories(
     place: Place,
-    reference: Annotated[list[str] | None, _references("HISTORY", "histories")] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="HISTORY",
+            help="NAME, NAME@v3 or a path; default the newest. Several stand side by side.",
+            show_default=False,
+            autocompletion=values.artifacts("histories"),
+        ),
+    ] = None,
     task: Tasks = None,
     plot: Annotated[
         Path | None,

@@ -10,7 +10,7 @@ import typer
 
 from vintix_cli.help import examples
 from vintix_cli.options import Run, Settings
-from vintix_cli.render import interval_text, print_table
+from vintix_cli.render import interval_text, picked, print_table
 from vintix_cli.stages import run_stage, stage
 
 if TYPE_CHECKING:
@@ -58,11 +58,8 @@ def print_curves(report: Mapping[str, Any]) -> None:
     column = f"shots 1 to {max(task['shots'] for task in tasks)}"
     rows = [
         {
-            "task": task["name"],
-            "seeds": task["seeds"],
-            "first_shot": task["return_first"],
-            "last_three": task["return_last3"],
-            "first_normalised": task["normalized_first"],
+            **picked(task, task="name", seeds="seeds", first_shot="return_first"),
+            **picked(task, last_three="return_last3", first_normalised="normalized_first"),
             "last_normalised": task["normalized_last3"],
             column: sparkline(task["returns_by_shot"])
             if task["normalized_by_shot"] is None
@@ -92,15 +89,13 @@ def print_scores(report: Mapping[str, Any]) -> None:
     """Print a rollout's aggregate scores with intervals, those of others, and who else played."""
     rows = [line for row in report["scores"] for line in _score_lines(row)]
     if rows:
-        zeros = len(report["absent"])
         notes = [
             "95 % intervals: stratified bootstrap over the seeds of each task; iqm: interquartile "
             "mean over the seeds of all tasks; best: at the best shot k of each task"
         ]
-        if zeros:
-            notes.append(
-                f"{zeros} tasks that the checkpoint has no group for count as 0, as random play"
-            )
+        if report["absent"]:
+            zeros = f"{len(report['absent'])} tasks that the checkpoint has no group for"
+            notes.append(f"{zeros} count as 0, as random play")
         print_table(rows, title="scores", notes=notes)
     comparison = report.get("comparison", [])
     compared = [
@@ -118,12 +113,8 @@ def print_scores(report: Mapping[str, Any]) -> None:
             [
                 {
                     "source": f"{row['source']} ({row['label']})",
-                    "domain": row["domain"],
-                    "part": row["part"],
-                    "tasks": row["tasks"],
-                    "reported": row["mean"],
-                    "normalised_by": row["score_reference"],
-                    "ours": row["ours"],
+                    **picked(row, "domain", "part", "tasks", reported="mean"),
+                    **picked(row, normalised_by="score_reference", ours="ours"),
                     "ours_is": "converged" if row["ours_kind"] == "converged" else "last three",
                 }
                 for row in report["reported"]
@@ -147,10 +138,7 @@ def print_reward_use(report: Mapping[str, Any]) -> None:
         [
             {
                 **({"checkpoint": row["checkpoint"]} if several else {}),
-                "domain": row["domain"],
-                "tasks": row["tasks"],
-                "rewards": row["rewards"],
-                "first": row["first"],
+                **picked(row, "domain", "tasks", "rewards", "first"),
                 "last three": row["last"],
                 "rise_95%": interval_text(row["rise_interval"]),
                 "last_without": row["last_without"],
@@ -169,13 +157,11 @@ def print_reward_use(report: Mapping[str, Any]) -> None:
 
 
 def _score_lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    names = {"last": "last three"}
     return [
         {
-            "domain": row["domain"],
-            "part": row["part"],
+            **picked(row, "domain", "part"),
             "tasks": score["tasks"],
-            "score": names.get(kind, kind),
+            "score": "last three" if kind == "last" else kind,
             "mean": score["mean"],
             "mean_95%": interval_text(score["mean_interval"]),
             "iqm": score["iqm"],

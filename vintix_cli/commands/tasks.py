@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +12,14 @@ from pipelines.errors import UsageError
 from vintix_cli import values
 from vintix_cli.help import examples
 from vintix_cli.options import Domains, Json, command, parse_pairs
-from vintix_cli.render import print_json, print_table, print_text, print_wrapped
+from vintix_cli.render import picked, print_json, print_table, print_text, print_wrapped
 
 EPILOG = examples(
     "vintix tasks --domain metaworld --split validation",
     "vintix tasks hopper",
     "vintix tasks hopper --render hopper.png",
 )
-_PICTURE = "Picture"
+_picture = functools.partial(typer.Option, rich_help_panel="Picture")
 
 
 @command
@@ -44,40 +45,27 @@ def tasks(
     variations: Annotated[bool, typer.Option(help="List the variations in physics too.")] = True,
     render: Annotated[
         Path | None,
-        typer.Option(
+        _picture(
             metavar="FILE",
             help="Draw the one task that is named (.png), as its demonstrator plays it.",
-            rich_help_panel=_PICTURE,
         ),
     ] = None,
     render_steps: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Steps before the picture; default by domain.", rich_help_panel=_PICTURE
-        ),
+        int | None, _picture(min=0, help="Steps before the picture; default by domain.")
     ] = None,
     size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WIDTHxHEIGHT",
-            help="Pixels of the picture; default 640x480.",
-            rich_help_panel=_PICTURE,
-        ),
+        str | None, _picture(metavar="WIDTHxHEIGHT", help="Pixels of the picture; default 640x480.")
     ] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Seed of the episode in the picture; default 0.", rich_help_panel=_PICTURE
-        ),
+        int | None, _picture(min=0, help="Seed of the episode in the picture; default 0.")
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(
+        _picture(
             "--option",
             "-o",
             metavar="NAME=VALUE",
             help="Option of the environment in the picture, such as gravity=2.",
-            rich_help_panel=_PICTURE,
         ),
     ] = None,
     json: Json = False,
@@ -88,13 +76,8 @@ def tasks(
     """
     from pipelines.domains.registry import full_catalogue
 
-    of_picture = {
-        "--render-steps": render_steps,
-        "--size": size,
-        "--seed": seed,
-        "--option": option,
-    }
-    given = [name for name, value in of_picture.items() if value is not None]
+    of_picture = {"render-steps": render_steps, "size": size, "seed": seed, "option": option}
+    given = [f"--{name}" for name, value in of_picture.items() if value is not None]
     if render is None and given:
         raise UsageError(
             f"{given[0]} says what a picture shows, and none is asked for",
@@ -171,14 +154,10 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _row(task: dict[str, Any]) -> dict[str, Any]:
-    shown = {"observation_dim": "obs", "action_dim": "act", "trajectory_length": "steps_each"}
-    names = ("domain", "split", "group", "observation_dim", "action_dim", "horizon")
     return {
-        "task": task["name"],
-        **{
-            shown.get(name, name): task[name]
-            for name in (*names, "trajectories", "trajectory_length")
-        },
+        **picked(task, task="name", domain="domain", split="split", group="group"),
+        **picked(task, obs="observation_dim", act="action_dim", horizon="horizon"),
+        **picked(task, trajectories="trajectories", steps_each="trajectory_length"),
     }
 
 
@@ -199,13 +178,14 @@ def _show(task: dict[str, Any]) -> None:
     for key, value in task.items():
         if key in ("name", "scores") or value is None:
             continue
+        text = str(value)
         if key in ("schedule", "noise_curve"):
-            value = schedule_text(value)
+            text = schedule_text(value)
         elif isinstance(value, dict):
-            value = ", ".join(f"{name}={item}" for name, item in value.items())
+            text = ", ".join(f"{name}={item}" for name, item in value.items())
         elif isinstance(value, list):
-            value = ", ".join(str(item) for item in value)
-        print_wrapped(str(value), lead=f"  {key.replace('_', ' '):20} ")
+            text = ", ".join(map(str, value))
+        print_wrapped(text, lead=f"  {key.replace('_', ' '):20} ")
     for reference, score in task["scores"].items():
         print_wrapped(
             f"random {score['random']:g}, expert {score['expert']:g}",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vintix_cli.help import examples
 from vintix_cli.options import Run, Settings
-from vintix_cli.render import print_table
+from vintix_cli.render import picked, print_table
 from vintix_cli.stages import run_stage, stage
 
 if TYPE_CHECKING:
@@ -30,6 +30,6 @@ def train(settings: Settings, run: Run) -> None:
 
 def _show(result: StageResult) -> None:
     report = result.report
-    row = {key: report[key] for key in ("preset", "method", "parameters", "steps", "tokens")}
+    row = picked(report, "preset", "method", "parameters", "steps", "tokens")
     losses = {f"loss_{domain}": loss for domain, loss in report["domains"].items()}
     print_table([{**row, "loss": report["loss"], **losses}])
