@@ -11,16 +11,13 @@ import typer
 
 from vintix_cli.commands import (
     artifacts,
-    demonstrators,
-    distill,
     doctor,
     interchange,
-    pack,
     quickstart,
     report,
     rollout,
+    stages,
     tasks,
-    train,
 )
 from vintix_cli.help import WIDTH, Command, Group, examples
 from vintix_cli.render import print_error
@@ -41,14 +38,14 @@ _PARSER_ERROR: Any = typer.BadParameter.__base__
 
 _STAGES, _AROUND = "The five stages", "Around them"
 
-for panel, modules in (
-    (_STAGES, (demonstrators, distill, pack, train, rollout)),
-    (_AROUND, (quickstart, tasks, doctor)),
-):
-    for module in modules:
-        name = module.__name__.rpartition(".")[2]
-        add = app.command(name, cls=Command, epilog=module.EPILOG, rich_help_panel=panel)
-        add(getattr(module, name))
+for name in ("demonstrators", "distill", "pack", "train"):
+    add = app.command(name, cls=Command, epilog=stages.EPILOGS[name], rich_help_panel=_STAGES)
+    add(getattr(stages, name))
+for module in (rollout, quickstart, tasks, doctor):
+    name = module.__name__.rpartition(".")[2]
+    panel = _STAGES if module is rollout else _AROUND
+    add = app.command(name, cls=Command, epilog=module.EPILOG, rich_help_panel=panel)
+    add(getattr(module, name))
 for name, group in (
     ("artifacts", artifacts.app),
     ("report", report.app),

@@ -113,14 +113,12 @@ class Typed:
 
     def with_setting(self, option: str, setting: str) -> Typed:
         """Return it with ``--set`` in the place of an option that is none, and its value."""
-        arguments = list(self.arguments)
-        for place, argument in enumerate(arguments):
-            name, equals, value = argument.partition("=")
-            if name == option:
-                value = value if equals else "".join(arguments[place + 1 : place + 2])
-                arguments[place : place + (1 if equals else 2)] = ["--set", f"{setting}={value}"]
-                break
-        return replace(self, arguments=tuple(arguments))
+        parts = replace(self, values={**self.values, option: True})._parts()
+        new = (
+            ("--set", f"{setting}={value}") if name == option else typed
+            for name, value, typed in parts
+        )
+        return replace(self, arguments=tuple(each for typed in new for each in typed))
 
     def without(self, option: str) -> Typed:
         """Return it without an option that takes no value."""
@@ -133,23 +131,28 @@ class Typed:
         for group in _ONE_OF:
             if dropped & set(group):
                 dropped |= set(group)
-        kept: list[str] = []
+        kept = [
+            each
+            for name, value, typed in self._parts()
+            if _setting(name, value) not in dropped
+            for each in typed
+        ]
+        new = [part for pair in options for part in pair if part is not None]
+        return replace(self, arguments=(*kept, *new))
+
+    def _parts(self) -> Iterator[tuple[str, str, Sequence[str]]]:
+        """Yield each option or word, its value, and all of it as it was typed."""
         waiting = list(self.arguments)
         while waiting:
             name, equals, value = waiting[0].partition("=")
             taken = 1 + (bool(self.values.get(name)) and not equals and len(waiting) > 1)
-            if _setting(name, waiting[1] if taken == 2 else value) not in dropped:
-                kept += waiting[:taken]
+            yield name, waiting[1] if taken == 2 else value, waiting[:taken]
             del waiting[:taken]
-        new = [part for pair in options for part in pair if part is not None]
-        return replace(self, arguments=(*kept, *new))
 
     def completed(self, fix: str, other: Callable[[str], str]) -> str:
-        """Return a fix in which the command that was typed keeps its other options.
+        """Return a fix in which this command, if it is named, keeps its other options.
 
-        Args:
-            fix: Text that may name the same command with the options that have to change.
-            other: What to do with the text that is of other commands.
+        `other` completes what is said of other commands.
         """
         path = " ".join(["vintix", self.command]).rstrip()
         found = re.search(rf"\b{re.escape(path)}\b(\s+\.\.\.)?(?=\s+-)(?!\s+(?:--help|-h)\b)", fix)
@@ -217,12 +220,7 @@ def _setting(name: str, value: str | None) -> str:
 
 
 def describe_usage(error: Any, arguments: Sequence[str]) -> UsageError:
-    """Return the error to tell of what the parser could not read.
-
-    Args:
-        error: The parser's error, with the context it was found in.
-        arguments: All that was typed.
-    """
+    """Return the error to print of the parser's error, and of all that was typed."""
     ctx = error.ctx
     if ctx is not None:
         line = typed(ctx)

@@ -119,12 +119,9 @@ def command(function: Callable[..., None]) -> Any:
 def configured(model: Callable[[], type[BaseModel]]) -> Callable[[Callable[..., None]], Any]:
     """Return a decorator like `command` that also gives the options of a configuration.
 
-    The function is handed the settings that were typed before its own options. The options are made
-    when a command is asked for (`vintix_cli.help.Group`): importing pydantic takes longer than
-    ``vintix --help`` may.
-
-    Args:
-        model: Returns the configuration class.
+    The function is handed the settings that were typed before its own options. `model` returns the
+    configuration class; it is asked when the command is (`vintix_cli.help.Group`): importing
+    pydantic takes longer than ``vintix --help`` may.
     """
     return functools.partial(_made, model=model)
 
@@ -305,11 +302,7 @@ def settings(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_pairs(texts: Iterable[str], option: str = "--option") -> dict[str, str]:
-    """Read NAME=VALUE texts.
-
-    Raises:
-        UsageError: A text has no equals sign or no name.
-    """
+    """Read NAME=VALUE texts; raises a `UsageError` for one without an equals sign or a name."""
     pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -320,11 +313,7 @@ def parse_pairs(texts: Iterable[str], option: str = "--option") -> dict[str, str
 
 
 def check_choices(model: type[BaseModel], settings: Mapping[str, Any]) -> None:
-    """Check that the settings of a configuration that have choices are among them.
-
-    Raises:
-        UsageError: One is not.
-    """
+    """Raise a `UsageError` where a setting that has choices is none of them."""
     from pipelines.options import choices_of, option_of
 
     for name, value in settings.items():
@@ -335,10 +324,6 @@ def check_choices(model: type[BaseModel], settings: Mapping[str, Any]) -> None:
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    """Check that an option has one of its values.
-
-    Raises:
-        UsageError: It has not.
-    """
+    """Raise a `UsageError` where an option has none of its values."""
     if value not in choices:
         raise unknown(f"{option} has no such value", value, choices, expected=" or ".join(choices))

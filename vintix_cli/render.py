@@ -201,10 +201,6 @@ class ConsoleReporter:
     """Tells on stderr what a command does.
 
     On a terminal progress is a bar. Without one, in a log, it is a plain line now and then.
-
-    Args:
-        quiet: Show warnings only.
-        clock: Tells seconds.
     """
 
     def __init__(self, quiet: bool = False, *, clock: Callable[[], float] = time.monotonic) -> None:

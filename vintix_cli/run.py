@@ -84,12 +84,7 @@ def _named(error: Reported, options: Mapping[str, Any]) -> Reported:
 
 
 def name_workspace(fix: str, workspace: Path | None) -> str:
-    """Return how to mend an error where each command has the workspace that was given.
-
-    Args:
-        fix: Text with commands that can be run as they stand in the usual workspace.
-        workspace: What ``--workspace`` named; None where it was left out.
-    """
+    """Return how to mend an error with ``--workspace``, if it was given, in each command."""
     if workspace is None:
         return fix
     option = f" --workspace {shlex.quote(str(workspace))}"
@@ -97,13 +92,7 @@ def name_workspace(fix: str, workspace: Path | None) -> str:
 
 
 def report_usage(error: Any, arguments: Sequence[str], as_json: bool) -> int:
-    """Print what the parser could not read, like every other error; returns the exit code.
-
-    Args:
-        error: The parser's error, with the context it was found in.
-        arguments: What was typed.
-        as_json: Print it as the one document on stdout, too.
-    """
+    """Print what the parser could not read, like every other error; returns the exit code."""
     told = describe_usage(error, arguments)
     if as_json:
         print_json(told.as_dict())

@@ -97,8 +97,8 @@ def parsed():
         return run(self, ctx) if ctx.command.name in STAGES and not ctx.params.get("plan") else 0
 
     patch.setattr(command_help.Command, "invoke", invoke)
-    for stage in STAGES:
-        patch.setattr(f"vintix_cli.commands.{stage}.run_stage", resolve)
+    for module in ("stages", "rollout"):
+        patch.setattr(f"vintix_cli.commands.{module}.run_stage", resolve)
     yield lambda words: COMMAND.main(args=words, prog_name="vintix", standalone_mode=False) or 0
     patch.undo()
 

@@ -23,19 +23,16 @@ from pipelines.artifacts.verify import Problem
 from pipelines.artifacts.workspace import Workspace
 from pipelines.histories.quality import HistoryQuality, Quality
 from pipelines.pack.stage import paper_plan
-from vintix_cli import layout, render, stages
+from vintix_cli import layout, render
 from vintix_cli.commands import (
     artifacts,
-    demonstrators,
-    distill,
     doctor,
     interchange,
-    pack,
     quickstart,
     report,
     rollout,
+    stages,
     tasks,
-    train,
 )
 from vintix_cli.layout import Column, arrange, naming_columns
 from vintix_cli.options import Place, Run
@@ -70,7 +67,7 @@ def _result(**found):
 def _demonstrators():
     played = {"random": {"mean": -1234.5678}, "expert": {"mean": 98765.4321, "std": 1234.5}}
     paper = {"normalized_expert": 1.0123}
-    demonstrators._show(
+    stages.show_demonstrators(
         _result(
             tasks=[
                 {"name": name, "policy": "bidexhands-waypoints", "source": "builtin", **played}
@@ -85,13 +82,13 @@ def _histories():
     task = {"trajectories": 10, "episodes": 12345, "steps": 4_200_000, "rank_correlation": 0.987}
     task |= {"measured": {"random": -9876.54, "expert": 8765.43}}
     task |= {"first_tenth": -1234.56, "last_tenth": 2345.67}
-    distill.show_histories(_result(tasks=[{"task": name, **task} for name in TASKS]))
+    stages.show_histories(_result(tasks=[{"task": name, **task} for name in TASKS]))
 
 
 def _dataset():
     row = {"groups": 3, "tasks": 45, "trajectories": 450, "episodes": 123_456}
     row |= {"steps": 41_850_000, "bytes": 87_600_000_000, "mean_return": -1234.56}
-    pack._show(
+    stages.show_pack(
         _result(card={split: [{"domain": DOMAIN, **row}] for split in ("train", "validation")})
     )
 
@@ -100,7 +97,7 @@ def _checkpoint():
     report_ = {"preset": "paper", "method": "ad_no_reward", "parameters": 332_110_477}
     report_ |= {"steps": 663_000, "tokens": 695_205_888_000, "loss": 0.01234}
     losses = dict.fromkeys((DOMAIN, "metaworld", "mujoco", "bidexhands"), 0.0567)
-    train._show(_result(**report_, domains=losses))
+    stages.show_train(_result(**report_, domains=losses))
 
 
 def _curves():

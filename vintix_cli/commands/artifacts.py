@@ -186,8 +186,7 @@ def merge(
     machine collects; the parts are no longer needed then.
     """
     from pipelines.distill.merge import merge as join
-    from vintix_cli.commands.distill import show_histories
-    from vintix_cli.stages import tell
+    from vintix_cli.commands.stages import show_histories, tell
 
     tell(join(parts, work.space, work.reporter, name), work, show_histories)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vintix_cli import values
+from vintix_cli.commands.stages import tell
 from vintix_cli.help import add, group
 from vintix_cli.options import (
     Settings,
@@ -21,7 +22,6 @@ from vintix_cli.options import (
     configured,
 )
 from vintix_cli.render import print_json, print_table, print_text, size_text
-from vintix_cli.stages import tell
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult

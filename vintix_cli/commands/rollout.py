@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vintix_cli.commands.stages import run_stage, stage
 from vintix_cli.help import examples
 from vintix_cli.options import Run, Settings
 from vintix_cli.render import interval_text, picked, print_table
-from vintix_cli.stages import run_stage, stage
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
