@@ -269,10 +269,7 @@ def _describe(
 def _setting(
     model: type[BaseModel], location: Sequence[str | int]
 ) -> tuple[list[str], type[BaseModel]]:
-    """Return the names that lead to a setting, and the class that has or lacks the last one.
-
-    A location goes on into the members of a union and the items of a list; a setting does not.
-    """
+    """Return the names that lead to a setting, and the class that has or lacks the last one."""
     path: list[str] = []
     for part in location:
         if path:

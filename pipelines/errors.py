@@ -18,14 +18,11 @@ class Reported(BaseException):
         expected: What would have been right.
         found: What was there instead.
         fix: A command or action that puts it right.
-
-    Attributes:
-        instead: What was given, and what was probably meant; None where that is not known. The
-            command line turns it into the fix: what was typed, with the one in place of the other.
     """
 
     exit_code = 1
     instead: tuple[str, str] | None = None
+    """What was given and what was probably meant, for the command line to put into the fix."""
 
     def __init__(
         self,
@@ -48,16 +45,9 @@ class Reported(BaseException):
 
     def parts(self) -> list[str]:
         """Return the message, then each other part there is with its label before it."""
-        labelled = (
-            ("where", self.where),
-            ("expected", self.expected),
-            ("found", self.found),
-            ("fix", self.fix),
-        )
-        return [
-            self.message,
-            *(f"{label}: {text}" for label, text in labelled if text is not None),
-        ]
+        labels = ("where", "expected", "found", "fix")
+        told = [(label, getattr(self, label)) for label in labels]
+        return [self.message, *(f"{label}: {text}" for label, text in told if text is not None)]
 
     def as_dict(self) -> dict[str, object]:
         """Return the error as one JSON object, as printed under ``--json``."""
@@ -143,15 +133,8 @@ def tasks_failed(
 ) -> VintixError:
     """Return the error to raise where tasks failed and what the others did is kept.
 
-    Args:
-        failed: The error of each task that failed; at least one.
-        total: Number of tasks of the run.
-        where: Where the work of the others is.
-        fix: How to go on.
-
-    Returns:
-        A refused write, or the error of a run's only task: each tells more than "some tasks
-        failed". Otherwise a `TasksFailedError`.
+    It is a refused write, or the error of a run's only task: each tells more than "some tasks
+    failed". Otherwise it is a `TasksFailedError`.
     """
     for name, error in failed.items():
         if total == 1 and error.where is None:

@@ -25,11 +25,7 @@ JSON_BYTES = 64 << 20
 
 
 def parse_json(data: bytes, **options: Any) -> Any:
-    """Return the value of a JSON text.
-
-    Args:
-        data: The text.
-        options: For `json.loads`.
+    """Return the value of a JSON text, read by `json.loads` with options.
 
     Raises:
         ValueError: It is not JSON, or is nested too deeply.
@@ -56,22 +52,13 @@ def _refuse(constant: str) -> Any:
 
 
 def check_file(path: Path) -> None:
-    """Check that a path leads to a file, before opening a pipe or a device would block.
-
-    Raises:
-        ValueError: It leads to something else.
-    """
+    """Raise a `ValueError` for what is no file, before opening a pipe or a device would block."""
     if path.exists() and not path.is_file():
         raise ValueError("a directory" if path.is_dir() else "a pipe, a socket or a device")
 
 
 def check_size(path: Path, most: int) -> None:
-    """Check that a file is one, and has no more bytes than there is a use for.
-
-    Raises:
-        OSError: It cannot be looked at.
-        ValueError: It is something else, or larger.
-    """
+    """Raise a `ValueError` for what is no file, or has more bytes than there is a use for."""
     check_file(path)
     size = path.stat().st_size
     if size > most:

@@ -14,15 +14,9 @@ _SIMILAR = 0.6
 def nearest(
     wanted: str, known: Iterable[str], aliases: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Return the names that are most like one, the most similar first; case does not matter.
+    """Return the names most like the wanted one, at most three; case does not matter.
 
-    Args:
-        wanted: The name that was given.
-        known: The names that there are.
-        aliases: Further spellings, each with the name that it stands for.
-
-    Returns:
-        At most three names, each once.
+    `aliases` are further spellings, each with the name that it stands for.
     """
     import difflib
 
@@ -47,15 +41,10 @@ def unknown(
     kind: type[VintixError] = UsageError,
     **details: Any,
 ) -> VintixError:
-    """Return the error to raise of a name that nothing answers to.
+    """Return the error to raise of a name that is not known, with the nearest of those that are.
 
-    Args:
-        message: What is wrong.
-        wanted: The name that was given.
-        known: The names that there are.
-        aliases: Further spellings, each with the name that it stands for.
-        kind: The class of the error.
-        details: Other arguments of the error; ``found`` is what was given unless it says otherwise.
+    `kind` is its class and `details` are its other arguments; ``found`` is the wanted name unless
+    they say otherwise.
     """
     close = nearest(wanted, known, aliases)
     error = kind(did_you_mean(message, close), **{"found": wanted, **details})

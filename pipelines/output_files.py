@@ -32,11 +32,7 @@ def check_output(path: Path, formats: tuple[str, ...]) -> None:
 
 
 def check_suffix(path: Path, formats: tuple[str, ...]) -> None:
-    """Check that a kind of file can have this name.
-
-    Raises:
-        UsageError: Its suffix is none of the formats, or a directory has it.
-    """
+    """Raise a `UsageError` where a file's suffix is none of the formats, or a directory has it."""
     if path.is_dir():
         raise UsageError(
             "a directory is in the place of the file",
@@ -55,11 +51,7 @@ def check_suffix(path: Path, formats: tuple[str, ...]) -> None:
 
 
 def check_output_directory(path: Path) -> None:
-    """Check, before the work, that files can be written into a directory, which may be new.
-
-    Raises:
-        UsageError: There is something else, or what it would lie in is not there.
-    """
+    """Raise a `UsageError`, before the work, where no files can be written into a directory."""
     if path.exists() and not path.is_dir():
         raise UsageError(
             "the output is a file", where=path, expected="a directory, or nothing there"

@@ -35,11 +35,7 @@ class Reporter(Protocol):
     ) -> AbstractContextManager[Progress]:
         """Open a progress display: ``with reporter.progress("hopper", 1000, "steps") as p``.
 
-        Args:
-            label: What is done.
-            total: How much there is to count.
-            unit: What is counted.
-            done: How much of it an earlier run has done, which says nothing about the rate.
+        `done` of the total was done by an earlier run, and says nothing about the rate.
         """
 
 

@@ -148,6 +148,7 @@ def _made(function: Callable[..., None], model: Callable[[], type[BaseModel]] | 
         made = {} if model is None else parameters(model())
         signature = inspect.Signature([*made.values(), *_expanded(own)])
         complete.__signature__ = signature  # type: ignore[attr-defined]
+        complete.__dict__.pop("with_options", None)
         return complete
 
     wrapped.__annotations__ = {}
