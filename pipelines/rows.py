@@ -53,7 +53,7 @@ STEP_FIELDS = (
     Field("terminated", "bool", "scalar", "the environment", 1),
     Field("truncated", "bool", "scalar", "the environment, or the horizon", 1),
     Field("noise", "float32", "scalar", "the schedule: epsilon of Algorithm 1", 1, 1),
-    Field("demonstrator_action", "", "action", "the demonstrator, at the observation", 1),
+    Field("demonstrator_action", "", "action", "the demonstrator, at the observation", 1, 2),
 )
 """Arrays with a row for each step."""
 

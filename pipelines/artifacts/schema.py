@@ -17,7 +17,7 @@ SCHEMA_VERSIONS: dict[str, int] = {
     "demonstrators": 1,
     "parts": 1,
     "histories": 1,
-    "datasets": 1,
+    "datasets": 2,
     "checkpoints": 2,
     "rollouts": 1,
 }
@@ -27,6 +27,8 @@ Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 UPGRADES: dict[tuple[str, int], Upgrade] = {
     # Weights became one flat array; the manifest says the same, and the reader knows both.
     ("checkpoints", 1): dict,
+    # The trajectories of a task share arrays, and the demonstrator's actions are kept.
+    ("datasets", 1): dict,
 }
 """Pure functions from the manifest of (kind, version) to that of (kind, version + 1)."""
 

@@ -21,6 +21,7 @@ from pipelines.reporter import NullReporter, Reporter
 
 if TYPE_CHECKING:
     import zarr
+    from numpy.typing import NDArray
 
 _EPISODE_START = "episode_start"
 _EPISODE_LENGTH = "episode_length"
@@ -163,6 +164,7 @@ def _scan(array: zarr.Array[Any], path: str) -> Iterator[Problem]:
 
 
 def _check_episodes(group: zarr.Group, path: str) -> Iterator[Problem]:
+    """Check the episodes of a trajectory's group, or of a task's, whose trajectories share it."""
     import numpy as np
     import zarr
 
@@ -171,24 +173,62 @@ def _check_episodes(group: zarr.Group, path: str) -> Iterator[Problem]:
     if not isinstance(starts_array, zarr.Array) or not isinstance(steps, zarr.Array):
         return
     starts, rows = np.asarray(starts_array[...]), steps.shape[0]
+    lengths_array = group.get(_EPISODE_LENGTH)
+    lengths = np.asarray(lengths_array[...]) if isinstance(lengths_array, zarr.Array) else None
+    if starts.ndim != 1:
+        where = f"{path}/{_EPISODE_START}"
+        yield Problem(where, "one row number an episode", f"shape {starts.shape}, {starts[:1]}")
+        return
+    if group.get("trajectory_start") is None:
+        yield from _check_trajectory(starts, lengths, rows, path, 0)
+        return
+    names = ("start", "length", "episodes")
+    first, count, episodes = (np.asarray(group[f"trajectory_{name}"][...]) for name in names)  # type: ignore[index]
+    beyond = np.flatnonzero((first < 0) | (first + count > rows))
+    if beyond.size or int(episodes.sum()) != len(starts):
+        yield Problem(
+            f"{path}/trajectory_start",
+            f"trajectories within {rows:,} rows and {len(starts):,} episodes",
+            f"trajectory {int(beyond[0])} beyond them" if beyond.size else f"{episodes.sum():,}",
+        )
+        return
+    for end, number, total in zip(np.cumsum(episodes), episodes, count, strict=True):
+        own = slice(int(end - number), int(end))
+        mine = None if lengths is None else lengths[own]
+        yield from _check_trajectory(starts[own], mine, int(total), path, own.start)
+
+
+def _check_trajectory(
+    starts: NDArray[Any], lengths: NDArray[Any] | None, rows: int, path: str, first: int
+) -> Iterator[Problem]:
+    """Check that the episodes of a trajectory lie inside of its rows, in order.
+
+    Args:
+        starts: First step of each episode.
+        lengths: Their lengths, where they are recorded.
+        rows: Steps of the trajectory.
+        path: Where the arrays are.
+        first: Number of the trajectory's first episode in them.
+    """
+    import numpy as np
+
     where = f"{path}/{_EPISODE_START}"
-    if starts.ndim != 1 or (starts.size and int(starts[0]) < 0):
+    if starts.size and int(starts[0]) < 0:
         yield Problem(where, "one row number an episode", f"shape {starts.shape}, {starts[:1]}")
         return
     descents = np.flatnonzero(np.diff(starts) <= 0)
     if descents.size:
-        yield Problem(where, "ascending rows", f"episode {int(descents[0]) + 1} starts too early")
+        number = first + int(descents[0]) + 1
+        yield Problem(where, "ascending rows", f"episode {number} starts too early")
     if starts.size and int(starts.max()) >= rows:
         yield Problem(where, f"rows below {rows:,}", f"row {int(starts.max()):,}")
-    lengths_array = group.get(_EPISODE_LENGTH)
-    if isinstance(lengths_array, zarr.Array) and not descents.size:
-        ends = starts + np.asarray(lengths_array[...])
-        limits = np.append(starts[1:], rows)
+    if lengths is not None and not descents.size:
+        ends, limits = starts + lengths, np.append(starts[1:], rows)
         wrong = np.flatnonzero(ends > limits)
         if wrong.size:
             episode = int(wrong[0])
             yield Problem(
                 f"{path}/{_EPISODE_LENGTH}",
-                f"episode {episode} to end by row {int(limits[episode]):,}",
+                f"episode {first + episode} to end by row {int(limits[episode]):,}",
                 f"row {int(ends[episode]):,}",
             )

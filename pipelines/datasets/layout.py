@@ -3,18 +3,20 @@
     card                      attributes: the rows of the paper's Table 1 for this data
     <task>                    attributes: task, group, split, reward_scale, rows, weights, ...
     <task>/observation_mean   float64 (O,), and observation_std, action_mean, action_std
-    <task>/<trajectory>/
-        observation           float32 (T, O)
-        action                float32 (T, A)
-        reward                float32 (T,), unscaled
-        episode_step          int32 (T,), 0 at the first step of an episode
-        noise                 float32 (T,)
-        episode_start         int64 (E,)
-        episode_return        float64 (E,)
+    <task>/trajectory_start   int64 (N,), first row of each trajectory in the arrays below
+    <task>/trajectory_length  int64 (N,), its steps; what lies between trajectories is padding
+    <task>/trajectory_episodes int64 (N,), number of its episodes
+    <task>/<field>            (rows, ...), per step, as `pipelines.rows` lists them
+    <task>/episode_start      int64 (E,), step of the trajectory that each episode begins with
+    <task>/episode_return     float64 (E,)
 
 The per-step arrays are uncompressed little-endian rows, so a chunk file is the memory image of its
-rows and can be mapped. A task that was imported from a format which does not record the noise
-names the arrays it has in its attribute ``fields``, and where it came from in ``imported``.
+rows and can be mapped. A task that was imported from a format which does not record all of them
+lacks arrays, names those it has in its attribute ``fields``, and where it came from in
+``imported``.
+
+In schema version 1 each trajectory had a group of its own, ``<task>/<trajectory>/<field>``, and
+there was no ``demonstrator_action``. It is read as before.
 """
 
 from __future__ import annotations

@@ -18,9 +18,10 @@ import numpy as np
 
 from pipelines.actions import actions_of
 from pipelines.artifacts.files import instead_of_file, open_file
+from pipelines.artifacts.row_arrays import TrajectoryIndex
 from pipelines.artifacts.schema import DATA
 from pipelines.datasets.layout import CARD, STATISTICS
-from pipelines.errors import ArtifactCorruptError, UsageError
+from pipelines.errors import ArtifactCorruptError, ConfigError, UsageError
 from pipelines.histories.layout import trajectory_path
 from pipelines.rows import DATASET_ROWS, row_layout
 
@@ -92,13 +93,37 @@ class DatasetReader:
         self._open_files = max(1, open_files)
         self._maps: OrderedDict[tuple[_Rows, int], NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
-        self._arrays: dict[tuple[str, int], tuple[_Rows, ...]] = {}
+        self._fields: dict[str, tuple[str, ...]] = {}
+        self._rows: dict[tuple[str, int], dict[str, _Rows]] = {}
+        self._places: dict[tuple[str, int], int] = {}
+        self._indices: dict[str, TrajectoryIndex] = {}
+        self._episodes: dict[tuple[str, str], NDArray[Any]] = {}
         found = (_TASK_GROUP.fullmatch(path) for path in artifact.manifest.files)
         names = sorted(match[1] for match in found if match and match[1] != CARD)
         self.tasks: dict[str, DatasetTask] = {name: self._read_task(name) for name in names}
 
+    def fields(self, task: str) -> tuple[str, ...]:
+        """Return which per-step arrays there are of a task, in the order of `pipelines.rows`.
+
+        All of them, unless it was imported from a format without some, or packed by an older
+        release.
+        """
+        if task not in self._fields:
+            prefix = f"{DATA}/{task}" + ("" if self._index(task) else f"/{0:05d}")
+            self._fields[task] = tuple(
+                name
+                for name in DATASET_ROWS
+                if f"{prefix}/{name}/zarr.json" in self.artifact.manifest.files
+            )
+        return self._fields[task]
+
     def window(
-        self, task: str, trajectory: int, start: int, length: int
+        self,
+        task: str,
+        trajectory: int,
+        start: int,
+        length: int,
+        fields: Collection[str] | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Read consecutive steps of a trajectory.
 
@@ -107,18 +132,18 @@ class DatasetReader:
             trajectory: Its number.
             start: First step.
             length: L, at least 1.
+            fields: Arrays to read; None for all there are.
 
         Returns:
-            Fresh arrays: ``observation`` float32 (L, O), ``action`` float32 (L, A), ``reward``
-            float32 (L,), ``episode_step`` int32 (L,), ``noise`` float32 (L,); the last is not
-            there for a task whose data was imported without it.
+            Fresh arrays of L rows by field, as `pipelines.rows` describes them.
 
         Raises:
             KeyError: No such task.
             IndexError: No such trajectory, or the window leaves it.
+            ConfigError: The dataset lacks one of the fields that were asked for.
             ArtifactCorruptError: A chunk file does not have the bytes the manifest promises.
         """
-        pieces = list(self.pieces(task, trajectory, start, length))
+        pieces = list(self.pieces(task, trajectory, start, length, fields))
         if len(pieces) == 1:
             return {field: values.copy() for field, values in pieces[0].items()}
         return {field: np.concatenate([piece[field] for piece in pieces]) for field in pieces[0]}
@@ -129,7 +154,7 @@ class DatasetReader:
         trajectory: int,
         start: int,
         length: int,
-        fields: Collection[str] = DATASET_ROWS,
+        fields: Collection[str] | None = None,
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Read consecutive steps of a trajectory without copying them.
 
@@ -138,23 +163,31 @@ class DatasetReader:
             trajectory: Its number.
             start: First step.
             length: L, at least 1.
-            fields: Arrays to read.
+            fields: Arrays to read; None for all there are.
 
         Yields:
             What `window` returns, in consecutive parts as the files hold them: read-only views of
-            mapped files, of the fields asked for.
+            mapped files, which are opened for these fields alone.
 
         Raises:
-            KeyError, IndexError, ArtifactCorruptError: As `window`.
+            KeyError, IndexError, ConfigError, ArtifactCorruptError: As `window`.
         """
-        arrays = self._arrays.get((task, trajectory)) or self._open(task, trajectory)
-        total = arrays[0].total
-        stop = start + length
-        if start < 0 or length < 1 or stop > total:
+        opened = self._rows.get((task, trajectory))
+        if opened is None:
+            opened = self._open(task, trajectory)
+        if fields is None:
+            fields = self.fields(task)
+        try:
+            wanted = [opened[field] for field in fields]
+        except KeyError:
+            wanted = [self._open_field(task, trajectory, field) for field in fields]
+        total = self.tasks[task].rows[trajectory]
+        if start < 0 or length < 1 or start + length > total:
             raise IndexError(
-                f"steps {start} to {stop - 1} of {task}/{trajectory}, which has {total}"
+                f"steps {start} to {start + length - 1} of {task}/{trajectory}, which has {total}"
             )
-        wanted = [rows for rows in arrays if rows.field in fields]
+        start += self._places[task, trajectory]
+        stop = start + length
         while start < stop:
             end = min(stop, *((start // rows.chunk + 1) * rows.chunk for rows in wanted))
             yield {rows.field: self._view(rows, start, end) for rows in wanted}
@@ -166,7 +199,7 @@ class DatasetReader:
         Raises:
             ArtifactCorruptError: The array is damaged.
         """
-        return self.artifact.read(f"{trajectory_path(task, trajectory)}/episode_start")
+        return self._read_episodes(task, trajectory, "episode_start")
 
     def episode_returns(self, task: str, trajectory: int) -> NDArray[np.float64]:
         """Return the return of every episode of a trajectory, unscaled, float64 (E,).
@@ -174,7 +207,23 @@ class DatasetReader:
         Raises:
             ArtifactCorruptError: The array is damaged.
         """
-        return self.artifact.read(f"{trajectory_path(task, trajectory)}/episode_return")
+        return self._read_episodes(task, trajectory, "episode_return")
+
+    def _read_episodes(self, task: str, trajectory: int, field: str) -> NDArray[Any]:
+        index = self._index(task)
+        if index is None:
+            return self.artifact.read(f"{trajectory_path(task, trajectory)}/{field}")
+        if (task, field) not in self._episodes:
+            self._episodes[task, field] = self.artifact.read(f"{task}/{field}")
+        return self._episodes[task, field][index.episodes(trajectory)]
+
+    def _index(self, task: str) -> TrajectoryIndex | None:
+        """Return where a task's trajectories are; None where each has arrays of its own."""
+        if not TrajectoryIndex.has(self.artifact, task):
+            return None
+        if task not in self._indices:
+            self._indices[task] = TrajectoryIndex(self.artifact, task)
+        return self._indices[task]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.artifact.path, "open_files": self._open_files}
@@ -217,33 +266,41 @@ class DatasetReader:
             found = instead_of_file(error, path)
             raise self._unfit(path, f"{expected:,} bytes", found) from error
 
-    def _open(self, task: str, trajectory: int) -> tuple[_Rows, ...]:
+    def _open(self, task: str, trajectory: int) -> dict[str, _Rows]:
+        """Find the rows of a trajectory; its arrays are opened as fields are asked for."""
         described = self.tasks[task]
         if not 0 <= trajectory < len(described.rows):
             raise IndexError(f"{task} has {len(described.rows)} trajectories, no {trajectory}")
-        layout = row_layout(
-            "datasets", described.observation_dim, actions_of(described.attributes["task"])
-        )
-        arrays = tuple(
-            self._open_rows(
-                field, task, trajectory, (described.rows[trajectory], *shape), np.dtype(dtype)
-            )
-            for field, (shape, dtype) in layout.items()
-            if field in described.attributes.get("fields", DATASET_ROWS)
-        )
-        self._arrays[task, trajectory] = arrays
-        return arrays
+        index = self._index(task)
+        self._places[task, trajectory] = 0 if index is None else index.starts[trajectory]
+        # The trajectories of a task share arrays, and so what is opened of them.
+        shared = (task, trajectory if index is None else -1)
+        self._rows[task, trajectory] = self._rows.setdefault(shared, {})
+        return self._rows[task, trajectory]
 
-    def _open_rows(
-        self,
-        field: str,
-        task: str,
-        trajectory: int,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-    ) -> _Rows:
+    def _open_field(self, task: str, trajectory: int, field: str) -> _Rows:
+        opened = self._rows[task, trajectory]
+        if field not in opened:
+            if field not in self.fields(task):
+                raise ConfigError(
+                    f"the dataset does not record {field!r} of a task",
+                    where=f"dataset {self.artifact.reference}, task {task}",
+                    expected=f"{field} of every step",
+                    found=", ".join(self.fields(task)),
+                    fix="vintix pack, from histories that record it",
+                )
+            opened[field] = self._open_rows(task, trajectory, field)
+        return opened[field]
+
+    def _open_rows(self, task: str, trajectory: int, field: str) -> _Rows:
         """Read an array's metadata; only raw rows, cut along time alone, can be mapped."""
-        path = f"{DATA}/{trajectory_path(task, trajectory)}/{field}"
+        described, index = self.tasks[task], self._index(task)
+        actions = actions_of(described.attributes["task"])
+        row_shape, dtype = row_layout("datasets", described.observation_dim, actions)[field]
+        total, path = described.rows[trajectory], trajectory_path(task, trajectory)
+        if index is not None:
+            total, path = max(map(sum, zip(index.starts, index.lengths, strict=True))), task
+        path = f"{DATA}/{path}/{field}"
         metadata = json.loads(self.artifact.read_file(f"{path}/zarr.json"))
         chunk_shape = metadata["chunk_grid"]["configuration"]["chunk_shape"]
         found = (
@@ -253,10 +310,10 @@ class DatasetReader:
             [codec["name"] for codec in metadata["codecs"]],
             metadata["codecs"][0].get("configuration", {}).get("endian"),
         )
-        expected = (shape, dtype.name, shape[1:], ["bytes"], "little")
+        expected = ((total, *row_shape), dtype, row_shape, ["bytes"], "little")
         if found != expected:
             raise self._unfit(self.artifact.path / path, f"raw rows: {expected}", found)
-        return _Rows(field, path, shape[0], shape[1:], chunk_shape[0], dtype.newbyteorder("<"))
+        return _Rows(field, path, row_shape, chunk_shape[0], np.dtype(dtype).newbyteorder("<"))
 
     def _read_task(self, name: str) -> DatasetTask:
         attributes: dict[str, Any] = dict(self.artifact.group(name).attrs)
@@ -290,7 +347,6 @@ class _Rows:
 
     field: str
     path: str
-    total: int
     shape: tuple[int, ...]
     chunk: int
     dtype: np.dtype[Any]

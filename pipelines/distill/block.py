@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.histories.layout import balanced_rows, shard_unit
+from pipelines.artifacts.row_arrays import balanced_rows
+from pipelines.histories.layout import shard_unit
 from pipelines.rng import derive_seed
 from pipelines.rows import row_bytes
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from pipelines.artifacts.row_arrays import RowArrays
 from pipelines.artifacts.work import WorkItem
-from pipelines.distill.chunks import RowArrays
 from pipelines.histories.layout import shard_unit, trajectory_path
 from pipelines.rows import HISTORY_ROWS, row_layout
 

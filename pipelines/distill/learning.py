@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.artifacts.row_arrays import balanced_rows
 from pipelines.distill.block import RESUME_POINT, Block, EpisodeMark, Position
 from pipelines.errors import ConfigError, VintixError
-from pipelines.histories.layout import balanced_rows, trajectory_path
+from pipelines.histories.layout import trajectory_path
 from pipelines.learners.settings import STEPS_PER_SECOND, segment_length
 from pipelines.rng import derive_seed
 from pipelines.rows import HISTORY_ROWS

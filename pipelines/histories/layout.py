@@ -34,17 +34,3 @@ def trajectory_path(task: str, trajectory: int) -> str:
 def shard_unit(task: str, trajectory: int, shard: int) -> str:
     """Return the unit of a shard, such as ``hopper/00003/00000``."""
     return f"{trajectory_path(task, trajectory)}/{shard:05d}"
-
-
-def balanced_rows(total: int, most: int) -> int:
-    """Return the chunk length that cuts rows into as few chunks as allowed, all nearly equal.
-
-    Zarr stores the last chunk at full length, so 100,000 rows in chunks of 65,536 would store
-    31 % of padding; in chunks of 50,000 they store none.
-
-    Args:
-        total: Number of rows, >= 1.
-        most: Longest chunk allowed, >= 1.
-    """
-    chunks = -(-total // most)
-    return -(-total // chunks)

@@ -14,8 +14,9 @@ import numpy as np
 from pipelines.actions import Box
 from pipelines.artifacts import files
 from pipelines.artifacts.arrays import create_rows, write_array
+from pipelines.artifacts.row_arrays import balanced_rows
 from pipelines.errors import ArtifactCorruptError
-from pipelines.histories.layout import balanced_rows, trajectory_path
+from pipelines.histories.layout import trajectory_path
 from pipelines.interchange.config import CHUNK_BYTES, ExportConfig, ImportDatasetConfig
 from pipelines.interchange.dependencies import load_h5py
 from pipelines.interchange.official_files import FIELDS, GROUP_ROWS
@@ -316,7 +317,7 @@ def _write_trajectory(
         with h5py.File(path, "w") as file:
             for first in range(0, task.rows[number], GROUP_ROWS):
                 length = min(GROUP_ROWS, task.rows[number] - first)
-                rows = reader.window(task.name, number, first, length)
+                rows = reader.window(task.name, number, first, length, tuple(FIELDS))
                 group = file.create_group(f"{first}-{first + length - 1}")
                 for field, (name, dtype) in FIELDS.items():
                     group.create_dataset(name, data=np.ascontiguousarray(rows[field], dtype))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipelines.actions import actions_of
+from pipelines.artifacts.row_arrays import RowLayout, balanced_rows, chunk_length
 from pipelines.datasets.layout import CARD
 from pipelines.errors import ConfigError, UsageError
-from pipelines.histories.layout import balanced_rows
 from pipelines.histories.reader import HistoryReader
 from pipelines.pack.config import CHUNK_BYTES
 from pipelines.rows import row_bytes
@@ -27,21 +28,21 @@ _BYTES_PER_SECOND = 100e6
 """Decode, reduce, hash and write; measured on one core."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class PackedTask:
     """One task to be packed.
 
     Attributes:
         reader: The histories it comes from.
         attributes: What they say about it.
-        chunk_rows: Rows of a chunk file.
+        most_rows: Most rows of a chunk file.
         weights: ``by_window`` and ``by_task``: share of the training samples; 0 for a task that
             training leaves out.
     """
 
     reader: HistorySource
     attributes: dict[str, Any]
-    chunk_rows: int
+    most_rows: int
     weights: dict[str, float]
 
     @property
@@ -69,6 +70,16 @@ class PackedTask:
     def rows(self) -> list[int]:
         """Steps of each trajectory."""
         return self.reader.lengths(self.name)
+
+    @property
+    def block_rows(self) -> int:
+        """Rows that are read and reduced at a time."""
+        return balanced_rows(max(self.rows), self.most_rows)
+
+    @cached_property
+    def layout(self) -> RowLayout:
+        """Where the rows of the trajectories go."""
+        return RowLayout(tuple(self.rows), chunk_length(self.rows, self.most_rows))
 
     @property
     def data_bytes(self) -> int:
@@ -121,7 +132,7 @@ def resolve(config: PackConfig, workspace: Workspace) -> Packing:
         histories=histories,
         tasks=tasks,
         config={
-            "tasks": {task.name: {"chunk_rows": task.chunk_rows} for task in tasks},
+            "tasks": {task.name: {"chunk_rows": task.block_rows} for task in tasks},
             "allow_validation": config.allow_validation,
             **({"allowed": allowed} if allowed else {}),
         },
@@ -160,9 +171,7 @@ def arrange(config: PackConfig, readers: Sequence[HistorySource]) -> tuple[Packe
         config.allow_validation,
     )
     return tuple(
-        PackedTask(
-            reader, attributes, _chunk_rows(config, attributes, max(lengths[index])), weights[index]
-        )
+        PackedTask(reader, attributes, _most_rows(config, attributes), weights[index])
         for index, (reader, attributes) in enumerate(found)
     )
 
@@ -298,10 +307,10 @@ def _weights(
     ]
 
 
-def _chunk_rows(config: PackConfig, attributes: dict[str, Any], steps: int) -> int:
-    """Return the rows of a chunk; the widest array, the observations, sets the bound."""
+def _most_rows(config: PackConfig, attributes: dict[str, Any]) -> int:
+    """Return the most rows of a chunk; the widest array, the observations, sets the bound."""
     by_bytes = CHUNK_BYTES // (4 * attributes["task"]["observation_dim"])
-    return balanced_rows(steps, max(1, min(config.chunk_rows, by_bytes)))
+    return max(1, min(config.chunk_rows, by_bytes))
 
 
 def _default_name(

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.actions import actions_of
-from pipelines.artifacts.arrays import create_rows, write_array
+from pipelines.artifacts.arrays import write_array
+from pipelines.artifacts.row_arrays import RowWriter, write_trajectories
 from pipelines.datasets.layout import CARD
 from pipelines.histories.layout import trajectory_path
 from pipelines.pack.card import CardEntry, card
 from pipelines.pack.gate import short_note
 from pipelines.pack.plan import PackedTask, Packing, paper_plan, plan, resolve
 from pipelines.pack.statistics import Moments
-from pipelines.rows import DATASET_ROWS, HISTORY_ROWS, row_layout
+from pipelines.rows import DATASET_ROWS, EPISODE_FIELDS, HISTORY_ROWS, names, row_layout
 from pipelines.stage import StageResult
 from pipelines.text import listed
 
 if TYPE_CHECKING:
+    import zarr
     from numpy.typing import NDArray
 
     from pipelines.artifacts.artifact import Artifact
@@ -101,18 +103,14 @@ def pack_tasks(
             _write_task(task, staging)
     table = card(_entry(task, staging) for task in tasks)
     if not staging.done(CARD):
-        with staging.work_item(CARD) as unit:
-            unit.group(CARD, table)
+        with staging.work_item(CARD) as item:
+            item.group(CARD, table)
     return staging.publish(
         summary={"card": table, "tasks": [_summary(task, staging) for task in tasks]},
         work_items=[
             CARD,
             *(task.name for task in tasks),
-            *(
-                trajectory_path(task.name, trajectory)
-                for task in tasks
-                for trajectory in range(task.trajectories)
-            ),
+            *(_work_item(task, group) for task in tasks for group in task.layout.groups),
         ],
         # As the histories recorded them.
         fingerprints={
@@ -132,60 +130,58 @@ def _pack_trajectories(
     tasks: Sequence[PackedTask], staging: Staging, reporter: Reporter, stop: StopSignal
 ) -> None:
     waiting = [
-        (task, trajectory)
+        (task, group)
         for task in tasks
-        for trajectory in range(task.trajectories)
-        if not staging.done(trajectory_path(task.name, trajectory))
+        for group in task.layout.groups
+        if not staging.done(_work_item(task, group))
     ]
-    total = sum(task.rows[trajectory] for task, trajectory in waiting)
+    total = sum(task.rows[trajectory] for task, group in waiting for trajectory in group)
     with reporter.progress("pack", total, "steps") as progress:
-        for task, trajectory in waiting:
-            _pack_trajectory(task, trajectory, staging, progress, stop)
+        for task, group in waiting:
+            _pack_group(task, group, staging, progress, stop)
 
 
-def _pack_trajectory(
-    task: PackedTask, trajectory: int, staging: Staging, progress: Progress, stop: StopSignal
+def _work_item(task: PackedTask, group: range) -> str:
+    """Return the work item of trajectories that share chunk files."""
+    return trajectory_path(task.name, group.start)
+
+
+def _pack_group(
+    task: PackedTask, group: range, staging: Staging, progress: Progress, stop: StopSignal
 ) -> None:
-    path = trajectory_path(task.name, trajectory)
-    episodes = task.reader.episodes(task.name, trajectory)
-    starts_E = episodes["episode_start"]
-    total = task.rows[trajectory]
-    observation_dim, action_dim = task.task["observation_dim"], task.task["action_dim"]
-    moments = {
-        "observation": Moments.empty(observation_dim),
-        "action": Moments.empty(action_dim),
-    }
     fields = _fields(task)
     copied = [name for name in fields if name in HISTORY_ROWS]
-    with staging.work_item(path) as unit:
-        group = unit.group(path, {})
-        arrays = {
-            name: create_rows(
-                group, name, (total, *shape), dtype, chunk_rows=task.chunk_rows, mapped=True
-            )
-            for name, (shape, dtype) in row_layout(
-                "datasets", observation_dim, actions_of(task.task)
-            ).items()
-            if name in fields
-        }
-        begin = 0
-        for block in task.reader.blocks(task.name, trajectory, copied, task.chunk_rows):
-            end = begin + len(block["reward"])
-            for name in copied:
-                arrays[name][begin:end] = block[name]
-            arrays["episode_step"][begin:end] = _episode_steps(starts_E, begin, end)
-            for name, so_far in moments.items():
-                moments[name] = _reduce(so_far, block[name])
-            progress.advance(end - begin)
-            stop.raise_if_requested(
-                "interrupted; trajectories that were packed are kept",
-                fix="run the same command again: it goes on from there",
-            )
-            begin = end
-        write_array(group, "episode_start", starts_E)
-        write_array(group, "episode_return", episodes["episode_return"])
-        unit.data["moments"] = {name: each.as_json() for name, each in moments.items()}
-        unit.data["episodes"] = len(starts_E)
+    with staging.work_item(_work_item(task, group)) as item:
+        writer = _writer(task, item.group(task.name))
+        item.data["moments"] = []
+        for trajectory in group:
+            starts_E = task.reader.episodes(task.name, trajectory)["episode_start"]
+            moments = {
+                "observation": Moments.empty(task.task["observation_dim"]),
+                "action": Moments.empty(task.task["action_dim"]),
+            }
+            writer.begin(trajectory)
+            begin = 0
+            for block in task.reader.blocks(task.name, trajectory, copied, task.block_rows):
+                end = begin + len(block["reward"])
+                steps = _episode_steps(starts_E, begin, end)
+                writer.write({**{name: block[name] for name in copied}, "episode_step": steps})
+                for name, so_far in moments.items():
+                    moments[name] = _reduce(so_far, block[name])
+                progress.advance(end - begin)
+                stop.raise_if_requested(
+                    "interrupted; trajectories that were packed are kept",
+                    fix="run the same command again: it goes on from there",
+                )
+                begin = end
+            item.data["moments"].append({name: each.as_json() for name, each in moments.items()})
+        writer.flush()
+
+
+def _writer(task: PackedTask, group: zarr.Group) -> RowWriter:
+    layout = row_layout("datasets", task.task["observation_dim"], actions_of(task.task))
+    fields = {name: layout[name] for name in _fields(task)}
+    return RowWriter(group, task.layout, fields, mapped=True)
 
 
 def _fields(task: PackedTask) -> tuple[str, ...]:
@@ -207,17 +203,20 @@ def _episode_steps(starts_E: NDArray[np.int64], begin: int, end: int) -> NDArray
 
 
 def _write_task(task: PackedTask, staging: Staging) -> None:
-    units = [
-        staging.data(trajectory_path(task.name, trajectory))
-        for trajectory in range(task.trajectories)
+    measured = [
+        each
+        for group in task.layout.groups
+        for each in staging.data(_work_item(task, group))["moments"]
     ]
     joined = {
-        name: _join([Moments.from_json(each["moments"][name]) for each in units])
+        name: _join([Moments.from_json(each[name]) for each in measured])
         for name in ("observation", "action")
     }
+    episodes = _read_episodes(task)
+    counts = [len(each["episode_start"]) for each in episodes]
     source, fields = task.attributes, _fields(task)
-    with staging.work_item(task.name) as unit:
-        group = unit.group(
+    with staging.work_item(task.name) as item:
+        group = item.group(
             task.name,
             {
                 "task": task.task,
@@ -230,8 +229,8 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
                 "scores": source["scores"],
                 "trajectories": task.trajectories,
                 "rows": task.rows,
-                "episodes": [each["episodes"] for each in units],
-                "chunk_rows": task.chunk_rows,
+                "episodes": counts,
+                "chunk_rows": task.layout.chunk_rows,
                 "weights": task.weights,
                 "standard_deviation_divisor": "N - 1",
                 **({"fields": list(fields)} if fields != DATASET_ROWS else {}),
@@ -241,6 +240,9 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
         for name, moments in joined.items():
             write_array(group, f"{name}_mean", moments.mean_C)
             write_array(group, f"{name}_std", moments.standard_deviation())
+        _writer(task, group).create()
+        write_trajectories(group, task.layout, episodes)
+        item.data["episodes"] = sum(counts)
 
 
 def _join(parts: list[Moments]) -> Moments:
@@ -250,18 +252,18 @@ def _join(parts: list[Moments]) -> Moments:
     return joined
 
 
-def _episodes(task: PackedTask, staging: Staging) -> int:
-    return sum(
-        int(staging.data(trajectory_path(task.name, trajectory))["episodes"])
-        for trajectory in range(task.trajectories)
-    )
+def _read_episodes(task: PackedTask) -> list[dict[str, NDArray[Any]]]:
+    """Return what a dataset keeps of the episodes of each trajectory."""
+    kept = names("datasets", EPISODE_FIELDS)
+    read = (task.reader.episodes(task.name, number) for number in range(task.trajectories))
+    return [{name: each[name] for name in kept} for each in read]
 
 
 def _entry(task: PackedTask, staging: Staging) -> CardEntry:
     return CardEntry(
         domain=task.task["domain"],
         split=task.task["split"],
-        episodes=_episodes(task, staging),
+        episodes=staging.data(task.name)["episodes"],
         timesteps=task.total_steps,
     )
 
@@ -273,7 +275,7 @@ def _summary(task: PackedTask, staging: Staging) -> dict[str, Any]:
         "group": task.task["group"],
         "split": task.task["split"],
         "trajectories": task.trajectories,
-        "episodes": _episodes(task, staging),
+        "episodes": staging.data(task.name)["episodes"],
         "steps": task.total_steps,
         "weights": task.weights,
     }

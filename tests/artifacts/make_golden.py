@@ -19,6 +19,7 @@ import numpy as np
 
 from pipelines.artifacts.arrays import create_rows, open_rows, write_array, write_flat
 from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.row_arrays import RowLayout, RowWriter, write_trajectories
 from pipelines.artifacts.schema import SCHEMA_VERSIONS
 from pipelines.artifacts.work import WorkItem
 from pipelines.artifacts.workspace import Workspace
@@ -109,17 +110,23 @@ def _datasets(unit: WorkItem) -> None:
     write_array(task, "observation_std", np.ones(OBSERVATION))
     write_array(task, "action_mean", np.zeros(ACTION))
     write_array(task, "action_std", np.ones(ACTION))
-    group = unit.group("inverted-pendulum/00000", {})
     fields = {
         "observation": steps(STEPS, OBSERVATION),
         "action": steps(STEPS, ACTION),
         "reward": steps(STEPS),
         "episode_step": np.array([0, 1, 2, 3, 0, 1], dtype=np.int32),
         "noise": np.linspace(1, 0, STEPS, dtype=np.float32),
+        "demonstrator_action": -steps(STEPS, ACTION),
     }
-    _rows(group, fields, mapped=True)
-    write_array(group, "episode_start", STARTS)
-    write_array(group, "episode_return", np.array([-2.0, -0.5]))
+    layout = RowLayout((STEPS,), CHUNK_ROWS)
+    kinds = {name: (values.shape[1:], values.dtype) for name, values in fields.items()}
+    writer = RowWriter(task, layout, kinds, mapped=True)
+    writer.create()
+    writer.begin(0)
+    writer.write(fields)
+    writer.flush()
+    episodes = {"episode_start": STARTS, "episode_return": np.array([-2.0, -0.5])}
+    write_trajectories(task, layout, [episodes])
     unit.group("card", {"rows": [{"domain": "mujoco", "tasks": 1, "timesteps": STEPS}]})
 
 

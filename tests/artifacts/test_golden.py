@@ -11,6 +11,8 @@ import pytest
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.schema import SCHEMA_VERSIONS
 from pipelines.artifacts.verify import verify
+from pipelines.datasets.reader import DatasetReader
+from pipelines.errors import ConfigError
 
 from .make_golden import GOLDEN, LENGTHS, OBSERVATION, STARTS, STEPS, TASK, make, steps
 
@@ -20,6 +22,7 @@ DIGESTS = {
     ("parts", 1): "abfa038d4e04be7f65c40d17cac2c363ed932ef95fdecfe5e5a9d842daaaafdc",
     ("histories", 1): "4be50ee011d6edbe3246bf2423d83ab99dd77b69c93991ab7ce3f88a1d4fe201",
     ("datasets", 1): "42f1d14888253881230556257c9e279252161f239aef43e4e75126ab2f8cd63a",
+    ("datasets", 2): "cabe4cd9e98a30f91c4d28fe7fd72c49815c93ecf1edbfc4f49c48d72ed2c956",
     ("checkpoints", 1): "969c3f7641e47319ddea07e0421c24f50faf777ed0aa0ee299cfee7b6cbb3f32",
     ("checkpoints", 2): "6a02a76101bf840ad1eab0c70d1f4fb774924451ae62f28b23e31d562facb408",
     ("rollouts", 1): "df59126ebd4fc4ae80993ef31ae69cabdc7321ad42e7cd9f00c32ea01b09c032",
@@ -92,15 +95,37 @@ def test_golden_parts():
     assert (parent.kind, parent.digest) == ("demonstrators", DIGESTS["demonstrators", 1])
 
 
-def test_golden_datasets_can_be_mapped():
+@pytest.mark.parametrize(("version", "trajectory"), [(1, "/00000"), (2, "")])
+def test_golden_datasets_can_be_mapped(version, trajectory):
     """Rows of a dataset are raw little-endian files that NumPy maps as they are."""
-    artifact = _open("datasets", 1)
-    chunk = artifact.file("data.zarr/inverted-pendulum/00000/observation/c/1/0")
+    artifact = _open("datasets", version)
+    chunk = artifact.file(f"data.zarr/inverted-pendulum{trajectory}/observation/c/1/0")
     mapped = np.memmap(chunk, dtype="<f4", mode="r", shape=(3, OBSERVATION))
     np.testing.assert_array_equal(mapped, steps(STEPS, OBSERVATION)[3:])
     std = artifact.read("inverted-pendulum/observation_std")
     assert std.dtype == np.float64
     np.testing.assert_array_equal(std, np.ones(OBSERVATION))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_golden_datasets_are_read_alike(version):
+    """Version 1 had arrays for each trajectory, and no actions of the demonstrator."""
+    reader = DatasetReader(_open("datasets", version))
+    rows = reader.window("inverted-pendulum", 0, 0, STEPS)
+    expected = {"observation", "action", "reward", "episode_step", "noise"}
+    assert set(rows) == expected | ({"demonstrator_action"} if version > 1 else set())
+    np.testing.assert_array_equal(rows["observation"], steps(STEPS, OBSERVATION))
+    np.testing.assert_array_equal(rows["episode_step"], [0, 1, 2, 3, 0, 1])
+    np.testing.assert_array_equal(reader.episode_starts("inverted-pendulum", 0), STARTS)
+    np.testing.assert_array_equal(reader.episode_returns("inverted-pendulum", 0), [-2.0, -0.5])
+    asked = ("reward", "demonstrator_action")
+    if version == 1:
+        with pytest.raises(ConfigError, match="demonstrator_action") as found:
+            reader.window("inverted-pendulum", 0, 0, 2, asked)
+        assert "vintix pack" in found.value.fix
+    else:
+        rows = reader.window("inverted-pendulum", 0, 0, STEPS, asked)
+        np.testing.assert_array_equal(rows["demonstrator_action"], -steps(STEPS, 1))
 
 
 def test_golden_checkpoints():

@@ -15,6 +15,7 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.errors import ArtifactCorruptError, UsageError
+from pipelines.histories.reader import HistoryReader
 from pipelines.pack.config import PackConfig
 from pipelines.pack.stage import run
 from pipelines.reporter import NullReporter
@@ -42,8 +43,10 @@ def test_windows_equal_plain_zarr(packed):
     """At every alignment to the chunks, from one row to the whole trajectory."""
     reader = DatasetReader(packed)
     plain = zarr.open_group(packed.path / "data.zarr", mode="r")
-    whole = {field: plain[f"made-up/00001/{field}"][...] for field in DATASET_ROWS}
-    chunk = plain["made-up/00001/observation"].chunks[0]
+    begin, count = (int(plain[f"made-up/trajectory_{name}"][1]) for name in ("start", "length"))
+    assert count == STEPS
+    whole = {field: plain[f"made-up/{field}"][begin : begin + count] for field in DATASET_ROWS}
+    chunk = plain["made-up/observation"].chunks[0]
     starts = [0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk - 5, STEPS - 1]
     for start in starts:
         for length in (1, 2, chunk - 1, chunk, chunk + 1, 2 * chunk + 3, STEPS):
@@ -62,7 +65,7 @@ def test_pieces_are_the_window_as_the_files_hold_it_and_not_to_be_changed(packed
     reader = DatasetReader(packed)
     window = reader.window("made-up", 0, 100, 500)
     pieces = list(reader.pieces("made-up", 0, 100, 500, ("action", "reward")))
-    chunk = zarr.open_group(packed.path / "data.zarr")["made-up/00000/action"].chunks[0]
+    chunk = zarr.open_group(packed.path / "data.zarr")["made-up/action"].chunks[0]
     ends = [*range(-(-101 // chunk) * chunk, 600, chunk), 600]
     assert [len(piece["reward"]) for piece in pieces] == np.diff([100, *ends]).tolist()
     for field in ("action", "reward"):
@@ -144,7 +147,7 @@ def test_open_maps_are_bounded(packed):
 
 def test_a_corrupt_chunk_is_refused(own):
     """A flipped byte in one chunk file spoils the windows that touch it, and no others."""
-    path = own.path / "data.zarr/made-up/00000/observation/c/1/0"
+    path = own.path / "data.zarr/made-up/observation/c/1/0"
     data = bytearray(path.read_bytes())
     data[100] ^= 1
     path.write_bytes(data)
@@ -154,7 +157,7 @@ def test_a_corrupt_chunk_is_refused(own):
         reader.window("made-up", 0, 100, 100)
 
 
-@pytest.mark.parametrize("name", ["made-up/00000/reward/zarr.json", "made-up/zarr.json"])
+@pytest.mark.parametrize("name", ["made-up/reward/zarr.json", "made-up/zarr.json"])
 def test_corrupt_metadata_is_refused(own, name):
     path = own.path / "data.zarr" / name
     path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
@@ -170,17 +173,11 @@ def test_compressed_rows_are_not_mapped(tmp_path):
     from pipelines.artifacts.arrays import create_rows
 
     with workspace.stage("datasets", "odd", config={}) as staging:
-        with staging.work_item("made-up/00000") as unit:
-            group = unit.group("made-up/00000", {})
-            for field in DATASET_ROWS:
-                values = dataset.read(f"made-up/00000/{field}")
-                create_rows(group, field, values.shape, values.dtype, chunk_rows=60)[...] = values
         with staging.work_item("made-up") as unit:
             group = unit.group("made-up", dict(dataset.group("made-up").attrs))
-            from pipelines.artifacts.arrays import write_array
-
-            for field in ("observation_mean", "observation_std", "action_mean", "action_std"):
-                write_array(group, field, dataset.read(f"made-up/{field}"))
+            for field, array in dataset.group("made-up").arrays():
+                values = np.asarray(array[...])
+                create_rows(group, field, values.shape, values.dtype, chunk_rows=60)[...] = values
         odd = staging.publish(summary={})
     assert source.kind == "histories"
     with pytest.raises(ArtifactCorruptError, match="laid out"):
@@ -204,3 +201,28 @@ def test_travels_to_a_spawned_worker(packed):
     assert len(pickle.dumps(reader)) < 2000, "no data travels along"
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_sum_window, (reader,)) == expected
+
+
+def test_files_grow_with_the_data_and_not_with_the_trajectories(tmp_path):
+    """Short trajectories share chunk files, and each is read as if it had arrays of its own."""
+    workspace = Workspace(tmp_path)
+    make_histories(workspace, observation_dim=5, action_dim=2, steps=60, count=40)
+    source = HistoryReader(workspace.find("histories", None))
+    dataset = run(PackConfig(chunk_rows=600), workspace, NullReporter()).artifact
+    reader = DatasetReader(dataset)
+    for trajectory in (0, 9, 10, 39):
+        (expected,) = source.blocks("made-up", trajectory, rows=60)
+        found = reader.window("made-up", trajectory, 5, 50)
+        for field in ("observation", "reward", "noise", "demonstrator_action"):
+            np.testing.assert_array_equal(found[field], expected[field][5:55])
+        np.testing.assert_array_equal(
+            reader.episode_starts("made-up", trajectory),
+            source.episodes("made-up", trajectory)["episode_start"],
+        )
+    assert len(dataset.manifest.files) < 60
+
+
+def test_only_the_fields_that_are_asked_for_are_opened(packed):
+    reader = DatasetReader(packed)
+    assert list(reader.window("made-up", 0, 0, 10, ("reward",))) == ["reward"]
+    assert {rows.field for rows, _ in reader._maps} == {"reward"}

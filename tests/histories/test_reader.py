@@ -9,7 +9,6 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run
 from pipelines.errors import ArtifactCorruptError, UsageError
-from pipelines.histories.layout import balanced_rows
 from pipelines.histories.reader import HistoryReader
 from pipelines.reporter import NullReporter
 from pipelines.rows import HISTORY_ROWS
@@ -75,11 +74,3 @@ def test_a_corrupt_chunk_is_never_read(artifact):
     next(blocks)
     with pytest.raises(ArtifactCorruptError, match="damaged"):
         next(blocks)
-
-
-def test_balanced_rows():
-    """As few chunks as allowed, nearly equal, so that little padding is stored."""
-    assert balanced_rows(100_000, 65_536) == 50_000
-    assert balanced_rows(65_536, 65_536) == 65_536
-    assert balanced_rows(65_537, 65_536) == 32_769
-    assert balanced_rows(5, 100) == 5

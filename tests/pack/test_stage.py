@@ -59,26 +59,29 @@ def histories(workspace, collected):
     return workspace.find("histories")
 
 
+def rows_of(histories, task, trajectory):
+    reader = HistoryReader(histories)
+    (rows,) = reader.blocks(task, trajectory, rows=reader.rows(task, trajectory))
+    return rows
+
+
 def test_rows_are_those_of_the_history(workspace, histories):
     artifact = pack(workspace).artifact
     assert artifact.reference == "h@v1"
-    reader = HistoryReader(histories)
+    reader, packed = HistoryReader(histories), DatasetReader(artifact)
     for task in reader.tasks():
         for k in range(2):
-            for field in ("observation", "action", "reward", "noise"):
-                np.testing.assert_array_equal(
-                    artifact.read(f"{task}/{k:05d}/{field}"),
-                    histories.read(f"{task}/{k:05d}/{field}"),
-                )
+            expected, found = rows_of(histories, task, k), packed.window(task, k, 0, 120)
+            for field in ("observation", "action", "reward", "noise", "demonstrator_action"):
+                np.testing.assert_array_equal(found[field], expected[field])
             episodes = reader.episodes(task, k)
-            expected = np.concatenate([np.arange(n) for n in episodes["episode_length"]])
-            found = artifact.read(f"{task}/{k:05d}/episode_step")
-            assert found.dtype == np.int32
-            np.testing.assert_array_equal(found, expected)
-            for field in ("episode_start", "episode_return"):
-                np.testing.assert_array_equal(
-                    artifact.read(f"{task}/{k:05d}/{field}"), episodes[field]
-                )
+            steps = np.concatenate([np.arange(n) for n in episodes["episode_length"]])
+            assert found["episode_step"].dtype == np.int32
+            np.testing.assert_array_equal(found["episode_step"], steps)
+            np.testing.assert_array_equal(packed.episode_starts(task, k), episodes["episode_start"])
+            np.testing.assert_array_equal(
+                packed.episode_returns(task, k), episodes["episode_return"]
+            )
 
 
 def test_any_reader_opens_it(workspace, histories):
@@ -88,8 +91,10 @@ def test_any_reader_opens_it(workspace, histories):
     artifact = pack(workspace).artifact
     plain = zarr.open_group(artifact.path / "data.zarr", mode="r")
     assert sorted(plain.group_keys()) == ["card", "toy-a", "toy-b", "toy-c"]
+    start, length = (int(plain[f"toy-b/trajectory_{name}"][1]) for name in ("start", "length"))
     np.testing.assert_array_equal(
-        plain["toy-b/00001/observation"][...], histories.read("toy-b/00001/observation")
+        plain["toy-b/observation"][start : start + length],
+        rows_of(histories, "toy-b", 1)["observation"],
     )
 
 
@@ -105,7 +110,7 @@ def test_attributes_and_statistics(workspace, histories):
     assert attributes["episode_sparsity"] == 2
     assert attributes["rows"] == [120, 120]
     for name in ("observation", "action"):
-        rows = np.concatenate([histories.read(f"toy-c/{k:05d}/{name}") for k in range(2)])
+        rows = np.concatenate([rows_of(histories, "toy-c", k)[name] for k in range(2)])
         rows = rows.astype(np.float64)
         np.testing.assert_allclose(
             artifact.read(f"toy-c/{name}_mean"), rows.mean(axis=0), rtol=1e-12, atol=1e-15
@@ -263,7 +268,7 @@ def test_dry_run(workspace, histories):
     found = plan(PackConfig(), workspace)
     assert [row["task"] for row in found.rows] == ["toy-a", "toy-b", "toy-c"]
     assert found.totals["steps"] == 720
-    assert found.totals["bytes"] == 720 * 4 * (3 + 2 + 3)
+    assert found.totals["bytes"] == 720 * 4 * (3 + 2 * 2 + 3)
     assert found.totals["weight_by_window"] == 1
     assert workspace.names("datasets") == []
 
