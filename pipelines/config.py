@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipelines.artifacts.files import raise_if_failing
-from pipelines.errors import ConfigError, UsageError, VintixError
-from pipelines.nearest import unknown
+from pipelines.errors import ConfigError, UsageError, VintixError, unknown
 from pipelines.options import choices_of, nested_class
 from pipelines.values import value_problem
 from pipelines.yaml_text import MAX_BYTES, YamlTextError, parse_yaml

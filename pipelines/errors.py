@@ -6,7 +6,11 @@ found, and which command puts it right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_MOST, _SIMILAR = 3, 0.6
+"""Names that are suggested, at most, and how alike they must be."""
 
 
 class Reported(BaseException):
@@ -126,6 +130,52 @@ class TasksFailedError(VintixError):
     """Some tasks failed while the others were done and kept."""
 
     exit_code = 7
+
+
+def nearest(
+    wanted: str, known: Iterable[str], aliases: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the names most like the wanted one, at most three; case does not matter.
+
+    `aliases` are further spellings, each with the name that it stands for.
+    """
+    import difflib
+
+    folded = {_fold(spelling): name for spelling, name in (aliases or {}).items()}
+    folded |= {_fold(name): name for name in known}
+    close = difflib.get_close_matches(_fold(wanted), folded, n=2 * _MOST, cutoff=_SIMILAR)
+    return list(dict.fromkeys(folded[spelling] for spelling in close))[:_MOST]
+
+
+def did_you_mean(message: str, close: Iterable[str]) -> str:
+    """Return a message that ends with a question for the nearest names, if there are any."""
+    names = " or ".join(close)
+    return f"{message.rstrip('.')}. Did you mean {names}?" if names else message
+
+
+def unknown(
+    message: str,
+    wanted: str,
+    known: Iterable[str],
+    *,
+    aliases: Mapping[str, str] | None = None,
+    kind: type[VintixError] = UsageError,
+    **details: Any,
+) -> VintixError:
+    """Return the error to raise of a name that is not known, with the nearest of those that are.
+
+    `kind` is its class and `details` are its other arguments; ``found`` is the wanted name unless
+    they say otherwise.
+    """
+    close = nearest(wanted, known, aliases)
+    error = kind(did_you_mean(message, close), **{"found": wanted, **details})
+    if close:
+        error.instead = (wanted, close[0])
+    return error
+
+
+def _fold(name: str) -> str:
+    return name.casefold().replace("_", "-")
 
 
 def tasks_failed(

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from typing import Any, Generic, TypeVar
 
-from pipelines.errors import MissingDependencyError, VintixError
-from pipelines.nearest import unknown
+from pipelines.errors import MissingDependencyError, VintixError, unknown
 
 OWN_DISTRIBUTION = "vintix"
 

@@ -47,3 +47,25 @@ def default_name(domains: Sequence[str], tasks: Sequence[str]) -> str:
     if tasks:
         return "-".join(sorted(tasks)[:3]) + ("" if len(tasks) <= 3 else f"-and-{len(tasks) - 3}")
     return "-".join(sorted(domains)) if domains else "all"
+
+
+# How long work takes, as plans say it: rough, in seconds of one core.
+PROCESS_SECONDS = 1.5
+"""Until the command, or a worker that it starts, has imported what the first job needs."""
+
+JOB_SECONDS = 0.1
+"""Of a job besides its steps: another copy of the environment, and what is written and hashed."""
+
+LONGEST_ESTIMATE = 90 * 86_400
+"""Seconds beyond which a plan gives no time: nobody would wait, and no guess holds as long."""
+
+
+def run_seconds(jobs: Sequence[float], workers: int) -> float:
+    """Return how long jobs take together, the start of the processes included.
+
+    Args:
+        jobs: Seconds of each; one is not shared by workers.
+        workers: How many work on them, at least 1.
+    """
+    processes = PROCESS_SECONDS * (2 if workers > 1 else 1)
+    return processes + max(max(jobs, default=0.0), sum(jobs) / workers)

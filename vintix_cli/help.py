@@ -78,7 +78,7 @@ class Command(_PlainHelp, TyperCommand):
         return rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; its errors can tell how it should have been typed."""
+        """Run the command; its errors can say how it should have been typed."""
         with running(ctx):
             return super().invoke(ctx)
 
@@ -118,7 +118,7 @@ class Group(_PlainHelp, TyperGroup):
             (command, (name, command.get_short_help_str(_ANY_LENGTH)))
             for name, command in self.commands.items()
         )
-        _write_sections([*_sorted_out(rows, "Commands"), *_options(self, ctx)], formatter)
+        _write_sections([*_sections(rows, "Commands"), *_options(self, ctx)], formatter)
 
 
 def _options(command: Any, ctx: Any) -> list[_Section]:
@@ -127,13 +127,13 @@ def _options(command: Any, ctx: Any) -> list[_Section]:
     options = [each for each in shown if each not in arguments]
     rows = {each: (_spelled(each, ctx), _explained(each)) for each in shown}
     return [
-        *_sorted_out([(each, rows[each]) for each in arguments], "Arguments"),
-        *_sorted_out([(each, rows[each]) for each in options], "Options"),
+        *_sections([(each, rows[each]) for each in arguments], "Arguments"),
+        *_sections([(each, rows[each]) for each in options], "Options"),
     ]
 
 
-def _sorted_out(rows: Iterable[tuple[Any, tuple[str, str]]], title: str) -> list[_Section]:
-    """Return rows by the section of what they tell of, in the order of their first ones."""
+def _sections(rows: Iterable[tuple[Any, tuple[str, str]]], title: str) -> list[_Section]:
+    """Group rows by the section of their command or option, in order of appearance."""
     sections: dict[str, list[tuple[str, str]]] = {}
     for each, row in rows:
         panel = getattr(each, "rich_help_panel", None)
@@ -163,7 +163,7 @@ def _metavar(parameter: Any, ctx: Any) -> str:
     if choices:
         return "|".join(choices)
     kind = parameter.get_help_record(ctx)[0].split(parameter.opts[-1])[-1].strip(" <>").lower()
-    return next((told for begin, told in _TYPES.items() if kind.startswith(begin)), "TEXT")
+    return next((name for begin, name in _TYPES.items() if kind.startswith(begin)), "TEXT")
 
 
 def _explained(parameter: Any) -> str:
@@ -174,21 +174,21 @@ def _explained(parameter: Any) -> str:
     # Typer keeps the bounds at the parameter itself, and did so at its type before.
     bounded = getattr(parameter, "type", parameter)
     lowest, highest = getattr(bounded, "min", None), getattr(bounded, "max", None)
-    told = [
+    parts = [
         _default(parameter),
         f"{lowest:,} to {highest:,}" if highest is not None else None,
         f"at least {lowest}" if lowest and highest is None else None,
         "required" if parameter.required else None,
     ]
-    extra = "; ".join(filter(None, told))
+    extra = "; ".join(filter(None, parts))
     return f"{text}  [{extra}]" if extra else text
 
 
 def _default(parameter: Any) -> str | None:
-    told = getattr(parameter, "show_default", None)
+    shown = getattr(parameter, "show_default", None)
     own = parameter.default
     if parameter.secondary_opts:
-        told = (parameter.opts if own else parameter.secondary_opts)[0]
+        shown = (parameter.opts if own else parameter.secondary_opts)[0]
     elif isinstance(own, str | int | float | PurePath) and not isinstance(own, bool):
-        told = str(own)
-    return f"default: {told}" if isinstance(told, str) else None
+        shown = str(own)
+    return f"default: {shown}" if isinstance(shown, str) else None

@@ -12,8 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import UsageError
-from pipelines.nearest import did_you_mean, nearest
+from pipelines.errors import UsageError, did_you_mean, nearest
 
 _ARGUMENTS = "vintix_cli.hints"
 _RUNNING: ContextVar[Typed | None] = ContextVar("running", default=None)
@@ -74,7 +73,7 @@ _COMMANDS: Mapping[str, str] = {
 class Typed:
     """A command line: the program, its command (such as ``artifacts ls``), what was typed after it.
 
-    `values` tells for each spelling of each option of the command whether a value follows.
+    `values` says for each spelling of each option whether a value follows.
     """
 
     program: str
@@ -300,7 +299,7 @@ def _paths(group: Any) -> Iterator[str]:
 
 
 def _no_argument(ctx: Any, line: Typed, words: Sequence[str]) -> UsageError:
-    """Tell of words that no option takes; what one of its options could take is meant for it."""
+    """Return the error of words that no option takes, with an option that could take them."""
     message = f"{line.path} takes no argument {' '.join(map(repr, words))}"
     taken = [
         (max(parameter.opts, key=len), [item.value for item in parameter.shell_complete(ctx, "")])

@@ -126,7 +126,7 @@ def _word_width(word: str) -> int:
 
 
 def _is_whole(word: str) -> bool:
-    """Tell whether a word means nothing in part: a number, or the bars of a curve."""
+    """Whether a word must not be shortened: a number, or the bars of a curve."""
     return not any(map(str.isalpha, word)) or _NUMBER.fullmatch(word) is not None
 
 

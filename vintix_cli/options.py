@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 import typer
 
-from pipelines.errors import UsageError
-from pipelines.nearest import unknown
+from pipelines.errors import UsageError, unknown
 from vintix_cli import values
 from vintix_cli.render import ConsoleReporter
 from vintix_cli.run import guarded
@@ -80,13 +79,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Work(Place):
-    """Options of a command that works on a workspace, and tells how far it is."""
+    """Options of a command that works on a workspace and reports progress."""
 
     quiet: Annotated[bool, _output("--quiet", "-q", help="Only warnings and errors.")] = False
 
     @functools.cached_property
     def reporter(self) -> ConsoleReporter:
-        """Tells how far the work is."""
+        """Prints progress and messages on stderr."""
         return ConsoleReporter(self.quiet)
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pipelines.errors import Reported
-from pipelines.estimates import LONGEST_ESTIMATE
+from pipelines.stage import LONGEST_ESTIMATE
 from pipelines.text import printable
 from vintix_cli.streams import results
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SHOW_PROGRESS_AFTER_SECONDS = 2.0
 LOG_EVERY_SECONDS = 30.0
-"""Time between two lines of a log; what takes less is not told how long it took."""
+"""Time between two lines of a log; for what takes less, the total is not printed."""
 _RATE_LINES = 10
 
 
@@ -86,12 +86,12 @@ def print_table(
         console.line()
     others = {key: value for key, value in (totals or {}).items() if rows and key not in rows[0]}
     if others:
-        told = ", ".join(
+        extra = ", ".join(
             f"{key.replace('seconds', 'time').removesuffix('_bytes').replace('_', ' ')} "
             f"{_cell(value, key)}"
             for key, value in others.items()
         )
-        notes = [f"in all: {told}", *notes]
+        notes = [f"in all: {extra}", *notes]
     for note in notes:
         _print_line(console, note)
 
@@ -198,7 +198,7 @@ def _console(stream: TextIO) -> Console:
 
 
 class ConsoleReporter:
-    """Tells on stderr what a command does.
+    """Prints on stderr what a command does.
 
     On a terminal progress is a bar. Without one, in a log, it is a plain line now and then.
     """
@@ -222,14 +222,14 @@ class ConsoleReporter:
         """Print a warning."""
         self._print(f"warning: {message}", style="yellow")
 
-    def tell_progress(self) -> None:
+    def log_progress(self) -> None:
         """Print a line about each count that is going on."""
         self._next_line = self._clock() + LOG_EVERY_SECONDS
         for bar in tuple(self._open):
             self._print(bar.line())
 
     def end(self) -> None:
-        """Tell how long the command took, if that was a while."""
+        """Print how long the command took, if that was a while."""
         seconds = self._clock() - self._started
         if seconds >= LOG_EVERY_SECONDS:
             self.info(f"done in {duration_text(seconds)}")
@@ -240,9 +240,9 @@ class ConsoleReporter:
         bar = _Bar(self, self._clock, label, total, unit, done)
         self._open.append(bar)
         try:
-            # The first of several counts tells of all.
+            # The thread of the first count logs all of them.
             logs = not self._quiet and not self._draws and len(self._open) == 1
-            with self._telling() if logs else nullcontext():
+            with self._logging() if logs else nullcontext():
                 yield bar
         finally:
             bar.close()
@@ -252,15 +252,15 @@ class ConsoleReporter:
                 self._progress = None
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _logging(self) -> Iterator[None]:
         """Print the progress from time to time, also while nothing moves."""
         closing = threading.Event()
 
-        def tell() -> None:
+        def log() -> None:
             while not closing.wait(max(0.0, self._next_line - self._clock())):
-                self.tell_progress()
+                self.log_progress()
 
-        thread = threading.Thread(target=tell, name="progress", daemon=True)
+        thread = threading.Thread(target=log, name="progress", daemon=True)
         thread.start()
         try:
             yield
@@ -340,16 +340,16 @@ class _Bar:
         (then, before), done = self._lines[0], self._done
         self._lines.append((now, done))
         if self._unit:
-            told = f"{self._amount(done)} of {self._amount(self._total)}"
-            told += "" if self._unit == "B" else f" {self._unit}"
+            amount = f"{self._amount(done)} of {self._amount(self._total)}"
+            amount += "" if self._unit == "B" else f" {self._unit}"
         else:
-            told = f"{100 * done / self._total if self._total else 0:.0f} %"
+            amount = f"{100 * done / self._total if self._total else 0:.0f} %"
         rate = (done - before) / max(now - then, 1e-9)
         parts = [f"{duration_text(now - self._started)} so far"]
         if rate > 0:
             parts = [f"{duration_text(max(0.0, self._total - done) / rate)} left"]
             parts = [self._rate(rate), *parts] if self._unit else parts
-        return ", ".join([f"{self._label}: {told}", *parts, *self._extra()])
+        return ", ".join([f"{self._label}: {amount}", *parts, *self._extra()])
 
     def close(self) -> None:
         if self._task is not None:

@@ -52,10 +52,10 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
                 if refused is not None:
                     refused.__cause__ = error
                     _end(refused, _named(refused, kwargs), "error", as_json)
-                told = VintixError(
+                shown = VintixError(
                     str(error), fix="run again with --debug and report what it prints"
                 )
-                _end(error, told, f"error: unexpected {type(error).__name__}", as_json)
+                _end(error, shown, f"error: unexpected {type(error).__name__}", as_json)
 
     return wrapped
 
@@ -93,18 +93,18 @@ def name_workspace(fix: str, workspace: Path | None) -> str:
 
 def report_usage(error: Any, arguments: Sequence[str], as_json: bool) -> int:
     """Print what the parser could not read, like every other error; returns the exit code."""
-    told = describe_usage(error, arguments)
+    shown = describe_usage(error, arguments)
     if as_json:
-        print_json(told.as_dict())
-    print_error(told)
-    return told.exit_code
+        print_json(shown.as_dict())
+    print_error(shown)
+    return shown.exit_code
 
 
-def _end(error: BaseException, told: Reported, kind: str, as_json: bool) -> None:
+def _end(error: BaseException, shown: Reported, kind: str, as_json: bool) -> None:
     # What --debug sets, too.
     if os.environ.get("VINTIX_DEBUG", "") not in ("", "0"):
         print_traceback(error)
     if as_json and unanswered() is not None:
-        print_json(told.as_dict() | {"error": type(error).__name__})
-    print_error(told, kind)
-    raise typer.Exit(told.exit_code) from None
+        print_json(shown.as_dict() | {"error": type(error).__name__})
+    print_error(shown, kind)
+    raise typer.Exit(shown.exit_code) from None

@@ -1,7 +1,7 @@
 """The standard streams: results on stdout, everything else on stderr, and neither can be relied on.
 
-A stream may be closed, full or a pipe that nobody reads, and may know no character beyond ASCII.
-What cannot be written is dropped; the exit code tells in the end where these were results. This
+A stream may be closed, full, a pipe that nobody reads, or limited to ASCII.
+What cannot be written is dropped; if it was results, the exit code says so. This
 module is imported before stop signals are handled: it imports little.
 """
 
@@ -74,7 +74,7 @@ def end_streams() -> StorageError | None:
     What exit handlers of libraries print after it goes to stderr.
 
     Returns:
-        What to tell if results were refused; None too where their reader went away, which has seen
+        The error if results were refused; None too where their reader went away, which has seen
         enough (``| head``).
     """
     stdout, sys.stdout = sys.stdout, sys.stderr
@@ -107,7 +107,7 @@ def unanswered() -> int | None:
 
 
 def end(error: InterruptedRunError) -> NoReturn:
-    """Tell why the process ends, and end it without running anything else of it."""
+    """Print why the process ends, and end it at once."""
     # A progress bar hides it.
     cursor = _SHOW_CURSOR if os.isatty(_STDERR) else ""
     _write(_STDERR, f"{cursor}error: {error}\n")

@@ -64,7 +64,7 @@ def artifacts(*wanted: str) -> Values:
         from pipelines.artifacts.workspace import Workspace, packaged
 
         found: dict[str, None] = {}
-        # A workspace that cannot be read is told of by the command itself.
+        # A workspace that cannot be read is an error of the command itself.
         with contextlib.suppress(VintixError):
             for space in (Workspace.resolve(ctx.params.get("workspace")), packaged()):
                 for kind in wanted:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.artifacts.schema import SCHEMA_VERSIONS
-from pipelines.errors import UsageError
-from pipelines.nearest import unknown
+from pipelines.errors import UsageError, unknown
 from pipelines.values import path_problem
 
 MAX_NAME = 255

@@ -19,8 +19,7 @@ from pipelines.artifacts.references import (
     parse_reference,
 )
 from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS
-from pipelines.errors import ArtifactError, ArtifactMissingError, UsageError, VintixError
-from pipelines.nearest import unknown
+from pipelines.errors import ArtifactError, ArtifactMissingError, UsageError, VintixError, unknown
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines.demonstrators.experts import has_builtin, train_settings
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
 from pipelines.errors import ConfigError, UsageError
-from pipelines.estimates import JOB_SECONDS, run_seconds
 from pipelines.learners.settings import training_rate
-from pipelines.stage import Plan, default_name
+from pipelines.stage import JOB_SECONDS, Plan, default_name, run_seconds
 from pipelines.text import listed
 
 if TYPE_CHECKING:

@@ -24,12 +24,11 @@ from pipelines.distill.learning import (
 from pipelines.distill.pilot import MOST_LEVELS
 from pipelines.distill.shard import split
 from pipelines.errors import ConfigError, UsageError
-from pipelines.estimates import JOB_SECONDS, run_seconds
 from pipelines.hardware import available_cores
 from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
 from pipelines.learners.settings import training_rate
 from pipelines.rows import row_bytes
-from pipelines.stage import Plan, default_name
+from pipelines.stage import JOB_SECONDS, Plan, default_name, run_seconds
 from pipelines.tasks.schedule import schedule_json, schedule_text
 from pipelines.text import listed
 

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from pipelines.artifacts.files import raise_if_failing
 from pipelines.domains.base import Domain, OptionSpec
-from pipelines.errors import MissingDependencyError, UsageError
-from pipelines.nearest import unknown
+from pipelines.errors import MissingDependencyError, UsageError, unknown
 from pipelines.plugins import Kind
 from pipelines.tasks.registry import Catalogue, catalogue
 from pipelines.tasks.spec import TaskSpec

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from pipelines.errors import unknown
 from pipelines.model.config import GroupDims, ModelConfig
-from pipelines.nearest import unknown
 
 #: Sizes by name. `paper` is Table 2 of the paper, its embeddings those of the released
 #: configuration; the other three keep its proportions (feed-forward of four widths, two channels

@@ -22,12 +22,11 @@ import torch
 from torch import nn
 
 from pipelines.artifacts.arrays import write_flat
-from pipelines.errors import ArtifactCorruptError
+from pipelines.errors import ArtifactCorruptError, unknown
 from pipelines.methods import find_method
 from pipelines.model.config import ModelConfig
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.vintix import Vintix
-from pipelines.nearest import unknown
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact

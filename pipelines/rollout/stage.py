@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.workspace import is_packaged
-from pipelines.estimates import PROCESS_SECONDS
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
 from pipelines.rollout.checks import check_fingerprints, warn_of_input
 from pipelines.rollout.config import REWARDS, RolloutConfig
@@ -20,7 +19,7 @@ from pipelines.rollout.report import compare_rollouts, plot_artifact, rollout_re
 from pipelines.rollout.reward_use import REWARD_USE, check_sees_rewards, reward_use
 from pipelines.rollout.scores import part_of
 from pipelines.rollout.unseen import foreign_statistics_note
-from pipelines.stage import Plan, StageResult
+from pipelines.stage import PROCESS_SECONDS, Plan, StageResult
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact

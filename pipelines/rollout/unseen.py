@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import ConfigError
-from pipelines.nearest import unknown
+from pipelines.errors import ConfigError, unknown
 from pipelines.text import listed
 
 if TYPE_CHECKING:

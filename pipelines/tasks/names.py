@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipelines.nearest import unknown
+from pipelines.errors import unknown
 
 
 def fold(name: str) -> str:

@@ -6,8 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from pipelines.errors import ConfigError, VintixError
-from pipelines.nearest import unknown
+from pipelines.errors import ConfigError, VintixError, unknown
 from pipelines.tasks.names import fold
 from pipelines.tasks.spec import SPLITS, TaskSpec
 

@@ -7,11 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.estimates import LONGEST_ESTIMATE
 from pipelines.hardware import Hardware, planned_hardware, torch_threads
 from pipelines.model.backbones import BACKBONES
 from pipelines.model.config import GroupDims, ModelConfig
-from pipelines.stage import Plan
+from pipelines.stage import LONGEST_ESTIMATE, Plan
 from pipelines.train.config import TrainConfig
 
 if TYPE_CHECKING:

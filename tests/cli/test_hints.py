@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import ArtifactMissingError, UsageError, VintixError
-from pipelines.nearest import nearest, unknown
+from pipelines.errors import ArtifactMissingError, UsageError, VintixError, nearest, unknown
 from vintix_cli.app import run
 from vintix_cli.hints import Typed
 

@@ -46,11 +46,11 @@ def test_a_line_says_how_far_how_fast_and_how_long(told):
     reporter = ConsoleReporter(clock=lambda: now[0])
     with reporter.progress("distill", 2_433_500, "steps") as progress:
         now[0] = 30.0
-        reporter.tell_progress()
+        reporter.log_progress()
         assert told() == ["distill: 0 of 2,433,500 steps, 30.0 s so far"]
         progress.advance(120_000, loss=0.1234, tokens_per_second=4567.8)
         now[0] = 60.0
-        reporter.tell_progress()
+        reporter.log_progress()
         assert told() == [
             "distill: 120,000 of 2,433,500 steps, 2,000 a second, 19.3 min left, loss 0.123, "
             "tokens per second 4,567.8"
@@ -66,7 +66,7 @@ def test_the_rate_is_that_of_the_last_lines_and_of_this_run(told):
         for minute in range(1, 12):
             progress.advance(1 if minute == 1 else 10)
             now[0] = 60.0 * minute
-            reporter.tell_progress()
+            reporter.log_progress()
             if minute == 1:
                 assert told() == ["train: 201 of 400 steps, 1 a minute, 3.3 h left"]
         assert told()[-1] == "train: 301 of 400 steps, 10 a minute, 9.9 min left"
@@ -88,7 +88,7 @@ def test_units(told, total, unit, done, line):
     with reporter.progress("x", total, unit) as progress:
         progress.advance(done)
         now[0] = 30.0
-        reporter.tell_progress()
+        reporter.log_progress()
     assert told() == [line]
 
 
@@ -102,7 +102,7 @@ def test_what_is_short_says_nothing_and_what_others_named_is_spelled_out(told):
     assert told() == []
     with reporter.progress(HOSTILE, 10, HOSTILE) as progress:
         progress.advance(5, **{HOSTILE: HOSTILE})
-        reporter.tell_progress()
+        reporter.log_progress()
     (line,) = told()
     assert line.count(printable(HOSTILE)) == 4
 

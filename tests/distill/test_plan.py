@@ -12,7 +12,7 @@ from pipelines.distill.config import DistillConfig
 from pipelines.distill.plan import plan, resolve
 from pipelines.domains.registry import find_domain
 from pipelines.errors import ArtifactMissingError, UsageError
-from pipelines.estimates import JOB_SECONDS, PROCESS_SECONDS
+from pipelines.stage import JOB_SECONDS, PROCESS_SECONDS
 from pipelines.tasks.schedule import NoiseCurve, Schedule
 
 

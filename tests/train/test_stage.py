@@ -26,11 +26,11 @@ from pipelines.errors import (
     UsageError,
     VintixError,
 )
-from pipelines.estimates import LONGEST_ESTIMATE
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.saved import load_model
 from pipelines.reporter import NullReporter
 from pipelines.signals import StopSignal
+from pipelines.stage import LONGEST_ESTIMATE
 from pipelines.train.config import TrainConfig
 from pipelines.train.metrics import read_metrics
 from pipelines.train.optimizer import learning_rate

@@ -149,7 +149,7 @@ def verify(
             fix="restore the files from a copy, or delete the version and run its stage again",
         )
         if work.json:
-            # The document above already tells everything; only the exit code is missing.
+            # The document above already says everything; only the exit code is missing.
             raise typer.Exit(error.exit_code)
         raise error
 
@@ -186,9 +186,9 @@ def merge(
     machine collects; the parts are no longer needed then.
     """
     from pipelines.distill.merge import merge as join
-    from vintix_cli.commands.stages import show_histories, tell
+    from vintix_cli.commands.stages import print_result, show_histories
 
-    tell(join(parts, work.space, work.reporter, name), work, show_histories)
+    print_result(join(parts, work.space, work.reporter, name), work, show_histories)
 
 
 @add(app, "vintix artifacts gc --keep 2", "vintix artifacts gc --keep 2 --older-than-days 7 --yes")
@@ -229,8 +229,8 @@ def gc(
     removed, in_use = collect(work.space, chosen)
     kept = plan.kept + in_use
     if work.json:
-        told = {"removed": removed, "candidates": candidates, "kept": kept}
-        print_json({key: [entry.as_dict() for entry in entries] for key, entries in told.items()})
+        lists = {"removed": removed, "candidates": candidates, "kept": kept}
+        print_json({key: [entry.as_dict() for entry in entries] for key, entries in lists.items()})
         return
     shown = {"deleted": removed, "would be deleted": candidates, "kept": [] if work.quiet else kept}
     rows = [

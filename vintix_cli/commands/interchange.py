@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vintix_cli import values
-from vintix_cli.commands.stages import tell
+from vintix_cli.commands.stages import print_result
 from vintix_cli.help import add, group
 from vintix_cli.options import (
     Settings,
@@ -56,7 +56,7 @@ def import_checkpoint(settings: Settings, work: Work) -> None:
     from pipelines.interchange.checkpoints import import_checkpoint
 
     config = _config("ImportCheckpointConfig")(**settings)
-    tell(import_checkpoint(config, work.space, work.reporter), work, show_import)
+    print_result(import_checkpoint(config, work.space, work.reporter), work, show_import)
 
 
 @add(
@@ -72,7 +72,7 @@ def import_dataset(settings: Settings, work: Work) -> None:
 
     model = _config("ImportDatasetConfig")
     check_choices(model, settings)
-    tell(import_dataset(model(**settings), work.space, work.reporter), work, show_import)
+    print_result(import_dataset(model(**settings), work.space, work.reporter), work, show_import)
 
 
 def show_import(result: StageResult) -> None:

@@ -175,7 +175,7 @@ def _score_lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _agent(entry: Mapping[str, Any]) -> str:
     if entry["agent"] != "model":
         return str(entry["agent"])
-    told = [entry["method"]] if entry["method"] else []
+    details = [entry["method"]] if entry["method"] else []
     if entry["rewards"] != "true":
-        told.append(f"{entry['rewards']} rewards")
-    return f"{entry['checkpoint']} ({', '.join(told)})" if told else str(entry["checkpoint"])
+        details.append(f"{entry['rewards']} rewards")
+    return f"{entry['checkpoint']} ({', '.join(details)})" if details else str(entry["checkpoint"])

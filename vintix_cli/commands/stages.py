@@ -88,7 +88,7 @@ def run_stage(
         from pipelines.rollout.report import plot_artifact
 
         plot_artifact(result.artifact, plot)
-    tell(result, run, show)
+    print_result(result, run, show)
     if plot is not None and not run.json:
         print_text(f"picture: {plot}")
 
@@ -101,7 +101,7 @@ def print_plan(stage: str, plan: Plan, *, json: bool) -> None:
         print_table(plan.rows, totals=plan.totals, notes=plan.notes)
 
 
-def tell(result: StageResult, work: Work, show: Callable[[StageResult], None]) -> None:
+def print_result(result: StageResult, work: Work, show: Callable[[StageResult], None]) -> None:
     """Print what a command made: as JSON, or as its table and a line with the artifact's name."""
     work.reporter.end()
     artifact = result.artifact
