@@ -25,48 +25,38 @@ _VALUE = re.compile(r"(?:=|\s+)('[^']*'|\"[^\"]*\"|[^\s'\"]+)")
 _ENDS = ".,;:)"
 
 # What other tools call the same thing. Of several, the first that the command has is meant.
-_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "--batch": ("--batch-size",),
-    "--ckpt": ("--checkpoint",),
-    "--data": ("--dataset", "--histories", "--demonstrators"),
-    "--env": ("--task",),
-    "--env-id": ("--task",),
-    "--epochs": ("--steps",),
-    "--episodes": ("--shots", "--trajectories"),
-    "--iterations": ("--steps",),
-    "--lr": ("--learning-rate",),
-    "--max-steps": ("--steps",),
-    "--model": ("--checkpoint", "--preset"),
-    "--out": ("--output", "--plot", "--name"),
-    "--output-dir": ("--output", "--workspace"),
-    "--save": ("--output", "--plot", "--name"),
-    "--seq-len": ("--context",),
-    "--size": ("--preset",),
-    "--tracker": ("--track",),
-    "--trials": ("--seeds",),
-    "--weights": ("--checkpoint", "--init"),
+_OPTIONS = {
+    "--batch": "--batch-size",
+    "--ckpt": "--checkpoint",
+    "--data": "--dataset --histories --demonstrators",
+    "--env --env-id": "--task",
+    "--epochs --iterations --max-steps": "--steps",
+    "--episodes": "--shots --trajectories",
+    "--lr": "--learning-rate",
+    "--model": "--checkpoint --preset",
+    "--out --save": "--output --plot --name",
+    "--output-dir": "--output --workspace",
+    "--seq-len": "--context",
+    "--size": "--preset",
+    "--tracker": "--track",
+    "--trials": "--seeds",
+    "--weights": "--checkpoint --init",
 }
-_RESUME = ("--resume", "--continue", "--restart", "--resume-from")
-_COMMANDS: Mapping[str, str] = {
+_COMMANDS = {
     "check": "doctor",
-    "collect": "distill",
-    "demo": "quickstart",
+    "collect generate": "distill",
+    "demo run": "quickstart",
     "envs": "tasks",
-    "eval": "rollout",
-    "evaluate": "rollout",
+    "eval evaluate play test": "rollout",
     "fit": "train",
     "gc": "artifacts gc",
-    "generate": "distill",
-    "list": "artifacts ls",
-    "ls": "artifacts ls",
+    "list ls": "artifacts ls",
     "merge": "artifacts merge",
-    "play": "rollout",
     "plot": "report",
-    "run": "quickstart",
     "show": "artifacts show",
-    "test": "rollout",
     "verify": "artifacts verify",
 }
+_RESUME = ("--resume", "--continue", "--restart", "--resume-from")
 
 
 @dataclass(frozen=True)
@@ -244,7 +234,7 @@ def describe_usage(error: Any, arguments: Sequence[str]) -> UsageError:
 def _no_option(ctx: Any, line: Typed, name: str) -> UsageError:
     message, there = f"No such option: {name}", [each for each in line.values if each[:2] == "--"]
     settings = _settings(ctx)
-    meant = [each for each in _OPTIONS.get(name, ()) if each in there][:1]
+    meant = [each for each in _elsewhere(_OPTIONS, name).split() if each in there][:1]
     if name in _RESUME:
         message += ". Running the same command again resumes."
         return UsageError(message, where=line.path, found=name, fix=str(line.without(name)))
@@ -283,10 +273,14 @@ def _settings(ctx: Any) -> dict[str, str]:
     }
 
 
+def _elsewhere(table: Mapping[str, str], name: str) -> str:
+    return next((ours for theirs, ours in table.items() if name in theirs.split()), "")
+
+
 def _no_command(ctx: Any, line: Typed) -> UsageError:
     place = next((at for at, each in enumerate(line.arguments) if each[:1] != "-"), 0)
     wanted, rest = line.arguments[place], line.arguments[place + 1 :]
-    known = _COMMANDS.get(wanted) if ctx.parent is None else None
+    known = _elsewhere(_COMMANDS, wanted) if ctx.parent is None else ""
     meant = [known] if known else nearest(wanted, _paths(ctx.command))
     fixed = replace(line, command=f"{line.command} {(meant or [''])[0]}".strip(), arguments=rest)
     there = ", ".join(ctx.command.commands)
