@@ -312,18 +312,16 @@ def parse_pairs(texts: Iterable[str], option: str = "--option") -> dict[str, str
     return pairs
 
 
-def check_choices(model: type[BaseModel], settings: Mapping[str, Any]) -> None:
+def check_choices(model: type[BaseModel], settings: Settings) -> None:
     """Raise a `UsageError` where a setting that has choices is none of them."""
     from pipelines.options import choices_of, option_of
 
     for name, value in settings.items():
-        choices = choices_of(model.model_fields[name])
-        option = option_of(model.model_fields[name])
-        if choices and option is not None:
-            check_choice(_flags(name, option)[0], value, choices)
-
-
-def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise a `UsageError` where an option has none of its values."""
-    if value not in choices:
-        raise unknown(f"{option} has no such value", value, choices, expected=" or ".join(choices))
+        choices, option = choices_of(model.model_fields[name]), option_of(model.model_fields[name])
+        if option is not None and choices and value not in choices:
+            raise unknown(
+                f"{_flags(name, option)[0]} has no such value",
+                value,
+                choices,
+                expected=" or ".join(choices),
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -59,11 +59,52 @@ class ImportCheckpointConfig(BaseModel):
 
 
 class ExportConfig(BaseModel):
-    """What ``vintix export`` writes; each command names the kind, its formats and its default."""
+    """What ``vintix export`` writes: which artifact, where, and which of its tasks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference: str | None = None
+    format: str = "official"
     output: Path
-    overwrite: bool = False
+    overwrite: bool = option("Replace an earlier export in the directory.", False)
     tasks: tuple[str, ...] = ()
+
+
+def _artifact(kind: str) -> Any:
+    text = "NAME, NAME@v3 or a path; default the newest."
+    return option(text, None, argument=True, metavar="ARTIFACT", values=(kind,))
+
+
+def _output(directory: str) -> Any:
+    flags = ("--output", "-O")
+    return option("Directory to write.", Path(directory), flags=flags, metavar="DIRECTORY")
+
+
+class ExportCheckpointConfig(ExportConfig):
+    """Options of ``vintix export checkpoint``."""
+
+    reference: str | None = _artifact("checkpoints")
+    format: Literal["official", "safetensors"] = option(
+        "official: the authors' folder.", "official"
+    )
+    output: Path = _output("checkpoint")
+
+
+class ExportDatasetConfig(ExportConfig):
+    """Options of ``vintix export dataset``."""
+
+    reference: str | None = _artifact("datasets")
+    format: Literal["official", "minari"] = option(
+        "official: HDF5, as the authors' release; minari: one dataset a task.", "official"
+    )
+    output: Path = _output("dataset")
+    tasks: Tasks = ()
+
+
+class ExportHistoriesConfig(ExportConfig):
+    """Options of ``vintix export histories``."""
+
+    reference: str | None = _artifact("histories")
+    format: Literal["minari"] = option("minari: one Minari dataset a task.", "minari")
+    output: Path = _output("histories")
+    tasks: Tasks = ()

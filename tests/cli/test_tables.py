@@ -315,7 +315,7 @@ WAYS = {
     "artifacts verify": _verify,
     "artifacts gc": lambda: artifacts.gc(keep=1, older_than_days=0.5),
     "doctor": doctor.doctor,
-    "export": lambda: interchange.export_dataset(format_="official"),
+    "export": lambda: interchange.export_dataset(format="official"),
     "import": lambda: interchange.show_import(
         _result(tasks=[{"task": name, "trajectories": 10, "steps": 12_345_678} for name in TASKS])
     ),
