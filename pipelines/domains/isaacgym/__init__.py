@@ -1,8 +1,8 @@
 """Bi-DexHands on a user's own Isaac Gym: the backend ``isaacgym`` (docs/isaac-gym.md).
 
 Isaac Gym ends at Python 3.8, so a `worker` runs inside the user's own environment or container and
-serves steps over a socket; `link` starts it and speaks to it, `batch` and `environment` make it
-look like any other simulator. Nothing here imports Isaac Gym.
+serves steps over a socket; `link` starts it and speaks to it, `batch` makes it look like any other
+simulator. Nothing here imports Isaac Gym.
 
 It has been tested against the worker's ``--fake`` mode, never against Isaac Gym itself.
 """
@@ -43,17 +43,8 @@ def make_isaac_batch(
 
 
 def make_isaac_env(task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
-    """Make a task as a plain Gymnasium environment, as `Domain.make_env` does.
-
-    Args:
-        task: A task of bidexhands.
-        options: As for `make_isaac_batch`.
-
-    Raises:
-        MissingDependencyError: ``VINTIX_ISAACGYM`` is not set, or Isaac Gym is not there.
-        IsaacGymError: The worker failed.
-    """
-    from pipelines.domains.isaacgym.environment import IsaacGymEnv
+    """Make a plain Gymnasium environment, as `Domain.make_env` does; see `make_isaac_batch`."""
+    from pipelines.domains.isaacgym.batch import IsaacGymEnv
 
     env = IsaacGymEnv(make_isaac_batch(task, 1, options))
     env.made_by = (make_isaac_env, (task, dict(options)))
@@ -63,12 +54,8 @@ def make_isaac_env(task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
 def isaac_packages() -> dict[str, str]:
     """Return the versions of ``isaacgym`` and ``bidexhands`` and the device, for fingerprints.
 
-    A worker is started for it, without a simulation. Where a batch is at hand, its ``packages``
-    say the same for nothing.
-
-    Raises:
-        MissingDependencyError: ``VINTIX_ISAACGYM`` is not set.
-        IsaacGymError: The worker failed.
+    A worker is started for it, without a simulation; raises as `make_isaac_batch`. Where a batch is
+    at hand, its ``packages`` say the same for nothing.
     """
     from pipelines.domains.isaacgym.batch import packages_of
     from pipelines.domains.isaacgym.link import Worker

@@ -1,4 +1,4 @@
-"""A task of Bi-DexHands on Isaac Gym as a batch for the stages.
+"""A task of Bi-DexHands on Isaac Gym as a batch for the stages, and as a Gymnasium environment.
 
 The stages reset single copies while others are in the middle of an episode, and rely on what a copy
 does to follow from its own seeds and actions. Isaac Gym is stepped as a whole, and the reference's
@@ -22,17 +22,18 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.isaacgym import worker as protocol
 from pipelines.domains.isaacgym.link import Worker
 from pipelines.domains.isaacgym.settings import PAGE, IsaacGymError, IsaacGymSettings
+from pipelines.domains.remade import RemadeWhenCopied
 from pipelines.errors import ConfigError, VintixError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pipelines.tasks.spec import TaskSpec
 
 FULL_SUCCESS = 1.0
@@ -129,6 +130,7 @@ class IsaacGymBatch(BatchEnvironment):
                 expected="a reset of each copy at first, and of all after a lost worker",
                 fix="run the command again, which resumes",
             )
+        flat = ("reward", "terminated", "truncated", "success")
         parts: dict[int, dict[str, NDArray[Any]]] = {}
 
         def ask(number: int, worker: Worker) -> None:
@@ -140,28 +142,26 @@ class IsaacGymBatch(BatchEnvironment):
             copies, frame = self._copies(number), worker.receive()
             parts[number] = {
                 "observation": _array(frame, "observation", (copies, self.observation_dim)),
-                **{
-                    name: _array(frame, name, (copies,))
-                    for name in ("reward", "terminated", "truncated", "success")
-                },
+                **{name: _array(frame, name, (copies,)) for name in flat},
             }
 
         everyone = list(range(len(self._workers)))
         self._exchange(everyone, ask, take)
 
-        def joined(name: str) -> NDArray[Any]:
-            return np.concatenate([parts[number][name] for number in everyone])
-
+        joined = {
+            name: np.concatenate([parts[number][name] for number in everyone])
+            for name in ("observation", *flat)
+        }
         return StepBatch(
-            observation_BO=joined("observation"),
-            reward_B=joined("reward").astype(np.float64),
-            terminated_B=joined("terminated").astype(np.bool_),
-            truncated_B=joined("truncated").astype(np.bool_),
-            success_B=joined("success") >= FULL_SUCCESS,
+            observation_BO=joined["observation"],
+            reward_B=joined["reward"].astype(np.float64),
+            terminated_B=joined["terminated"].astype(np.bool_),
+            truncated_B=joined["truncated"].astype(np.bool_),
+            success_B=joined["success"] >= FULL_SUCCESS,
         )
 
     def close(self) -> None:
-        """End the workers; again is of no consequence."""
+        """Stop the workers; again does nothing."""
         self._closed = True
         self._finalizer()
 
@@ -227,7 +227,7 @@ class IsaacGymBatch(BatchEnvironment):
         if worker is not None:
             worker.stop()
 
-    def _check(self, told: dict[str, Any]) -> None:
+    def _check(self, greeting: dict[str, Any]) -> None:
         task = self._task
         expected = {
             "observation_dim": task.observation_dim,
@@ -235,7 +235,7 @@ class IsaacGymBatch(BatchEnvironment):
             # The reset's step counts as the first of the reference's episode.
             "max_episode_length": task.horizon + 1,
         }
-        found = {name: told.get(name) for name in expected}
+        found = {name: greeting.get(name) for name in expected}
         if found != expected:
             raise IsaacGymError(
                 "The worker's task is not the one of the catalogue.",
@@ -244,14 +244,58 @@ class IsaacGymBatch(BatchEnvironment):
                 found=found,
                 fix=f"install bidexhands with its own configuration; see {PAGE}",
             )
-        self.packages = packages_of(told, self._settings)
+        self.packages = packages_of(greeting, self._settings)
 
 
-def packages_of(told: dict[str, Any], settings: IsaacGymSettings) -> dict[str, str]:
+class IsaacGymEnv(RemadeWhenCopied, gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """One copy of a task; spaces as of the MuJoCo port.
+
+    Args:
+        batch: A batch of size 1, which the environment closes.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
+
+    def __init__(self, batch: IsaacGymBatch) -> None:
+        self._batch = batch
+        self.observation_space = gymnasium.spaces.Box(
+            -protocol.CLIP, protocol.CLIP, (batch.observation_dim,), np.float32
+        )
+        self.action_space = gymnasium.spaces.Box(
+            batch.action_low_A, batch.action_high_A, dtype=np.float32
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin an episode; without a seed, with one drawn from the environment's stream."""
+        super().reset(seed=seed)
+        drawn = int(self.np_random.integers(2**31)) if seed is None else seed % 2**31
+        return self._batch.reset([0], [drawn])[0], {}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Advance by one step; ``info["success"]`` tells whether the episode succeeded so far."""
+        done = self._batch.step(np.asarray(action, np.float32)[None])
+        assert done.success_B is not None
+        return (
+            done.observation_BO[0],
+            float(done.reward_B[0]),
+            bool(done.terminated_B[0]),
+            bool(done.truncated_B[0]),
+            {"success": bool(done.success_B[0])},
+        )
+
+    def close(self) -> None:
+        """End the worker."""
+        self._batch.close()
+
+
+def packages_of(greeting: dict[str, Any], settings: IsaacGymSettings) -> dict[str, str]:
     """Return what goes into a fingerprint of a worker's greeting."""
-    versions = told.get("versions", {})
-    names = ("isaacgym", "bidexhands")
-    known = {name: str(versions.get(name, "unknown")) for name in names}
+    versions = greeting.get("versions", {})
+    known = {name: str(versions.get(name, "unknown")) for name in ("isaacgym", "bidexhands")}
     return {**known, "isaacgym-device": settings.device}
 
 

@@ -1,4 +1,4 @@
-"""A worker from the client's side: its process, the connection to it, and how it is put to an end.
+"""A worker from the client's side: its process, the connection to it, and how it is stopped.
 
 The process may be an interpreter of the user's, ``conda run``, or a container. It listens at a Unix
 socket in a directory that only this user can enter, answers only to its own random token, and
@@ -51,21 +51,18 @@ def launch_command(settings: IsaacGymSettings, directory: Path, name: str) -> li
         directory: The worker's directory.
         name: A name for the container.
     """
-    device_is_gpu = settings.device != "cpu"
     options = ["--watch-stdin", *settings.arguments]
     if settings.kind in ("python", "conda"):
-        run = (
-            [settings.target]
-            if settings.kind == "python"
-            else ["conda", "run", "-n", settings.target, "--no-capture-output", "python"]
-        )
+        conda = ["conda", "run", "-n", settings.target, "--no-capture-output", "python"]
+        run = [settings.target] if settings.kind == "python" else conda
         return [*run, str(WORKER_FILE), "--endpoint", f"unix:{directory / 'socket'}", *options]
     run = [settings.kind, "run", "--rm", "-i", "--name", name, "--network", "none"]
+    on_gpu = settings.device != "cpu"
     if settings.kind == "docker":
-        run += ["--user", f"{os.getuid()}:{os.getgid()}", *(["--gpus", "all"] * device_is_gpu)]
+        run += ["--user", f"{os.getuid()}:{os.getgid()}", *(["--gpus", "all"] * on_gpu)]
     else:
         run += ["--userns", "keep-id", "--security-opt", "label=disable"]
-        run += ["--device", "nvidia.com/gpu=all"] * device_is_gpu
+        run += ["--device", "nvidia.com/gpu=all"] * on_gpu
     # The token goes by name, so that its value is in no list of processes.
     run += ["-e", protocol.TOKEN_VARIABLE, "-e", "HOME=/tmp", "-v", f"{directory}:/run/vintix"]
     run += ["-v", f"{WORKER_FILE}:/opt/vintix/worker.py:ro", settings.target]
@@ -89,6 +86,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: Path | None = None
         self._log: IO[bytes] | None = None
+        self._launched = f"{LAUNCH}={settings.kind}:{settings.target}"
         self._token = settings.token
         self._sequence = 0
         self._began = time.monotonic()
@@ -101,7 +99,7 @@ class Worker:
         return None if self._process is None else self._process.pid
 
     def greet(self, task: str | None, copies: int) -> None:
-        """Connect and ask for a simulation; the answer is the next `receive`.
+        """Connect and ask for a simulation of this many copies; `greeting` returns the answer.
 
         Args:
             task: Name of the class in bidexhands; None for the versions alone.
@@ -130,11 +128,7 @@ class Worker:
         fields: Mapping[str, Any] | None = None,
         arrays: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
-        """Send a request.
-
-        Raises:
-            IsaacGymError: The worker is gone, or does not read.
-        """
+        """Send a request; raises an `IsaacGymError` where the worker is gone, or does not read."""
         connection = self._connected("a request")
         self._sequence = (self._sequence + 1) & 0xFFFF_FFFF
         frame = protocol.Frame(opcode, self._sequence, dict(fields or {}), dict(arrays or {}))
@@ -158,20 +152,22 @@ class Worker:
         Raises:
             MissingDependencyError: See `greeting`.
             IsaacGymError: The worker failed, broke off, sent something else, or takes too long;
-                it has been put to an end.
+                it has been stopped.
         """
         connection = self._connected("its reply")
         seconds = self._settings.step_seconds if seconds is None else seconds
         try:
             frame = protocol.read_frame(connection, time.monotonic() + seconds)
-        except TimeoutError as error:
-            raise self._late(doing, variable) from error
-        except (protocol.FrameError, OSError) as error:
-            raise self._lost("broke off", error) from error
+        except TimeoutError as late:
+            raise self._late(doing, variable) from late
+        except (protocol.FrameError, OSError) as broken:
+            raise self._lost("broke off", broken) from broken
         if frame is None:
             raise self._lost("ended before it replied", None)
         if frame.opcode == protocol.ERROR:
-            raise self._told(frame.fields)
+            error = self._error_of(str(frame.fields.get("kind")), frame.fields)
+            error.add_note(f"in the worker:\n{frame.fields.get('traceback')}")
+            raise error
         if (frame.opcode, frame.sequence) != (self._opcode, self._sequence):
             raise self._lost(
                 "answered another request than the last",
@@ -189,7 +185,7 @@ class Worker:
                 self._process.stdin.close()
 
     def stop(self) -> None:
-        """Put the worker to an end; again is of no consequence."""
+        """Stop the worker; again does nothing."""
         self.leave()
         if self._process is not None:
             self._end_process(self._process)
@@ -228,7 +224,7 @@ class Worker:
             self.stop()
             raise MissingDependencyError(
                 "The Isaac Gym worker cannot be started.",
-                where=f"{LAUNCH}={self._settings.kind}:{self._settings.target}",
+                where=self._launched,
                 expected=f"{command[0]} to be a program that can be run",
                 found=error,
                 fix=f"set {LAUNCH} as {PAGE} says",
@@ -289,70 +285,62 @@ class Worker:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _lost(self, how: str, error: object) -> IsaacGymError:
-        found = self._found(error)
+    def _stopped(
+        self, message: str, expected: str, found: str, fix: str = f"see {PAGE}"
+    ) -> IsaacGymError:
+        """Stop the worker and return the error to raise."""
         self.stop()
         return IsaacGymError(
-            f"The Isaac Gym worker {how}; what it was doing is lost.",
-            where=f"{LAUNCH}={self._settings.kind}:{self._settings.target}",
-            expected="a worker that answers until it is told to leave",
+            f"The Isaac Gym worker {message}",
+            where=self._launched,
+            expected=expected,
             found=found,
-            fix=f"run the command again, which resumes; if it comes again, see {PAGE}",
+            fix=fix,
+        )
+
+    def _lost(self, how: str, error: object) -> IsaacGymError:
+        return self._stopped(
+            f"{how}; what it was doing is lost.",
+            "a worker that answers until it is told to leave",
+            self._found(error),
+            f"run the command again, which resumes; if it comes again, see {PAGE}",
         )
 
     def _late(self, doing: str, variable: str) -> IsaacGymError:
-        found = self._found(None, "no answer")
-        self.stop()
-        return IsaacGymError(
-            f"The Isaac Gym worker did not {doing} in time; what it was doing is lost.",
-            where=f"{LAUNCH}={self._settings.kind}:{self._settings.target}",
-            expected=f"at most the seconds of {variable}",
-            found=found,
-            fix=f"export {variable} with more seconds, or see {PAGE}",
+        return self._stopped(
+            f"did not {doing} in time; what it was doing is lost.",
+            f"at most the seconds of {variable}",
+            self._found(None, "no answer"),
+            f"export {variable} with more seconds, or see {PAGE}",
         )
 
-    def _told(self, fields: Mapping[str, Any]) -> VintixError:
-        """Return the error of an ERROR reply; its traceback is a note, for ``--debug``."""
-        told = self._named(str(fields.get("kind")), fields)
-        told.add_note(f"in the worker:\n{fields.get('traceback')}")
-        return told
-
-    def _named(self, kind: str, fields: Mapping[str, Any]) -> VintixError:
+    def _error_of(self, kind: str, fields: Mapping[str, Any]) -> VintixError:
+        """Return the error that an ERROR reply reports."""
         message = str(fields.get("message"))
-        where = f"{LAUNCH}={self._settings.kind}:{self._settings.target}"
-        found = message if kind == "missing" else self._found(message)
-        self.stop()
         if kind == "protocol":
-            return IsaacGymError(
-                "The Isaac Gym worker is of another version than this package.",
-                where=where,
-                expected=f"protocol {protocol.PROTOCOL}",
-                found=f"protocol {fields.get('protocol')}",
-                fix=f"start the worker from {WORKER_FILE}",
+            return self._stopped(
+                "is of another version than this package.",
+                f"protocol {protocol.PROTOCOL}",
+                f"protocol {fields.get('protocol')}",
+                f"start the worker from {WORKER_FILE}",
             )
         if kind == "token":
-            return IsaacGymError(
-                "The Isaac Gym worker refused the token.",
-                where=where,
-                expected="the token that the worker was started with",
-                found="another one",
-                fix=f"export {protocol.TOKEN_VARIABLE} with the same value on both sides",
+            return self._stopped(
+                "refused the token.",
+                "the token that the worker was started with",
+                "another one",
+                f"export {protocol.TOKEN_VARIABLE} with the same value on both sides",
             )
         if kind == "missing":
+            self.stop()
             return MissingDependencyError(
                 "The worker's Python cannot import Isaac Gym, bidexhands or what they need.",
-                where=where,
+                where=self._launched,
                 expected="a Python 3.8 with isaacgym, torch and bidexhands",
-                found=found,
+                found=message,
                 fix=f"set it up as {PAGE} says; {ARGUMENTS}=--fake tries the rest without it",
             )
-        return IsaacGymError(
-            "The Isaac Gym worker failed.",
-            where=where,
-            expected="a simulation that goes on",
-            found=found,
-            fix=f"see {PAGE}",
-        )
+        return self._stopped("failed.", "a simulation that goes on", self._found(message))
 
     def _found(self, *parts: object) -> str:
         """Return what is known of the worker's end: status, given parts, tail of its stderr."""

@@ -57,10 +57,7 @@ class IsaacGymSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> IsaacGymSettings:
-        """Read the settings from environment variables.
-
-        Args:
-            environment: The variables; default ``os.environ``.
+        """Read the settings from environment variables, by default from ``os.environ``.
 
         Raises:
             MissingDependencyError: ``VINTIX_ISAACGYM`` is not set, or ``connect`` has no token.
@@ -110,9 +107,7 @@ class IsaacGymSettings:
 
 
 def _seconds(variables: Mapping[str, str], name: str, default: float) -> float:
-    text = variables.get(name, "")
-    if not text:
-        return default
+    text = variables.get(name) or str(default)
     try:
         value = float(text)
     except ValueError:

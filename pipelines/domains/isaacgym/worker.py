@@ -3,28 +3,27 @@
 
 Isaac Gym ends at Python 3.8, so this file is Python 3.8 and needs the standard library and NumPy,
 and, unless it is run with ``--fake``, the user's own isaacgym, torch and bidexhands. It imports
-nothing of the project it belongs to; the project's client imports the frames from here.
+nothing of the project; the project's client imports the frames from here.
 
 Frame: magic (4 bytes), opcode (u8), sequence number (u32), length of the JSON header (u32), length
 of the payload (u64), header, payload; little-endian. The header's ``arrays`` lists name, dtype
 (``<f4`` or ``|u1``) and shape of the arrays that make up the payload. A reply echoes opcode and
 sequence number, or has the opcode ERROR. Nothing is ever unpickled.
 
-Conversation: HELLO (token, protocol, task, copies, device) makes the simulation, for Isaac Gym
-allows one to a process; then RESET, STEP and PING in any order; CLOSE or the end of the connection
-ends the process. Until the token has been presented, a frame has a header of some KB and no
-payload, and its sender a few seconds; whatever else comes ends its connection and nothing more.
+Conversation: HELLO (token, protocol, task, copies, device) makes the simulation, one to a process;
+then RESET, STEP and PING in any order; CLOSE or the end of the connection ends the process. Until
+the token has been presented, a frame has a header of some KB and no payload, and its sender a few
+seconds; whatever else comes ends its connection and nothing more.
 
 A RESET gives what the reference's own ``reset()`` gives: the observation after one step with a tiny
-random action. Isaac Gym can only be stepped as a whole, and states that are set show in the bodies'
-tensors only after a step, so where some copies of the simulation are reset and others are in the
-middle of an episode, the others' states are saved before and put back after that step.
+random action. Isaac Gym can only be stepped as a whole, so the states of the copies that are not
+reset are saved before that step and put back after it.
 
 Shapes: N copies of the simulation, O observation, A action.
 """
 
-# In Python 3.8 socket.timeout is not TimeoutError.
-# ruff: noqa: UP041
+# In Python 3.8 socket.timeout is not TimeoutError, and zip is never strict.
+# ruff: noqa: B905, UP041
 
 from __future__ import annotations
 
@@ -101,14 +100,7 @@ class RequestError(Exception):
 
 
 class Frame:
-    """One message.
-
-    Attributes:
-        opcode: One of `OPCODES`.
-        sequence: Number of the request, echoed by its reply.
-        fields: JSON object.
-        arrays: Arrays by name, float32 or uint8.
-    """
+    """One message: its opcode, the number of the request, a JSON object, and arrays by name."""
 
     def __init__(
         self,
@@ -122,11 +114,7 @@ class Frame:
 
 
 def encode(frame: Frame) -> bytes:
-    """Return the bytes of a frame.
-
-    Raises:
-        FrameError: It is larger than a reader accepts.
-    """
+    """Return the bytes of a frame; raises a `FrameError` where it is larger than readers accept."""
     described, parts = [], []
     for name, value in frame.arrays.items():
         array = np.ascontiguousarray(value, dtype="|u1" if value.dtype == np.uint8 else "<f4")
@@ -206,27 +194,23 @@ def _arrays(described: Any, payload: bytes) -> dict[str, np.ndarray]:
 def _read(
     connection: socket.socket, size: int, deadline: float | None, may_end: bool = False
 ) -> bytes | None:
-    buffer = bytearray(size)
-    view, done = memoryview(buffer), 0
+    view, done = memoryview(bytearray(size)), 0
     while done < size:
-        if deadline is None:
-            connection.settimeout(None)
-        else:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise socket.timeout("timed out")
-            connection.settimeout(left)
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise socket.timeout("timed out")
+        connection.settimeout(left)
         got = connection.recv_into(view[done:])
         if got == 0:
             if may_end and done == 0:
                 return None
             raise FrameError(f"the connection ended after {done} of {size} bytes")
         done += got
-    return bytes(buffer)
+    return bytes(view)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what decides a simulation, without importing it."""
+    """Return the versions of what decides a simulation, which is not imported for it."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version(), "numpy": np.__version__}
@@ -260,17 +244,15 @@ class FakeSimulation:
 
     def begin(self, ids: list[int], seeds: list[int]) -> list[np.random.RandomState]:
         """Put copies at the beginning of an episode; return the random stream of each."""
-        streams = []
-        for row, index in enumerate(ids):
-            stream = np.random.RandomState(seeds[row])
+        streams = [np.random.RandomState(seed) for seed in seeds]
+        for index, seed, stream in zip(ids, seeds, streams):
             self._state_NO[index] = stream.standard_normal(self.observation_dim) * 2
             self._progress_N[index] = 0
-            self._end_N[index] = 4 + seeds[row] % 11 if seeds[row] % 3 == 0 else 1 << 30
-            streams.append(stream)
+            self._end_N[index] = 4 + seed % 11 if seed % 3 == 0 else 1 << 30
         return streams
 
     def simulate(self, action_NA: np.ndarray) -> dict[str, np.ndarray]:
-        """Step all copies; see `Session` for what is returned."""
+        """Step all copies; return observation, reward, ends and success of each."""
         self._progress_N += 1
         drift_NO = np.stack([row @ self._mix_AO for row in action_NA.astype(np.float64)])
         self._state_NO = 0.9 * self._state_NO + drift_NO
@@ -390,7 +372,7 @@ class IsaacSimulation:
         return [self._streams[index] for index in ids]
 
     def simulate(self, action_NA: np.ndarray) -> dict[str, np.ndarray]:
-        """Step all copies; see `Session` for what is returned."""
+        """Step all copies; return what `FakeSimulation.simulate` does."""
         if not self._begun:
             # Finished copies have been reset by the client; nothing resets itself.
             self._task.reset_buf[:] = 0
@@ -447,10 +429,6 @@ def authenticate(connection: socket.socket, token: str) -> Frame | None:
 
     Little is allocated for it and nothing it sends raises; what is no HELLO is not answered.
 
-    Args:
-        connection: The connected socket.
-        token: What HELLO must present.
-
     Returns:
         The HELLO, or None where it did not come in time or had another token, which is answered.
     """
@@ -463,10 +441,11 @@ def authenticate(connection: socket.socket, token: str) -> Frame | None:
         given = str(frame.fields.get("token", "")).encode("utf-8", "surrogatepass")
         if hmac.compare_digest(given, token.encode("utf-8", "surrogatepass")):
             return frame
-        _log("token: the token is not the worker's")
-        told = {"kind": "token", "message": "the token is not the worker's", "protocol": PROTOCOL}
+        message = "the token is not the worker's"
+        _log(f"token: {message}")
+        fields = {"kind": "token", "message": message, "protocol": PROTOCOL}
         connection.settimeout(_AUTHENTICATION_SECONDS)
-        connection.sendall(encode(Frame(ERROR, frame.sequence, told)))
+        connection.sendall(encode(Frame(ERROR, frame.sequence, fields)))
     # Whatever bytes make the parts of Python raise that read them: the next client is served.
     except Exception as error:
         _log(f"connection given up: {type(error).__name__}: {str(error)[:200]}")
@@ -484,7 +463,8 @@ class Session:
 
     def __init__(self, connection: socket.socket, fake: bool, fault: tuple[str, int]) -> None:
         self._connection, self._fake, self._fault = connection, fake, fault
-        self._simulation: Any = None
+        self._protocol = fault[1] if fault[0] == "protocol" else PROTOCOL
+        self._made: Any = None
         self._ready_N = np.zeros(0, bool)
         self._steps = 0
 
@@ -500,20 +480,18 @@ class Session:
             _log(f"connection given up: {error}")
 
     def _answer(self, frame: Frame) -> bool:
-        if frame.opcode == CLOSE:
-            self._send(Frame(CLOSE, frame.sequence))
-            return False
+        """Answer a request; returns whether the conversation goes on."""
+        answers: dict[int, Any] = {
+            HELLO: self._hello,
+            RESET: self._reset,
+            STEP: self._step,
+            PING: lambda frame: ({}, {}),
+            CLOSE: lambda frame: ({}, {}),
+        }
         try:
-            if frame.opcode == HELLO:
-                reply = self._hello(frame)
-            elif frame.opcode == RESET:
-                reply = self._reset(frame)
-            elif frame.opcode == STEP:
-                reply = self._step(frame)
-            elif frame.opcode == PING:
-                reply = Frame(PING, frame.sequence)
-            else:
+            if frame.opcode not in answers:
                 raise RequestError("request", f"opcode {frame.opcode} is not a request")
+            fields, arrays = answers[frame.opcode](frame)
         except RequestError as error:
             self._fail(frame, error.kind, str(error))
             return frame.opcode != HELLO
@@ -524,18 +502,23 @@ class Session:
         except (Exception, SystemExit) as error:
             self._fail(frame, "simulator", f"{type(error).__name__}: {error}")
             return False
-        self._send(reply)
-        return True
+        self._send(Frame(frame.opcode, frame.sequence, fields, arrays))
+        return frame.opcode != CLOSE
 
-    def _hello(self, frame: Frame) -> Frame:
-        protocol, asked = self._protocol(), frame.fields
-        if asked.get("protocol") != protocol:
-            raise RequestError("protocol", f"the worker speaks protocol {protocol}")
-        if self._simulation is not None:
+    def _hello(self, frame: Frame) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        asked = frame.fields
+        if asked.get("protocol") != self._protocol:
+            raise RequestError("protocol", f"the worker speaks protocol {self._protocol}")
+        if self._made is not None:
             raise RequestError("request", "one simulation to a process")
-        fields: dict[str, Any] = {"protocol": protocol, "fake": self._fake, "versions": versions()}
+        found = versions()
         if self._fake:
-            fields["versions"].update(isaacgym="fake", bidexhands="fake", torch="fake")
+            found.update(isaacgym="fake", bidexhands="fake", torch="fake")
+        fields: dict[str, Any] = {
+            "protocol": self._protocol,
+            "fake": self._fake,
+            "versions": found,
+        }
         task = asked.get("task")
         if task is not None:
             copies, device = asked.get("num_envs"), str(asked.get("device"))
@@ -548,7 +531,7 @@ class Session:
                 if self._fake
                 else IsaacSimulation(task, copies, device)
             )
-            self._simulation, self._ready_N = made, np.zeros(copies, bool)
+            self._made, self._ready_N = made, np.zeros(copies, bool)
             fields.update(
                 task=task,
                 num_envs=copies,
@@ -556,10 +539,10 @@ class Session:
                 action_dim=made.action_dim,
                 max_episode_length=made.max_episode_length,
             )
-        return Frame(HELLO, frame.sequence, fields)
+        return fields, {}
 
-    def _reset(self, frame: Frame) -> Frame:
-        simulation = self._made()
+    def _reset(self, frame: Frame) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        simulation = self._simulation()
         ids: Any = frame.fields.get("ids")
         seeds: Any = frame.fields.get("seeds")
         copies = simulation.num_envs
@@ -570,17 +553,16 @@ class Session:
         others = sorted(set(range(copies)) - set(ids))
         saved = simulation.save() if others else None
         action_NA = np.zeros((copies, simulation.action_dim), np.float32)
-        for row, stream in enumerate(simulation.begin(ids, seeds)):
-            tiny_A = stream.uniform(-TINY_ACTION, TINY_ACTION, simulation.action_dim)
-            action_NA[ids[row]] = tiny_A
+        for index, stream in zip(ids, simulation.begin(ids, seeds)):
+            action_NA[index] = stream.uniform(-TINY_ACTION, TINY_ACTION, simulation.action_dim)
         observation_NO = simulation.simulate(action_NA)["observation"][ids]
         if others:
             simulation.restore(saved, others)
         self._ready_N[ids] = True
-        return Frame(RESET, frame.sequence, {}, {"observation": observation_NO})
+        return {}, {"observation": observation_NO}
 
-    def _step(self, frame: Frame) -> Frame:
-        simulation = self._made()
+    def _step(self, frame: Frame) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        simulation = self._simulation()
         action_NA = frame.arrays.get("action")
         expected = (simulation.num_envs, simulation.action_dim)
         if action_NA is None or action_NA.dtype != np.float32 or action_NA.shape != expected:
@@ -591,31 +573,32 @@ class Session:
         result = simulation.simulate(np.clip(action_NA, -1, 1))
         self._ready_N &= (result["terminated"] | result["truncated"]) == 0
         self._steps += 1
-        return Frame(STEP, frame.sequence, {}, result)
+        return {}, result
 
-    def _made(self) -> Any:
-        if self._simulation is None:
+    def _simulation(self) -> Any:
+        if self._made is None:
             raise RequestError("request", "HELLO has named no task")
-        return self._simulation
+        return self._made
 
     def _fail(self, frame: Frame, kind: str, message: str) -> None:
-        trace = traceback.format_exc()[-8000:] if sys.exc_info()[0] is not None else ""
         _log(f"{kind}: {message}")
-        fields: dict[str, Any] = {"kind": kind, "message": message[-4000:], "traceback": trace}
-        fields["protocol"] = self._protocol()
+        fields = {
+            "kind": kind,
+            "message": message[-4000:],
+            "traceback": traceback.format_exc()[-8000:],
+            "protocol": self._protocol,
+        }
         self._send(Frame(ERROR, frame.sequence, fields))
 
-    def _protocol(self) -> int:
-        return self._fault[1] if self._fault[0] == "protocol" else PROTOCOL
-
     def _send(self, frame: Frame) -> None:
-        name, number = self._fault
-        if frame.opcode == STEP and self._steps == number and name.endswith("-after"):
-            self._go_wrong(name, encode(frame))
+        data = encode(frame)
         self._connection.settimeout(None)
-        self._connection.sendall(encode(frame))
+        if frame.opcode == STEP and self._steps == self._fault[1]:
+            self._go_wrong(data)
+        self._connection.sendall(data)
 
-    def _go_wrong(self, name: str, data: bytes) -> None:
+    def _go_wrong(self, data: bytes) -> None:
+        name = self._fault[0]
         if name == "die-after":
             os.kill(os.getpid(), signal.SIGKILL)
         elif name == "hang-after":
@@ -636,11 +619,8 @@ def listen(endpoint: str, allow_remote: bool) -> socket.socket:
     """Return a listening socket.
 
     Args:
-        endpoint: ``unix:<path>`` or ``tcp:<host>:<port>``.
+        endpoint: ``unix:<path>`` or ``tcp:<host>:<port>``; a `ValueError` where it is neither.
         allow_remote: Whether the host may be another than this machine's loopback.
-
-    Raises:
-        ValueError: The endpoint is not of that form, or may not be used.
     """
     kind, _, rest = endpoint.partition(":")
     if kind == "unix" and rest:
@@ -705,7 +685,7 @@ def _accept(listener: socket.socket, seconds: float | None) -> socket.socket | N
 def _leave_with_parent() -> None:
     while os.read(0, 4096):
         pass
-    # Told, for a launcher that passes no standard input on would end every worker at once.
+    # Logged, for a launcher that passes no standard input on would end every worker at once.
     _log("the standard input ended, and with it the client")
     os._exit(0)
 
