@@ -1,9 +1,9 @@
 """Stop signals: every handler for them is here.
 
-A command is open to them from its first line to its last (`end_on_signals`, `interruptible`): a
-signal unwinds the stack as an `InterruptedRunError`, so that locks and workers are given back. A
-stage that can make its work durable first opens a `StopSignal`, for which the first signal is a
-wish. The next one stops at once, wherever it comes.
+While a command runs (`end_on_signals`, `interruptible`), a signal unwinds the stack as an
+`InterruptedRunError`, so that locks and workers are given back. A stage that can make its work
+durable first opens a `StopSignal`, for which the first signal asks for a graceful stop and the
+next one stops at once, wherever it comes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FOR_THE_PARENT = (signal.SIGINT, signal.SIGUSR1)
 
 
 class _Command:
-    """What came to the command of this process.
+    """The command of this process.
 
     Attributes:
         open: Whether a signal may unwind the stack.
@@ -43,12 +43,10 @@ _command = _Command()
 
 
 def end_on_signals(end: Callable[[InterruptedRunError], NoReturn]) -> None:
-    """Let stop signals end this process, from now to its exit.
-
-    Between the two there is `interruptible`, where they unwind the stack instead.
+    """Let stop signals end this process, from now to its exit, but for `interruptible`.
 
     Args:
-        end: Tells what happened and ends the process without unwinding; called between any two
+        end: Reports what happened and ends the process without unwinding; called between any two
             lines of the main thread, so it must not use buffered streams.
     """
     _command.end = end
@@ -57,7 +55,7 @@ def end_on_signals(end: Callable[[InterruptedRunError], NoReturn]) -> None:
     unraisable = sys.unraisablehook
 
     def hook(unraised: sys.UnraisableHookArgs) -> None:
-        # Raised in a destructor or a callback of C, where no exception gets out of.
+        # Raised in a destructor or a callback of C, which no exception gets out of.
         if isinstance(unraised.exc_value, InterruptedRunError):
             end(unraised.exc_value)
         unraisable(unraised)
@@ -69,8 +67,7 @@ def end_on_signals(end: Callable[[InterruptedRunError], NoReturn]) -> None:
 def interruptible() -> Iterator[None]:
     """Let stop signals unwind the stack while the context is open.
 
-    SIGINT too: a script's background job starts with it ignored, and asked to stop between two
-    pools of workers it would go on.
+    SIGINT too, which the background job of a script ignores when it starts.
 
     Raises:
         InterruptedRunError: A signal came; also where a library took the exception for a failure
@@ -96,7 +93,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def handlers_kept(numbers: Sequence[int]) -> Iterator[None]:
-    """Put back at the end what handled some signals; outside the main thread nobody changes it."""
+    """Put back at the end what handled some signals; only the main thread can change it."""
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
@@ -109,11 +106,10 @@ def handlers_kept(numbers: Sequence[int]) -> Iterator[None]:
 
 @contextmanager
 def signals_for_parent_blocked() -> Iterator[None]:
-    """Let processes that are started meanwhile never see SIGINT and SIGUSR1.
+    """Let processes that start in this context never see SIGINT and SIGUSR1.
 
-    An interrupt from the keyboard reaches the whole group, at any time of a worker's life; this
-    process decides what it means. What comes to it meanwhile is taken by another thread that was
-    there before, or at the end.
+    An interrupt from the keyboard reaches the whole group; this process decides what it means. A
+    signal that comes to it meanwhile is taken by another thread, or at the end.
     """
     from multiprocessing import resource_tracker
 
@@ -130,9 +126,8 @@ class StopSignal:
     """Turns SIGINT, SIGTERM and SIGUSR1 into a flag while the context is open.
 
     A stage looks at `requested` between two pieces of work, makes what it has durable and calls
-    `raise_if_requested`; where nothing was raised, leaving the context does. A second signal does
-    not wait for that: it raises at once. Outside the main thread, where Python delivers no
-    signals, the flag is still there and nothing sets it.
+    `raise_if_requested`; where nothing was raised, leaving the context does. A second signal raises
+    at once. Outside the main thread, where Python delivers no signals, nothing sets the flag.
 
     Attributes:
         number: The first signal that came, or None.
@@ -140,7 +135,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._told = False
+        self._raised = False
         self._open = ExitStack()
 
     @property
@@ -155,18 +150,15 @@ class StopSignal:
         fix: str = "run the same command again: it goes on from there",
         **details: object,
     ) -> None:
-        """Raise if a signal has come.
+        """Raise an `InterruptedRunError`, with exit code 128 plus its number, if a signal has come.
 
         Args:
             message: What was interrupted and what is kept.
             fix: How to go on.
             details: `where`, `expected` and `found` of the error.
-
-        Raises:
-            InterruptedRunError: A signal has come; the exit code is 128 plus its number.
         """
         if self.requested:
-            self._told, number = True, self.number or 0
+            self._raised, number = True, self.number or 0
             raise InterruptedRunError(message, signal_number=number, fix=fix, **details)
 
     def __enter__(self) -> Self:
@@ -183,7 +175,7 @@ class StopSignal:
         trace: TracebackType | None,
     ) -> None:
         self._open.close()
-        if error is None and not self._told:
+        if error is None and not self._raised:
             self.raise_if_requested()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -192,35 +184,34 @@ class StopSignal:
             if _command.open:
                 _command.number = number
             return
-        told = InterruptedRunError(
+        error = InterruptedRunError(
             "interrupted a second time: stopped at once",
             signal_number=number,
             fix="run the same command again: it goes on from the last durable work",
         )
-        if self._told or _importing(frame):
-            _end(told)
-        self._told = True
-        raise told
+        if self._raised or _importing(frame):
+            _end(error)
+        self._raised = True
+        raise error
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Unwind the stack, or end the process where that would not do.
 
-    A second signal would break what gives back locks and workers on account of the first. An
-    exception in the middle of an import is printed and replaced by modules written in C, and
-    leaves half a module behind.
+    A second signal would break the clean-up after the first. An exception in the middle of an
+    import is printed and replaced by modules written in C, and leaves half a module behind.
     """
-    told = _stopped_by(number)
+    error = _stopped_by(number)
     if not _command.open or _command.number is not None or _importing(frame):
-        _end(told)
+        _end(error)
     _command.number = number
-    raise told
+    raise error
 
 
-def _end(told: InterruptedRunError) -> NoReturn:
+def _end(error: InterruptedRunError) -> NoReturn:
     if _command.end is not None:
-        _command.end(told)
-    raise told
+        _command.end(error)
+    raise error
 
 
 def _stopped_by(number: int) -> InterruptedRunError:

@@ -47,20 +47,6 @@ def create_rows(
     )
 
 
-def open_rows(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """Open an array made by `create_rows` to write further chunks of it."""
-    array = group[name]
-    if not isinstance(array, _array_type()):
-        raise KeyError(f"{group.path}/{name} is not an array")
-    return array.with_config(_KEEP_ZEROS)
-
-
-def _array_type() -> type[zarr.Array[Any]]:
-    import zarr
-
-    return zarr.Array
-
-
 def write_array(
     group: zarr.Group, name: str, values: np.ndarray[Any, Any], *, mapped: bool = False
 ) -> None:

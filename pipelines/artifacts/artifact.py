@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts import files
-from pipelines.artifacts.in_use import share
+from pipelines.artifacts.locks import share
 from pipelines.artifacts.references import VERSION
 from pipelines.artifacts.schema import (
     DATA,

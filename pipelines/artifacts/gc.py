@@ -14,16 +14,15 @@ from typing import Any
 
 from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
-from pipelines.artifacts.in_use import alone, read_parents
 from pipelines.artifacts.listing import (
     last_modified,
     name_directories,
     staging_directories,
     tree_bytes,
 )
-from pipelines.artifacts.lock import NameLock
+from pipelines.artifacts.locks import NameLock, without_readers
 from pipelines.artifacts.schema import Manifest
-from pipelines.artifacts.staging import STAGING_PREFIX
+from pipelines.artifacts.staging import STAGING_PREFIX, read_parents
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactError, ArtifactMissingError, LockedError, UsageError
 
@@ -209,7 +208,7 @@ def _stays_for_itself(
         return _LINK
     if written_before is not None and datetime.fromisoformat(manifest.created_at) > written_before:
         return "it is younger than asked for"
-    with alone(path) as why:
+    with without_readers(path) as why:
         return why
 
 
@@ -273,7 +272,7 @@ def _remove(
     if path.name.startswith("."):
         files.remove_tree(path)
         return None
-    with alone(path) as why:
+    with without_readers(path) as why:
         # Looked at after the lock was taken: nobody reads it now, and who did has told what for.
         why = why or _needed_now(workspace, known, known[path].digest, doomed)
         if why is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
-from pipelines.artifacts.lock import NameLock
+from pipelines.artifacts.locks import NameLock
 from pipelines.artifacts.references import check_kind, check_name
 from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS
 from pipelines.artifacts.staging import STAGING_PREFIX

@@ -166,13 +166,9 @@ def parse_manifest(
     except ValueError as error:
         raise _damaged(where, str(error)) from error
     sealed = checksum(raw)
-    kind, version = raw.get("kind"), raw.get("schema_version")
-    if (
-        not isinstance(kind, str)
-        or kind not in SCHEMA_VERSIONS
-        or not isinstance(version, int)
-        or version < 1
-    ):
+    kind: Any = raw.get("kind")
+    version = raw.get("schema_version")
+    if kind not in list(SCHEMA_VERSIONS) or not isinstance(version, int) or version < 1:
         raise ArtifactSchemaError(
             "not an artifact of this toolkit",
             where=where,

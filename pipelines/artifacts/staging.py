@@ -31,10 +31,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import ValidationError
+
 from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
-from pipelines.artifacts.in_use import write_parents
-from pipelines.artifacts.lock import NameLock
+from pipelines.artifacts.locks import NameLock
 from pipelines.artifacts.provenance import git_revision, package_versions
 from pipelines.artifacts.schema import (
     DATA,
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
 
 STAGING_PREFIX = ".staging-"
+PARENTS = "parents.json"
+"""What staged work is made from, so that it is known, and kept, also while nobody runs it."""
 _CHUNK = re.compile(r"(.+)/c((?:/\d+)*)")
 
 
@@ -116,7 +119,7 @@ class Staging(StagedWork):
         self.parents: list[Parent] = [
             parent if isinstance(parent, Parent) else parent.as_parent() for parent in parents
         ]
-        # What is read stays as long as this does; see `pipelines.artifacts.in_use`.
+        # What is read stays as long as this does; see `pipelines.artifacts.locks`.
         self._reads = list(parents)
         self.seeds = dict(seeds or {})
         self.published: Artifact | None = None
@@ -227,7 +230,8 @@ class Staging(StagedWork):
     def _open(self) -> Artifact | None:
         """Open the staging directory; returns the artifact if only its rename was missing."""
         files.make_directory(self.directory)
-        write_parents(self.directory, self.parents)
+        parents = [parent.model_dump() for parent in self.parents]
+        files.write_sealed(self.directory / PARENTS, {"parents": parents})
         for path in files.list_files(self.directory):
             if path.endswith(files.TEMPORARY_SUFFIX):
                 files.remove_file(self.directory / path)
@@ -339,6 +343,19 @@ class Staging(StagedWork):
         from pipelines.artifacts.zarr_stores import open_staged
 
         return open_staged(self.directory / tree, path)
+
+
+def read_parents(staging: Path) -> list[Parent] | None:
+    """Return what a directory of staged work is made from; None where it does not tell."""
+    stated = files.read_sealed(staging / PARENTS)
+    try:
+        if stated is not None:
+            return [Parent(**parent) for parent in stated["parents"]]
+        # All but the manifest is cleared away before the rename that publishes.
+        manifest = files.read_if_there(staging / MANIFEST)
+        return None if manifest is None else parse_manifest(manifest, staging).parents
+    except (ArtifactError, ValidationError, KeyError, TypeError):
+        return None
 
 
 def metadata_files(listed: Iterable[str]) -> list[str]:

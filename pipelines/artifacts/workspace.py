@@ -87,16 +87,15 @@ class Workspace:
             if NAME.fullmatch(path.name) and path.is_dir()
         ]
 
-    def artifacts(self, kind: str | None = None, name: str | None = None) -> Iterator[Artifact]:
-        """Open every published artifact, by kind, name and version.
+    def artifacts(self, kind: str) -> Iterator[Artifact]:
+        """Open every published artifact of a kind, by name and version.
 
         Raises:
             ArtifactCorruptError: A manifest is damaged.
         """
-        for each_kind in [check_kind(kind)] if kind else list(SCHEMA_VERSIONS):
-            for each_name in [name] if name else self.names(each_kind):
-                for version in self.versions(each_kind, each_name):
-                    yield Artifact(self.path(each_kind, each_name, version))
+        for name in self.names(kind):
+            for version in self.versions(kind, name):
+                yield Artifact(self.path(kind, name, version))
 
     def path(self, kind: str, name: str, version: int) -> Path:
         """Return the directory of a version, whether it exists or not."""
@@ -157,13 +156,11 @@ class Workspace:
             for parent in waiting.pop(0).manifest.parents:
                 if parent.digest in found:
                     continue
-                try:
+                ancestor = None
+                # An artifact may have been copied here without what it came from.
+                with contextlib.suppress(ArtifactError):
                     ancestor = self.find(parent.kind, f"{parent.name}@v{parent.version}")
-                except ArtifactError:
-                    # An artifact may have been copied here without what it came from.
-                    missing[parent.reference] = None
-                    continue
-                if ancestor.digest != parent.digest:
+                if ancestor is None or ancestor.digest != parent.digest:
                     missing[parent.reference] = None
                     continue
                 found[parent.digest] = ancestor
@@ -186,20 +183,18 @@ class Workspace:
         if parsed.path is not None:
             found = parsed.path.absolute() if parsed.path.is_dir() else None
         else:
-            kinds = [
-                kind
-                for kind in ([parsed.kind] if parsed.kind else SCHEMA_VERSIONS)
-                if self.taken_versions(kind, parsed.name)
-            ]
-            if len(kinds) > 1:
+            kinds = [parsed.kind] if parsed.kind else list(SCHEMA_VERSIONS)
+            taken = {kind: self.taken_versions(kind, parsed.name) for kind in kinds}
+            having = [kind for kind in kinds if taken[kind]]
+            if len(having) > 1:
                 raise UsageError(
                     "several kinds of artifact have this name",
                     where=reference,
-                    expected=" or ".join(f"{kind}/{reference}" for kind in kinds),
+                    expected=" or ".join(f"{kind}/{reference}" for kind in having),
                 )
-            taken = self.taken_versions(kinds[0], parsed.name) if kinds else []
-            found = self._choose(kinds[0], parsed, taken) if kinds else None
-            if not kinds and self.root != PACKAGE:
+            if having:
+                found = self._choose(having[0], parsed, taken[having[0]])
+            elif self.root != PACKAGE:
                 with contextlib.suppress(ArtifactMissingError):
                     found = packaged().locate(reference)
         if found is None:
@@ -226,13 +221,12 @@ class Workspace:
         return self.path(kind, reference.name, wanted)
 
     def _newest(self, kind: str) -> Artifact:
-        newest: Artifact | None = None
-        for name in self.names(kind):
-            artifact = Artifact(self.path(kind, name, self.versions(kind, name)[-1]))
-            if newest is None or artifact.manifest.created_at > newest.manifest.created_at:
-                newest = artifact
-        if newest is not None:
-            return newest
+        newest = [
+            Artifact(self.path(kind, name, self.versions(kind, name)[-1]))
+            for name in self.names(kind)
+        ]
+        if newest:
+            return max(newest, key=lambda artifact: artifact.manifest.created_at)
         if self.root != PACKAGE and packaged().names(kind):
             return packaged().find(kind)
         raise self._missing(kind, None)
@@ -270,10 +264,7 @@ class Workspace:
         return f"{self._stages_to(needed)}, then {last}"
 
     def _spellings(self, reference: Reference, kind: str | None = None) -> list[str]:
-        """Return what there is, spelled as a reference was: with its kind and version or without.
-
-        A version that a name lacks is told as the name's newest.
-        """
+        """Return what there is, spelled as a reference was: with kind and newest version or not."""
         kinds = [kind or reference.kind] if kind or reference.kind else list(SCHEMA_VERSIONS)
         found = []
         for each in kinds:

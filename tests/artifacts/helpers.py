@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
-from pipelines.artifacts.arrays import create_rows, open_rows, write_array
+from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.staging import Staging
 from pipelines.artifacts.workspace import Workspace
@@ -102,6 +103,11 @@ def check_tiny(artifact: Artifact) -> None:
         "steps": len(expected),
         "seed": artifact.config["seed"],
     }
+
+
+def open_rows(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Open an array made by `create_rows` to write further chunks of it, also chunks of zeros."""
+    return group[name].with_config({"write_empty_chunks": True})
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.artifacts.arrays import create_rows, open_rows, write_array, write_flat
+from pipelines.artifacts.arrays import create_rows, write_array, write_flat
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.row_arrays import RowLayout, RowWriter, write_trajectories
 from pipelines.artifacts.schema import SCHEMA_VERSIONS
@@ -160,8 +160,9 @@ def _rollouts(unit: WorkItem) -> None:
 
 def _rows(group: Any, fields: dict[str, np.ndarray[Any, Any]], *, mapped: bool) -> None:
     for name, values in fields.items():
-        create_rows(group, name, values.shape, values.dtype, chunk_rows=CHUNK_ROWS, mapped=mapped)
-        array = open_rows(group, name)
+        array = create_rows(
+            group, name, values.shape, values.dtype, chunk_rows=CHUNK_ROWS, mapped=mapped
+        )
         for start in range(0, STEPS, CHUNK_ROWS):
             array[start : start + CHUNK_ROWS] = values[start : start + CHUNK_ROWS]
 

@@ -17,8 +17,8 @@ import pytest
 from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.gc import collect, plan_gc
-from pipelines.artifacts.in_use import PARENTS, read_parents
 from pipelines.artifacts.schema import MANIFEST
+from pipelines.artifacts.staging import PARENTS, read_parents
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError, LockedError
@@ -215,7 +215,7 @@ def test_what_is_deleted_between_opening_and_lock_is_missing(workspace, monkeypa
 
 def test_a_reader_does_not_wait_for_ever(workspace, monkeypatch):
     """A stopped gc holds its lock; the reader says so instead of hanging."""
-    monkeypatch.setattr("pipelines.artifacts.in_use._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("pipelines.artifacts.locks._PATIENCE_SECONDS", 0.05)
     path = workspace.path("histories", "tiny", 1)
     with (path / MANIFEST).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -228,5 +228,5 @@ def test_a_dropped_artifact_holds_no_descriptor(workspace):
     """A workspace of thousands is listed one by one."""
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
-        list(workspace.artifacts())
+        list(workspace.artifacts("histories"))
     assert len(list(Path("/proc/self/fd").iterdir())) == before

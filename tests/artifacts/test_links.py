@@ -7,7 +7,7 @@ import gc
 import pytest
 
 from pipelines.artifacts.gc import collect, plan_gc
-from pipelines.artifacts.lock import LOCK
+from pipelines.artifacts.locks import LOCK
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError, StorageError
 

@@ -7,14 +7,23 @@ import os
 import numpy as np
 import pytest
 
-from pipelines.artifacts.arrays import create_rows, open_rows
+from pipelines.artifacts.arrays import create_rows
 from pipelines.artifacts.schema import MANIFEST
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.work import PROGRESS, SCRATCH
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, StorageError
 
-from .helpers import CONFIG, UNITS, Crash, FileSystem, check_tiny, run_tiny, write_unit
+from .helpers import (
+    CONFIG,
+    UNITS,
+    Crash,
+    FileSystem,
+    check_tiny,
+    open_rows,
+    run_tiny,
+    write_unit,
+)
 
 
 def test_published_work_reads_back_and_is_clean(undisturbed):

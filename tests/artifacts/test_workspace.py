@@ -158,5 +158,5 @@ def test_stray_files_do_not_disturb(tmp_path):
     workspace = Workspace(tmp_path)
     assert workspace.names("histories") == ["tiny"]
     assert workspace.versions("histories", "tiny") == [1]
-    assert [artifact.reference for artifact in workspace.artifacts()] == ["tiny@v1"]
+    assert [artifact.reference for artifact in workspace.artifacts("histories")] == ["tiny@v1"]
     assert run_tiny(tmp_path, config={**CONFIG, "seed": 9}).manifest.version == 8

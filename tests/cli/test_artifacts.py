@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from pipelines.artifacts.in_use import write_parents
+from pipelines.artifacts.files import write_sealed
+from pipelines.artifacts.staging import PARENTS
 
 from .support import Shell
 
@@ -26,7 +27,7 @@ def stage_something(shell: Shell) -> None:
     version = shell.workspace / "histories/point-mass/v1"
     staged = shell.workspace / "histories/left/.staging-0123456789abcdef"
     shutil.copytree(version / "data.zarr", staged / "data.zarr")
-    write_parents(staged, [])
+    write_sealed(staged / PARENTS, {"parents": []})
 
 
 def test_ls_of_an_empty_workspace(empty):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.artifacts.lock import LOCK, OWNER, NameLock
+from pipelines.artifacts.locks import LOCK, OWNER, NameLock
 from pipelines.artifacts.staging import Staging
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import LockedError, StorageError
