@@ -151,11 +151,8 @@ class _Counter:
 
 def _start_counter(ray: Any) -> Any:
     # On this machine: no other node's end should take the count along.
-    return (
-        ray.remote(_Counter)
-        .options(num_cpus=0, scheduling_strategy=_on_node(ray.get_runtime_context().get_node_id()))
-        .remote()
-    )
+    here = _on_node(ray.get_runtime_context().get_node_id())
+    return ray.remote(_Counter).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 def _drain(ray: Any, counter: Any, progress: Progress) -> None:
@@ -209,7 +206,7 @@ def _connected(ray: Any) -> Iterator[None]:
     # Nothing of a run is reported to anybody, unless the user has said so.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        # Ray replaces them: a signal is a wish to stop, with work kept.
+        # Ray replaces the handlers, by which a signal stops the run with its work kept.
         with handlers_kept(STOP_SIGNALS):
             ray.init(log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:
@@ -229,13 +226,7 @@ def _connected(ray: Any) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class SharedDirectory:
-    """A directory with a token in it, by which each node tells that it sees the same one.
-
-    Attributes:
-        directory: Its path, on all nodes.
-        token: The token.
-        host: The host that wrote it.
-    """
+    """A directory, and the token that a host wrote there for every node to see."""
 
     directory: Path
     token: str
@@ -251,11 +242,7 @@ class SharedDirectory:
         return self.directory / f"cluster-{self.token}-{node}{files.TEMPORARY_SUFFIX}"
 
     def require(self) -> None:
-        """Check, on a node, that the token is seen.
-
-        Raises:
-            ConfigError: It is not.
-        """
+        """Raise a `ConfigError` unless this node sees the token."""
         if not appears(self.path, self.token):
             raise not_shared(
                 self.directory, socket.gethostname(), f"no sign of what {self.host} wrote there"
@@ -302,11 +289,7 @@ def _shared(ray: Any, directory: Path) -> Iterator[SharedDirectory]:
 
 
 def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], shared: SharedDirectory) -> None:
-    """Ask every node for its answer; one that is gone before it gives any is no matter.
-
-    Raises:
-        ConfigError: A node does not share the directory, or there is none at all.
-    """
+    """Raise a `ConfigError` unless every node that is still there answers, and one does."""
     answered = 0
     asked = [
         ray.remote(_probe)
@@ -339,7 +322,7 @@ def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], shared: SharedDirect
 
 
 def _gone(ray: Any, node: str) -> bool:
-    """Tell whether a node has left the cluster, or does within the time that this takes to tell."""
+    """Tell whether a node has left the cluster, or does within `PATIENCE_SECONDS`."""
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         if not any(each["Alive"] for each in ray.nodes() if each["NodeID"] == node):

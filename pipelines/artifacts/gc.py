@@ -35,13 +35,7 @@ _FIRST = "~"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A directory or a file that is deleted, or kept.
-
-    Attributes:
-        path: Where it is.
-        bytes: Its size: what deleting it frees.
-        why: The reason, for a person.
-    """
+    """A directory or a file that is deleted, or kept, with its size and the reason."""
 
     path: Path
     bytes: int
@@ -59,13 +53,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What can be deleted.
-
-    Attributes:
-        leftovers: Staged work that no process holds, and the debris of killed processes.
-        versions: Published versions.
-        kept: What stays though it would be deleted but for the reason given.
-    """
+    """What can be deleted: leftovers of killed processes, and versions; and what is kept."""
 
     leftovers: list[Entry] = field(default_factory=list)
     versions: list[Entry] = field(default_factory=list)

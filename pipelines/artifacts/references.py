@@ -17,15 +17,7 @@ VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A parsed reference.
-
-    Attributes:
-        text: As it was given.
-        kind: Its kind, where the reference says so.
-        name: The artifact's name; empty for a path.
-        version: None for the newest.
-        path: The directory, if the reference is a path.
-    """
+    """A parsed reference: a name, maybe with kind and version, or the path of a directory."""
 
     text: str
     kind: str | None = None
@@ -64,11 +56,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def check_kind(kind: str) -> str:
-    """Return the kind.
-
-    Raises:
-        UsageError: There is no such kind.
-    """
+    """Return the kind; raises a `UsageError` where there is none such."""
     if kind not in SCHEMA_VERSIONS:
         raise unknown(
             "unknown kind of artifact", kind, SCHEMA_VERSIONS, expected=", ".join(SCHEMA_VERSIONS)
@@ -77,11 +65,7 @@ def check_kind(kind: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """Return the name.
-
-    Raises:
-        UsageError: It could not be a directory's name on every file system.
-    """
+    """Return the name; raises a `UsageError` where not every file system could have it."""
     if not NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise UsageError(
             "malformed artifact name",

@@ -104,11 +104,7 @@ class Manifest(BaseModel):
 
 
 def check_relative(path: str) -> str:
-    """Return a path if it stays inside of the directory it is relative to.
-
-    Raises:
-        ValueError: It is absolute, climbs with ``..``, or has empty parts.
-    """
+    """Return a path; raises a `ValueError` where it leaves the directory it is relative to."""
     if "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
         raise ValueError(f"not a path inside of an artifact: {path!r}")
     return path

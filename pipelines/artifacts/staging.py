@@ -299,9 +299,7 @@ class Staging(StagedWork):
     def _assemble(self, work_items: Iterable[str]) -> dict[str, FileEntry]:
         """List the files to publish, and write the metadata of groups that no work item owns.
 
-        Raises:
-            ArtifactCorruptError: A record is missing or damaged, a file is gone, two work items
-                wrote one file, or an array lacks chunks.
+        Raises an `ArtifactCorruptError` where anything of the staged work is missing or damaged.
         """
         listed: dict[str, FileEntry] = {}
         owner: dict[str, str] = {}
@@ -376,9 +374,6 @@ def incomplete_arrays(directory: Path, listed: Iterable[str]) -> list[tuple[str,
 
     Returns:
         Array, expected and found number of chunks, for each array with a difference.
-
-    Raises:
-        StorageError: A file cannot be read.
     """
     paths = list(listed)
     chunks = Counter(match[1] for path in paths if (match := _CHUNK.fullmatch(path)))

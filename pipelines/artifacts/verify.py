@@ -31,13 +31,7 @@ _STEP_ARRAYS = ("reward", "observation", "action")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong.
-
-    Attributes:
-        path: The file, or the array inside of ``data.zarr``, relative to the artifact.
-        expected: What the manifest or the layout asks for.
-        found: What is there.
-    """
+    """One thing that is wrong: in a file, or an array inside of ``data.zarr``."""
 
     path: str
     expected: str
