@@ -38,7 +38,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
             monkeypatch.delitem(sys.modules, name)
         made = worker.Session(None, False, ("", 0))  # type: ignore[arg-type]
         hello = {"protocol": worker.PROTOCOL, "task": "ShadowHandPushBlock", "num_envs": copies}
-        told = made._hello(worker.Frame(worker.HELLO, 1, {**hello, "device": "cpu"})).fields
+        told = made._hello(worker.Frame(worker.HELLO, 1, {**hello, "device": "cpu"}))[0]
         assert (told["observation_dim"], told["max_episode_length"]) == (428, 125)
         return made
 
@@ -49,11 +49,11 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
 def reset(session: worker.Session, ids: list[int], seeds: list[int]) -> np.ndarray:
     frame = worker.Frame(worker.RESET, 1, {"ids": ids, "seeds": seeds})
-    return session._reset(frame).arrays["observation"]
+    return session._reset(frame)[1]["observation"]
 
 
 def step(session: worker.Session, action: np.ndarray) -> dict[str, np.ndarray]:
-    return session._step(worker.Frame(worker.STEP, 1, {}, {"action": action})).arrays
+    return session._step(worker.Frame(worker.STEP, 1, {}, {"action": action}))[1]
 
 
 def moves(steps: int, copies: int) -> np.ndarray:
