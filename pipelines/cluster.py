@@ -1,4 +1,4 @@
-"""Runs jobs on the nodes of a Ray cluster; behind `pipelines.parallel.run_parallel`.
+"""Runs the jobs of `pipelines.parallel.run_parallel` on the nodes of a Ray cluster.
 
 Ray places the jobs, one processor each, and gives those of a node that died to another. Results
 go to a directory that all nodes share; that they do is checked before the first job, and by each
@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.artifacts import files
+from pipelines.dependencies import load_extra
 from pipelines.errors import ConfigError, MissingDependencyError, StorageError
 from pipelines.parallel import (
     REPORT_SECONDS,
     THREADS,
     Outcome,
+    Pool,
     ThrottledAdvance,
     WorkerError,
     attempt,
@@ -32,6 +34,8 @@ from pipelines.parallel import (
 from pipelines.signals import STOP_SIGNALS, handlers_kept
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from pipelines.reporter import Advance, Progress
     from pipelines.signals import StopSignal
 
@@ -48,75 +52,66 @@ _ANSWER_SECONDS = 120.0
 _CANCEL_SECONDS = 15.0
 
 
-def load_ray() -> Any:
-    """Return the module ``ray``.
+class RayCluster(Pool):
+    """The cluster of ``RAY_ADDRESS``, or one that runs on this machine, or that is started on it.
 
-    Raises:
-        MissingDependencyError: It is not installed.
-    """
-    from pipelines.interchange.dependencies import load_extra
-
-    return load_extra("ray", "cluster", "--executor ray")
-
-
-def run_on_ray(
-    function: Callable[[Job, Advance], Result],
-    jobs: Sequence[Job],
-    workers: int,
-    directory: Path,
-    progress: Progress,
-    stop: StopSignal,
-    on_done: Callable[[int, Outcome[Result]], None] | None,
-) -> list[Outcome[Result]]:
-    """Call a function on every job, each on some node; see `run_parallel`.
-
-    The cluster is that of ``RAY_ADDRESS``, or one that runs on this machine, or one that is
-    started on it; a connection that is open already is used and left open.
+    A connection that is open already is used and left open. A job may be called again, where a
+    dying node cut off its first call; what it repeats is counted again in the progress.
 
     Args:
-        function: A function of a module that all nodes have; it may be called again for a job
-            whose first call a dying node cut off.
-        jobs: Its arguments.
-        workers: Most jobs at a time, 0 for as many as the cluster has processors.
         directory: A directory that all nodes see.
-        progress: Told of what the jobs advance by; what a retried job repeats is counted again.
-        stop: Ends the run.
-        on_done: As of `run_parallel`.
+        workers: Most jobs at a time, 0 for as many as the cluster has processors.
 
     Raises:
-        MissingDependencyError: Ray is not installed, or no cluster answers.
-        ConfigError: A node does not see the directory.
-        InterruptedRunError: A signal came; the jobs are ended.
+        MissingDependencyError: Ray is not installed.
     """
-    ray = load_ray()
-    with _connected(ray), _shared(ray, directory) as shared:
-        counter = _start_counter(ray)
-        remote = ray.remote(_run_job).options(
-            num_cpus=1,
-            max_retries=RETRIES,
-            runtime_env={"env_vars": dict.fromkeys(THREADS, "1")},
-        )
-        waiting = deque(range(len(jobs)))
-        running: dict[Any, int] = {}
-        outcomes: dict[int, Outcome[Result]] = {}
-        try:
-            while waiting or running:
-                while waiting and (not workers or len(running) < workers):
-                    index = waiting.popleft()
-                    running[remote.remote(function, jobs[index], shared, counter)] = index
-                done, _ = ray.wait(list(running), num_returns=len(running), timeout=REPORT_SECONDS)
-                stop.raise_if_requested()
+
+    remote = True
+
+    def __init__(self, directory: Path, workers: int = 0) -> None:
+        self._ray = load_extra("ray", "cluster", "--executor ray")
+        self._directory, self.workers = directory, workers
+
+    def run(
+        self,
+        function: Callable[[Job, Advance], Result],
+        jobs: Sequence[Job],
+        progress: Progress,
+        stop: StopSignal,
+    ) -> Generator[tuple[int, Outcome[Result]], None, None]:
+        """Yield index and outcome of each job, run on some node; see `Pool.run`.
+
+        Raises:
+            MissingDependencyError: No cluster answers.
+            ConfigError: A node does not see the directory.
+            InterruptedRunError: A signal came; the jobs are ended.
+        """
+        ray = self._ray
+        with _connected(ray), _shared(ray, self._directory) as shared:
+            counter = _start_counter(ray)
+            remote = ray.remote(_run_job).options(
+                num_cpus=1,
+                max_retries=RETRIES,
+                runtime_env={"env_vars": dict.fromkeys(THREADS, "1")},
+            )
+            waiting = deque(range(len(jobs)))
+            running: dict[Any, int] = {}
+            try:
+                while waiting or running:
+                    while waiting and (not self.workers or len(running) < self.workers):
+                        index = waiting.popleft()
+                        running[remote.remote(function, jobs[index], shared, counter)] = index
+                    done, _ = ray.wait(
+                        list(running), num_returns=len(running), timeout=REPORT_SECONDS
+                    )
+                    stop.raise_if_requested()
+                    _drain(ray, counter, progress)
+                    for reference in sorted(done, key=running.__getitem__):
+                        yield running.pop(reference), _outcome_of(ray, reference)
                 _drain(ray, counter, progress)
-                for reference in sorted(done, key=running.__getitem__):
-                    index = running.pop(reference)
-                    outcomes[index] = _outcome_of(ray, reference)
-                    if on_done is not None:
-                        on_done(index, outcomes[index])
-            _drain(ray, counter, progress)
-        finally:
-            _cancel(ray, list(running))
-            ray.kill(counter)
-        return [outcomes[index] for index in range(len(jobs))]
+            finally:
+                _cancel(ray, list(running))
+                ray.kill(counter)
 
 
 def _run_job(

@@ -1,6 +1,6 @@
 """Runs jobs in spawned worker processes, with results in job order and progress on the way.
 
-Or on the nodes of a cluster: `pipelines.cluster` does the same there.
+Or on the nodes of a Ray cluster, whose pool is `pipelines.cluster.RayCluster`.
 
 Workers are spawned, not forked; each computes with one thread, so that results do not depend on
 how many there are; and none outlives the process that started it, however that ends.
@@ -13,10 +13,11 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_connections
@@ -29,7 +30,6 @@ from pipelines.signals import StopSignal, signals_for_parent_blocked
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
-    from pathlib import Path
 
     from pipelines.reporter import Advance, Progress, Reporter
 
@@ -46,7 +46,7 @@ THREADS = (
 """Variables by which numerical libraries are told how many threads to use."""
 
 REPORT_SECONDS = 0.2
-"""How often progress is told."""
+"""How often progress is reported."""
 
 _progress_queue: SimpleQueue[float] | None = None
 
@@ -70,21 +70,16 @@ class Outcome(Generic[Result]):
     trace: str = ""
 
 
-class WorkerPool:
-    """Where the jobs of several `run_parallel` calls run: in the same processes, or on a cluster.
+class Pool(ABC):
+    """Where the jobs of several `run_parallel` calls run.
 
-    Processes are started by the first call that needs more than one, and end with the pool.
-
-    Args:
-        workers: Processes to use, 0 for one on each core. On a cluster, most jobs at a time, 0 for
-            any number.
-        cluster: A directory that all nodes of a Ray cluster share, to run the jobs there; a job
-            whose node dies is run again. None for this machine.
+    Attributes:
+        workers: Most jobs at a time, 0 for as many as there is room for.
+        remote: Whether jobs run on other machines than this one.
     """
 
-    def __init__(self, workers: int = 0, cluster: Path | None = None) -> None:
-        self.workers, self.cluster = workers, cluster
-        self._executor: ProcessPoolExecutor | None = None
+    workers: int
+    remote = False
 
     def __enter__(self) -> Self:
         return self
@@ -92,19 +87,69 @@ class WorkerPool:
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         self.close(at_once=kind is not None)
 
-    def processes(self) -> tuple[ProcessPoolExecutor, SimpleQueue[float]]:
-        """Return the processes, which are started with their first jobs, and their progress."""
-        if self._executor is None:
-            context = multiprocessing.get_context("spawn")
-            self._queue: SimpleQueue[float] = context.SimpleQueue()
-            self._stop_reader, self._stop_writer = context.Pipe(duplex=False)
-            self._executor = ProcessPoolExecutor(
-                self.workers or available_cores(),
-                mp_context=context,
-                initializer=_start_worker,
-                initargs=(self._queue, self._stop_reader),
-            )
-        return self._executor, self._queue
+    @abstractmethod
+    def run(
+        self,
+        function: Callable[[Job, Advance], Result],
+        jobs: Sequence[Job],
+        progress: Progress,
+        stop: StopSignal,
+    ) -> Generator[tuple[int, Outcome[Result]], None, None]:
+        """Yield index and outcome of each job when it is known; closed early, it ends the others.
+
+        Raises:
+            InterruptedRunError: A signal came.
+        """
+
+    def close(self, *, at_once: bool) -> None:
+        """End the processes, those that are busy only if `at_once`."""
+        return
+
+
+class WorkerPool(Pool):
+    """Processes of this machine, started by the first call that needs more than one.
+
+    Args:
+        workers: Processes to use, 0 for one on each core. With one worker, or one job, everything
+            runs in this process.
+    """
+
+    def __init__(self, workers: int = 0) -> None:
+        self.workers = workers
+        self._executor: ProcessPoolExecutor | None = None
+
+    def run(
+        self,
+        function: Callable[[Job, Advance], Result],
+        jobs: Sequence[Job],
+        progress: Progress,
+        stop: StopSignal,
+    ) -> Generator[tuple[int, Outcome[Result]], None, None]:
+        """Yield index and outcome of each job; see `Pool.run`."""
+        if min(self.workers or available_cores(), len(jobs)) <= 1:
+            yield from _run_here(function, jobs, progress, stop)
+            return
+        finished = broken = False
+        try:
+            executor = self._start()
+            with starting_workers():
+                futures = {
+                    executor.submit(_run_job, function, job): n for n, job in enumerate(jobs)
+                }
+            pending: set[Future[Outcome[Result]]] = set(futures)
+            while pending:
+                done, pending = wait(pending, REPORT_SECONDS, FIRST_COMPLETED)
+                stop.raise_if_requested()
+                _drain(self._queue, progress)
+                for future in sorted(done, key=futures.__getitem__):
+                    broken |= isinstance(future.exception(), BrokenProcessPool)
+                    yield futures[future], _outcome_of(future)
+            _drain(self._queue, progress)
+            finished = True
+        finally:
+            # After a broken pool, the next jobs get other processes.
+            if broken or not finished:
+                self.close(at_once=True)
 
     def close(self, *, at_once: bool) -> None:
         """End the processes, those that are busy only if `at_once`."""
@@ -119,17 +164,30 @@ class WorkerPool:
         self._queue.close()
         self._executor = None
 
+    def _start(self) -> ProcessPoolExecutor:
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")
+            self._queue: SimpleQueue[float] = context.SimpleQueue()
+            self._stop_reader, self._stop_writer = context.Pipe(duplex=False)
+            self._executor = ProcessPoolExecutor(
+                self.workers or available_cores(),
+                mp_context=context,
+                initializer=_start_worker,
+                initargs=(self._queue, self._stop_reader),
+            )
+        return self._executor
+
 
 def run_parallel(
     function: Callable[[Job, Advance], Result],
     jobs: Sequence[Job],
-    workers: int | WorkerPool,
+    workers: int | Pool,
     reporter: Reporter,
     *,
     label: str,
     total: float,
     unit: str = "",
-    on_done: Callable[[int, Outcome[Result]], None] | None = None,
+    on_done: Callable[[int, Outcome[Result]], None] = lambda index, outcome: None,
 ) -> list[Outcome[Result]]:
     """Call a function on every job.
 
@@ -140,8 +198,7 @@ def run_parallel(
     Args:
         function: A function of a module, called with a job and an `Advance`.
         jobs: Its arguments; picklable like its results.
-        workers: Processes to use, 0 for one on each core, or a pool of them that further calls
-            share. With one worker, or one job, everything runs in this process.
+        workers: Number of processes, as of `WorkerPool`; or a pool that further calls share.
         reporter: Shows the progress.
         label: What the progress is labelled.
         total: The sum of what the jobs will have advanced by.
@@ -153,26 +210,20 @@ def run_parallel(
 
     Raises:
         InterruptedRunError: One of the signals came.
-        MissingDependencyError: Ray is not installed, or no cluster answers.
-        ConfigError: A node of the cluster does not see the directory.
+        MissingDependencyError, ConfigError: The pool is of a cluster that cannot be used.
     """
-    shared = isinstance(workers, WorkerPool)
-    pool = workers if isinstance(workers, WorkerPool) else WorkerPool(workers)
+    outcomes: dict[int, Outcome[Result]] = {}
+    pool = workers if isinstance(workers, Pool) else WorkerPool(workers)
     with reporter.progress(label, total, unit) as progress, StopSignal() as stop:
-        if pool.cluster is not None:
-            from pipelines.cluster import run_on_ray
-
-            return run_on_ray(function, jobs, pool.workers, pool.cluster, progress, stop, on_done)
-        if min(pool.workers or available_cores(), len(jobs)) <= 1:
-            return _run_here(function, jobs, progress, stop, on_done)
-        finished = False
         try:
-            outcomes = _run_spawned(function, jobs, pool, progress, stop, on_done)
-            finished = True
+            with closing(pool.run(function, jobs, progress, stop)) as finished:
+                for index, outcome in finished:
+                    outcomes[index] = outcome
+                    on_done(index, outcome)
         finally:
-            if not (finished and shared):
-                pool.close(at_once=not finished)
-        return outcomes
+            if pool is not workers:
+                pool.close(at_once=False)
+    return [outcomes[index] for index in range(len(jobs))]
 
 
 def _run_here(
@@ -180,53 +231,15 @@ def _run_here(
     jobs: Sequence[Job],
     progress: Progress,
     stop: StopSignal,
-    on_done: Callable[[int, Outcome[Result]], None] | None,
-) -> list[Outcome[Result]]:
+) -> Iterator[tuple[int, Outcome[Result]]]:
     def advance(amount: float = 1) -> None:
         stop.raise_if_requested()
         progress.advance(amount)
 
-    outcomes = []
     for index, job in enumerate(jobs):
         stop.raise_if_requested()
-        outcomes.append(attempt(function, job, advance))
-        if on_done is not None:
-            on_done(index, outcomes[-1])
+        yield index, attempt(function, job, advance)
     stop.raise_if_requested()
-    return outcomes
-
-
-def _run_spawned(
-    function: Callable[[Job, Advance], Result],
-    jobs: Sequence[Job],
-    pool: WorkerPool,
-    progress: Progress,
-    stop: StopSignal,
-    on_done: Callable[[int, Outcome[Result]], None] | None,
-) -> list[Outcome[Result]]:
-    outcomes: dict[int, Outcome[Result]] = {}
-    executor, queue = pool.processes()
-    with starting_workers():
-        futures = {
-            executor.submit(_run_job, function, job): index for index, job in enumerate(jobs)
-        }
-    pending: set[Future[Outcome[Result]]] = set(futures)
-    broken = False
-    while pending:
-        done, pending = wait(pending, REPORT_SECONDS, FIRST_COMPLETED)
-        stop.raise_if_requested()
-        _drain(queue, progress)
-        for future in sorted(done, key=futures.__getitem__):
-            index = futures[future]
-            broken |= isinstance(future.exception(), BrokenProcessPool)
-            outcomes[index] = _outcome_of(future)
-            if on_done is not None:
-                on_done(index, outcomes[index])
-    _drain(queue, progress)
-    if broken:
-        # The next jobs get other processes.
-        pool.close(at_once=True)
-    return [outcomes[index] for index in range(len(jobs))]
 
 
 def attempt(
@@ -309,7 +322,7 @@ def _drain(queue: SimpleQueue[float], progress: Progress) -> None:
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
-    """Let processes that are started meanwhile compute with one thread, and leave Ctrl-C to us.
+    """Let processes that start in this context use one thread, and leave Ctrl-C to this one.
 
     Numerical libraries read these variables when they are loaded, which in a spawned process may
     be before any code of ours runs.

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipelines.distill.partition import Partition
 from pipelines.distill.schedule import FITS, Fit
-from pipelines.distill.shard import Shard
 from pipelines.errors import ConfigError, UsageError
 from pipelines.learners.settings import TrainSettings
 from pipelines.options import (
@@ -66,7 +66,7 @@ class DistillConfig(BaseModel):
     scale: float = option(
         "Multiply the paper's trajectory lengths by this.", 1.0, gt=0, allow_inf_nan=False
     )
-    shard: Shard | None = option(
+    shard: Partition | None = option(
         "Collect the I-th of N shares, for array jobs; vintix artifacts merge joins them.",
         None,
         metavar="I/N",
@@ -126,7 +126,9 @@ class DistillConfig(BaseModel):
     @field_validator("shard", mode="before")
     @classmethod
     def _read_shard(cls, value: Any) -> Any:
-        return value if value is None or isinstance(value, Shard) else Shard.parse(str(value))
+        return (
+            value if value is None or isinstance(value, Partition) else Partition.parse(str(value))
+        )
 
     @model_validator(mode="after")
     def _one_length(self) -> DistillConfig:

@@ -1,17 +1,19 @@
-"""What closes the history of a task: its group's attributes and its report.
+"""Publishing a history, or a part of one: the attributes and the report of each task, and the rest.
 
 Both follow from the rows that are staged and from attributes that are known beforehand, so that a
-history that is collected and one that is merged of parts are closed alike.
+history that is collected and one that is merged of parts are published alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.learning import history_attributes
 from pipelines.errors import ConfigError
 from pipelines.histories.layout import trajectory_path
+from pipelines.stage import StageResult
 from pipelines.tasks.schedule import schedule_json
 
 if TYPE_CHECKING:
@@ -20,15 +22,92 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.staging import Staging
     from pipelines.distill.plan import TaskPlan
 
 MERGED = "merge/"
-"""How the units of a merge begin."""
+"""How the work items of a merge begin."""
 
 PART = "part"
 """Attribute of a task in a part: ``trajectories``, the numbers of those it has, and ``place``, the
 task's number in the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHistory:
+    """A task of a history whose rows are staged.
+
+    Attributes:
+        name: The work item that closes it.
+        attributes: From `task_attributes`.
+        trajectories: Numbers of the trajectories whose rows are staged, rising.
+        rows: The work items of its rows.
+        place: Number of the task in its plan, for a part; None for a whole history.
+    """
+
+    name: str
+    attributes: Mapping[str, Any]
+    trajectories: Sequence[int]
+    rows: Sequence[str]
+    place: int | None = None
+
+
+def publish_history(
+    staging: Staging,
+    tasks: Sequence[TaskHistory],
+    *,
+    fingerprints: Mapping[str, Any],
+    packages: Iterable[str] | Mapping[str, str],
+) -> Artifact:
+    """Close every task and publish the history, or the part of one.
+
+    Args:
+        staging: Where the rows are.
+        tasks: The tasks, in the order of the plan.
+        fingerprints: Environment of each task.
+        packages: As of `Staging.publish`.
+
+    Raises:
+        ConfigError: A task of a whole history has not one complete episode; those of a plan's
+            parts are counted together, when they are merged.
+        ArtifactCorruptError: The staged work is not whole.
+        StorageError: The file system refused.
+    """
+    reports = [_close_task(staging, each) for each in tasks]
+    whole = [
+        (report, int(each.attributes["task"]["horizon"]))
+        for report, each in zip(reports, tasks, strict=True)
+        if each.place is None
+    ]
+    _check_episodes(whole, staging.directory)
+    return staging.publish(
+        summary={"tasks": reports, "steps": sum(each["steps"] for each in reports)},
+        work_items=[name for each in tasks for name in (each.name, *each.rows)],
+        fingerprints=fingerprints,
+        packages=packages,
+    )
+
+
+def history_result(artifact: Artifact, up_to_date: bool, **more: Any) -> StageResult:
+    """Return what a stage that makes histories reports of a published one."""
+    parent = artifact.manifest.parents[0]
+    origin = {"demonstrators": f"{parent.name}@v{parent.version}"}
+    return StageResult(artifact, up_to_date, {**artifact.manifest.summary, **origin, **more})
+
+
+def drop_work(staging: Staging, *, merged: bool) -> None:
+    """Drop what the other way to make a history has staged of it.
+
+    Collecting and merging stage the same files, in work items of different extent.
+
+    Args:
+        staging: The staging area.
+        merged: Whether to drop what a merge has staged, or all but that.
+    """
+    for name in staging.work_items():
+        if name.startswith(MERGED) == merged:
+            staging.drop(name)
 
 
 def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -60,34 +139,16 @@ def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str
     }
 
 
-def close_task(
-    staging: Staging,
-    unit: str,
-    attributes: Mapping[str, Any],
-    trajectories: Sequence[int],
-    *,
-    place: int | None = None,
-) -> dict[str, Any]:
-    """Write the attributes of a task's group, once its rows are staged.
-
-    Args:
-        staging: Where its rows are.
-        unit: The durable unit that this makes.
-        attributes: From `task_attributes`.
-        trajectories: Numbers of the trajectories whose rows are staged, rising.
-        place: Number of the task in its plan, for a part; None for a whole history.
-
-    Returns:
-        The report of these trajectories.
-    """
+def _close_task(staging: Staging, task: TaskHistory) -> dict[str, Any]:
+    """Write the attributes of a task's group; returns the report of its trajectories."""
     import numpy as np
 
-    if staging.done(unit):
-        report: dict[str, Any] = staging.data(unit)["report"]
+    if staging.done(task.name):
+        report: dict[str, Any] = staging.data(task.name)["report"]
         return report
-    name = attributes["task"]["name"]
+    name = task.attributes["task"]["name"]
     returns, complete = [], []
-    for trajectory in trajectories:
+    for trajectory in task.trajectories:
         group = staging.group(trajectory_path(name, trajectory))
         returns.append(np.asarray(group["episode_return"][...]))  # type: ignore[index]
         # The last flag that the environment raised tells whether its last episode was finished.
@@ -100,17 +161,17 @@ def close_task(
     ]
     report = {
         "task": name,
-        "trajectories": len(trajectories),
-        "steps": attributes["steps"] * len(trajectories),
+        "trajectories": len(task.trajectories),
+        "steps": task.attributes["steps"] * len(task.trajectories),
         **describe_returns(whole),
-        "measured": attributes["scores"]["measured"],
+        "measured": task.attributes["scores"]["measured"],
     }
     closing: dict[str, Any] = {"last_episode_complete": complete}
-    if place is not None:
-        closing[PART] = {"trajectories": list(trajectories), "place": place}
-    with staging.work_item(unit) as record:
-        record.group(name, {**attributes, **closing})
-        record.data["report"] = report
+    if task.place is not None:
+        closing[PART] = {"trajectories": list(task.trajectories), "place": task.place}
+    with staging.work_item(task.name) as item:
+        item.group(name, {**task.attributes, **closing})
+        item.data["report"] = report
     return report
 
 
@@ -143,46 +204,16 @@ def describe_returns(returns: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
     }
 
 
-def check_episodes(
-    reports: Sequence[Mapping[str, Any]], horizons: Mapping[str, int], directory: Path
-) -> None:
-    """Refuse a history in which a task has not one complete episode.
-
-    Args:
-        reports: From `close_task`.
-        horizons: Most steps of an episode of each task.
-        directory: Where the history is staged.
-
-    Raises:
-        ConfigError: A task has none: its trajectories are shorter than its episodes.
-    """
-    empty = [each for each in reports if each["episodes"] == 0]
+def _check_episodes(reports: Sequence[tuple[Mapping[str, Any], int]], directory: Path) -> None:
+    """Refuse a history in which a task, with its horizon, has not one complete episode."""
+    empty = [(report, horizon) for report, horizon in reports if report["episodes"] == 0]
     if not empty:
         return
-    longest = max(horizons[each["task"]] for each in empty)
+    first, longest = empty[0][0], max(horizon for _, horizon in empty)
     raise ConfigError(
         "a history without one complete episode shows no learning",
-        where=f"{', '.join(each['task'] for each in empty)}; {directory}",
+        where=f"{', '.join(report['task'] for report, _ in empty)}; {directory}",
         expected=f"trajectories of at least {longest} steps, in which an episode ends",
-        found=f"{empty[0]['steps'] // empty[0]['trajectories']} steps",
+        found=f"{first['steps'] // first['trajectories']} steps",
         fix=f"vintix distill ... --steps {longest}, or choose the other tasks with --task",
     )
-
-
-def drop_units(staging: Staging, *, merged: bool) -> None:
-    """Drop what the other way to make a history has staged of it.
-
-    Collecting and merging stage the same files, in units of different extent.
-
-    Args:
-        staging: The staging area.
-        merged: Whether to drop what a merge has staged, or all but that.
-    """
-    for unit in staging.work_items():
-        if unit.startswith(MERGED) == merged:
-            staging.drop(unit)
-
-
-def summarize(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the summary of a history, or of a part of one."""
-    return {"tasks": list(reports), "steps": sum(each["steps"] for each in reports)}

@@ -21,8 +21,8 @@ from pipelines.distill.learning import (
     training_rows,
     training_settings,
 )
+from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
-from pipelines.distill.shard import split
 from pipelines.errors import ConfigError, UsageError
 from pipelines.hardware import available_cores
 from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from pipelines.demonstrators.config import DemonstratorsConfig
     from pipelines.demonstrators.reader import Demonstrator
     from pipelines.distill.config import DistillConfig
+    from pipelines.distill.partition import Partition
     from pipelines.distill.schedule import Fit
-    from pipelines.distill.shard import Shard
     from pipelines.domains.base import Domain
     from pipelines.tasks.spec import TaskSpec
 
@@ -57,7 +57,7 @@ class TaskPlan:
         fit: How a pilot finds the decay; until it has run, the blocks have the task's own. None
             where the blocks' decay is the one.
         pilot_episodes: Episodes of the pilot at each level of noise.
-        planned_trajectories: Number of trajectories of the whole plan, of which a shard has some.
+        planned_trajectories: Number of trajectories of the whole plan, of which a part has some.
     """
 
     task: TaskSpec
@@ -156,20 +156,20 @@ class Distillation:
         tasks = {each.task.name: each.as_config() for each in self.tasks}
         return {"seed": self.seed, "tasks": tasks}
 
-    def share(self, shard: Shard | None) -> Distillation:
-        """Return what one shard collects: some of the blocks, and the tasks that have any.
+    def of_partition(self, partition: Partition | None) -> Distillation:
+        """Return what one partition collects: some of the blocks, and the tasks that have any.
 
         Args:
-            shard: Which; None for everything.
+            partition: Which; None for everything.
         """
-        if shard is None:
+        if partition is None:
             return self
         seconds = {
             (each.task.name, block.trajectories[0]): block.total_steps / each.steps_per_second
             for each in self.tasks
             for block in each.blocks
         }
-        chosen = set(split(seconds, shard.count)[shard.index - 1])
+        chosen = set(split(seconds, partition.count)[partition.index - 1])
         tasks = [
             replace(
                 each,
@@ -181,8 +181,10 @@ class Distillation:
             )
             for each in self.tasks
         ]
-        spare = shard.count - len(seconds)
-        note = f"{shard.count} shards for {len(seconds)} jobs: {spare} of them have nothing to do"
+        spare = partition.count - len(seconds)
+        note = (
+            f"{partition.count} shards for {len(seconds)} jobs: {spare} of them have nothing to do"
+        )
         return replace(
             self,
             tasks=tuple(each for each in tasks if each.blocks),
@@ -234,7 +236,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
     builtin = builtin_demonstrators(config, workspace)
     before = 0.0
     if builtin is None:
-        distillation = resolve(config, workspace).share(config.shard)
+        distillation = resolve(config, workspace).of_partition(config.shard)
         tasks, notes = distillation.tasks, list(distillation.notes)
         if config.shard is not None:
             notes.insert(0, f"shard: {config.shard} of {distillation.name}")

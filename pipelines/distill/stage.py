@@ -8,34 +8,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cluster import load_ray
+from pipelines.cluster import RayCluster
 from pipelines.demonstrators import stage as demonstrators
 from pipelines.distill.block import Block, find_position
 from pipelines.distill.choice import builtin_demonstrators
 from pipelines.distill.history import (
-    check_episodes,
-    close_task,
-    drop_units,
-    summarize,
+    TaskHistory,
+    drop_work,
+    history_result,
+    publish_history,
     task_attributes,
 )
 from pipelines.distill.learning import PACKAGES
 from pipelines.distill.pilot import PilotJob, describe_fit, run_pilot
 from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
 from pipelines.errors import VintixError, tasks_failed
-from pipelines.parallel import Outcome, WorkerPool, run_parallel
-from pipelines.stage import StageResult
+from pipelines.parallel import Outcome, Pool, WorkerPool, run_parallel
 from pipelines.tasks.schedule import schedule_from_json
 
 if TYPE_CHECKING:
-    from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
     from pipelines.distill.config import DistillConfig
+    from pipelines.distill.partition import Partition
     from pipelines.distill.response import Response
-    from pipelines.distill.shard import Shard
     from pipelines.policies.base import PolicySpec
     from pipelines.reporter import Advance, Reporter
+    from pipelines.stage import StageResult
     from pipelines.tasks.spec import TaskSpec
 
 __all__ = ["plan", "run"]
@@ -74,7 +73,7 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         config = config.model_copy(update={"demonstrators": made.reference})
     whole = resolve(config, workspace)
     kind, name, settings = _target(whole, config.shard)
-    distillation = whole.share(config.shard)
+    distillation = whole.of_partition(config.shard)
     reporter.info(f"demonstrators: {distillation.demonstrators.reference}")
     for note in distillation.notes:
         reporter.warn(note)
@@ -86,48 +85,39 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         seeds={"seed": config.seed},
     ) as staging:
         if staging.published is not None:
-            return _result(staging.published, True)
+            return history_result(staging.published, True)
         reporter.info(staging.place())
-        cluster = None
-        if config.executor == "ray":
-            # Fail fast if Ray is missing.
-            load_ray()
-            cluster = staging.directory
-        drop_units(staging, merged=True)
-        with WorkerPool(config.workers, cluster) as pool:
+        # Fail fast if Ray is missing.
+        pool: Pool = (
+            RayCluster(staging.directory, config.workers)
+            if config.executor == "ray"
+            else WorkerPool(config.workers)
+        )
+        drop_work(staging, merged=True)
+        with pool:
             collection = Collection(distillation, staging, reporter, pool)
             fingerprints = collection.check_environments(strict=config.strict)
             collection.fit_schedules()
             collection.collect()
             tasks = collection.distillation.tasks
         order = [each.task.name for each in whole.tasks] if config.shard else None
-        reports = [_close_task(each, staging, order) for each in tasks]
-        if config.shard is None:
-            # The episodes of a plan's parts are counted together, when they are merged.
-            horizons = {each.task.name: each.task.horizon for each in tasks}
-            check_episodes(reports, horizons, staging.directory)
-        artifact = staging.publish(
-            summary=summarize(reports),
-            work_items=[unit for each in tasks for unit in _units(each)],
+        artifact = publish_history(
+            staging,
+            [_task_history(each, staging, order) for each in tasks],
             fingerprints=fingerprints,
             packages=_packages(distillation),
         )
-    return _result(artifact, False)
+    return history_result(artifact, False)
 
 
-def _target(distillation: Distillation, shard: Shard | None) -> tuple[str, str, dict[str, Any]]:
+def _target(
+    distillation: Distillation, partition: Partition | None
+) -> tuple[str, str, dict[str, Any]]:
     """Return kind, name and configuration of the artifact to make."""
-    if shard is None:
+    if partition is None:
         return "histories", distillation.name, distillation.as_config()
-    settings = {**distillation.as_config(), "shard": shard.as_config()}
-    return "parts", shard.part_name(distillation.name), settings
-
-
-def _result(artifact: Artifact, up_to_date: bool) -> StageResult:
-    parents = [f"{each.name}@v{each.version}" for each in artifact.manifest.parents]
-    return StageResult(
-        artifact, up_to_date, {**artifact.manifest.summary, "demonstrators": parents[0]}
-    )
+    settings = {**distillation.as_config(), "shard": partition.as_config()}
+    return "parts", partition.part_name(distillation.name), settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +221,7 @@ class Collection:
     """
 
     def __init__(
-        self, distillation: Distillation, staging: Staging, reporter: Reporter, pool: WorkerPool
+        self, distillation: Distillation, staging: Staging, reporter: Reporter, pool: Pool
     ) -> None:
         self.distillation = distillation
         self._staging, self._reporter, self._pool = staging, reporter, pool
@@ -255,7 +245,7 @@ class Collection:
         outcomes = run_parallel(
             _fingerprint_job,
             jobs,
-            1 if few else self._pool.workers if self._pool.cluster else self._pool,
+            1 if few else self._pool.workers if self._pool.remote else self._pool,
             self._reporter,
             label="check environments",
             total=len(jobs),
@@ -292,7 +282,7 @@ class Collection:
         waiting = [
             each
             for each in self.distillation.tasks
-            if each.fit and not self._staging.done(_pilot_unit(each))
+            if each.fit and not self._staging.done(_pilot_item(each))
         ]
         jobs = [
             PilotJob(
@@ -307,7 +297,7 @@ class Collection:
 
         def keep(index: int, outcome: Outcome[Response]) -> None:
             if outcome.value is not None:
-                with self._staging.work_item(_pilot_unit(waiting[index])) as record:
+                with self._staging.work_item(_pilot_item(waiting[index])) as record:
                     record.data.update(describe_fit(outcome.value, waiting[index].fit or "auto"))
 
         if jobs:
@@ -380,10 +370,10 @@ class Collection:
                     block=blocks[index],
                     policy=policies[blocks[index].task.name],
                     directory=staging.directory,
-                    fingerprint=staging.data(_environment_unit(blocks[index].task.name))[
+                    fingerprint=staging.data(_environment_item(blocks[index].task.name))[
                         "fingerprint"
                     ]
-                    if self._pool.cluster
+                    if self._pool.remote
                     else None,
                 )
                 for index in waiting
@@ -411,7 +401,7 @@ class Collection:
         """
         from pipelines.playing.fingerprint import check_same_environment
 
-        staging, unit = self._staging, _environment_unit(task)
+        staging, unit = self._staging, _environment_item(task)
         if not staging.done(unit):
             with staging.work_item(unit) as record:
                 record.data["fingerprint"] = dict(found)
@@ -444,7 +434,7 @@ class Collection:
 def _with_schedule(each: TaskPlan, staging: Staging) -> TaskPlan:
     if not each.fit:
         return each
-    schedule = schedule_from_json(staging.data(_pilot_unit(each))["schedule"])
+    schedule = schedule_from_json(staging.data(_pilot_item(each))["schedule"])
     return replace(each, blocks=tuple(replace(block, schedule=schedule) for block in each.blocks))
 
 
@@ -468,35 +458,24 @@ def _report_tasks(
     return report
 
 
-def _environment_unit(task: str) -> str:
+def _environment_item(task: str) -> str:
     return f"environment/{task}"
 
 
-def _pilot_unit(each: TaskPlan) -> str:
+def _pilot_item(each: TaskPlan) -> str:
     return f"pilot/{each.task.name}"
 
 
-def _close_task(each: TaskPlan, staging: Staging, order: list[str] | None) -> dict[str, Any]:
-    """Write the attributes of a task's group and return its report.
-
-    Args:
-        each: The task.
-        staging: Where its rows are.
-        order: All tasks of the plan, for a part; None for a whole history.
-    """
-    pilot = dict(staging.data(_pilot_unit(each))) if each.fit else None
-    return close_task(
-        staging,
+def _task_history(each: TaskPlan, staging: Staging, order: list[str] | None) -> TaskHistory:
+    """Return a task whose rows are staged; `order` has all tasks of the plan, for a part."""
+    pilot = dict(staging.data(_pilot_item(each))) if each.fit else None
+    return TaskHistory(
         each.task.name,
         task_attributes(each, pilot),
         sorted(trajectory for block in each.blocks for trajectory in block.trajectories),
+        [name for block in each.blocks for name in block.units()],
         place=None if order is None else order.index(each.task.name),
     )
-
-
-def _units(each: TaskPlan) -> list[str]:
-    """Return the units that hold the history of a task."""
-    return [each.task.name, *(unit for block in each.blocks for unit in block.units())]
 
 
 def _packages(distillation: Distillation) -> list[str]:

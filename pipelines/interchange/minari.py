@@ -24,11 +24,11 @@ import numpy as np
 
 from pipelines.actions import actions_of
 from pipelines.artifacts import files
+from pipelines.dependencies import load_extra
 from pipelines.distill.block import episode_seed
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig
-from pipelines.interchange.dependencies import load_extra
 from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
 from pipelines.interchange.tasks import safe_name

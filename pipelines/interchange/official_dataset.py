@@ -15,10 +15,10 @@ from pipelines.actions import Box
 from pipelines.artifacts import files
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.artifacts.row_arrays import balanced_rows
+from pipelines.dependencies import load_h5py
 from pipelines.errors import ArtifactCorruptError
 from pipelines.histories.layout import trajectory_path
 from pipelines.interchange.config import CHUNK_BYTES, ExportConfig, ImportDatasetConfig
-from pipelines.interchange.dependencies import load_h5py
 from pipelines.interchange.official_files import FIELDS, GROUP_ROWS
 from pipelines.interchange.official_source import DESCRIPTION, FORMAT, OfficialSource
 from pipelines.interchange.output import output_directory

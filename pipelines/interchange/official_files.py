@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipelines.artifacts.files import raise_if_failing
+from pipelines.dependencies import load_h5py
 from pipelines.errors import (
     ArtifactCorruptError,
     ArtifactMissingError,
@@ -33,7 +34,6 @@ from pipelines.errors import (
     UsageError,
 )
 from pipelines.foreign import read_json
-from pipelines.interchange.dependencies import load_h5py
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

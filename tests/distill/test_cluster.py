@@ -13,7 +13,7 @@ import pytest
 from distill.toy import make_demonstrators
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
-from pipelines.cluster import RETRIES
+from pipelines.cluster import RETRIES, RayCluster
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run
 from pipelines.errors import (
@@ -23,7 +23,7 @@ from pipelines.errors import (
     TasksFailedError,
     UsageError,
 )
-from pipelines.parallel import WorkerError, WorkerPool, run_parallel
+from pipelines.parallel import WorkerError, run_parallel
 from pipelines.reporter import NullReporter
 
 pytest.importorskip("ray", reason="ray is not installed")
@@ -133,7 +133,7 @@ def test_outcomes(cluster, second, tmp_path):
     outcomes = run_parallel(
         work,
         jobs,
-        WorkerPool(cluster=tmp_path),
+        RayCluster(tmp_path),
         reporter,
         label="x",
         total=5 * len(jobs),
@@ -149,7 +149,7 @@ def test_outcomes(cluster, second, tmp_path):
     assert sorted(seen) == list(range(6))
     assert reporter.count == 5 * len(jobs)
     assert list(tmp_path.iterdir()) == []
-    assert run_parallel(work, [], WorkerPool(cluster=tmp_path), reporter, label="x", total=0) == []
+    assert run_parallel(work, [], RayCluster(tmp_path), reporter, label="x", total=0) == []
 
 
 def test_a_job_whose_process_dies_is_run_again_and_not_for_ever(cluster, tmp_path):
@@ -159,7 +159,7 @@ def test_a_job_whose_process_dies_is_run_again_and_not_for_ever(cluster, tmp_pat
     outcomes = run_parallel(
         work,
         [tmp_path / "2", tmp_path / str(RETRIES + 1)],
-        WorkerPool(cluster=base),
+        RayCluster(base),
         NullReporter(),
         label="x",
         total=1,
@@ -229,7 +229,7 @@ def test_a_directory_that_a_node_does_not_share_is_told(cluster, tmp_path, monke
     try:
         monkeypatch.chdir(tmp_path / "here")
         with pytest.raises(ConfigError, match="not on a file system that all nodes") as found:
-            pool = WorkerPool(cluster=Path("/proc/self/cwd"))
+            pool = RayCluster(Path("/proc/self/cwd"))
             run_parallel(work, [1], pool, NullReporter(), label="x", total=1)
         assert "on node" in found.value.where
         assert "no sign of" in found.value.found
@@ -250,5 +250,5 @@ def test_another_environment_on_a_node_is_refused(cluster, workspace, monkeypatc
 def test_an_address_where_no_cluster_is(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
     with pytest.raises(MissingDependencyError, match="no Ray cluster answers") as found:
-        run_parallel(work, [1], WorkerPool(cluster=tmp_path), NullReporter(), label="x", total=1)
+        run_parallel(work, [1], RayCluster(tmp_path), NullReporter(), label="x", total=1)
     assert found.value.exit_code == 5

@@ -24,7 +24,7 @@ def without_ray(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     monkeypatch.setattr(
-        "pipelines.interchange.dependencies.import_module", lambda name: refuse(name, {}, {}, (), 0)
+        "pipelines.dependencies.import_module", lambda name: refuse(name, {}, {}, (), 0)
     )
 
 

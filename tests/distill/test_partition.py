@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from pipelines.config import resolve_config
 from pipelines.distill.config import DistillConfig
+from pipelines.distill.partition import Partition, split
 from pipelines.distill.plan import plan, resolve
-from pipelines.distill.shard import Shard, split
 from pipelines.errors import ConfigError, UsageError
 
 JOBS = st.dictionaries(
@@ -24,19 +24,19 @@ CONFIG = {"trajectories": 2, "steps": 90, "shard_rows": 60, "name": "h", "worker
 
 
 @given(JOBS, st.integers(1, 50))
-def test_every_job_is_in_exactly_one_share(jobs, count):
-    shares = split(jobs, count)
-    assert len(shares) == count
-    assert sorted(key for share in shares for key in share) == sorted(jobs)
+def test_every_job_is_in_exactly_one_partition(jobs, count):
+    partitions = split(jobs, count)
+    assert len(partitions) == count
+    assert sorted(key for partition in partitions for key in partition) == sorted(jobs)
 
 
 @given(JOBS, st.integers(1, 50))
-def test_shares_are_balanced(jobs, count):
-    """Two shares differ by no more than the longest job, and none is empty without need."""
-    shares = split(jobs, count)
-    loads = [sum(jobs[key] for key in share) for share in shares]
+def test_partitions_are_balanced(jobs, count):
+    """Two partitions differ by no more than the longest job, and none is empty without need."""
+    partitions = split(jobs, count)
+    loads = [sum(jobs[key] for key in partition) for partition in partitions]
     assert max(loads) - min(loads) <= max(jobs.values(), default=0.0) * (1 + 1e-9)
-    assert sum(not share for share in shares) == max(0, count - len(jobs))
+    assert sum(not partition for partition in partitions) == max(0, count - len(jobs))
 
 
 @given(JOBS, st.integers(1, 8), st.randoms(use_true_random=False))
@@ -47,7 +47,7 @@ def test_the_order_of_the_jobs_does_not_matter(jobs, count, order: random.Random
 
 
 def test_a_small_split_by_hand():
-    """The longest first, onto the least loaded; equal ones by key, equal shares by number."""
+    """The longest first, onto the least loaded; equal ones by key, equal partitions by number."""
     assert split({"d": 1, "a": 5, "b": 3, "c": 3}, 2) == (("a", "d"), ("b", "c"))
     assert split({"b": 1.0, "a": 1.0}, 3) == (("a",), ("b",), ())
 
@@ -74,15 +74,15 @@ def test_shards_are_read_from_every_layer():
     found = resolve_config(
         "distill", DistillConfig, command_line={}, assignments=["distill.shard=2/4"], environment={}
     )
-    assert found.shard == Shard(2, 4) == DistillConfig(shard="2/4").shard
+    assert found.shard == Partition(2, 4) == DistillConfig(shard="2/4").shard
     assert str(found.shard) == "2/4"
     assert DistillConfig().shard is None
 
 
 def test_names_of_parts():
-    shard = Shard(2, 4)
-    assert shard.part_name("mujoco-1-of-2") == "mujoco-1-of-2-2-of-4"
-    assert shard.history_name(shard.part_name("mujoco-2-of-4")) == "mujoco-2-of-4"
+    partition = Partition(2, 4)
+    assert partition.part_name("mujoco-1-of-2") == "mujoco-1-of-2-2-of-4"
+    assert partition.history_name(partition.part_name("mujoco-2-of-4")) == "mujoco-2-of-4"
 
 
 def test_the_dry_runs_of_all_shards_add_up_to_the_plan(workspace):
@@ -102,17 +102,17 @@ def test_more_shards_than_jobs_are_told(workspace):
     assert any("9 shards for 5 jobs: 4 of them have nothing to do" in each for each in found.notes)
 
 
-def test_shares_do_not_depend_on_the_order_of_the_tasks(workspace):
+def test_partitions_do_not_depend_on_the_order_of_the_tasks(workspace):
     """Two machines that name the tasks in another order split alike."""
     one = DistillConfig(**CONFIG, tasks=("toy-a", "toy-b", "toy-c"))
     two = DistillConfig(**CONFIG, tasks=("toy-c", "toy-b", "toy-a"))
     for n in (1, 2):
-        shares = [
+        partitions = [
             {
                 (block.task.name, block.trajectories)
-                for each in resolve(config, workspace).share(Shard(n, 2)).tasks
+                for each in resolve(config, workspace).of_partition(Partition(n, 2)).tasks
                 for block in each.blocks
             }
             for config in (one, two)
         ]
-        assert shares[0] == shares[1]
+        assert partitions[0] == partitions[1]
