@@ -22,18 +22,19 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.isaacgym import worker as protocol
 from pipelines.domains.isaacgym.link import Worker
 from pipelines.domains.isaacgym.settings import PAGE, IsaacGymError, IsaacGymSettings
+from pipelines.domains.loop import SingleEnv
 from pipelines.domains.remade import RemadeWhenCopied
 from pipelines.errors import ConfigError, VintixError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pipelines.tasks.spec import TaskSpec
 
 FULL_SUCCESS = 1.0
@@ -105,7 +106,7 @@ class IsaacGymBatch(BatchEnvironment):
         def ask(number: int, worker: Worker) -> None:
             rows = rows_of[number]
             ids = [int(indices[row]) - number * self._share for row in rows]
-            fields = {"ids": ids, "seeds": [int(seeds[row]) for row in rows]}
+            fields = {"ids": ids, "seeds": [int(seeds[row]) % 2**31 for row in rows]}
             worker.send(protocol.RESET, fields)
 
         def take(number: int, worker: Worker) -> None:
@@ -247,49 +248,11 @@ class IsaacGymBatch(BatchEnvironment):
         self.packages = packages_of(greeting, self._settings)
 
 
-class IsaacGymEnv(RemadeWhenCopied, gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """One copy of a task; spaces as of the MuJoCo port.
-
-    Args:
-        batch: A batch of size 1, which the environment closes.
-    """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
+class IsaacGymEnv(RemadeWhenCopied, SingleEnv):
+    """One copy of a task as a Gymnasium environment; spaces as of the MuJoCo port."""
 
     def __init__(self, batch: IsaacGymBatch) -> None:
-        self._batch = batch
-        self.observation_space = gymnasium.spaces.Box(
-            -protocol.CLIP, protocol.CLIP, (batch.observation_dim,), np.float32
-        )
-        self.action_space = gymnasium.spaces.Box(
-            batch.action_low_A, batch.action_high_A, dtype=np.float32
-        )
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode; without a seed, with one drawn from the environment's stream."""
-        super().reset(seed=seed)
-        drawn = int(self.np_random.integers(2**31)) if seed is None else seed % 2**31
-        return self._batch.reset([0], [drawn])[0], {}
-
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Advance by one step; ``info["success"]`` tells whether the episode succeeded so far."""
-        done = self._batch.step(np.asarray(action, np.float32)[None])
-        assert done.success_B is not None
-        return (
-            done.observation_BO[0],
-            float(done.reward_B[0]),
-            bool(done.terminated_B[0]),
-            bool(done.truncated_B[0]),
-            {"success": bool(done.success_B[0])},
-        )
-
-    def close(self) -> None:
-        """End the worker."""
-        self._batch.close()
+        super().__init__(batch, -protocol.CLIP, protocol.CLIP)
 
 
 def packages_of(greeting: dict[str, Any], settings: IsaacGymSettings) -> dict[str, str]:
