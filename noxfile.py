@@ -1,15 +1,16 @@
-"""Sessions: each makes its own environment from the project's own files.
+"""Sessions, which install what they need from the project's own files.
 
 Plain `nox` runs lint, types and tests. `nox -s quickstart` runs the main job.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 
 import nox
 
-nox.needs_version = ">=2024.4.15"
+nox.needs_version = ">=2025.5.1"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.error_on_missing_interpreters = True
 
@@ -36,27 +37,57 @@ def quickstart(session: nox.Session) -> None:
     session.log(f"this vintix is {session.bin}/vintix")
 
 
-@nox.session
-def tests(session: nox.Session) -> None:
-    """Run the fast tests."""
-    _install(session, "test")
-    workers = os.environ.get("PYTEST_WORKERS", "auto")
+@nox.session(reuse_venv=True, default=False)
+def environment(session: nox.Session) -> None:
+    """Install the project with what checks it; the sessions below share this environment."""
+    _install(session, "test", "types")
+
+
+shared = functools.partial(nox.session, venv_backend="none", requires=["environment"])
+
+
+def _run(session: nox.Session, *command: str) -> None:
+    """Run a program of the shared environment."""
+    programs = session.cache_dir.parent / "environment" / "bin"
+    path = os.pathsep.join([str(programs), os.environ.get("PATH", "")])
     session.run(
-        "pytest",
-        "-n",
-        workers,
-        "-m",
-        "not slow and not benchmark",
-        *session.posargs,
-        env=ONE_THREAD,
+        str(programs / command[0]), *command[1:], env={**ONE_THREAD, "PATH": path}, external=True
     )
 
 
-@nox.session
+def _pytest(session: nox.Session, *options: str) -> None:
+    workers = os.environ.get("PYTEST_WORKERS", "auto")
+    _run(session, "pytest", "-n", workers, "--dist", "worksteal", *options, *session.posargs)
+
+
+@shared()
+def tests(session: nox.Session) -> None:
+    """Run all tests that take seconds."""
+    _pytest(session, "-m", "not slow and not benchmark")
+
+
+@shared()
+def fast(session: nox.Session) -> None:
+    """Run the tests that start no process and step no simulator: two or three minutes."""
+    _pytest(session, "-m", "not process and not simulator and not slow and not benchmark")
+
+
+@shared()
 def slow(session: nox.Session) -> None:
     """Run the tests that simulate, train or inject faults for minutes."""
-    _install(session, "test")
-    session.run("pytest", "-m", "slow", *session.posargs, env=ONE_THREAD)
+    _run(session, "pytest", "-m", "slow", *session.posargs)
+
+
+@shared()
+def bench(session: nox.Session) -> None:
+    """Print ratios against named baselines, one process after the other."""
+    _run(session, "pytest", "-m", "benchmark", "-s", "tests/benchmarks", *session.posargs)
+
+
+@shared()
+def types(session: nox.Session) -> None:
+    """Check types."""
+    _run(session, "mypy")
 
 
 @nox.session
@@ -65,15 +96,6 @@ def cluster(session: nox.Session) -> None:
     _install(session, "test")
     session.install("-c", "constraints.txt", "-e", ".[cluster]")
     session.run("pytest", "tests/distill/test_cluster.py", *session.posargs, env=ONE_THREAD)
-
-
-@nox.session
-def bench(session: nox.Session) -> None:
-    """Print ratios against named baselines, one process after the other."""
-    _install(session, "test")
-    session.run(
-        "pytest", "-m", "benchmark", "-s", "tests/benchmarks", *session.posargs, env=ONE_THREAD
-    )
 
 
 @nox.session
@@ -86,10 +108,3 @@ def lint(session: nox.Session) -> None:
     )
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-
-
-@nox.session
-def types(session: nox.Session) -> None:
-    """Check types."""
-    _install(session, "types")
-    session.run("mypy")

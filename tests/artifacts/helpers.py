@@ -1,16 +1,10 @@
-"""What the tests of the store share: a tiny stage, faults of the file system, and killing.
-
-`kill_at_random` serves every test that kills a command.
-"""
+"""What the tests of the store share: a tiny stage, and faults of the file system."""
 
 from __future__ import annotations
 
 import builtins
 import io
 import os
-import random
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,59 +181,3 @@ def _path_of(target: Any, kwargs: Mapping[str, Any]) -> str:
     if directory is not None:
         return str(Path(f"/proc/self/fd/{directory}").readlink() / os.fspath(target))
     return str(Path(os.fspath(target)).absolute())
-
-
-@dataclass(frozen=True)
-class Killed:
-    """The outcome of `kill_at_random`.
-
-    Attributes:
-        killed: Whether the command was still running; otherwise it had finished before.
-        after: Seconds from its start to the kill.
-        returncode: -9 where it was killed.
-        stderr: What it had said.
-    """
-
-    killed: bool
-    after: float
-    returncode: int
-    stderr: str
-
-
-def kill_at_random(
-    command: Sequence[str | Path],
-    *,
-    seed: int,
-    seconds: float,
-    env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
-    earliest: float = 0.0,
-) -> Killed:
-    """Run a command in a process group of its own and SIGKILL the whole group at some moment.
-
-    Args:
-        command: What to run.
-        seed: Chooses the moment.
-        seconds: How long an undisturbed run takes, as measured by the caller.
-        env: Variables to add to the environment.
-        cwd: Working directory.
-        earliest: Fraction of `seconds` that is never killed in, such as that of the imports.
-    """
-    moment = random.Random(seed).uniform(earliest, 1.0) * seconds
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, **(env or {})},
-        cwd=cwd,
-    )
-    try:
-        _, stderr = process.communicate(timeout=moment)
-        return Killed(False, moment, process.returncode, stderr)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        _, stderr = process.communicate()
-        return Killed(process.returncode < 0, moment, process.returncode, stderr)

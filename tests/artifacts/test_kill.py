@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
-import sys
 import time
 
 import pytest
@@ -14,7 +13,7 @@ from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError
 
-from .helpers import check_tiny, kill_at_random, quick_directory, run_tiny
+from .helpers import check_tiny, quick_directory, run_tiny
 
 SEEDS = 24
 SLICES = 4  # so that pytest-xdist may spread them
@@ -76,26 +75,3 @@ def test_killed_runs_resume_to_equal_bytes(context, part):
             assert verify(final, deep=True) == []
             assert [path.name for path in final.path.parent.glob("v*")] == ["v1"]
     assert killed >= SEEDS // SLICES
-
-
-def test_kill_at_random_kills_the_whole_group(tmp_path):
-    """The helper ends grandchildren too, tells whether it killed, and is the same every time."""
-    child = f"import time, pathlib; time.sleep(2); pathlib.Path({str(tmp_path / 'late')!r}).touch()"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    command = [sys.executable, "-c", code]
-    first = kill_at_random(command, seed=1, seconds=1.0)
-    assert first.killed
-    assert first.returncode == -signal.SIGKILL
-    assert kill_at_random(command, seed=1, seconds=1.0).after == first.after
-    assert kill_at_random(command, seed=2, seconds=1.0).after != first.after
-    time.sleep(2.2)
-    assert not (tmp_path / "late").exists()
-    done = kill_at_random([sys.executable, "-c", "raise SystemExit(3)"], seed=0, seconds=60.0)
-    assert (done.killed, done.returncode) == (False, 3)
-
-
-def test_kill_at_random_leaves_the_first_part_alone():
-    done = kill_at_random(
-        [sys.executable, "-c", "import time; time.sleep(9)"], seed=3, seconds=1.0, earliest=0.9
-    )
-    assert 0.9 <= done.after <= 1.0

@@ -87,27 +87,6 @@ def test_counting_parameters_equals_making_the_model(config: MakeConfig) -> None
         assert parameter_count(config(**fields)) == made
 
 
-@pytest.mark.parametrize(
-    ("name", "layers", "heads", "width", "feed_forward", "context"),
-    [
-        ("tiny", 4, 4, 128, 512, 512),
-        ("small", 6, 8, 256, 1024, 1024),
-        ("base", 12, 12, 768, 3072, 4096),
-        ("paper", 20, 16, 1024, 4096, 8192),
-    ],
-)
-def test_presets_are_what_they_are_named(
-    name: str, layers: int, heads: int, width: int, feed_forward: int, context: int
-) -> None:
-    made = preset(name, dims(OTHERS))
-    assert (made.layers, made.heads, made.width) == (layers, heads, width)
-    assert (made.feed_forward, made.context) == (feed_forward, context)
-    half = (width - 2) // 2
-    assert (made.action_embedding, made.observation_embedding) == (half, half)
-    assert (made.norm, made.mlp, made.qk_norm, made.bias) == ("layernorm", "gpt_neox", True, True)
-    assert list(made.groups) == list(OTHERS)
-
-
 def test_a_preset_takes_overrides_and_checks_them() -> None:
     assert preset("tiny", dims(OTHERS), context=64).context == 64
     with pytest.raises(ConfigError, match="do not fill its width"):

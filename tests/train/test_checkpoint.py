@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import StorageError
-from pipelines.train import checkpoint
 from pipelines.train.checkpoint import CheckpointWriter, checkpoints, kept, load_checkpoint
 from pipelines.train.optimizer import make_optimizer
 from pipelines.train.state import take_snapshot
@@ -77,36 +77,31 @@ def test_one_is_written_at_a_time(staging, made):
     assert checkpoints(staging) == [1, 2]
 
 
-def test_an_error_surfaces_at_the_next_step(staging, made, monkeypatch):
+def _fail():
+    raise StorageError("the disk is full")
+
+
+def test_an_error_surfaces_at_the_next_step(staging, made):
     """And the checkpoint before is as it was."""
     model, optimizer = made
-
-    def fail(*arguments):
-        raise StorageError("the disk is full")
-
     with CheckpointWriter(staging) as writer:
         writer.save(model, optimizer, 1)
         writer.wait()
-        monkeypatch.setattr(checkpoint, "_write_checkpoint", fail)
-        writer.save(model, optimizer, 2)
-        writer._thread.join()
+        writer.save(model, optimizer, 2, before=_fail)
+        while writer.busy:
+            time.sleep(0.01)
         with pytest.raises(StorageError, match="full"):
             writer.check()
         writer.check()
     assert checkpoints(staging) == [1]
 
 
-def test_leaving_waits_and_tells(staging, made, monkeypatch):
+def test_leaving_waits_and_tells(staging, made):
     model, optimizer = made
-
-    def fail(*arguments):
-        raise StorageError("the disk is full")
-
-    monkeypatch.setattr(checkpoint, "_write_checkpoint", fail)
     with pytest.raises(StorageError, match="full"), CheckpointWriter(staging) as writer:
-        writer.save(model, optimizer, 1)
+        writer.save(model, optimizer, 1, before=_fail)
     with pytest.raises(KeyError, match="first"), CheckpointWriter(staging) as writer:
-        writer.save(model, optimizer, 1)
+        writer.save(model, optimizer, 1, before=_fail)
         raise KeyError("first")
 
 

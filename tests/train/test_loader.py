@@ -28,6 +28,7 @@ def make_loader(
     map_seed=None,
     rank=0,
     world=1,
+    batch_size=8,
     **changes,
 ):
     data = MemoryData(tasks)
@@ -37,7 +38,7 @@ def make_loader(
     sampler = WindowSampler(
         subsequences,
         context=config.context,
-        batch_size=8,
+        batch_size=batch_size,
         seed=config.seed,
         accumulation=accumulation,
     )
@@ -266,10 +267,8 @@ def test_every_rank_has_the_groups_of_the_whole_step():
     """Those of other processes with no sequence, whose gradients are zeros and not missing."""
     from pipelines.model.vintix import Vintix
 
-    _, loader, sampler = make_loader()
-    sampler = WindowSampler(loader._subsequences, context=32, batch_size=2, seed=0)
-    tasks = list(loader._tasks.values())
-    groups = {task.name: task.group for task in tasks}
+    data, _, sampler = make_loader(batch_size=2)
+    groups = {name: task.group for name, task in data.tasks.items()}
     mixed = [
         step
         for step in range(20)
@@ -277,15 +276,13 @@ def test_every_rank_has_the_groups_of_the_whole_step():
     ]
     alone = [step for step in range(20) if step not in mixed]
     for rank in range(2):
-        one = BatchLoader(
-            loader._data, tasks, loader._subsequences, sampler, loader._config, rank=rank, world=2
-        )
+        _, one, _ = make_loader(batch_size=2, rank=rank, world=2)
         for step in (alone[0], mixed[0]):
             (micro,) = one.step(step)
             whole = {groups[window.task] for window in sampler.batch(step)}
             assert {batch.group for batch in micro.batches} == whole
             assert sum(batch.batch_size for batch in micro.batches) == len(micro.domains) == 1
-        model = Vintix(loader._config)
+        model = Vintix(model_config(small_config(), select_tasks(data)))
         loss, _ = model.loss(micro.batches)
         loss.backward()
         empty = next(batch.group for batch in micro.batches if not batch.batch_size)
