@@ -18,6 +18,19 @@ import gymnasium
 import numpy as np
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, StepBatch
+from pipelines.domains.loop import (
+    FIX,
+    Kind,
+    array_kind,
+    array_text,
+    check_bounds,
+    check_reset,
+    check_spaces,
+    check_step,
+    described,
+    fault,
+    returned,
+)
 from pipelines.errors import ConfigError, VintixError
 
 if TYPE_CHECKING:
@@ -26,13 +39,7 @@ if TYPE_CHECKING:
 
     from pipelines.tasks.spec import TaskSpec
 
-Kind = tuple[tuple[int, ...], "np.dtype[Any]"]
-"""Shape and dtype of an array."""
-
 _FLOAT32, _FLOAT64, _BOOL = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.bool_)
-_NUMBER = (float, int, np.floating, np.integer)
-_FLAG = (bool, np.bool_)
-_FIX = "put the domain's environment right; docs/domains.md says what the stages rely on"
 
 
 def make_batch(
@@ -133,8 +140,8 @@ class CheckedBatch(BatchEnvironment):
         found = (batch.size, batch.observation_dim, *shapes)
         if found != expected:
             parts = f"copies, observation dims, shapes of the actions' bounds {expected}"
-            raise _fault("The environment does not fit its task.", parts, found, where)
-        _check_bounds(self.action_low_A, self.action_high_A, where)
+            raise fault("The environment does not fit its task.", parts, found, where)
+        check_bounds(self.action_low_A, self.action_high_A, where)
         self._shape_B, self._shape_BO = (size,), (size, task.observation_dim)
         self._zero_N = np.zeros(size * task.observation_dim, np.float32)
         self._tick, self._first_end = 0, task.horizon
@@ -153,9 +160,9 @@ class CheckedBatch(BatchEnvironment):
             _place(error, self._where)
             raise
         shape = (len(indices), self.observation_dim)
-        if _kind(observation) != (shape, _FLOAT32):
+        if array_kind(observation) != (shape, _FLOAT32):
             message = "A reset of the environment returned something else than observations."
-            raise _fault(message, _text(shape, _FLOAT32), _described(observation), self._where)
+            raise fault(message, array_text(shape, _FLOAT32), described(observation), self._where)
         if not np.isfinite(observation).all():
             row = int(np.flatnonzero(~np.isfinite(observation).all(axis=1))[0])
             raise _not_finite("observation of a reset", observation[row], self._where)
@@ -173,7 +180,7 @@ class CheckedBatch(BatchEnvironment):
         self._tick += 1
         # Fast where all is well: a step may take no more than some tens of microseconds.
         if not isinstance(after, StepBatch):
-            raise _returned("step()", "a StepBatch", after, self._where)
+            raise returned("step()", "a StepBatch", after, self._where)
         observation_BO, reward_B, success_B = after.observation_BO, after.reward_B, after.success_B
         terminated_B, truncated_B, shape_B = after.terminated_B, after.truncated_B, self._shape_B
         if not (
@@ -184,7 +191,7 @@ class CheckedBatch(BatchEnvironment):
             and observation_BO.dtype is _FLOAT32
             and reward_B.dtype is _FLOAT64
             and terminated_B.dtype is truncated_B.dtype is _BOOL
-            and (success_B is None or _kind(success_B) == (shape_B, _BOOL))
+            and (success_B is None or array_kind(success_B) == (shape_B, _BOOL))
             # Times zero, what is not finite is no zero: a fraction of the time of np.isfinite.
             and not observation_BO.ravel().dot(self._zero_N)
             and math.isfinite(sum(reward_B.tolist()))
@@ -216,9 +223,9 @@ class CheckedBatch(BatchEnvironment):
         }
         for name, kind in wanted.items():
             value = getattr(after, name)
-            if _kind(value) != kind and not (name == "success_B" and value is None):
+            if array_kind(value) != kind and not (name == "success_B" and value is None):
                 message = f"A step of the environment returned something else as {name}."
-                raise _fault(message, _text(*kind), _described(value), self._where)
+                raise fault(message, array_text(*kind), described(value), self._where)
         for name, values in (("observation", after.observation_BO), ("reward", after.reward_B)):
             finite_B = np.isfinite(values).reshape(self.size, -1).all(axis=1)
             if not finite_B.all():
@@ -299,81 +306,6 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 raise _not_finite(name, value, f"{self._where}, {when}", action)
 
 
-def check_spaces(env: gymnasium.Env[Any, Any], where: str | None = None) -> None:
-    """Check that an environment observes and acts by vectors, and that its actions are bounded.
-
-    Raises:
-        ConfigError: It does not.
-    """
-    spaces: dict[str, Any] = {"observation": env.observation_space, "action": env.action_space}
-    for name, space in spaces.items():
-        if not (
-            isinstance(space, gymnasium.spaces.Box)
-            and len(space.shape) == 1
-            and space.dtype.kind in "fiu"
-        ):
-            message = f"The environment's {name} space is none that the stages can use."
-            raise _fault(message, "a gymnasium.spaces.Box of one dimension", space, where)
-    _check_bounds(spaces["action"].low, spaces["action"].high, where)
-
-
-def check_reset(result: Any, kind: Kind, where: str | None = None) -> None:
-    """Check what an environment's reset returned, but for its finiteness.
-
-    Raises:
-        ConfigError: It is no observation of this kind and a dictionary.
-    """
-    if not (isinstance(result, tuple) and len(result) == 2):
-        raise _returned("reset()", "a tuple of 2: observation, info", result, where)
-    _check_parts("reset()", {"observation": kind, "info": (dict,)}, result, where)
-
-
-def check_step(result: Any, kind: Kind, where: str | None = None) -> None:
-    """Check what an environment's step returned, but for its finiteness; fast where all is well.
-
-    Raises:
-        ConfigError: It is not an observation of this kind, reward, terminated, truncated and info.
-    """
-    if not (isinstance(result, tuple) and len(result) == 5):
-        expected = "a tuple of 5: observation, reward, terminated, truncated, info"
-        raise _returned("step()", expected, result, where)
-    observation, reward, terminated, truncated, info = result
-    if not (
-        isinstance(observation, np.ndarray)
-        and observation.shape == kind[0]
-        and observation.dtype == kind[1]
-        and isinstance(reward, _NUMBER)
-        and isinstance(terminated, _FLAG)
-        and isinstance(truncated, _FLAG)
-        and isinstance(info, dict)
-    ):
-        flags = {"terminated": _FLAG, "truncated": _FLAG, "info": (dict,)}
-        _check_parts("step()", {"observation": kind, "reward": _NUMBER, **flags}, result, where)
-
-
-def _check_parts(source: str, wanted: dict[str, Any], found: Any, where: str | None) -> None:
-    for (name, kind), value in zip(wanted.items(), found, strict=True):
-        if name == "observation":
-            shape, dtype = _kind(value) or ((), _BOOL)
-            # As Gymnasium judges whether an observation is one of a space.
-            sound = shape == kind[0] and np.can_cast(dtype, kind[1])
-            expected = _text(*kind)
-        else:
-            sound, expected = isinstance(value, kind), " or ".join(each.__name__ for each in kind)
-        if not sound:
-            raise _returned(source, expected, value, where, f" as {name}")
-
-
-def _check_bounds(low_A: NDArray[Any], high_A: NDArray[Any], where: str | None) -> None:
-    if not (np.isfinite(low_A).all() and np.isfinite(high_A).all() and (low_A <= high_A).all()):
-        raise _fault(
-            "The environment's box of actions is not bounded.",
-            "finite lower and upper bounds",
-            f"{low_A.tolist()} to {high_A.tolist()}",
-            where,
-        )
-
-
 def _where(domain: Domain, task: TaskSpec) -> str:
     return f"domain {domain.name}, task {task.name}"
 
@@ -383,36 +315,8 @@ def _place(error: ConfigError, where: str) -> None:
     error.where = where if error.where is None else error.where
 
 
-def _kind(value: Any) -> Kind | None:
-    return (value.shape, value.dtype) if isinstance(value, np.ndarray) else None
-
-
-def _text(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    return f"an array of shape {shape}, {dtype}"
-
-
-def _described(value: Any) -> str:
-    kind = _kind(value)
-    if kind is not None:
-        return _text(*kind)
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}: {', '.join(type(each).__name__ for each in value)}"
-    return f"{type(value).__name__} {value!r}"[:200]
-
-
-def _fault(message: str, expected: object, found: object, where: str | None) -> ConfigError:
-    return ConfigError(message, where=where, expected=expected, found=found, fix=_FIX)
-
-
-def _returned(
-    source: str, expected: str, value: Any, where: str | None, part: str = ""
-) -> ConfigError:
-    message = f"{source} of the environment returned something else{part}."
-    return _fault(message, expected, _described(value), where)
-
-
 def _not_finite(name: str, value: Any, where: str, action: Any = None) -> VintixError:
-    message, found, fix = f"The environment's {name} is not finite.", value, _FIX
+    message, found, fix = f"The environment's {name} is not finite.", value, FIX
     if action is not None and not np.isfinite(action).all():
         message = "An action is not finite, and what the environment made of it is not, either."
         found = action

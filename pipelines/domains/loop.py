@@ -1,4 +1,4 @@
-"""Plain Gymnasium environments as a batch, and a batch of one as a plain environment.
+"""Plain Gymnasium environments: as a batch, made of a batch of one, and what they have to return.
 
 B copies of an environment, O observation, A action.
 """
@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gymnasium
 import numpy as np
 
-from pipelines.domains.base import BatchEnvironment, StepBatch
-from pipelines.domains.checked import check_reset, check_spaces, check_step
+from pipelines.domains.batch import BatchEnvironment, StepBatch
+from pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+Kind = tuple[tuple[int, ...], "np.dtype[Any]"]
+"""Shape and dtype of an array."""
+
+
+FIX = "put the domain's environment right; docs/domains.md says what the stages rely on"
+_NUMBER = (float, int, np.floating, np.integer)
+_FLAG = (bool, np.bool_)
 
 
 class LoopBatch(BatchEnvironment):
@@ -125,3 +134,116 @@ class SingleEnv(gymnasium.Env[Any, Any]):
     def close(self) -> None:
         """Give back what the batch holds."""
         self._batch.close()
+
+
+def check_spaces(env: gymnasium.Env[Any, Any], where: str | None = None) -> None:
+    """Check that an environment observes and acts by vectors, and that its actions are bounded.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    spaces: dict[str, Any] = {"observation": env.observation_space, "action": env.action_space}
+    for name, space in spaces.items():
+        if not (
+            isinstance(space, gymnasium.spaces.Box)
+            and len(space.shape) == 1
+            and space.dtype.kind in "fiu"
+        ):
+            message = f"The environment's {name} space is none that the stages can use."
+            raise fault(message, "a gymnasium.spaces.Box of one dimension", space, where)
+    check_bounds(spaces["action"].low, spaces["action"].high, where)
+
+
+def check_reset(result: Any, kind: Kind, where: str | None = None) -> None:
+    """Check what an environment's reset returned, but for its finiteness.
+
+    Raises:
+        ConfigError: It is no observation of this kind and a dictionary.
+    """
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise returned("reset()", "a tuple of 2: observation, info", result, where)
+    _check_parts("reset()", {"observation": kind, "info": (dict,)}, result, where)
+
+
+def check_step(result: Any, kind: Kind, where: str | None = None) -> None:
+    """Check what an environment's step returned, but for its finiteness; fast where all is well.
+
+    Raises:
+        ConfigError: It is not an observation of this kind, reward, terminated, truncated and info.
+    """
+    if not (isinstance(result, tuple) and len(result) == 5):
+        expected = "a tuple of 5: observation, reward, terminated, truncated, info"
+        raise returned("step()", expected, result, where)
+    observation, reward, terminated, truncated, info = result
+    if not (
+        isinstance(observation, np.ndarray)
+        and observation.shape == kind[0]
+        and observation.dtype == kind[1]
+        and isinstance(reward, _NUMBER)
+        and isinstance(terminated, _FLAG)
+        and isinstance(truncated, _FLAG)
+        and isinstance(info, dict)
+    ):
+        flags = {"terminated": _FLAG, "truncated": _FLAG, "info": (dict,)}
+        _check_parts("step()", {"observation": kind, "reward": _NUMBER, **flags}, result, where)
+
+
+def _check_parts(source: str, wanted: dict[str, Any], found: Any, where: str | None) -> None:
+    for (name, kind), value in zip(wanted.items(), found, strict=True):
+        if name == "observation":
+            shape, dtype = array_kind(value) or ((), np.dtype(np.bool_))
+            # As Gymnasium judges whether an observation is one of a space.
+            sound = shape == kind[0] and np.can_cast(dtype, kind[1])
+            expected = array_text(*kind)
+        else:
+            sound, expected = isinstance(value, kind), " or ".join(each.__name__ for each in kind)
+        if not sound:
+            raise returned(source, expected, value, where, f" as {name}")
+
+
+def check_bounds(low_A: NDArray[Any], high_A: NDArray[Any], where: str | None) -> None:
+    """Check the bounds (A,) of the actions.
+
+    Raises:
+        ConfigError: One is not finite, or a lower one is above its upper one.
+    """
+    if not (np.isfinite(low_A).all() and np.isfinite(high_A).all() and (low_A <= high_A).all()):
+        raise fault(
+            "The environment's box of actions is not bounded.",
+            "finite lower and upper bounds",
+            f"{low_A.tolist()} to {high_A.tolist()}",
+            where,
+        )
+
+
+def array_kind(value: Any) -> Kind | None:
+    """Return shape and dtype of an array, None for anything else."""
+    return (value.shape, value.dtype) if isinstance(value, np.ndarray) else None
+
+
+def array_text(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """Return what errors call an array."""
+    return f"an array of shape {shape}, {dtype}"
+
+
+def described(value: Any) -> str:
+    """Return what errors call a value that is not what it should be."""
+    kind = array_kind(value)
+    if kind is not None:
+        return array_text(*kind)
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}: {', '.join(type(each).__name__ for each in value)}"
+    return f"{type(value).__name__} {value!r}"[:200]
+
+
+def fault(message: str, expected: object, found: object, where: str | None) -> ConfigError:
+    """Return the error of an environment that does not do what the stages rely on."""
+    return ConfigError(message, where=where, expected=expected, found=found, fix=FIX)
+
+
+def returned(
+    source: str, expected: str, value: Any, where: str | None, part: str = ""
+) -> ConfigError:
+    """Return the error of a method of an environment that returned something else."""
+    message = f"{source} of the environment returned something else{part}."
+    return fault(message, expected, described(value), where)
