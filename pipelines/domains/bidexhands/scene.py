@@ -7,6 +7,7 @@ be computed from the sensor data of ``mujoco.rollout``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,24 @@ class SceneBuilder:
         if track:
             self.tracked.append(name)
         return body
+
+    def part(
+        self,
+        parent: Any,
+        name: str,
+        position: Sequence[float] = (0.0, 0.0, 0.0),
+        quaternion: Sequence[float] | NDArray[np.float64] = (1.0, 0.0, 0.0, 0.0),
+        **given: Any,
+    ) -> Any:
+        """Add a body that hangs on another one and is not read, and return it; see `body`."""
+        return self.body(
+            name, position, quaternion, free=False, parent=parent, track=False, **given
+        )
+
+    def rod(self, body: Any, radius: float, *points: Sequence[float], **geom: Any) -> None:
+        """Add capsules from each point (x, y, z) to the next one; see `geom`."""
+        for start, end in itertools.pairwise(points):
+            self.geom(body, "capsule", (radius,), ends=(*start, *end), **geom)
 
     def box(self, body: Any, half: Sequence[float], **geom: Any) -> Any:
         """Add a box of half sizes, metres; see `geom`."""

@@ -111,14 +111,7 @@ class Doors(PointsTask):
         """Add a panel; its frame is at its hinge, its axes those of the door when closed."""
         sign = 1.0 if side == "right" else -1.0
         hinge_x, hinge_y = _HINGES[side]
-        panel = scene.body(
-            f"{side}-panel",
-            (hinge_x, hinge_y, 0),
-            free=False,
-            parent=door,
-            gravity=False,
-            track=False,
-        )
+        panel = scene.part(door, f"{side}-panel", (hinge_x, hinge_y, 0), gravity=False)
         scene.joint(
             panel,
             f"{side}-hinge",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -65,23 +64,19 @@ class Pen(PointsTask):
         scene.table((0.5, 1.0, 0.6))
         # The cap is thicker than the pen, and rests on the table with it.
         pen = scene.body(self.thing, (0, 0, 0.6 + self.cap_radius), from_euler(1.57, 1.57, 0.0))
-        scene.geom(
-            pen, "capsule", (self.radius,), ends=(0, 0, -0.15, 0, 0, 0.19), mass=0.06, condim=4,
-            colour=_CREAM,
-        )  # fmt: skip
+        ends = (0, 0, -0.15), (0, 0, 0.19)
+        scene.rod(pen, self.radius, *ends, mass=0.06, condim=4, colour=_CREAM)
         scene.geom(
             pen, "cylinder", (self.radius + 0.0004,), ends=(0, 0, 0.165, 0, 0, 0.175), mass=0.0,
             collides=False, colour=_NAVY,
         )  # fmt: skip
-        cap = scene.body("cap", (0, 0, 0), free=False, parent=pen, track=False)
+        cap = scene.part(pen, "cap")
         scene.joint(
             cap, "cap", "slide", (0, 0, -1), (0.0, 0.492), damping=0.5, frictionloss=0.3,
             armature=0.01,
         )  # fmt: skip
-        scene.geom(
-            cap, "capsule", (self.cap_radius,), ends=(0, 0, -0.1605, 0, 0, -0.0515), mass=0.032,
-            condim=4, colour=_NAVY,
-        )  # fmt: skip
+        ends = (0, 0, -0.1605), (0, 0, -0.0515)
+        scene.rod(cap, self.cap_radius, *ends, mass=0.032, condim=4, colour=_NAVY)
         # Without a mass the clip does not make the pen roll over.
         scene.box(cap, (0.002, 0.0025, 0.05), position=(-0.0155, 0, -0.1), mass=0.0, colour=_STEEL)
         scene.box(
@@ -131,14 +126,7 @@ class Scissors(PointsTask):
         self._half(scene, body, pivot, np.array([*self.left_point, 0.0]), _RED, below=True)
         scene.point(body, LEFT, (*self.left_point, 0))
         # The frame of the half that turns is at the pivot, and turned as it is when closed.
-        half = scene.body(
-            "scissors-half",
-            pivot.tolist(),
-            about(2, self.closed),
-            free=False,
-            parent=body,
-            track=False,
-        )
+        half = scene.part(body, "scissors-half", pivot.tolist(), about(2, self.closed))
         scene.joint(
             half, self.hinge, "hinge", (0, 0, 1), (-0.597, 0.4), ref=self.closed, damping=0.02,
             frictionloss=0.02,
@@ -180,13 +168,10 @@ class Scissors(PointsTask):
         along = (pivot - ring) / np.linalg.norm(pivot - ring)
         across = np.array([along[1], -along[0], 0.0])
         near = ring + 0.045 * along
-        scene.geom(body, "capsule", (self.thickness,), ends=(*pivot, *near), mass=0.015,
-                   colour=colour)  # fmt: skip
+        scene.rod(body, self.thickness, pivot, near, mass=0.015, colour=colour)
         angles = np.linspace(0.0, 2.0 * np.pi, 9)
         corners = [ring + 0.045 * np.cos(a) * along + 0.03 * np.sin(a) * across for a in angles]
-        for start, end in itertools.pairwise(corners):
-            scene.geom(body, "capsule", (self.thickness,), ends=(*start, *end), mass=0.035 / 8,
-                       colour=colour)  # fmt: skip
+        scene.rod(body, self.thickness, *corners, mass=0.035 / 8, colour=colour)
 
     def judge(self, state: Snapshot, right_B: Array, left_B: Array) -> Outcome:
         """Return ``2 - rF - lF``, and near the handles ``5 (0.59 + q)``, q the angle."""
@@ -240,12 +225,8 @@ class SwingCup(PointsTask):
         # One ear in the colour of the right hand's objects shows how far the cup has turned.
         for side, colour in ((1.0, _RED), (-1.0, _TEAL)):
             inner, outer = side * (self.radius - 0.004), side * 0.081
-            path = [(inner, 0.04), (outer, 0.03), (outer, -0.035), (inner, -0.045)]
-            for (x, z), (to_x, to_z) in itertools.pairwise(path):
-                scene.geom(
-                    cup, "capsule", (0.007,), ends=(x, 0, z, to_x, 0, to_z), mass=0.05 / 6,
-                    friction=0.5, colour=colour,
-                )  # fmt: skip
+            path = [(inner, 0, 0.04), (outer, 0, 0.03), (outer, 0, -0.035), (inner, 0, -0.045)]
+            scene.rod(cup, 0.007, *path, mass=0.05 / 6, friction=0.5, colour=colour)
         scene.point(cup, RIGHT, (0.062, 0, 0))
         scene.point(cup, LEFT, (-0.06, 0, 0))
 
@@ -295,17 +276,13 @@ class Switch(PointsTask):
         """
         actor = from_euler(np.pi, 1.57, 0.0)
         switch = scene.body(f"{side}-switch", (0, y, 0.65), actor, free=False)
-        housing = scene.body(
-            f"{side}-housing", (0, 0, 0), conjugate(actor), free=False, parent=switch, track=False
-        )
+        housing = scene.part(switch, f"{side}-housing", quaternion=conjugate(actor))
         ivory = (0.9, 0.88, 0.82, 1.0)
         scene.box(housing, (0.058, 0.05, 0.05), position=(0, 0, -0.05), colour=ivory)
         for sign in (1, -1):
             where = (0, sign * 0.041, 0.0205)
             scene.box(housing, (0.058, 0.009, 0.0205), position=where, colour=ivory)
-        rocker = scene.body(
-            f"{side}-rocker", (0.0109, 0.0502, 0.0417), free=False, parent=housing, track=False
-        )
+        rocker = scene.part(housing, f"{side}-rocker", (0.0109, 0.0502, 0.0417))
         scene.joint(
             rocker,
             f"{side}-hinge",
@@ -391,13 +368,13 @@ class BottleCap(HandTask):
         label = (0.96, 0.94, 0.88, 1.0)
         add(bottle, 0.0385, 0.022, 0.078, mass=0.0, colour=label, collides=False)
         # The frame of the cap's link is off the axis, and turning the cap leaves it where it is.
-        slider = scene.body("cap-slider", (0, 0, 0), free=False, parent=bottle, track=False)
+        slider = scene.part(bottle, "cap-slider")
         scene.joint(
             slider, "cap-slide", "slide", (0, 0, 1), (0.0, 0.064), damping=0.5, solimp_limit=_STOP
         )
         add(slider, 0.009, 0.14, 0.149, mass=0.002, colour=red, collides=False)
         scene.point(slider, "cap-link", (-0.0075, -0.007, 0.0))
-        cap = scene.body("cap", (0, 0, 0), free=False, parent=slider, track=False)
+        cap = scene.part(slider, "cap")
         scene.joint(cap, "cap-turn", "hinge", (0, 0, 1), None, damping=0.001, armature=1e-5)
         grips.append(add(cap, 0.013, 0.139, 0.15, mass=0.01, condim=4, colour=red))
         for geom in grips:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,10 +52,7 @@ def add_bucket(scene: SceneBuilder, name: str, position: Sequence[float]) -> Any
     # The bail lies along the rim; to look at only: the reference's bucket ends at the rim.
     angles = np.linspace(-0.5 * np.pi, 0.5 * np.pi, 9)
     bail = [(0.064 * np.cos(a), 0.062 * np.sin(a), 0.034 - 0.03 * np.cos(a)) for a in angles]
-    for start, end in itertools.pairwise(bail):
-        scene.geom(
-            bucket, "capsule", (0.002,), ends=(*start, *end), mass=0, collides=False, colour=_STEEL
-        )
+    scene.rod(bucket, 0.002, *bail, mass=0, collides=False, colour=_STEEL)
     return bucket
 
 
@@ -112,16 +108,13 @@ class LiftUnderarm(HandTask):
         scene.ring(pot, 0.115, -0.057, 0.055, 0.003, 2.0, sides=12, **red)
         _disc(scene, pot, 0.116, 0.055, 0.063, friction=self.friction, colour=_STEEL)
         for x in (-0.04, 0.04):
-            scene.geom(pot, "capsule", (0.006,), ends=(0, x, 0.063, 0, x, 0.096), **black)
-        scene.geom(pot, "capsule", (0.007,), ends=(0, -0.045, 0.096, 0, 0.045, 0.096), **black)
+            scene.rod(pot, 0.006, (0, x, 0.063), (0, x, 0.096), **black)
+        scene.rod(pot, 0.007, (0, -0.045, 0.096), (0, 0.045, 0.096), **black)
         for side in (1, -1):
             y = side * 0.176
-            scene.geom(
-                pot, "capsule", (0.0055,), ends=(-0.05, y, 0.0625, 0.045, y, 0.0625), **black
-            )
+            scene.rod(pot, 0.0055, (-0.05, y, 0.0625), (0.045, y, 0.0625), **black)
             for x in (-0.05, 0.045):
-                post = (x, side * 0.108, 0.05, x, y, 0.0625)
-                scene.geom(pot, "capsule", (0.0055,), ends=post, **black)
+                scene.rod(pot, 0.0055, (x, side * 0.108, 0.05), (x, y, 0.0625), **black)
         pot.explicitinertial = True
         pot.mass, pot.inertia, pot.ipos = 4.0, (0.8, 0.8, 0.4), (0.0, 0.0, 0.0)
         scene.point(pot, "right-handle", (0, 0.15, 0.06))
@@ -175,10 +168,9 @@ class Kettle(PointsTask):
         _disc(scene, kettle, 0.06, 0.069, 0.083, mass=0.02, colour=_STEEL)
         scene.geom(kettle, "sphere", (0.012,), (0, 0, 0.093), mass=0.01, colour=_BLACK)
         handle = [(0.105, 0, 0.05), (0.16, 0, 0.045), (0.16, 0, -0.035), (0.105, 0, -0.05)]
-        for start, end in itertools.pairwise(handle):
-            scene.geom(kettle, "capsule", (0.01,), ends=(*start, *end), mass=0.02, colour=_WOOD)
-        spout = (-0.1, 0, -0.03, -0.183, 0, 0.053)
-        scene.geom(kettle, "capsule", (0.014,), ends=spout, mass=0.04, colour=_TEAL)
+        scene.rod(kettle, 0.01, *handle, mass=0.02, colour=_WOOD)
+        spout = (-0.1, 0, -0.03), (-0.183, 0, 0.053)
+        scene.rod(kettle, 0.014, *spout, mass=0.04, colour=_TEAL)
         bucket = add_bucket(scene, "bucket", (0, -0.3, 0.5))
         scene.point(kettle, "handle", (0.15, 0, 0))
         scene.point(kettle, "spout", (-0.2, 0, 0.07))
