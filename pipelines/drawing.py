@@ -176,15 +176,8 @@ def panel(
         note: A few words, in a corner that curves seldom go through.
         poor: Whether the title says that something is wrong with what is shown.
     """
-    made: dict[str, Any] = {
-        "title": title,
-        "domain": domain,
-        "task": task,
-        "x": x,
-        "y": y,
-        "guides": guides,
-    }
-    made |= {"log": log, "note": note, "poor": poor}
+    made: dict[str, Any] = {"title": title, "domain": domain, "task": task, "x": x, "y": y}
+    made |= {"guides": guides, "log": log, "note": note, "poor": poor}
     if bars:
         ends = [each[key] for each in bars for key in ("value", "low", "high")]
         low, high = _range(ends, 0.0, 1.05)
@@ -226,7 +219,7 @@ def figure(
     small = any(each["task"] is not None and "series" in each for each in panels)
     scored = [each for each in panels if each["guides"] and each.get("series")]
     if shared:
-        chosen = [each for each in lines if each["weight"] == "mean"]
+        chosen = [line for each in scored for line in each["series"] if line["weight"] == "mean"]
         axis = _heights(chosen, guides=True, farthest=shared) | {"shared": True}
         for each in scored:
             each |= axis
@@ -276,7 +269,8 @@ def _heights(
     found = [each[key] or () for each in lines for key in ("y", "low", "high")]
     low, high = _range([v for values in found for v in values], *([0.0, 1.0] if guides else ()))
     if log:
-        return {"y_limits": [low / 1.1, high * 1.1], "y_ticks": _labelled(log_ticks(low, high))}
+        low, high = low / 1.1, high * 1.1
+        return {"y_limits": [low, high], "y_ticks": _labelled(log_ticks(low, high))}
     low, high = max(low, farthest[0]), min(high, farthest[1])
     margin = 0.08 * (high - low or abs(high) or 1.0)
     low, high = low - margin, high + margin

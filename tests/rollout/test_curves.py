@@ -112,6 +112,13 @@ def test_any_number_of_tasks_is_drawn(count: int, tmp_path: Path) -> None:
     assert save(figure, tmp_path / "x.png").stat().st_size > 5000
 
 
+def test_tasks_without_scores_leave_the_common_axis_of_the_others_alone() -> None:
+    """Their returns may be thousands, beside which a normalised one could not be read."""
+    drawn = drawing.draw_tasks([curve(), curve(np.full((2, 3), 1e5), score=None), curve()]).axes
+    assert drawn[0].get_ylim() == drawn[2].get_ylim() and drawn[0].get_ylim()[1] < 10
+    assert drawn[1].get_ylim()[1] > 1e5
+
+
 def test_nothing_normalised_is_still_drawn(tmp_path: Path) -> None:
     figure = drawing.draw_overview([curve(score=None)])
     assert save(figure, tmp_path / "x.svg").stat().st_size > 5000
