@@ -8,7 +8,7 @@ be computed from the sensor data of ``mujoco.rollout``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ class SceneBuilder:
             name, position, quaternion, free=False, parent=parent, track=False, **given
         )
 
-    def rod(self, body: Any, radius: float, *points: Sequence[float], **geom: Any) -> None:
+    def rod(self, body: Any, radius: float, *points: Iterable[float], **geom: Any) -> None:
         """Add capsules from each point (x, y, z) to the next one; see `geom`."""
         for start, end in itertools.pairwise(points):
             self.geom(body, "capsule", (radius,), ends=(*start, *end), **geom)
