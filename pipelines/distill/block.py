@@ -68,6 +68,14 @@ class Block:
         """Return the first step of a shard and the one after its last."""
         return shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.steps)
 
+    def episode_seed(self, copy: int, episode: int) -> int:
+        """Return the seed of an episode of the trajectory at a place of the block."""
+        return episode_seed(self.seed, self.task.name, self.trajectories[copy], episode)
+
+    def where(self, copy: int, step: int) -> str:
+        """Return what an error says of a step of the trajectory at a place of the block."""
+        return f"task {self.task.name}, trajectory {self.trajectories[copy]}, step {step}"
+
     def units(self) -> list[str]:
         """Return the units of all shards."""
         return [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.distill.block import Block, EpisodeMark
+    from pipelines.playing.episodes import Episode
 
 
 _SCRATCH = "episodes"
@@ -31,40 +32,12 @@ _WRITERS = 4
 """Threads that write the trajectories of a block: most of a small shard's time is waiting."""
 
 
-@dataclass(slots=True)
-class Episodes:
-    """Episodes of one trajectory that ended within a shard, one list entry each."""
-
-    start: list[int] = field(default_factory=list)
-    length: list[int] = field(default_factory=list)
-    total: list[float] = field(default_factory=list)
-    final_observation: list[NDArray[np.float32]] = field(default_factory=list)
-
-    def add(self, start: int, stop: int, total: float, final_O: NDArray[np.float32]) -> None:
-        """Add the episode of steps `start` to `stop` - 1."""
-        self.start.append(start)
-        self.length.append(stop - start)
-        self.total.append(total)
-        self.final_observation.append(final_O)
-
-    def as_table(self, observation_dim: int) -> NDArray[np.float64]:
-        """Return start, length, return and final observation as columns, float64 (E, 3 + O).
-
-        Every one of them is a float64 without loss.
-        """
-        table = np.empty((len(self.start), 3 + observation_dim), dtype=np.float64)
-        table[:, 0], table[:, 1], table[:, 2] = self.start, self.length, self.total
-        if self.start:
-            table[:, 3:] = self.final_observation
-        return table
-
-
 class ShardBuffer:
     """One shard of a block; time comes first, so that a step fills one contiguous row.
 
     Attributes:
         rows: Array (R, B, ...) of each per-step field.
-        episodes: What ended within the shard, by trajectory.
+        episodes: What has ended within the shard, by trajectory.
         marks: Episode in progress after the shard, by trajectory.
         scratch: Further arrays that a resumed run needs; not published.
         data: Further JSON that is kept with the shard's unit.
@@ -89,7 +62,7 @@ class ShardBuffer:
         self.rows["terminated"][:] = False
         self.rows["truncated"][:] = False
         self.shard = shard
-        self.episodes = [Episodes() for _ in range(size)]
+        self.episodes: list[list[Episode]] = [[] for _ in range(size)]
         self.marks: tuple[EpisodeMark, ...] = ()
         self.scratch: dict[str, NDArray[Any]] = {}
         self.data: dict[str, Any] = {}
@@ -179,7 +152,7 @@ class ShardWriter:
             unit.data.update(buffer.data, next=asdict(buffer.marks[index]))
             if scratch is not None:
                 self._arrays.write(
-                    scratch, _SCRATCH, buffer.episodes[index].as_table(observation_dim)
+                    scratch, _SCRATCH, _table(buffer.episodes[index], observation_dim)
                 )
                 for name, values in buffer.scratch.items():
                     self._arrays.write(scratch, name, values)
@@ -187,7 +160,7 @@ class ShardWriter:
                 for name, values in self._assemble(unit, path, buffer.episodes[index]).items():
                     self._arrays.write(group, name, values)
 
-    def _assemble(self, unit: WorkItem, path: str, last: Episodes) -> dict[str, NDArray[Any]]:
+    def _assemble(self, unit: WorkItem, path: str, last: list[Episode]) -> dict[str, NDArray[Any]]:
         """Join the episodes of all shards; those of the last one are still in memory."""
         observation_dim = self._block.task.observation_dim
         with self._opening:
@@ -195,7 +168,7 @@ class ShardWriter:
                 unit.scratch(f"{path}/{shard:05d}") for shard in range(self._block.shards - 1)
             ]
         tables = [np.asarray(group[_SCRATCH][...]) for group in earlier]  # type: ignore[index]
-        table = np.concatenate([*tables, last.as_table(observation_dim)])
+        table = np.concatenate([*tables, _table(last, observation_dim)])
         return {
             "episode_start": table[:, 0].astype(np.int64),
             "episode_length": table[:, 1].astype(np.int32),
@@ -206,3 +179,15 @@ class ShardWriter:
 
 Progress = Callable[[int], None]
 """Called with the number of environment steps since the last call."""
+
+
+def _table(episodes: list[Episode], observation_dim: int) -> NDArray[np.float64]:
+    """Return start, length, return and final observation as columns, float64 (E, 3 + O).
+
+    Every one of them is a float64 without loss.
+    """
+    table = np.empty((len(episodes), 3 + observation_dim), dtype=np.float64)
+    for row, each in zip(table, episodes, strict=True):
+        row[:3] = each.start, each.length, each.total
+        row[3:] = each.final_observation_O
+    return table

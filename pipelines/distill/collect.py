@@ -11,17 +11,17 @@ Shapes: R rows of a shard, B trajectories of the block, O observation, A action.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.distill.block import Block, EpisodeMark, Position, episode_seed
-from pipelines.distill.buffers import Progress, ShardBuffer, ShardWriter
+from pipelines.distill.block import Block, EpisodeMark, Position
+from pipelines.distill.buffers import ShardBuffer, ShardWriter
 from pipelines.distill.schedule import noise_along
 from pipelines.errors import VintixError
 from pipelines.histories.layout import trajectory_path
+from pipelines.playing.episodes import Episode, Episodes
 from pipelines.rng import stream
 
 if TYPE_CHECKING:
@@ -29,12 +29,9 @@ if TYPE_CHECKING:
 
     from pipelines.domains.base import BatchEnvironment, StepBatch
     from pipelines.policies.base import Policy
+    from pipelines.reporter import Advance
 
 _REPORT_STEPS = 512
-
-
-class ReplayError(VintixError):
-    """An environment did not repeat a recorded episode from its seed and actions."""
 
 
 def collect_block(
@@ -44,9 +41,9 @@ def collect_block(
     directory: Path,
     *,
     position: Position | None = None,
-    progress: Progress = lambda steps: None,
+    progress: Advance = lambda amount=1: None,
 ) -> None:
-    """Collect what is left of a block; every (trajectory, shard) becomes a durable unit.
+    """Collect what is left of a block; every (trajectory, shard) becomes a durable work item.
 
     Args:
         block: What to collect.
@@ -65,8 +62,8 @@ def collect_block(
     position = position or Position.start(block)
     if position.shard >= block.shards:
         return
-    collector = _Collector(block, environment, policy, directory)
-    collector.restore(position)
+    collector = _Collector(block, environment, policy)
+    collector.restore(position, directory)
     with ShardWriter(block, directory, position.durable) as writer:
         for shard in range(position.shard, block.shards):
             buffer = writer.begin(shard)
@@ -74,228 +71,105 @@ def collect_block(
             writer.submit(buffer)
 
 
-@dataclass(slots=True)
-class _Running:
-    """Episode in progress of one trajectory."""
-
-    episode: int
-    start: int
-
-
 class _Collector:
-    def __init__(
-        self, block: Block, environment: BatchEnvironment, policy: Policy, directory: Path
-    ) -> None:
-        self._block, self._environment, self._policy = block, environment, policy
-        self._directory = directory
-        self._low_A, self._high_A = environment.action_low_A, environment.action_high_A
-        size = len(block.trajectories)
-        self._running = [_Running(0, 0) for _ in range(size)]
-        self._returns_B = np.zeros(size, dtype=np.float64)
-        self._observation_BO = np.zeros((size, environment.observation_dim), dtype=np.float32)
+    """Plays a block and fills shards with what happens."""
+
+    _buffer: ShardBuffer
+
+    def __init__(self, block: Block, environment: BatchEnvironment, policy: Policy) -> None:
+        self._block, self._policy = block, policy
+        self._view = environment.demonstrator_view
+        low_A, high_A = environment.action_low_A, environment.action_high_A
+        self._actions = block.task.actions.bounded(low_A, high_A)
         self._epsilon_T = noise_along(block.steps, block.schedule).astype(np.float32)
+        self._episodes = Episodes(
+            environment,
+            block.episode_seed,
+            on_begin=lambda copies, _: policy.reset(copies),
+            on_end=self._end,
+            steps=block.steps,
+        )
 
-    def restore(self, position: Position) -> None:
-        """Bring environment, policy and counters to the first step of a shard.
+    def restore(self, position: Position, directory: Path) -> None:
+        """Bring environment, policy and counters to the first step of a shard."""
+        block, marks = self._block, position.marks
+        here = position.shard * block.shard_rows
+        self._episodes.replay(
+            here,
+            [mark.episode for mark in marks],
+            [mark.start for mark in marks],
+            [_read_rows(directory, block, copy, mark, here) for copy, mark in enumerate(marks)],
+            lambda observation_BO: self._policy.act(self._view(observation_BO)),
+            block.where,
+        )
 
-        All copies step together, so shorter replays begin later: until its turn comes, a copy
-        plays an episode that nobody records.
-        """
-        here = position.shard * self._block.shard_rows
-        lengths = [here - mark.start for mark in position.marks]
-        longest = max(lengths)
-        everyone = list(range(len(lengths)))
-        self._running = [_Running(mark.episode, mark.start) for mark in position.marks]
-        self._observation_BO[:] = self._reset(everyone)
-        if longest:
-            self._replay(here, lengths, longest)
-
-    def _replay(self, here: int, lengths: list[int], longest: int) -> None:
-        recorded = [
-            _Recorded(self._directory, self._block, index, here - length, here)
-            for index, length in enumerate(lengths)
-        ]
-        size = len(lengths)
-        idle_A = self._low_A + (self._high_A - self._low_A) / 2
-        # Copies with the longest replay are reset already, and so is the policy's memory of them.
-        for step in range(longest):
-            starting = [i for i in range(size) if longest - lengths[i] == step and step > 0]
-            if starting:
-                self._observation_BO[starting] = self._reset(starting)
-            action_BA = np.empty((size, len(self._low_A)), dtype=np.float32)
-            for index, episode in enumerate(recorded):
-                at = step - (longest - lengths[index])
-                action_BA[index] = idle_A if at < 0 else episode.action[at]
-                if at >= 0 and not np.array_equal(
-                    episode.observation[at], self._observation_BO[index]
-                ):
-                    raise replay_error(self._block, index, self._running[index].start + at)
-            self._policy.act(self._environment.demonstrator_view(self._observation_BO))
-            result = self._environment.step(action_BA)
-            np.copyto(self._observation_BO, result.observation_BO)
-            ended_B = result.terminated_B | result.truncated_B
-            waiting = [i for i in range(size) if step < longest - lengths[i]]
-            for index in range(size):
-                if index not in waiting:
-                    self._returns_B[index] += result.reward_B[index]
-                    if ended_B[index]:
-                        raise replay_error(self._block, index, self._running[index].start + step)
-            again = [i for i in waiting if ended_B[i]]
-            if again:
-                self._observation_BO[again] = self._reset(again)
-        fresh = [i for i in range(size) if lengths[i] == 0]
-        if fresh:
-            self._observation_BO[fresh] = self._reset(fresh)
-
-    def fill(self, buffer: ShardBuffer, progress: Progress) -> None:
+    def fill(self, buffer: ShardBuffer, progress: Advance) -> None:
         """Simulate one shard into a buffer."""
-        begin, end = self._block.shard_range(buffer.shard)
-        size = len(self._block.trajectories)
-        keep_R = 1 - self._epsilon_T[begin:end]
-        push_RBA = self._noise(buffer.shard, end - begin)
-        push_RBA *= self._epsilon_T[begin:end, None, None]
-        buffer.rows["noise"][: end - begin] = self._epsilon_T[begin:end, None]
-        for first in range(begin, end, _REPORT_STEPS):
-            last = min(first + _REPORT_STEPS, end)
-            span = slice(first - begin, last - begin)
-            self._run(buffer, first, begin, keep_R[span].tolist(), push_RBA[span])
-            progress((last - first) * size)
-        check_finite(self._block, buffer)
-        buffer.marks = tuple(EpisodeMark(each.episode, each.start) for each in self._running)
-        if end == self._block.steps:
-            self._cut(buffer)
+        block, episodes, self._buffer = self._block, self._episodes, buffer
+        begin, end = block.shard_range(buffer.shard)
+        epsilon_R = self._epsilon_T[begin:end]
+        buffer.rows["noise"][: end - begin] = epsilon_R[:, None]
+        # One stream of noise for each trajectory.
+        generators = [
+            stream(block.seed, "distill", block.task.name, trajectory, "noise", buffer.shard)
+            for trajectory in block.trajectories
+        ]
+        self._mix = self._actions.mixer(self._actions.draw(generators, end - begin), epsilon_R)
+        for first in range(0, end - begin, _REPORT_STEPS):
+            last = min(first + _REPORT_STEPS, end - begin)
+            self._run(buffer, first, last)
+            progress((last - first) * len(block.trajectories))
+        check_finite(block, buffer)
+        buffer.marks = tuple(
+            EpisodeMark(int(number), int(start))
+            for number, start in zip(episodes.number_B, episodes.start_B, strict=True)
+        )
+        if end == block.steps:
+            self._keep(episodes.cut())
 
-    def _run(
-        self,
-        buffer: ShardBuffer,
-        first: int,
-        begin: int,
-        keeps: list[float],
-        push_RBA: NDArray[np.float32],
-    ) -> None:
-        """Simulate a span of steps: the loop that decides the throughput.
+    def _run(self, buffer: ShardBuffer, first: int, last: int) -> None:
+        """Simulate a span of rows: the loop that decides the throughput.
 
         Bound methods and views are looked up once; at some 10 microseconds a step, each
         attribute counts.
         """
-        rows = buffer.rows
+        rows, episodes = buffer.rows, self._episodes
         observations, actions = rows["observation"], rows["action"]
         experts, rewards = rows["demonstrator_action"], rows["reward"]
-        act, step = self._policy.act, self._environment.step
-        view = self._environment.demonstrator_view
-        low_A, high_A, returns_B = self._low_A, self._high_A, self._returns_B
-        multiply, minimum, maximum, float32 = np.multiply, np.minimum, np.maximum, np.float32
-        observation_BO = self._observation_BO
-        for row, (keep, push_BA) in enumerate(zip(keeps, push_RBA, strict=True), first - begin):
+        act, view, mix, step = self._policy.act, self._view, self._mix, episodes.step
+        for row in range(first, last):
+            episodes.begin()
+            observation_BO = episodes.observation_BO
             observations[row] = observation_BO
             expert_BA = act(view(observation_BO))
             experts[row] = expert_BA
-            # A new array each step: an environment may keep it, or work in place on it.
-            action_BA = multiply(expert_BA, keep, dtype=float32)
-            action_BA += push_BA
-            # A convex mix of points of the box leaves it by a rounding at most.
-            maximum(action_BA, low_A, out=action_BA)
-            minimum(action_BA, high_A, out=action_BA)
-            actions[row] = action_BA
-            result = step(action_BA)
-            observation_BO = result.observation_BO
-            rewards[row] = result.reward_B
-            returns_B += result.reward_B
-            # A list of a few flags is searched in a fifth of the time that any() takes.
-            if True in (result.terminated_B | result.truncated_B).tolist():
-                observation_BO = self._turn(buffer, result, row, begin + row + 1)
-        # Kept by value: the environment may reuse its array.
-        self._observation_BO = np.array(observation_BO, dtype=np.float32)
+            actions[row] = action_BA = mix(row, expert_BA)
+            rewards[row] = step(action_BA).reward_B
 
-    def _turn(
-        self, buffer: ShardBuffer, result: StepBatch, row: int, now: int
-    ) -> NDArray[np.float32]:
-        """End the episodes that ended, begin the next ones, and return the observation."""
-        buffer.rows["terminated"][row] = result.terminated_B
-        buffer.rows["truncated"][row] = result.truncated_B
-        ended = np.flatnonzero(result.terminated_B | result.truncated_B).tolist()
-        observation_BO = np.array(result.observation_BO, dtype=np.float32)
-        for index in ended:
-            running = self._running[index]
-            buffer.episodes[index].add(
-                running.start,
-                now,
-                float(self._returns_B[index]),
-                observation_BO[index].copy(),
-            )
-            self._running[index] = _Running(running.episode + 1, now)
-        self._returns_B[ended] = 0.0
-        if now < self._block.steps:
-            observation_BO[ended] = self._reset(ended)
-        return observation_BO
+    def _end(self, after: StepBatch, ended: list[Episode]) -> None:
+        row = self._episodes.now - 1 - self._block.shard_range(self._buffer.shard)[0]
+        self._buffer.rows["terminated"][row] = after.terminated_B
+        self._buffer.rows["truncated"][row] = after.truncated_B
+        self._keep(ended)
 
-    def _cut(self, buffer: ShardBuffer) -> None:
-        """List the episodes that the end of the trajectory cuts off."""
-        for index, running in enumerate(self._running):
-            if running.start < self._block.steps:
-                buffer.episodes[index].add(
-                    running.start,
-                    self._block.steps,
-                    float(self._returns_B[index]),
-                    self._observation_BO[index].copy(),
-                )
-
-    def _reset(self, indices: list[int]) -> NDArray[np.float32]:
-        block = self._block
-        seeds = [
-            episode_seed(
-                block.seed,
-                block.task.name,
-                block.trajectories[index],
-                self._running[index].episode,
-            )
-            for index in indices
-        ]
-        observation = self._environment.reset(indices, seeds)
-        self._policy.reset(indices)
-        self._returns_B[indices] = 0.0
-        return observation
-
-    def _noise(self, shard: int, rows: int) -> NDArray[np.float32]:
-        """Draw u for a shard (R, B, A), uniform in the box, one stream for each trajectory."""
-        noise_RBA = np.empty((rows, len(self._block.trajectories), len(self._low_A)), np.float32)
-        for index, trajectory in enumerate(self._block.trajectories):
-            generator = stream(
-                self._block.seed, "distill", self._block.task.name, trajectory, "noise", shard
-            )
-            noise_RBA[:, index] = generator.random((rows, len(self._low_A)), dtype=np.float32)
-        noise_RBA *= self._high_A - self._low_A
-        noise_RBA += self._low_A
-        return noise_RBA
+    def _keep(self, ended: list[Episode]) -> None:
+        for episode in ended:
+            self._buffer.episodes[episode.copy].append(episode)
 
 
-class _Recorded:
-    """Actions and observations of an unfinished episode, as staged."""
+def _read_rows(
+    directory: Path, block: Block, copy: int, mark: EpisodeMark, stop: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return what is staged of a trajectory's unfinished episode."""
+    from pipelines.artifacts.schema import DATA
+    from pipelines.artifacts.zarr_stores import open_staged
 
-    def __init__(self, directory: Path, block: Block, index: int, start: int, stop: int) -> None:
-        from pipelines.artifacts.schema import DATA
-        from pipelines.artifacts.zarr_stores import open_staged
-
-        path = trajectory_path(block.task.name, block.trajectories[index])
-        group = open_staged(directory / DATA, path)
-        self.action = np.asarray(group["action"][start:stop])  # type: ignore[index]
-        self.observation = np.asarray(group["observation"][start:stop])  # type: ignore[index]
-
-
-def replay_error(block: Block, index: int, step: int) -> ReplayError:
-    """Return the error of a trajectory that did not come out as recorded.
-
-    Args:
-        block: Its block.
-        index: Its place in the block.
-        step: The step that differs.
-    """
-    return ReplayError(
-        "the environment did not repeat a recorded episode",
-        where=f"task {block.task.name}, trajectory {block.trajectories[index]}, step {step}",
-        expected="the recorded observations for the same seed and actions",
-        fix="the trajectories of this block have to be collected from their beginning",
-    )
+    if mark.start == stop:
+        return {}
+    path = trajectory_path(block.task.name, block.trajectories[copy])
+    group = open_staged(directory / DATA, path)
+    names = ("observation", "action", "demonstrator_action")
+    return {name: np.asarray(group[name][mark.start : stop]) for name in names}  # type: ignore[index]
 
 
 def check_finite(block: Block, buffer: ShardBuffer) -> None:
@@ -312,13 +186,12 @@ def check_finite(block: Block, buffer: ShardBuffer) -> None:
             continue
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
-            row, index = int(bad[0][0]), int(bad[0][1])
+            row, copy = int(bad[0][0]), int(bad[0][1])
             raise VintixError(
                 f"{name} is not finite",
-                where=f"task {block.task.name}, trajectory {block.trajectories[index]}, "
-                f"step {begin + row}",
+                where=block.where(copy, begin + row),
                 expected="finite numbers",
-                found=values[row, index].tolist(),
+                found=values[row, copy].tolist(),
                 fix="measure the demonstrator again: vintix demonstrators --evaluate"
                 if "action" in name
                 else "scale what the environment returns: it has to fit into a float32",

@@ -197,7 +197,7 @@ def _train_segment(
             learner.load(dumped)
             for transitions in _transitions(block, directory, shard):
                 learner.load_transitions(transitions)
-        recorder.rest()
+        recorder.resume()
         try:
             learner.learn(block.shard_range(shard)[1])
         except TrajectoryComplete:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from pipelines.distill.block import Block, EpisodeMark, episode_seed
-from pipelines.distill.buffers import Episodes
-from pipelines.distill.collect import replay_error
+from pipelines.distill.block import Block, EpisodeMark
+from pipelines.playing.episodes import Episode, Episodes
 from pipelines.rows import row_layout
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ class Recorder(gymnasium.Env[Any, Any]):
         first: Step of the trajectory that the rows begin with.
         filled: Number of rows.
         rows: Array of at least `filled` rows for each per-step field.
-        mark: The episode in progress, or the next one where none is.
 
     Raises:
         ReplayError: The episode in progress came out differently.
@@ -66,8 +64,8 @@ class Recorder(gymnasium.Env[Any, Any]):
         carried: Mapping[str, NDArray[Any]],
         advance: Callable[[int], None] = lambda steps: None,
     ) -> None:
-        self._block, self._environment, self._demonstrator = block, environment, demonstrator
-        self._advance = advance
+        self._block, self._demonstrator, self._advance = block, demonstrator, advance
+        self._view = environment.demonstrator_view
         self._low_A, self._high_A = environment.action_low_A, environment.action_high_A
         self.observation_space = gymnasium.spaces.Box(
             -np.inf, np.inf, (environment.observation_dim,), np.float32
@@ -81,33 +79,49 @@ class Recorder(gymnasium.Env[Any, Any]):
         }
         for name, values in carried.items():
             self.rows[name][: self.filled] = values
-        self.mark, self._episodes = mark, Episodes()
-        self._return = 0.0
-        self._observation_O = np.zeros(environment.observation_dim, dtype=np.float32)
-        self._resting = True
-        if mark.start < self.total:
-            self._replay()
+        self._ended: list[Episode] = []
+        self._resumed = True
+        self._episodes = Episodes(
+            environment,
+            block.episode_seed,
+            on_begin=lambda copies, _: demonstrator.reset(copies),
+            on_end=lambda _, ended: self._ended.extend(ended),
+            steps=block.steps,
+        )
+        running = slice(mark.start - first, self.filled)
+        names = ("observation", "action", "demonstrator_action")
+        self._episodes.replay(
+            self.total,
+            [mark.episode],
+            [mark.start],
+            [{name: self.rows[name][running] for name in names}],
+            self._demonstrate,
+            block.where,
+        )
 
     @property
     def total(self) -> int:
         """Steps of the trajectory so far."""
         return self.first + self.filled
 
+    @property
+    def mark(self) -> EpisodeMark:
+        """The episode in progress, or the next one where none is."""
+        return EpisodeMark(int(self._episodes.number_B[0]), int(self._episodes.start_B[0]))
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode, or go on with the one in progress after `rest`.
+        """Begin an episode, or go on with the one in progress after `resume`.
 
         An episode that the learner leaves before its end is marked as truncated.
         """
-        running = self.mark.start < self.total
-        if running and not self._resting:
+        self._episodes.begin()
+        if not self._resumed and (left := self._episodes.leave()):
             self.rows["truncated"][self.filled - 1] = True
-            self._end()
-        if not (running and self._resting):
-            self._begin()
-        self._resting = False
-        return self._observation_O.copy(), {}
+            self._ended += left
+        self._resumed = False
+        return self._observation(), {}
 
     def step(
         self, action: NDArray[Any]
@@ -117,37 +131,31 @@ class Recorder(gymnasium.Env[Any, Any]):
         Raises:
             TrajectoryComplete: It was the trajectory's last.
         """
-        row = self._next_row()
+        rows, row = self.rows, self._next_row()
         # Rescaling from [-1, 1], as some learners do, may step over a bound by a rounding.
         executed_A = np.clip(np.asarray(action, dtype=np.float32), self._low_A, self._high_A)
-        rows = self.rows
-        rows["observation"][row] = self._observation_O
+        rows["observation"][row] = self._episodes.observation_BO[0]
         rows["action"][row] = executed_A
-        rows["demonstrator_action"][row] = self._demonstrate()
-        result = self._environment.step(executed_A[None])
-        reward = float(result.reward_B[0])
-        terminated, truncated = bool(result.terminated_B[0]), bool(result.truncated_B[0])
+        rows["demonstrator_action"][row] = self._demonstrate(self._episodes.observation_BO)[0]
+        after = self._episodes.step(executed_A[None])
+        reward = float(after.reward_B[0])
+        terminated, truncated = bool(after.terminated_B[0]), bool(after.truncated_B[0])
         rows["reward"][row] = reward
         rows["terminated"][row], rows["truncated"][row] = terminated, truncated
-        self._return += reward
-        self._observation_O = np.array(result.observation_BO[0], dtype=np.float32)
-        if terminated or truncated:
-            self._end()
         self._advance(1)
         if self.total == self._block.steps:
-            if self.mark.start < self.total:
-                # As in noise distillation, what the end of the trajectory cuts off has no flag.
-                self._end()
+            # As in noise distillation, what the end of the trajectory cuts off has no flag.
+            self._ended += self._episodes.cut()
             raise TrajectoryComplete
-        return self._observation_O.copy(), reward, terminated, truncated, {}
+        return self._observation(), reward, terminated, truncated, {}
 
-    def rest(self) -> None:
+    def resume(self) -> None:
         """Let the next learner, which begins with a reset, go on with the episode in progress."""
-        self._resting = True
+        self._resumed = True
 
-    def take_episodes(self) -> Episodes:
+    def take_episodes(self) -> list[Episode]:
         """Return the episodes that have ended since the last call."""
-        taken, self._episodes = self._episodes, Episodes()
+        taken, self._ended = self._ended, []
         return taken
 
     def forget(self, step: int) -> None:
@@ -159,37 +167,12 @@ class Recorder(gymnasium.Env[Any, Any]):
             self.rows[name] = kept
         self.first, self.filled = step, self.filled - dropped
 
-    def _begin(self) -> None:
-        block = self._block
-        seed = episode_seed(block.seed, block.task.name, block.trajectories[0], self.mark.episode)
-        observation_BO = self._environment.reset([0], [seed])
-        self._demonstrator.reset([0])
-        self._observation_O = np.array(observation_BO[0], dtype=np.float32)
-        self._return = 0.0
+    def _observation(self) -> NDArray[np.float32]:
+        return np.array(self._episodes.observation_BO[0], dtype=np.float32)
 
-    def _demonstrate(self) -> NDArray[np.float32]:
-        """Return what the demonstrator does now (A,), by all that it sees."""
-        seen_BO = self._environment.demonstrator_view(self._observation_O[None])
-        action_A: NDArray[np.float32] = self._demonstrator.act(seen_BO)[0]
-        return action_A
-
-    def _end(self) -> None:
-        self._episodes.add(self.mark.start, self.total, self._return, self._observation_O.copy())
-        self.mark = EpisodeMark(self.mark.episode + 1, self.total)
-
-    def _replay(self) -> None:
-        self._begin()
-        for row in range(self.mark.start - self.first, self.filled):
-            # Compared as well, since an older version may have shown the demonstrator less.
-            shown = {"observation": self._observation_O, "demonstrator_action": self._demonstrate()}
-            if any(not np.array_equal(self.rows[name][row], shown[name]) for name in shown):
-                raise replay_error(self._block, 0, self.first + row)
-            # A copy: working in place on what it is given is an environment's right.
-            result = self._environment.step(self.rows["action"][row][None].copy())
-            self._return += float(result.reward_B[0])
-            self._observation_O = np.array(result.observation_BO[0], dtype=np.float32)
-            if result.terminated_B[0] or result.truncated_B[0]:
-                raise replay_error(self._block, 0, self.first + row)
+    def _demonstrate(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the demonstrator does now (1, A), by all that it sees."""
+        return self._demonstrator.act(self._view(observation_BO))
 
     def _next_row(self) -> int:
         row, room = self.filled, len(self.rows["reward"])

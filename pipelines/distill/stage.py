@@ -323,7 +323,7 @@ class Collection:
             TasksFailedError: Some did not get there.
             InterruptedRunError: A signal came.
         """
-        from pipelines.distill.collect import ReplayError
+        from pipelines.playing.episodes import ReplayError
 
         ordered = sorted(self.distillation.tasks, key=lambda each: -each.seconds / len(each.blocks))
         blocks = [block for each in ordered for block in each.blocks]

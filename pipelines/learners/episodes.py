@@ -132,8 +132,7 @@ def play_episodes(
         running_S = np.zeros(batch.size, np.bool_)
         running_S[playing] = True
         candidate_B = [slots[slot].candidate for slot in playing]
-        episodes.ask(act(episodes.observation_BO, running_S))
-        after = episodes.observe()
+        after = episodes.step(act(episodes.observation_BO, running_S))
         # Before ended copies are reset: what is earned may be read from the simulator's state.
         np.add.at(returns_C, candidate_B, earned(after)[playing])
         steps += len(playing)

@@ -49,11 +49,11 @@ class Episode(NamedTuple):
 class Episodes:
     """The running episodes of a batch.
 
-    A copy begins its next episode as soon as one has ended. One that has played its last is stepped
-    along, from the same seed again and again, since a batch is stepped as a whole; nothing of it is
-    told. The parts of a `step` may be called one by one, so that the environments of many tasks
-    work at once where they live in workers: `ask` for all, `observe` for all, `begin` for all; and
-    to start, `ask_start` for all, `begin` for all.
+    A copy begins its next episode where one has ended. One that has played its last is stepped on
+    from its last seed, since a batch is stepped as a whole; nothing of it is told. `begin` is to be
+    called after each step, before the observations are read. `ask` and `observe` are the halves of
+    `step`, by which the environments of many tasks work at once where they live in workers: `ask`
+    for all, `observe` for all, `begin` for all; to start, `ask_start` for all, `begin` for all.
 
     Args:
         batch: The environments.
@@ -66,7 +66,8 @@ class Episodes:
             such limit.
 
     Attributes:
-        observation_BO: float32, what each copy shows; may be overwritten by the next step.
+        observation_BO: float32, what each copy shows; until `begin`, the last of an ended episode.
+            The next step may overwrite it.
         playing: The copies that still play, ascending.
         number_B: Number of each copy's running episode, or of those that it has played.
         start_B: The step at which each running episode began.
@@ -106,26 +107,23 @@ class Episodes:
         self._ask_reset(copies)
 
     def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
-        """Make a step of all copies, and begin the next episode of those whose has ended.
+        """Make a step of all copies.
 
         Args:
             action_BA: float32, within the bounds; the environment may keep it or work in place.
         """
-        after = self._count(self._step(action_BA))
-        if self._beginning:
-            self.begin()
-        return after
+        return self._count(self._step(action_BA))
 
     def ask(self, action_BA: NDArray[np.float32]) -> None:
         """Ask for a step of all copies."""
         self._answer = self.batch.step_async(action_BA)
 
     def observe(self) -> StepBatch:
-        """Take the step that was asked for, and ask for the resets that follow from it."""
+        """Take the step that was asked for."""
         return self._count(self._answer())
 
     def begin(self) -> None:
-        """Take the first observations of the episodes that begin, if any do."""
+        """Begin the episodes that follow those that have ended, if any have."""
         if copies := self._beginning:
             self.observation_BO[copies] = self._first()
             self._beginning = []
@@ -365,6 +363,7 @@ def play(
                 fix="check the policy's weights and normalisation",
             )
         on_step(playing, running.step(action_BA))
+        running.begin()
     return sorted([*episodes, *running.cut()], key=lambda each: each[:2])
 
 

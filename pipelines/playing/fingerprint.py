@@ -62,6 +62,7 @@ def fingerprint(task: TaskSpec, options: Mapping[str, Any]) -> dict[str, Any]:
             after = episodes.step((low_A + uniform_A * (high_A - low_A))[None])
             observations.append(after.observation_BO[0].copy())
             rewards.append(float(after.reward_B[0]))
+            episodes.begin()
         own = domain_of(task).packages
         packages = batch.packages
         if packages is None:

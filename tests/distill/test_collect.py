@@ -11,11 +11,12 @@ import pytest
 from distill.toy import refuse_commits
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.block import Block, Position, find_position, shard_rows
-from pipelines.distill.collect import ReplayError, collect_block
+from pipelines.distill.collect import collect_block
 from pipelines.distill.schedule import epsilons
 from pipelines.domains.loop import LoopBatch
 from pipelines.errors import StorageError, VintixError
 from pipelines.histories.layout import trajectory_path
+from pipelines.playing.episodes import ReplayError
 from pipelines.rng import derive_seed, stream
 from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS
 from pipelines.tasks.spec import Schedule
