@@ -115,7 +115,7 @@ def default_text(model: type[BaseModel], name: str) -> str | None:
     if not field.is_required():
         value = field.get_default(call_default_factory=True)
         unsaid = value is None or value is False or value in ("", (), {})
-        return None if unsaid else _text(value)
+        return None if unsaid or isinstance(value, BaseModel) else _text(value)
     if "preset" not in model.model_fields:
         return None
     # What has no default of its own has one for each preset.
@@ -126,6 +126,8 @@ def default_text(model: type[BaseModel], name: str) -> str | None:
 
 
 def _text(value: Any) -> str:
+    if value is True:
+        return "true"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

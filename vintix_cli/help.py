@@ -84,7 +84,9 @@ class Command(_PlainHelp, TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, section by section."""
-        _write_sections(_options(self, ctx), formatter)
+        settings = getattr(self.callback, "settings", [])
+        title = f"Further settings, as --set {self.name}.NAME=VALUE"
+        _write_sections([*_options(self, ctx), (title, settings)], formatter)
 
 
 class Group(_PlainHelp, TyperGroup):
@@ -143,6 +145,8 @@ def _sections(rows: Iterable[tuple[Any, tuple[str, str]]], title: str) -> list[_
 
 def _write_sections(sections: Iterable[_Section], formatter: Any) -> None:
     for title, rows in sections:
+        if not rows:
+            continue
         with formatter.section(title):
             formatter.write_dl(rows)
 

@@ -145,9 +145,10 @@ def _made(function: Callable[..., None], model: Callable[[], type[BaseModel]] | 
             wrapped(**given)
 
         made = {} if model is None else parameters(model())
-        signature = inspect.Signature([*made.values(), *_expanded(own)])
-        complete.__signature__ = signature  # type: ignore[attr-defined]
-        complete.__dict__.pop("with_options", None)
+        complete.__dict__ = {
+            "__signature__": inspect.Signature([*made.values(), *_expanded(own)]),
+            "settings": [] if model is None or Run not in bundles.values() else _others(model()),
+        }
         return complete
 
     wrapped.__annotations__ = {}
@@ -193,6 +194,19 @@ def parameters(
             )
             made[*place, entry] = _named((*place, entry), str | None, info)
     return made
+
+
+def _others(model: type[BaseModel]) -> list[tuple[str, str]]:
+    """Return the settings that have no option, and what help says of them."""
+    from pipelines.options import default_text, option_of
+
+    rows = []
+    for name, field in model.model_fields.items():
+        if option_of(field) is None and field.description:
+            default = default_text(model, name)
+            extra = "" if default is None else f"  [default: {default}]"
+            rows.append((name, field.description + extra))
+    return rows
 
 
 def _parameter(

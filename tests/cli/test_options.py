@@ -35,6 +35,7 @@ def test_a_new_field_is_an_option_in_help_and_reaches_the_manifest(shell):
 
     text = " ".join(vintix("train", "--help").stdout.split())
     assert "--remark dull|bright What to think of it. [default: dull]" in text
+    assert "Further settings, as --set train.NAME=VALUE: model Overrides of the preset" in text
     train = ("train", "--config", "run.yaml", "--name", "remarked", "--json")
     done = vintix(*train, "--remark", "bright")
     assert done.code == 0, done.stderr
