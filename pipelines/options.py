@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pipelines.artifacts.references import check_name
 from pipelines.plugins import OneOf
 
 RUN, SELECTION = "Run", "Selection"
@@ -129,6 +128,14 @@ def _text(value: Any) -> str:
     if value is True:
         return "true"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def check_name(name: str) -> str:
+    """Return a name; raises a `UsageError` where no artifact can have it."""
+    # Help needs none of what reads artifacts.
+    from pipelines.artifacts import references
+
+    return references.check_name(name)
 
 
 Name = Annotated[

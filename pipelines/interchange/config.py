@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from pipelines.artifacts.references import check_name
-from pipelines.options import Tasks, option, setting
+from pipelines.options import Tasks, check_name, option, setting
 
 CHUNK_ROWS = 65_536
 """Most rows of a chunk file, as packing has it."""
