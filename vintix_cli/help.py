@@ -191,7 +191,7 @@ def _explained(parameter: Any) -> str:
 def _default(parameter: Any) -> str | None:
     shown = getattr(parameter, "show_default", None)
     own = parameter.default
-    if parameter.secondary_opts:
+    if parameter.secondary_opts and own is not None:
         shown = (parameter.opts if own else parameter.secondary_opts)[0]
     elif isinstance(own, str | int | float | PurePath) and not isinstance(own, bool):
         shown = str(own)

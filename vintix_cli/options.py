@@ -227,8 +227,12 @@ def _parameter(
         required = field.is_required()
         argument = typer.Argument(**info, show_default=False)
         return _named(path, kind if required else kind | None, argument, ... if required else None)
-    made = typer.Option(*_flags(path[-1], option), **info, show_default=default or False)
-    return _named(path, bool, made, False) if kind is bool else _named(path, kind | None, made)
+    flags = _flags(path[-1], option)
+    if kind is bool and field.default is not True:
+        return _named(path, bool, typer.Option(*flags, **info), False)
+    if kind is bool:
+        flags = (f"{flags[0]}/--no-{flags[0][2:]}", *flags[1:])
+    return _named(path, kind | None, typer.Option(*flags, **info, show_default=default or False))
 
 
 def _named(path: tuple[str, ...], kind: Any, info: Any, default: Any = None) -> inspect.Parameter:
@@ -294,7 +298,7 @@ def settings(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path, parameter in parameters(model).items():
         value = given.pop(parameter.name, None)
-        if value is None or value is False or value == []:
+        if value in (None, parameter.default, [], ()):
             continue
         *outer, name = path
         option = Option() if outer else option_of(model.model_fields[name]) or Option()

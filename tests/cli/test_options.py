@@ -60,6 +60,7 @@ class Everything(BaseModel):
     level: Literal["low", "high"] = option("How much.", "low")
     steps: int = option("Steps.", 5, ge=1, le=9)
     exact: bool = option("Whether.", False)
+    kept: bool = option("Whether not to.", True)
     first: str | None = option("One, then others.", None, rest="others")
     others: tuple[str, ...] = ()
     options: EnvironmentOptions = Field(default_factory=dict)
@@ -75,6 +76,7 @@ def test_what_was_typed_is_put_under_the_names_of_the_fields():
         "level",
         "steps",
         "exact",
+        "kept",
         "first",
         "options",
         "options_backend",
@@ -87,6 +89,7 @@ def test_what_was_typed_is_put_under_the_names_of_the_fields():
         "names": ["a"],
         "steps": 0,
         "exact": True,
+        "kept": False,
         "first": ["x", "y", "z"],
         "options": ["goal=visible"],
         "options_backend": "mujoco",
@@ -97,6 +100,7 @@ def test_what_was_typed_is_put_under_the_names_of_the_fields():
         "names": ["a"],
         "steps": 0,
         "exact": True,
+        "kept": False,
         "first": "x",
         "others": ["y", "z"],
         "options": {"goal": "visible", "backend": "mujoco"},
