@@ -14,6 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pipelines.errors import Reported
@@ -296,60 +297,57 @@ class ConsoleReporter:
         return self._progress
 
 
+@dataclass(eq=False)
 class _Bar:
     """One count: a bar once the work has taken two seconds, or lines in a log."""
 
-    def __init__(
-        self,
-        reporter: ConsoleReporter,
-        clock: Callable[[], float],
-        label: str,
-        total: float,
-        unit: str,
-        done: float,
-    ) -> None:
-        self._reporter, self._label, self._total, self._unit = reporter, label, total, unit
-        self._clock, self._started = clock, clock()
-        self._done = float(done)
+    reporter: ConsoleReporter
+    clock: Callable[[], float]
+    label: str
+    total: float
+    unit: str
+    done: float
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
         self._fields: Mapping[str, object] = {}
         self._task: tuple[Progress, TaskID] | None = None
         # Rates are those of the last lines: the beginning may have been slow.
-        self._lines = deque([(self._started, self._done)], maxlen=_RATE_LINES)
+        self._lines = deque([(self._started, self.done)], maxlen=_RATE_LINES)
 
     def advance(self, amount: float = 1, **fields: object) -> None:
-        before = self._done
-        self._done += amount
+        before, self.done = self.done, self.done + amount
         self._fields = fields or self._fields
         if self._task is None:
-            if self._clock() - self._started < SHOW_PROGRESS_AFTER_SECONDS:
+            if self.clock() - self._started < SHOW_PROGRESS_AFTER_SECONDS:
                 return
-            progress = self._reporter._bars()
+            progress = self.reporter._bars()
             if progress is None:
                 return
-            label = printable(self._label)
+            label = printable(self.label)
             task = progress.add_task(
-                label, total=self._total, completed=int(before), unit=self._unit, extra=""
+                label, total=self.total, completed=int(before), unit=self.unit, extra=""
             )
             self._task = (progress, task)
         progress, task = self._task
-        progress.update(task, completed=self._done, extra=printable("  ".join(self._extra())))
+        progress.update(task, completed=self.done, extra=printable("  ".join(self._extra())))
 
     def line(self) -> str:
         """Return how far the work is, for a log."""
-        now = self._clock()
-        (then, before), done = self._lines[0], self._done
+        now = self.clock()
+        (then, before), done = self._lines[0], self.done
         self._lines.append((now, done))
-        if self._unit:
-            amount = f"{self._amount(done)} of {self._amount(self._total)}"
-            amount += "" if self._unit == "B" else f" {self._unit}"
+        if self.unit:
+            amount = f"{self._amount(done)} of {self._amount(self.total)}"
+            amount += "" if self.unit == "B" else f" {self.unit}"
         else:
-            amount = f"{100 * done / self._total if self._total else 0:.0f} %"
+            amount = f"{100 * done / self.total if self.total else 0:.0f} %"
         rate = (done - before) / max(now - then, 1e-9)
         parts = [f"{duration_text(now - self._started)} so far"]
         if rate > 0:
-            parts = [f"{duration_text(max(0.0, self._total - done) / rate)} left"]
-            parts = [self._rate(rate), *parts] if self._unit else parts
-        return ", ".join([f"{self._label}: {amount}", *parts, *self._extra()])
+            parts = [f"{duration_text(max(0.0, self.total - done) / rate)} left"]
+            parts = [self._rate(rate), *parts] if self.unit else parts
+        return ", ".join([f"{self.label}: {amount}", *parts, *self._extra()])
 
     def close(self) -> None:
         if self._task is not None:
@@ -357,7 +355,7 @@ class _Bar:
             progress.remove_task(task)
 
     def _amount(self, amount: float) -> str:
-        return size_text(int(amount)) if self._unit == "B" else f"{amount:,.0f}"
+        return size_text(int(amount)) if self.unit == "B" else f"{amount:,.0f}"
 
     def _rate(self, rate: float) -> str:
         """Return a rate in the shortest time that has one or more of what is counted."""

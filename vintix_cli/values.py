@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import Any
 
 import typer
 
@@ -15,46 +17,27 @@ from pipelines.errors import VintixError
 Values = Callable[[typer.Context, str], Iterable[str]]
 
 
-def tasks(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of all tasks and variations."""
-    from pipelines.domains.registry import full_catalogue
+def fixed(*choices: str) -> Values:
+    """Return what lists these values."""
+    return lambda ctx, incomplete: choices
 
-    catalogue = full_catalogue()
+
+def _of(module: str, read: Callable[[Any], Iterable[str]]) -> Values:
+    """Return what reads values off a module, which is imported when they are asked for."""
+    return lambda ctx, incomplete: read(import_module(module))
+
+
+def _task_names(registry: Any) -> Iterable[str]:
+    catalogue = registry.full_catalogue()
     return [task.name for task in (*catalogue.tasks, *catalogue.variations)]
 
 
-def domains(ctx: typer.Context, incomplete: str) -> Iterable[str]:
-    """Return the names of the domains that have tasks."""
-    from pipelines.domains.registry import full_catalogue
-
-    return full_catalogue().domains
-
-
-def groups(ctx: typer.Context, incomplete: str) -> Iterable[str]:
-    """Return the names of the encoder groups."""
-    from pipelines.domains.registry import full_catalogue
-
-    return full_catalogue().groups()
-
-
-def splits(ctx: typer.Context, incomplete: str) -> Iterable[str]:
-    """Return the names of the splits."""
-    from pipelines.tasks.spec import SPLITS
-
-    return SPLITS
-
-
-def kinds(ctx: typer.Context, incomplete: str) -> Iterable[str]:
-    """Return the kinds of artifact."""
-    from pipelines.artifacts.schema import SCHEMA_VERSIONS
-
-    return SCHEMA_VERSIONS
-
-
-def references(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return a reference with its kind to each artifact of the workspace."""
-    found = kinds(ctx, incomplete)
-    return [f"{kind}/{name}" for kind in found for name in artifacts(kind)(ctx, "")]
+tasks = _of("pipelines.domains.registry", _task_names)
+domains = _of("pipelines.domains.registry", lambda registry: registry.full_catalogue().domains)
+groups = _of("pipelines.domains.registry", lambda registry: registry.full_catalogue().groups())
+splits = _of("pipelines.tasks.spec", lambda spec: spec.SPLITS)
+score_references = _of("pipelines.tasks.spec", lambda spec: spec.REFERENCES)
+kinds = _of("pipelines.artifacts.schema", lambda schema: schema.SCHEMA_VERSIONS)
 
 
 def artifacts(*wanted: str) -> Values:
@@ -76,20 +59,10 @@ def artifacts(*wanted: str) -> Values:
     return names
 
 
-def fixed(*choices: str) -> Values:
-    """Return what lists these values."""
-
-    def values(ctx: typer.Context, incomplete: str) -> Iterable[str]:
-        return choices
-
-    return values
-
-
-def score_references(ctx: typer.Context, incomplete: str) -> Iterable[str]:
-    """Return the names of the score references."""
-    from pipelines.tasks.spec import REFERENCES
-
-    return REFERENCES
+def references(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return a reference with its kind to each artifact of the workspace."""
+    found = kinds(ctx, incomplete)
+    return [f"{kind}/{name}" for kind in found for name in artifacts(kind)(ctx, "")]
 
 
 def assignments(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -102,11 +75,15 @@ def assignments(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def statistics(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return whose statistics a task without its own can take."""
-    named: Iterable[str] = tasks(ctx, incomplete) if incomplete.startswith("task:") else ("",)
+    named = tasks(ctx, incomplete) if incomplete.startswith("task:") else ("",)
     return ["group", "running", *(f"task:{name}" for name in named)]
 
 
 LISTS: Mapping[str, Values] = {
-    each.__name__: each for each in (tasks, domains, splits, statistics, score_references)
+    "tasks": tasks,
+    "domains": domains,
+    "splits": splits,
+    "statistics": statistics,
+    "score_references": score_references,
 }
 """What fields of configurations name as the values of their options, besides kinds of artifact."""
