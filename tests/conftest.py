@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import multiprocessing.process
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,3 +39,64 @@ def conformance() -> Path:
 def paper_tables() -> Path:
     """The folder with the paper's tables."""
     return DATA / "paper"
+
+
+START_PROCESSES = {
+    *("browser", "empty", "fake", "faulty", "gallery_shell", "prepared", "scripts", "server"),
+    *("shell", "site"),
+}
+"""Fixtures with which a test starts processes, or that start some."""
+
+MEANING = {"process": "this test starts a process", "simulator": "this test steps a simulator"}
+
+_used: set[str] = set()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a process through a fixture."""
+    for item in items:
+        if START_PROCESSES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.process)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Hear of each process that is started and of each step of a simulator."""
+    if session.config.option.markexpr == "benchmark":
+        return
+    import mujoco
+
+    from pipelines.domains.industrial_benchmark.dynamics import Dynamics
+
+    def heard(event: str, arguments: object) -> None:
+        if event in ("subprocess.Popen", "os.posix_spawn", "os.fork"):
+            _used.add("process")
+
+    sys.addaudithook(heard)
+    _hear(multiprocessing.process.BaseProcess, "start", "process")
+    _hear(Dynamics, "step", "simulator")
+    for name in ("mj_step", "mj_step1", "mj_step2"):
+        _hear(mujoco, name, "simulator")
+
+
+def _hear(owner: Any, name: str, marker: str) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def heard(*arguments: Any, **named: Any) -> Any:
+        _used.add(marker)
+        return original(*arguments, **named)
+
+    setattr(owner, name, heard)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that lacks a marker by which `nox -s fast` leaves it out."""
+    _used.clear()
+    result = yield
+    if not any(map(item.get_closest_marker, ("slow", "benchmark"))):
+        for name in _used:
+            if item.get_closest_marker(name) is None:
+                pytest.fail(f"{MEANING[name]}: mark it with @pytest.mark.{name}", pytrace=False)
+    return result

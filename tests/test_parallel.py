@@ -14,6 +14,8 @@ from pipelines.hardware import available_cores
 from pipelines.parallel import WorkerError, WorkerPool, run_parallel
 from pipelines.reporter import NullReporter
 
+pytestmark = pytest.mark.process
+
 
 class Counting(NullReporter):
     """Adds up the progress."""

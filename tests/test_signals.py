@@ -108,6 +108,7 @@ print("went on")
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("when", AT_ONCE)
 def test_where_a_signal_cannot_unwind_it_ends_the_process(when):
     program = """

@@ -90,6 +90,7 @@ def _read_in_worker(artifact, sender):
     sender.send((artifact.digest, float(artifact.read("toy/00000/reward").sum())))
 
 
+@pytest.mark.process
 def test_artifact_goes_to_spawned_workers(tmp_path):
     """With its Zarr hierarchy already open, which itself could not be sent."""
     artifact = run_tiny(tmp_path)

@@ -60,6 +60,7 @@ def _stage(workspace, parents, name="child"):
     return staging.directory
 
 
+@pytest.mark.process
 def test_what_another_process_reads_is_kept_until_it_is_killed(workspace):
     """The kernel gives the lock back; nothing is left that would have to be cleaned up."""
     path = workspace.path("histories", "tiny", 1)

@@ -15,6 +15,8 @@ from pipelines.errors import ArtifactMissingError
 
 from .helpers import check_tiny, quick_directory, run_tiny
 
+pytestmark = pytest.mark.process
+
 SEEDS = 24
 SLICES = 4  # so that pytest-xdist may spread them
 

@@ -50,6 +50,7 @@ def _other_process(root):
         process.stdout.close()
 
 
+@pytest.mark.process
 def test_second_process_is_turned_away_and_told_by_whom(tmp_path):
     """Exit code 6; host, process and start of the holder. A killed holder holds nothing."""
     with _other_process(tmp_path) as holder:
@@ -133,6 +134,7 @@ def test_lock_seen_for_a_moment_is_waited_for(tmp_path):
     assert result == ["tiny@v1"]
 
 
+@pytest.mark.process
 def test_stale_name_of_the_dead_is_not_given(tmp_path):
     """Between taking the lock and writing one's name, the file still names the last owner."""
     base = tmp_path / "histories" / "tiny"

@@ -48,15 +48,6 @@ rollout: {shots: 3, seeds: 2, context: 40, threads: 1}
 """
 """A run file under which every stage takes a second."""
 
-MANY = """
-import json, sys
-from vintix_cli.app import app
-for arguments in json.loads(sys.argv[1]):
-    code = app(args=arguments, standalone_mode=False)
-    if code:
-        sys.exit(f"{arguments} ended with {code}")
-"""
-
 
 @dataclass(frozen=True)
 class Done:
@@ -179,10 +170,11 @@ class Shell:
         )
 
     def prepare(self, commands: Iterable[Sequence[str]]) -> None:
-        """Run many commands in one process, which saves importing torch for each."""
-        done = self.run([sys.executable, "-c", MANY, json.dumps([list(each) for each in commands])])
-        if done.code != 0:
-            raise RuntimeError(f"{done.code}: {done.stderr}")
+        """Run commands that have to succeed."""
+        for command in commands:
+            done = self.vintix(*command)
+            if done.code != 0:
+                raise RuntimeError(f"{command} ended with {done.code}: {done.stderr}")
 
     def digests(self) -> dict[str, str]:
         """Return the digest of every published artifact by its reference."""

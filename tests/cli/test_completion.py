@@ -89,6 +89,7 @@ def _commands(group, path=""):
             yield path + name, command
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "line", ["rollout --task hop", "rollout --checkpoint m", "train --preset t"]
 )
@@ -119,6 +120,7 @@ def test_completion_imports_nothing_heavy(workspace, line):
     assert done.stderr.strip().splitlines()[-1] == "[]"
 
 
+@pytest.mark.process
 def test_the_command_answers_a_shell(workspace):
     """Through the installed command, as the line of a shell's configuration asks it."""
     done = subprocess.run(

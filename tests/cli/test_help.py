@@ -83,6 +83,7 @@ def examples_of(command: str) -> list[str]:
     return examples
 
 
+@pytest.mark.process
 def test_help_imports_nothing_heavy():
     code = (
         "import sys, contextlib, io\n"
@@ -160,6 +161,7 @@ def _help_here(path: str) -> str:
     return command.get_help(context)
 
 
+@pytest.mark.process
 def test_without_a_command_it_is_wrong_usage_and_shows_the_help():
     done = subprocess.run(VINTIX, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")

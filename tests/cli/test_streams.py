@@ -73,6 +73,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.process
 def test_streams_that_refuse_leave_the_exit_code_of_the_table(tmp_path):
     cases = json.dumps([case[:4] for case in CASES])
     done = subprocess.run(
@@ -95,6 +96,7 @@ def test_streams_that_refuse_leave_the_exit_code_of_the_table(tmp_path):
             assert json.loads(stdout)["exit_code"] == expected, case
 
 
+@pytest.mark.process
 def test_where_there_is_only_ascii_bars_and_borders_are(tmp_path):
     code = (
         "from vintix_cli.streams import open_streams, end_streams\n"
@@ -118,6 +120,7 @@ def test_where_there_is_only_ascii_bars_and_borders_are(tmp_path):
     assert "\n-----\n" in done.stdout and "caf\\xe9" in done.stdout
 
 
+@pytest.mark.process
 def test_only_results_reach_stdout(capfd):
     """Not prints of Python, of C libraries, or of child processes; and it is given back."""
 
@@ -141,6 +144,7 @@ def test_only_results_reach_stdout(capfd):
         assert f"by {who}\n" in err
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("flags", "words", "told"),
     [

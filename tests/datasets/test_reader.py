@@ -195,6 +195,7 @@ def _sum_window(reader):
     return float(reader.window("made-up", 1, 100, 400)["observation"].sum(dtype=np.float64))
 
 
+@pytest.mark.process
 def test_travels_to_a_spawned_worker(packed):
     reader = DatasetReader(packed)
     expected = _sum_window(reader)

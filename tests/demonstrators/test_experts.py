@@ -28,6 +28,8 @@ from pipelines.policies.base import PolicySpec
 from pipelines.policies.registry import build_policy
 from pipelines.reporter import NullReporter
 
+pytestmark = pytest.mark.simulator
+
 DOMAINS = sorted(path.stem for path in DATA.glob("*.json"))
 SHIPPED = [
     pytest.param(task, expert, id=task)
@@ -80,6 +82,7 @@ def test_damaged_files_are_told_as_such(tmp_path):
             expert_policy(task, directory)
 
 
+@pytest.mark.process
 def test_asking_whether_there_is_an_expert_loads_no_weights():
     code = (
         "import sys\n"

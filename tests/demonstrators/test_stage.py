@@ -53,6 +53,7 @@ def test_an_artifact_holds_policies_cards_and_fingerprints(workspace):
     assert [row["name"] for row in result.report["tasks"]] == list(TASKS)
 
 
+@pytest.mark.process
 def test_the_same_command_is_up_to_date_and_another_seed_is_not(workspace):
     first = run(workspace, tasks=TASKS)
     again = run(workspace, tasks=TASKS, workers=2)
@@ -63,12 +64,14 @@ def test_the_same_command_is_up_to_date_and_another_seed_is_not(workspace):
     assert other.artifact.digest != first.artifact.digest
 
 
+@pytest.mark.process
 def test_workers_make_the_same_artifact(workspace):
     serial = run(workspace, tasks=TASKS, name="serial")
     parallel = run(workspace, tasks=TASKS, name="parallel", workers=2)
     assert serial.artifact.digest == parallel.artifact.digest
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [1, 2])
 def test_failed_tasks_are_named_and_the_others_kept(workspace, failing, workers):
     whole = run(workspace, tasks=TASKS, name="whole")
@@ -124,6 +127,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_is_killed_resumes_to_the_same_digest(workspace, tmp_path, workers):
     site = next(path for path in sys.path if (Path(path) / "vintix_tiny.py").is_file())
@@ -188,6 +192,7 @@ def test_options_reach_the_environment_and_the_record(workspace):
     assert strong.artifact.manifest.fingerprints["tiny-a"]["options"] == {"pull": 3.0}
 
 
+@pytest.mark.process
 def test_training_goes_through_the_stage(workspace):
     train = {
         "total_steps": 64,

@@ -21,6 +21,8 @@ from pipelines.learners.waypoints import (
 )
 from pipelines.policies.registry import build_policy
 
+pytestmark = pytest.mark.simulator
+
 START = [{"at": 0}, {"at": 30, "right": {"position": [0, 0, -0.1]}}]
 
 

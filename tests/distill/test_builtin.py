@@ -11,6 +11,8 @@ from pipelines.distill.plan import plan
 from pipelines.errors import ArtifactMissingError
 from pipelines.reporter import NullReporter
 
+pytestmark = pytest.mark.simulator
+
 TASK = "industrial-benchmark-100"
 
 

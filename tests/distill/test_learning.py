@@ -293,6 +293,7 @@ def _counting(original, steps):
     return step
 
 
+@pytest.mark.process
 def test_workers_do_not_change_it(workspace, tmp_path):
     one = distill(workspace, trajectories=2).artifact.digest
     other = Workspace(tmp_path / "other")

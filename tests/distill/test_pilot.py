@@ -117,6 +117,7 @@ def _no_room(*arguments):
     raise StorageError("no room")
 
 
+@pytest.mark.process
 def test_workers_do_not_matter(tmp_path, workspace):
     other = Workspace(tmp_path / "other")
     make_demonstrators(other)

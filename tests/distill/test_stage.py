@@ -74,6 +74,7 @@ def test_report(workspace):
         assert each["rank_correlation"] == pytest.approx(np.mean(correlations))
 
 
+@pytest.mark.process
 def test_again_is_up_to_date(workspace):
     first = distill(workspace)
     second = distill(workspace, workers=2)
@@ -87,6 +88,7 @@ def test_another_configuration_makes_the_next_version(workspace):
     assert distill(workspace, seed=1).artifact.reference == "h@v2"
 
 
+@pytest.mark.process
 def test_two_workers_write_what_one_writes(workspace, reference):
     assert distill(workspace, workers=2).artifact.digest == reference
 
@@ -124,6 +126,7 @@ def test_resumed_after_a_failure(workspace, reference, monkeypatch, failing):
     assert result.artifact.digest == reference
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_signal_stops_it_and_it_goes_on(workspace, reference, workers):
     class Interrupting(NullReporter):

@@ -18,6 +18,8 @@ import pipelines.domains.gym as vintix_gym
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
 from pipelines.errors import MissingDependencyError, UsageError
 
+pytestmark = pytest.mark.simulator
+
 
 def test_every_task_and_variation_is_registered_once() -> None:
     known = full_catalogue()
@@ -37,6 +39,7 @@ def run(code: str) -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
+@pytest.mark.process
 def test_registering_imports_no_simulator() -> None:
     run(
         "import sys, gymnasium, pipelines.domains.gym\n"
@@ -46,6 +49,7 @@ def test_registering_imports_no_simulator() -> None:
     )
 
 
+@pytest.mark.process
 def test_an_id_that_names_the_module_needs_no_import() -> None:
     run(
         "import gymnasium\n"

@@ -26,6 +26,8 @@ from pipelines.errors import ConfigError, MissingDependencyError, UsageError
 from pipelines.policies.base import PolicySpec
 from pipelines.tasks.spec import TaskSpec
 
+pytestmark = pytest.mark.simulator
+
 DOMAIN = IndustrialBenchmark()
 TASKS = {task.simulator["setpoint"]: task for task in DOMAIN.tasks()}
 BATCHES = [IndustrialBenchmarkBatch, ReferenceBatch]
@@ -369,6 +371,7 @@ def test_task_without_a_valid_setpoint_is_refused(simulator):
         DOMAIN.make_batch(task, 1, {}, [0])
 
 
+@pytest.mark.process
 def test_importing_the_domain_is_cheap():
     """The command line imports the plugin; Gymnasium and the package wait for an environment."""
     code = (

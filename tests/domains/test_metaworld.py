@@ -10,6 +10,8 @@ import pytest
 
 from pipelines.domains.registry import find_domain, full_catalogue, resolve_options
 
+pytestmark = pytest.mark.simulator
+
 NAMES = [task.name for task in full_catalogue().tasks if task.domain == "metaworld"]
 FAST = ("assembly", "dial-turn", "drawer-close", "pick-place", "reach", "window-open")
 EVERY = [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in NAMES]

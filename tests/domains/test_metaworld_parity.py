@@ -10,6 +10,8 @@ import pytest
 
 from pipelines.domains.registry import find_domain, full_catalogue, resolve_options
 
+pytestmark = pytest.mark.simulator
+
 NAMES = [task.name for task in full_catalogue().tasks if task.domain == "metaworld"]
 # Bodies moved in the model (door-open, window-open, box-close), a fixed model (reach, push), a
 # gripper reward that reads live views (push-back).

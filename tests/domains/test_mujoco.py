@@ -11,6 +11,8 @@ import pytest
 from pipelines.domains.registry import domain_of, find_domain, full_catalogue, resolve_options
 from pipelines.tasks.spec import TaskSpec
 
+pytestmark = pytest.mark.simulator
+
 TASKS = [task for task in full_catalogue().tasks if task.domain == "mujoco"]
 VARIATIONS = [task for task in full_catalogue().variations if task.domain == "mujoco"]
 

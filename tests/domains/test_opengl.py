@@ -12,6 +12,8 @@ from pipelines.domains import opengl as module
 from pipelines.domains.opengl import HEADLESS, VARIABLE, WINDOW, prepare_opengl
 from pipelines.errors import MissingDependencyError
 
+pytestmark = pytest.mark.simulator
+
 
 @pytest.fixture
 def probes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
@@ -92,6 +94,7 @@ def test_a_failed_attempt_is_told_in_a_line_and_leaves_this_process_alone(
     assert os.environ["PYOPENGL_PLATFORM"] == "nothing-of-the-kind"
 
 
+@pytest.mark.process
 def test_what_it_finds_draws(opengl: str) -> None:
     """In a fresh process, by MuJoCo's own renderer: what `prepare_opengl` sets is what it takes."""
     assert opengl in (*HEADLESS, WINDOW)

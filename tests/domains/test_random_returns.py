@@ -16,6 +16,8 @@ from pipelines.domains.registry import domain_of, full_catalogue, resolve_option
 from pipelines.rng import derive_seed, stream
 from pipelines.tasks.spec import TaskSpec
 
+pytestmark = pytest.mark.simulator
+
 EPISODES = 20
 # The tables print one decimal.
 ROUNDING = 0.05

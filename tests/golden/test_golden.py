@@ -54,6 +54,8 @@ from pipelines.playing.fingerprint import fingerprint
 from pipelines.policies.storage import policy_attributes, save_policy
 from pipelines.reporter import NullReporter
 
+pytestmark = pytest.mark.simulator
+
 GOLDEN = Path(__file__).parent / "data" / "golden.json"
 SAMPLES = 5
 

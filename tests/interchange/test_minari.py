@@ -113,6 +113,7 @@ def test_scores_of_minari_are_those_of_the_rollouts(
         assert "measured" in dataset.storage.metadata["description"]
 
 
+@pytest.mark.process
 def test_recovery_needs_no_import(
     simulated: tuple[Workspace, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

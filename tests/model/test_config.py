@@ -139,6 +139,7 @@ def test_a_configuration_nests_in_another(config: MakeConfig) -> None:
     assert Run.model_validate({"model": made.model_dump()}).model == made
 
 
+@pytest.mark.process
 def test_importing_the_configuration_does_not_import_torch() -> None:
     """The command line reads configurations and presets at start."""
     import subprocess

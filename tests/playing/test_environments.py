@@ -34,6 +34,8 @@ from pipelines.rollout.jobs import worker_count
 from pipelines.rollout.stage import plan, run
 from pipelines.tasks.registry import catalogue
 
+pytestmark = pytest.mark.simulator
+
 
 def in_workers(task: StreamTask) -> StreamTask:
     return replace(task, in_workers=True)
@@ -45,6 +47,7 @@ def workers() -> Iterator[EnvironmentWorkers]:
         yield found
 
 
+@pytest.mark.process
 def test_streams_are_the_same_bytes_wherever_their_environments_are(
     workers: EnvironmentWorkers,
 ) -> None:
@@ -66,6 +69,7 @@ def test_streams_are_the_same_bytes_wherever_their_environments_are(
     assert len({len(one.reward_T) for one in here["toy-uneven"].values()}) > 1
 
 
+@pytest.mark.process
 def test_baselines_are_the_same_bytes_too(workers: EnvironmentWorkers) -> None:
     tasks = [stream_task(UNEVEN, 4, range(5)), stream_task(WIDE, 3, [0])]
 
@@ -89,6 +93,7 @@ def test_baselines_are_the_same_bytes_too(workers: EnvironmentWorkers) -> None:
     assert {len(one.episode_return_E) for one in here["toy-uneven"].values()} == {4}
 
 
+@pytest.mark.process
 def test_what_an_environment_raises_arrives_and_the_workers_go_on(
     workers: EnvironmentWorkers,
 ) -> None:
@@ -111,6 +116,7 @@ def test_a_worker_that_ends_is_an_error_that_says_so() -> None:
              workers=single)  # fmt: skip
 
 
+@pytest.mark.process
 def test_workers_are_as_many_as_asked_for_and_not_more_than_the_copies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -5,6 +5,8 @@ import pytest
 
 from pipelines.policies.lqr import linearize, lqr_gain
 
+pytestmark = pytest.mark.simulator
+
 # A pole hinged at its end without gravity or friction is a double integrator.
 _XML = """
 <mujoco><option gravity="0 0 0" timestep="0.01" integrator="RK4"/>

@@ -12,6 +12,8 @@ from pipelines.policies.phases import metaworld_phases, read_phases, tuned_polic
 from pipelines.policies.registry import build_policy
 from pipelines.tasks.registry import catalogue
 
+pytestmark = pytest.mark.simulator
+
 FOUR = np.ones(4, np.float32)
 FAR = {"distance": 0.0, "steps": 1000}
 

@@ -53,6 +53,7 @@ def test_inputs_are_added_in_their_order():
         np.testing.assert_array_equal(RowwiseLinear(weight)(x), total)
 
 
+@pytest.mark.process
 def test_the_number_of_threads_does_not_matter():
     """A worker computes with one thread, the parent with many; both record the same bytes."""
     code = (

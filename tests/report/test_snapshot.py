@@ -15,6 +15,8 @@ from pipelines.errors import UsageError
 from pipelines.report.snapshot import frame, take_snapshot
 from pipelines.tasks.spec import TaskSpec
 
+pytestmark = pytest.mark.simulator
+
 INDUSTRIAL = "industrial-benchmark-50"
 
 

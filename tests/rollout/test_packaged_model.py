@@ -13,6 +13,8 @@ from pipelines.rollout.selection import select_targets
 from pipelines.rollout.stage import run
 from pipelines.tasks import catalogue
 
+pytestmark = pytest.mark.simulator
+
 MOST_BYTES = 10_000_000
 
 

@@ -182,6 +182,7 @@ def test_results_do_not_depend_on_the_batch() -> None:
             np.testing.assert_allclose(alone.reward_T, other.reward_T, atol=1e-5)
 
 
+@pytest.mark.process
 def test_results_do_not_depend_on_workers() -> None:
     """The maps stay where the model is: the same bytes with environments in other processes."""
     model, tasks = tiny_model(), [stream_task(UNEVEN, 3, range(4))]

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from matplotlib.image import imread
+
+pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).parents[2] / "runs" / "contact_sheet.py"
 

@@ -28,6 +28,8 @@ from phases_tuning import (
     write_phases,
 )
 
+pytestmark = pytest.mark.simulator
+
 
 def task_of(name):
     return next(task for task in catalogue().select(domains=["metaworld"]) if task.name == name)

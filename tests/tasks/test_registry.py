@@ -215,6 +215,7 @@ def test_a_variation_needs_its_base():
         Catalogue([_spec("windy", variation_of="gridworld", variation={"wind": 2})])
 
 
+@pytest.mark.process
 def test_catalogue_loads_without_heavy_imports():
     """`vintix --help` has 0.3 s; the catalogue must not bring the simulators or pydantic."""
     heavy = ["torch", "numpy", "pydantic", "mujoco", "gymnasium", "zarr", "matplotlib", "typer"]

@@ -27,6 +27,8 @@ from pipelines.train.stage import run
 from .support import small_config, write_dataset
 from .test_stage import StopAfter, durable_units, metrics, train
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 

@@ -196,6 +196,7 @@ def wait_for_steps(workspace, process, steps):
     raise AssertionError(f"no {steps} steps: {process.poll()}")
 
 
+@pytest.mark.process
 def test_killed_twice_equals_uninterrupted(workspace, new_workspace):
     """kill -9 in the middle, twice; the third run ends with the uninterrupted run's digest."""
     config = small_config(steps=150, checkpoint_every=7)
@@ -211,6 +212,7 @@ def test_killed_twice_equals_uninterrupted(workspace, new_workspace):
     assert resumed.artifact.digest == whole.artifact.digest
 
 
+@pytest.mark.process
 def test_sigterm_checkpoints_and_says_where(workspace):
     """A real signal: the run ends by itself and the next one goes on from the very step."""
     config = small_config(steps=3000, checkpoint_every=100_000)

@@ -12,6 +12,8 @@ from pipelines.domains.bidexhands.tasks import make_task, task_classes
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
 from pipelines.errors import UsageError
 
+pytestmark = pytest.mark.simulator
+
 
 def actions(task, seed, size):
     drawn = np.random.default_rng(seed).uniform(-1, 1, (size, task.action_dim))

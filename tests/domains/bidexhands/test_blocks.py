@@ -19,6 +19,8 @@ from domains.bidexhands.support import (
     where,
 )
 
+pytestmark = pytest.mark.simulator
+
 LEFT_GOAL, RIGHT_GOAL = (-0.2, -0.2, 0.625), (-0.2, 0.2, 0.625)
 UPPER, LOWER = (0, 0, 0.675), (0, 0, 0.625)
 

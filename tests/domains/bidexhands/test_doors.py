@@ -16,6 +16,8 @@ from domains.bidexhands.support import (
     wander,
 )
 
+pytestmark = pytest.mark.simulator
+
 NAMES = (
     "hand-door-open-outward",
     "hand-door-open-inward",

@@ -20,6 +20,8 @@ from domains.bidexhands.support import (
 )
 from pipelines.domains.registry import full_catalogue
 
+pytestmark = pytest.mark.simulator
+
 NOISY = {
     "hand-over",
     "hand-catch-underarm",

@@ -19,6 +19,8 @@ from domains.bidexhands.support import (
     point,
 )
 
+pytestmark = pytest.mark.simulator
+
 
 def _rocker(side: str, angle: float) -> np.ndarray:
     """Return the point to press, from the reference's geometry and a hinge's angle alone."""

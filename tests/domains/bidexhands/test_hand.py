@@ -23,6 +23,8 @@ from pipelines.domains.bidexhands.quirks import Quirks
 from pipelines.domains.bidexhands.scene import PREFIXES
 from pipelines.domains.bidexhands.tasks import make_task, task_classes
 
+pytestmark = pytest.mark.simulator
+
 
 @pytest.fixture(scope="module")
 def scene():

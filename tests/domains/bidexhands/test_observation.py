@@ -30,6 +30,8 @@ from domains.bidexhands.support import (
     where,
 )
 
+pytestmark = pytest.mark.simulator
+
 FREE_ROOT, FREE_PALM, FIXED = "hand-catch-underarm", "hand-pen", "hand-over"
 ALL = (FREE_ROOT, FREE_PALM, FIXED)
 WIDTH = {FREE_ROOT: HANDS // 2, FREE_PALM: HANDS // 2, FIXED: FIXED_HANDS // 2}

@@ -24,6 +24,8 @@ from pipelines.errors import ConfigError
 from pipelines.policies.base import PolicySpec
 from pipelines.rng import stream
 
+pytestmark = pytest.mark.simulator
+
 BOUND = np.ones(52, np.float32)
 
 

@@ -23,6 +23,8 @@ from domains.bidexhands.support import (
     where,
 )
 
+pytestmark = pytest.mark.simulator
+
 NAME = "hand-reorientation"
 CUBES = ("cube", "second-cube")
 TARGETS = np.array([[0, -0.39, 0.56], [0, -0.76, 0.56]])

@@ -25,6 +25,8 @@ from domains.bidexhands.support import (
     where,
 )
 
+pytestmark = pytest.mark.simulator
+
 Points = tuple[tuple[float, float, float], ...]
 
 

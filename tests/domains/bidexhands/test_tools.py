@@ -21,6 +21,8 @@ from domains.bidexhands.support import (
     wander,
 )
 
+pytestmark = pytest.mark.simulator
+
 PEN, SCISSORS, CUP = "hand-pen", "hand-scissors", "hand-swing-cup"
 # By the reference: body and offset of the right point, of the left point, and the free body. Those
 # of the scissors' half are in the frame that turns with it, whose origin is the pivot.

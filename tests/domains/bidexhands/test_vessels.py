@@ -16,6 +16,8 @@ from domains.bidexhands.support import (
 )
 from pipelines.domains.bidexhands.geometry import about, from_euler, multiply
 
+pytestmark = pytest.mark.simulator
+
 POT_GOAL = (0, -0.6, 0.85)
 
 

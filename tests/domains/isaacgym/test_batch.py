@@ -19,6 +19,8 @@ from pipelines.domains.isaacgym.link import WORKER_FILE
 from pipelines.errors import ConfigError
 from pipelines.tasks.registry import catalogue
 
+pytestmark = pytest.mark.process
+
 TASK = catalogue().get("hand-push-block")
 # Seeds of the fake: not divisible by 3, the episode lasts to the limit; 21 ends it after 13 steps.
 LONG, SHORT = 1, 21

@@ -20,6 +20,8 @@ from pipelines.domains.isaacgym.settings import IsaacGymError, IsaacGymSettings
 from pipelines.errors import MissingDependencyError, UsageError, VintixError
 from pipelines.tasks.registry import catalogue
 
+pytestmark = pytest.mark.process
+
 TASK = catalogue().get("hand-push-block")
 IDLE = np.zeros((2, 52), np.float32)
 

@@ -21,6 +21,8 @@ from domains.isaacgym.conftest import connect
 from pipelines.domains.isaacgym import worker
 from pipelines.domains.isaacgym.link import WORKER_FILE
 
+pytestmark = pytest.mark.process
+
 STAND_IN = Path(__file__).with_name("standin")
 Make = Any
 
