@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts import files
-from pipelines.artifacts.locks import share
+from pipelines.artifacts.locks import lock_for_reading
 from pipelines.artifacts.references import VERSION
 from pipelines.artifacts.schema import (
     DATA,
@@ -211,7 +211,7 @@ def _open_manifest(path: Path) -> tuple[bytes, int]:
             raise FileNotFoundError(errno.ENOENT, "hidden", str(path))
         with files.open_file(file) as opened:
             data = opened.read()
-            return data, share(opened, file)
+            return data, lock_for_reading(opened, file)
     except OSError as error:
         if files.is_absence(error):
             raise _missing(path) from error

@@ -73,8 +73,8 @@ def plan_gc(
         keep: Versions to keep of each name, the newest; None keeps all. A version that a process
             reads, that staged work will read, or that a kept artifact was made from, directly or
             not, is kept as well. Versions with a damaged manifest are neither counted nor deleted.
-        staging: Whether staged work that no process holds counts; without it, only the debris of
-            killed processes does. Deleted or not, what it reads is kept this time.
+        staging: Whether staged work that no process holds counts; without it, only what
+            killed processes left does. Deleted or not, what it reads is kept this time.
         older_than: Leave alone what was written more recently.
 
     Raises:
@@ -116,7 +116,7 @@ def collect(workspace: Workspace, entries: Iterable[Entry]) -> tuple[list[Entry]
         StorageError: The file system refused; running again goes on.
     """
     entries = list(entries)
-    doomed = {entry.path for entry in entries}
+    to_delete = {entry.path for entry in entries}
     known = _published(workspace)[0]
     # What was made from others goes before them: if it has to stay, so have they.
     entries.sort(
@@ -132,14 +132,14 @@ def collect(workspace: Workspace, entries: Iterable[Entry]) -> tuple[list[Entry]
         else:
             try:
                 with NameLock(base):
-                    why = _remove(workspace, entry.path, known, doomed)
+                    why = _remove(workspace, entry.path, known, to_delete)
             except LockedError as error:
                 why = f"{error.found} is writing there"
         if why is None:
             removed.append(entry)
         else:
             kept.append(replace(entry, why=why))
-            doomed.discard(entry.path)
+            to_delete.discard(entry.path)
     return removed, kept
 
 
@@ -250,7 +250,7 @@ def _staged_reads(workspace: Workspace) -> tuple[str | None, list[tuple[str, str
 
 
 def _remove(
-    workspace: Workspace, path: Path, known: Mapping[Path, Manifest], doomed: Collection[Path]
+    workspace: Workspace, path: Path, known: Mapping[Path, Manifest], to_delete: Collection[Path]
 ) -> str | None:
     """Delete a leftover or a version; returns why it stays instead."""
     if path.is_symlink() or not path.is_dir():
@@ -261,8 +261,8 @@ def _remove(
         files.remove_tree(path)
         return None
     with without_readers(path) as why:
-        # Looked at after the lock was taken: nobody reads it now, and who did has told what for.
-        why = why or _needed_now(workspace, known, known[path].digest, doomed)
+        # Looked at after the lock was taken: nobody reads it now, and who did has staged its work.
+        why = why or _needed_now(workspace, known, known[path].digest, to_delete)
         if why is not None:
             return why
         # A reader sees a version whole or not at all; a killed deletion leaves it hidden.
@@ -274,10 +274,10 @@ def _remove(
 
 
 def _needed_now(
-    workspace: Workspace, known: Mapping[Path, Manifest], digest: str, doomed: Collection[Path]
+    workspace: Workspace, known: Mapping[Path, Manifest], digest: str, to_delete: Collection[Path]
 ) -> str | None:
     untold, reads = _staged_reads(workspace)
     for path, manifest in _published(workspace, known)[0].items():
-        if path not in doomed:
+        if path not in to_delete:
             reads += _parents(manifest)
     return untold or dict(reads).get(digest)

@@ -139,7 +139,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def share(manifest: BinaryIO, path: Path) -> int:
+def lock_for_reading(manifest: BinaryIO, path: Path) -> int:
     """Take the reader's lock of a version.
 
     Args:

@@ -38,8 +38,8 @@ def make_isaac_batch(
     from pipelines.domains.isaacgym.batch import IsaacGymBatch
     from pipelines.domains.isaacgym.settings import IsaacGymSettings
 
-    share = int(options.get("copies_per_simulation", 1))
-    return IsaacGymBatch(task, size, IsaacGymSettings.from_environment(), share)
+    copies = int(options.get("copies_per_simulation", 1))
+    return IsaacGymBatch(task, size, IsaacGymSettings.from_environment(), copies)
 
 
 def make_isaac_env(task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:

@@ -81,10 +81,10 @@ class IsaacGymBatch(BatchEnvironment):
         self.action_high_A = np.full(task.action_dim, 1, dtype=np.float32)
         self.packages: dict[str, str] = {}
         self._task, self._settings = task, settings
-        self._share = int(copies_per_simulation)
+        self._copies_each = int(copies_per_simulation)
         # What the driver knows of these copies is out of date until they are reset.
         self._lost_B = np.ones(size, dtype=np.bool_)
-        self._workers: list[Worker | None] = [None for _ in range(0, size, self._share)]
+        self._workers: list[Worker | None] = [None for _ in range(0, size, self._copies_each)]
         self._closed = False
         self._finalizer = weakref.finalize(self, _stop, self._workers)
         self._start(range(len(self._workers)))
@@ -100,12 +100,12 @@ class IsaacGymBatch(BatchEnvironment):
         observation = np.empty((len(indices), self.observation_dim), np.float32)
         rows_of: dict[int, list[int]] = {}
         for row, index in enumerate(indices):
-            rows_of.setdefault(int(index) // self._share, []).append(row)
+            rows_of.setdefault(int(index) // self._copies_each, []).append(row)
         self._start([number for number in rows_of if self._workers[number] is None])
 
         def ask(number: int, worker: Worker) -> None:
             rows = rows_of[number]
-            ids = [int(indices[row]) - number * self._share for row in rows]
+            ids = [int(indices[row]) - number * self._copies_each for row in rows]
             fields = {"ids": ids, "seeds": [int(seeds[row]) % 2**31 for row in rows]}
             worker.send(protocol.RESET, fields)
 
@@ -135,8 +135,8 @@ class IsaacGymBatch(BatchEnvironment):
         parts: dict[int, dict[str, NDArray[Any]]] = {}
 
         def ask(number: int, worker: Worker) -> None:
-            first = number * self._share
-            action = np.ascontiguousarray(action_BA[first : first + self._share], np.float32)
+            first = number * self._copies_each
+            action = np.ascontiguousarray(action_BA[first : first + self._copies_each], np.float32)
             worker.send(protocol.STEP, None, {"action": action})
 
         def take(number: int, worker: Worker) -> None:
@@ -167,7 +167,7 @@ class IsaacGymBatch(BatchEnvironment):
         self._finalizer()
 
     def _copies(self, number: int) -> int:
-        return min(self._share, self.size - number * self._share)
+        return min(self._copies_each, self.size - number * self._copies_each)
 
     def _start(self, numbers: Sequence[int]) -> None:
         """Start workers, all at the same time: it takes Isaac Gym many seconds."""
@@ -223,8 +223,8 @@ class IsaacGymBatch(BatchEnvironment):
 
     def _drop(self, number: int) -> None:
         worker, self._workers[number] = self._workers[number], None
-        first = number * self._share
-        self._lost_B[first : first + self._share] = True
+        first = number * self._copies_each
+        self._lost_B[first : first + self._copies_each] = True
         if worker is not None:
             worker.stop()
 

@@ -1,7 +1,7 @@
 """Where Isaac Gym is and how long it may take: ``VINTIX_ISAACGYM`` and its companions.
 
 They belong to the machine, not to a run's configuration: what changes a result (the device and the
-versions) is told by the worker and goes into fingerprints.
+versions) is reported by the worker and goes into fingerprints.
 """
 
 from __future__ import annotations
