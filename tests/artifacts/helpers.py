@@ -24,7 +24,7 @@ from pipelines.artifacts.workspace import Workspace
 
 CHUNK_ROWS = 4
 CONFIG = {"shards": 3, "seed": 3}
-UNITS = ["toy/00000/00000", "toy/00000/00001", "toy/00000/00002", "toy"]
+WORK_ITEMS = ["toy/00000/00000", "toy/00000/00001", "toy/00000/00002", "toy"]
 
 
 def rows_of(config: Mapping[str, Any]) -> np.ndarray[Any, Any]:
@@ -33,25 +33,25 @@ def rows_of(config: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     return np.arange(shape[0] * 2, dtype=np.float32).reshape(shape) + config["seed"]
 
 
-def units_of(config: Mapping[str, Any]) -> list[str]:
-    """Return the units of a run of the tiny stage in their order."""
-    return [*UNITS[: config["shards"]], "toy"]
+def items_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the items of a run of the tiny stage in their order."""
+    return [*WORK_ITEMS[: config["shards"]], "toy"]
 
 
-def write_unit(staging: Staging, name: str) -> None:
-    """Write one unit the way the stages do: rows by shard, then the task's attributes."""
+def write_item(staging: Staging, name: str) -> None:
+    """Write one item the way the stages do: rows by shard, then the task's attributes."""
     values = rows_of(staging.config)
-    with staging.work_item(name) as unit:
+    with staging.work_item(name) as item:
         if name == "toy":
-            unit.group("toy", {"steps": len(values), "seed": staging.config["seed"]})
+            item.group("toy", {"steps": len(values), "seed": staging.config["seed"]})
             shards = range(staging.config["shards"])
             done = [staging.scratch(f"toy/{shard:05d}") for shard in shards]
             returns = np.array([np.asarray(group["sum"])[0] for group in done])
-            write_array(unit.group("toy/00000"), "episode_return", returns)
-            unit.write_log("timing.jsonl", f"{time.time()}\n".encode())
+            write_array(item.group("toy/00000"), "episode_return", returns)
+            item.write_log("timing.jsonl", f"{time.time()}\n".encode())
             return
         shard = int(name[-5:])
-        group = unit.group("toy/00000")
+        group = item.group("toy/00000")
         if shard == 0:
             count = len(values)
             create_rows(group, "observation", (count, 2), np.float32, chunk_rows=CHUNK_ROWS)
@@ -59,32 +59,32 @@ def write_unit(staging: Staging, name: str) -> None:
         rows = slice(shard * CHUNK_ROWS, (shard + 1) * CHUNK_ROWS)
         open_rows(group, "observation")[rows] = values[rows]
         open_rows(group, "reward")[rows] = values[rows, 0]
-        write_array(unit.scratch(f"toy/{shard:05d}"), "sum", values[rows, 0].sum()[None])
-        unit.data["rows"] = CHUNK_ROWS
+        write_array(item.scratch(f"toy/{shard:05d}"), "sum", values[rows, 0].sum()[None])
+        item.data["rows"] = CHUNK_ROWS
 
 
 def run_tiny(
     root: Path,
     name: str = "tiny",
     config: Mapping[str, Any] = CONFIG,
-    on_unit: Callable[[str], None] = lambda name: None,
+    on_item: Callable[[str], None] = lambda name: None,
     parents: Sequence[Artifact] = (),
 ) -> Artifact:
-    """Run a whole tiny stage, resuming what is there; `on_unit` hears of each unit it makes."""
+    """Run a whole tiny stage, resuming what is there; `on_item` hears of each item it makes."""
     with Workspace(root).stage(
         "histories", name, config=config, parents=parents, seeds={"seed": 3}
     ) as staging:
         if staging.published is not None:
             return staging.published
-        for unit in units_of(config):
-            if not staging.done(unit):
-                on_unit(unit)
-                write_unit(staging, unit)
+        for item in items_of(config):
+            if not staging.done(item):
+                on_item(item)
+                write_item(staging, item)
         return publish_tiny(staging)
 
 
 def publish_tiny(staging: Staging) -> Artifact:
-    """Publish what `write_unit` wrote."""
+    """Publish what `write_item` wrote."""
     return staging.publish(summary={"units": 4}, fingerprints={"toy": {"dims": [2, 1]}})
 
 

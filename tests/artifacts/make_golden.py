@@ -46,8 +46,8 @@ def steps(*shape: int) -> np.ndarray[Any, Any]:
     return (np.arange(np.prod(shape), dtype=np.float32) / 8 - 1).reshape(shape)
 
 
-def _demonstrators(unit: WorkItem) -> None:
-    unit.group(
+def _demonstrators(item: WorkItem) -> None:
+    item.group(
         "inverted-pendulum",
         {
             "task": TASK,
@@ -60,29 +60,29 @@ def _demonstrators(unit: WorkItem) -> None:
             },
         },
     )
-    write_array(unit.group("inverted-pendulum/policy"), "gain", steps(ACTION, OBSERVATION))
-    evaluation = unit.group("inverted-pendulum/evaluation")
+    write_array(item.group("inverted-pendulum/policy"), "gain", steps(ACTION, OBSERVATION))
+    evaluation = item.group("inverted-pendulum/evaluation")
     write_array(evaluation, "random_return", np.array([5.0, 7.0]))
     write_array(evaluation, "random_length", np.array([5, 7], dtype=np.int32))
     write_array(evaluation, "expert_return", np.array([1000.0, 1000.0]))
     write_array(evaluation, "expert_length", np.array([1000, 1000], dtype=np.int32))
 
 
-def _parts(unit: WorkItem) -> None:
+def _parts(item: WorkItem) -> None:
     """The second of two trajectories."""
     attributes = {"schedule": {"p": 0.5, "f": 0.1}, "options": {}, "scores": SCORES}
     counts = {"steps": STEPS, "trajectories": 2, "shard_rows": CHUNK_ROWS}
     share = {"last_episode_complete": [False], "part": {"trajectories": [1], "place": 0}}
-    unit.group("inverted-pendulum", {"task": TASK, **attributes, **counts, **share})
-    _history_rows(unit.group("inverted-pendulum/00001", {}))
+    item.group("inverted-pendulum", {"task": TASK, **attributes, **counts, **share})
+    _history_rows(item.group("inverted-pendulum/00001", {}))
 
 
-def _histories(unit: WorkItem) -> None:
+def _histories(item: WorkItem) -> None:
     attributes = {"schedule": {"p": 0.5, "f": 0.1}, "options": {}, "scores": SCORES}
     counts = {"steps": STEPS, "trajectories": 1}
-    unit.group("inverted-pendulum", {"task": TASK, **attributes, **counts})
-    _history_rows(unit.group("inverted-pendulum/00000", {"last_episode_complete": False}))
-    unit.write_log("timing.jsonl", b'{"seconds": 0.5}\n')
+    item.group("inverted-pendulum", {"task": TASK, **attributes, **counts})
+    _history_rows(item.group("inverted-pendulum/00000", {"last_episode_complete": False}))
+    item.write_log("timing.jsonl", b'{"seconds": 0.5}\n')
 
 
 def _history_rows(group: Any) -> None:
@@ -102,10 +102,10 @@ def _history_rows(group: Any) -> None:
     write_array(group, "episode_final_observation", steps(2, OBSERVATION))
 
 
-def _datasets(unit: WorkItem) -> None:
+def _datasets(item: WorkItem) -> None:
     attributes = {"group": "inverted-pendulum", "reward_scale": 1.0, "split": "train"}
     counts = {"episode_sparsity": 1, "options": {}, "trajectories": 1, "rows": [STEPS]}
-    task = unit.group("inverted-pendulum", {"task": TASK, "scores": SCORES, **attributes, **counts})
+    task = item.group("inverted-pendulum", {"task": TASK, "scores": SCORES, **attributes, **counts})
     write_array(task, "observation_mean", np.arange(OBSERVATION, dtype=np.float64))
     write_array(task, "observation_std", np.ones(OBSERVATION))
     write_array(task, "action_mean", np.zeros(ACTION))
@@ -127,14 +127,14 @@ def _datasets(unit: WorkItem) -> None:
     writer.flush()
     episodes = {"episode_start": STARTS, "episode_return": np.array([-2.0, -0.5])}
     write_trajectories(task, layout, [episodes])
-    unit.group("card", {"rows": [{"domain": "mujoco", "tasks": 1, "timesteps": STEPS}]})
+    item.group("card", {"rows": [{"domain": "mujoco", "tasks": 1, "timesteps": STEPS}]})
 
 
-def _checkpoints(unit: WorkItem) -> None:
+def _checkpoints(item: WorkItem) -> None:
     statistics = {"observation_mean": [0.0] * 4, "observation_std": [1.0] * 4}
     statistics |= {"action_mean": [0.0], "action_std": [1.0]}
     task = {"task": TASK, "group": "inverted-pendulum", "reward_scale": 1.0, "options": {}}
-    unit.group(
+    item.group(
         "model",
         {
             "config": {"layers": 1, "width": 2},
@@ -143,15 +143,15 @@ def _checkpoints(unit: WorkItem) -> None:
             "parameters": [["blocks.0.attention.weight", 4], ["scale", 1]],
         },
     )
-    write_flat(unit.group("model"), "weights", np.append(steps(4), np.float32(0.5)))
-    write_array(unit.group("optimizer", {"step": 7}), "moment", steps(2, 2))
-    unit.write_log("metrics.jsonl", b'{"step": 7, "loss": 0.25}\n')
+    write_flat(item.group("model"), "weights", np.append(steps(4), np.float32(0.5)))
+    write_array(item.group("optimizer", {"step": 7}), "moment", steps(2, 2))
+    item.write_log("metrics.jsonl", b'{"step": 7, "loss": 0.25}\n')
 
 
-def _rollouts(unit: WorkItem) -> None:
+def _rollouts(item: WorkItem) -> None:
     attributes = {"options": {}, "scores": SCORES, "reference": "measured"}
-    unit.group("inverted-pendulum", {"task": TASK, **attributes})
-    group = unit.group("inverted-pendulum/00000", {})
+    item.group("inverted-pendulum", {"task": TASK, **attributes})
+    group = item.group("inverted-pendulum/00000", {})
     write_array(group, "reward", steps(STEPS))
     write_array(group, "episode_return", np.array([-2.0, -0.5]))
     write_array(group, "episode_length", LENGTHS)
@@ -186,8 +186,8 @@ def make(root: Path) -> dict[str, Artifact]:
         with Workspace(root).stage(
             kind, "golden", config={"name": "golden", "seed": 1}, parents=parents, seeds={"seed": 1}
         ) as staging:
-            with staging.work_item("all") as unit:
-                fill(unit)
+            with staging.work_item("all") as item:
+                fill(item)
             made[kind] = staging.publish(
                 summary={"steps": STEPS},
                 fingerprints={"inverted-pendulum": {"env_id": TASK["env_id"], "dims": [4, 1]}},

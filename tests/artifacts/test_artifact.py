@@ -165,8 +165,8 @@ def test_chunks_of_zeros_are_files(tmp_path):
     from pipelines.artifacts.arrays import create_rows
 
     with Workspace(tmp_path).stage("histories", "zeros", config={}) as staging:
-        with staging.work_item("a") as unit:
-            create_rows(unit.group("a"), "x", (4, 2), np.float32, chunk_rows=2, mapped=True)[:] = 0
+        with staging.work_item("a") as item:
+            create_rows(item.group("a"), "x", (4, 2), np.float32, chunk_rows=2, mapped=True)[:] = 0
         artifact = staging.publish(summary={})
     chunk = artifact.file("data.zarr/a/x/c/1/0")
     assert chunk.read_bytes() == bytes(16)

@@ -15,7 +15,7 @@ from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError, UsageError
 
-from .helpers import CONFIG, Crash, FileSystem, run_tiny, write_unit
+from .helpers import CONFIG, Crash, FileSystem, run_tiny, write_item
 
 
 def _seed(number):
@@ -24,7 +24,7 @@ def _seed(number):
 
 def _abandon(root, seed=3, name="tiny"):
     with Workspace(root).stage("histories", name, config=_seed(seed)) as staging:
-        write_unit(staging, "toy/00000/00000")
+        write_item(staging, "toy/00000/00000")
     return staging.directory
 
 

@@ -23,7 +23,7 @@ from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError, LockedError
 
-from .helpers import Crash, publish_tiny, run_tiny, units_of, write_unit
+from .helpers import Crash, items_of, publish_tiny, run_tiny, write_item
 
 ROOT = Path(__file__).parents[2]
 READER = """
@@ -56,7 +56,7 @@ def _kept(plan):
 def _stage(workspace, parents, name="child"):
     """Leave staged work that was made from artifacts, as a killed run does."""
     with workspace.stage("histories", name, config=_seed(7), parents=parents) as staging:
-        write_unit(staging, "toy/00000/00000")
+        write_item(staging, "toy/00000/00000")
     return staging.directory
 
 
@@ -157,8 +157,8 @@ def test_a_run_that_was_killed_before_its_rename_still_tells(workspace, monkeypa
 
     monkeypatch.setattr(files, "rename_directory", dies)
     with workspace.stage("histories", "child", config=_seed(7), parents=[first]) as staging:
-        for unit in units_of(_seed(7)):
-            write_unit(staging, unit)
+        for item in items_of(_seed(7)):
+            write_item(staging, item)
         with pytest.raises(Crash):
             publish_tiny(staging)
     assert not (staging.directory / PARENTS).exists()

@@ -11,7 +11,7 @@ from pipelines.artifacts.locks import LOCK
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError, StorageError
 
-from .helpers import run_tiny, write_unit
+from .helpers import run_tiny, write_item
 from .hostile import HOSTILE, bounded, called
 
 CONFIG = {"shards": 1, "seed": 9}
@@ -42,7 +42,7 @@ def workspace(tmp_path):
 
 def _begin(space):
     with space.stage("histories", "tiny", config=CONFIG) as staging:
-        write_unit(staging, "toy/00000/00000")
+        write_item(staging, "toy/00000/00000")
 
 
 def _staged(space):
@@ -100,7 +100,7 @@ def test_gc_deletes_nothing_through_a_link(workspace, place):
 
 @pytest.mark.parametrize("place", PLACES[:2] + PLACES[4:7])
 def test_staging_writes_nothing_through_a_link(workspace, place):
-    """The link is named; a lock, an owner's name or a unit would be written outside otherwise."""
+    """The link is named; a lock, an owner's name or an item would be written outside otherwise."""
     outside = _move_out(workspace, place)
     before = _tree(outside.parent)
     with pytest.raises(ArtifactCorruptError, match="nothing was staged") as caught:

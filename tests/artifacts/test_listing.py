@@ -12,7 +12,7 @@ from pipelines.artifacts.schema import MANIFEST
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError, UsageError
 
-from .helpers import CONFIG, Crash, FileSystem, run_tiny, write_unit
+from .helpers import CONFIG, Crash, FileSystem, run_tiny, write_item
 
 # Scripts rely on these; fields are added, never renamed or removed.
 FIELDS = {"kind", "name", "version", "path", "digest", "created"}
@@ -74,8 +74,8 @@ def test_damaged_version_is_listed_as_such(tmp_path, damage):
 def test_rows_of_staged_work(tmp_path):
     workspace = Workspace(tmp_path)
     with workspace.stage("histories", "tiny", config=CONFIG) as staging:
-        write_unit(staging, "toy/00000/00000")
-        write_unit(staging, "toy/00000/00001")
+        write_item(staging, "toy/00000/00000")
+        write_item(staging, "toy/00000/00001")
         (row,) = list_staged(workspace)
         assert row["held_by"].startswith("process ")
     (row,) = list_staged(workspace)

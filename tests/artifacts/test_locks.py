@@ -20,7 +20,7 @@ from pipelines.artifacts.staging import Staging
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import LockedError, StorageError
 
-from .helpers import CONFIG, FileSystem, run_tiny, write_unit
+from .helpers import CONFIG, FileSystem, run_tiny, write_item
 
 _HOLDER = """
 import sys, time
@@ -119,7 +119,7 @@ def test_refused_lock_is_a_storage_error(tmp_path, part):
 def test_lock_seen_for_a_moment_is_waited_for(tmp_path):
     """`artifacts ls` and `gc` look at locks by taking them; that turns nobody away."""
     with Workspace(tmp_path).stage("histories", "tiny", config=CONFIG) as staging:
-        write_unit(staging, "toy/00000/00000")
+        write_item(staging, "toy/00000/00000")
     other = NameLock(tmp_path / "histories" / "tiny")
     other.acquire()
     timer = threading.Timer(0.1, lambda: None)

@@ -13,8 +13,8 @@ from pipelines.errors import ArtifactMissingError
 
 def publish(root, name, value):
     with Workspace(root).stage("checkpoints", name, config={"value": value}) as staging:
-        with staging.work_item("model") as unit:
-            write_array(unit.group("model", {}), "weights", np.full(3, value, np.float32))
+        with staging.work_item("model") as item:
+            write_array(item.group("model", {}), "weights", np.full(3, value, np.float32))
         return staging.publish(summary={})
 
 

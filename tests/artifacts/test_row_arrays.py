@@ -56,12 +56,12 @@ def test_whole_arrays_have_the_bytes_that_zarr_writes(tmp_path, shape):
     assert files_below(tmp_path / "ours") == files_below(tmp_path / "theirs")
 
 
-def test_every_file_is_in_the_units_record(tmp_path):
-    """What is written past Zarr is part of the unit like everything else."""
+def test_every_file_is_in_the_work_items_record(tmp_path):
+    """What is written past Zarr is part of the item like everything else."""
     from pipelines.artifacts.work import read_record, record_path
 
-    with WorkItem(tmp_path, "u") as unit:
-        RowArrays().write(unit.group("g", {}), "a", np.zeros((4, 2), np.float32))
+    with WorkItem(tmp_path, "u") as item:
+        RowArrays().write(item.group("g", {}), "a", np.zeros((4, 2), np.float32))
     assert set(read_record(record_path(tmp_path, "u"))["files"]) == {
         "data.zarr/g/zarr.json",
         "data.zarr/g/a/zarr.json",

@@ -20,7 +20,7 @@ from pipelines.artifacts.schema import (
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError, ArtifactSchemaError
 
-from .helpers import CONFIG, publish_tiny, run_tiny, write_unit
+from .helpers import CONFIG, publish_tiny, run_tiny, write_item
 
 FILE = {"size": 3, "sha256": "a" * 64, "log": False}
 
@@ -117,16 +117,16 @@ def test_work_is_told_apart_by_kind_configuration_and_parents():
     assert config_digest("histories", {"a": 2}, []) != base
 
 
-def test_order_of_units_does_not_matter(tmp_path):
+def test_order_of_work_items_does_not_matter(tmp_path):
     """Digests rest on what was written, not on when."""
     with Workspace(tmp_path).stage("histories", "tiny", config=CONFIG, seeds={"seed": 3}) as s:
-        for unit in (
+        for item in (
             "toy/00000/00000",
             "toy/00000/00002",
             "toy/00000/00001",
             "toy",
         ):
-            write_unit(s, unit)
+            write_item(s, item)
         shuffled = publish_tiny(s)
     assert shuffled.digest == run_tiny(tmp_path / "other").digest
 

@@ -1,4 +1,4 @@
-"""Staged work: units, resume, publishing, and what a crash leaves at each point."""
+"""Staged work: items, resume, publishing, and what a crash leaves at each point."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, Storage
 
 from .helpers import (
     CONFIG,
-    UNITS,
+    WORK_ITEMS,
     Crash,
     FileSystem,
     check_tiny,
     open_rows,
     run_tiny,
-    write_unit,
+    write_item,
 )
 
 
@@ -38,7 +38,7 @@ def test_running_again_is_up_to_date_and_takes_no_lock(tmp_path):
     first = run_tiny(tmp_path)
     made = []
     with Workspace(tmp_path).stage("histories", "tiny", config={"other": 1}):
-        again = run_tiny(tmp_path, on_unit=made.append)
+        again = run_tiny(tmp_path, on_item=made.append)
     assert again.path == first.path
     assert made == []
 
@@ -57,12 +57,12 @@ def test_another_parent_is_other_work(tmp_path, undisturbed):
 
 
 # The table of staging.py: the first change of the file system that a killed run does not make,
-# and the units that the next run makes again.
+# and the items that the next run makes again.
 WINDOWS = {
-    "while writing a file": (("replace", "/reward/c/1"), UNITS[1:]),
-    "between files of a unit": (("mkdir", "/toy/00002"), UNITS[2:]),
-    "before a unit's record": (("replace", "%2F00001.json"), UNITS[1:]),
-    "after a unit's record": (("mkdir", "/observation/c/2"), UNITS[2:]),
+    "while writing a file": (("replace", "/reward/c/1"), WORK_ITEMS[1:]),
+    "between files of a unit": (("mkdir", "/toy/00002"), WORK_ITEMS[2:]),
+    "before a unit's record": (("replace", "%2F00001.json"), WORK_ITEMS[1:]),
+    "after a unit's record": (("mkdir", "/observation/c/2"), WORK_ITEMS[2:]),
     "before the manifest": (("replace", "/data.zarr/zarr.json"), []),
     "while writing the manifest": (("replace", f"/{MANIFEST}"), []),
     "before clearing": (("unlink", "/sum/c/0"), []),
@@ -74,7 +74,7 @@ WINDOWS = {
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_crash_window(window, tmp_path, undisturbed):
-    """Killed there, the next run makes exactly the units of the table and equal content."""
+    """Killed there, the next run makes exactly the items of the table and equal content."""
     (wanted, part), redone = WINDOWS[window]
     hits = []
 
@@ -91,7 +91,7 @@ def test_crash_window(window, tmp_path, undisturbed):
         with pytest.raises(ArtifactMissingError):
             Workspace(tmp_path).find("histories")
     made = []
-    artifact = run_tiny(tmp_path, on_unit=made.append)
+    artifact = run_tiny(tmp_path, on_item=made.append)
     assert made == redone
     assert artifact.digest == undisturbed.digest
     assert verify(artifact, deep=True) == []
@@ -104,21 +104,21 @@ def test_version_taken_meanwhile_is_not_reused(tmp_path):
     with FileSystem(tmp_path, refuses=refuses).installed(), pytest.raises(Crash):
         run_tiny(tmp_path)
     assert run_tiny(tmp_path, config={**CONFIG, "seed": 4}).reference == "tiny@v1"
-    finished = run_tiny(tmp_path, on_unit=pytest.fail)
+    finished = run_tiny(tmp_path, on_item=pytest.fail)
     assert finished.reference == "tiny@v2"
     assert finished.path.name == "v2"
 
 
-def test_damaged_staged_manifest_falls_back_to_units(tmp_path, undisturbed):
+def test_damaged_staged_manifest_falls_back_to_items(tmp_path, undisturbed):
     refuses = lambda number, name, path: name == "unlink" and "/sum/c/" in path  # noqa: E731
     with FileSystem(tmp_path, refuses=refuses).installed(), pytest.raises(Crash):
         run_tiny(tmp_path)
     (manifest,) = tmp_path.glob(f"histories/tiny/.staging-*/{MANIFEST}")
     manifest.write_bytes(manifest.read_bytes()[:-9])
     made = []
-    assert run_tiny(tmp_path, on_unit=made.append).digest == undisturbed.digest
+    assert run_tiny(tmp_path, on_item=made.append).digest == undisturbed.digest
     # Its scratch had been cleared in part before the run was killed.
-    assert made == [UNITS[2]]
+    assert made == [WORK_ITEMS[2]]
 
 
 def _stage(root, **config):
@@ -140,22 +140,22 @@ def test_staged_work_is_hidden_from_readers(tmp_path):
 
 
 def test_incomplete_array_is_not_published(tmp_path):
-    """A shard that no unit wrote would be read as zeros."""
+    """A shard that no item wrote would be read as zeros."""
     with _stage(tmp_path) as staging:
-        with staging.work_item("a") as unit:
-            create_rows(unit.group("a"), "rows", (8,), np.float32, chunk_rows=2)[:6] = 1
+        with staging.work_item("a") as item:
+            create_rows(item.group("a"), "rows", (8,), np.float32, chunk_rows=2)[:6] = 1
         with pytest.raises(ArtifactCorruptError) as caught:
             staging.publish(summary={})
-        with staging.work_item("b") as unit:
-            open_rows(unit.group("a"), "rows")[6:] = 1
+        with staging.work_item("b") as item:
+            open_rows(item.group("a"), "rows")[6:] = 1
         np.testing.assert_array_equal(staging.publish(summary={}).read("a/rows"), np.ones(8))
     assert (caught.value.expected, caught.value.found) == ("4 chunks", "3 chunks")
 
 
 def test_file_lost_before_publishing_is_noticed(tmp_path):
     with _stage(tmp_path) as staging:
-        for unit in UNITS:
-            write_unit(staging, unit)
+        for item in WORK_ITEMS:
+            write_item(staging, item)
         victim = staging.directory / "data.zarr/toy/00000/reward/c/1"
         victim.unlink()
         with pytest.raises(ArtifactCorruptError) as caught:
@@ -163,8 +163,8 @@ def test_file_lost_before_publishing_is_noticed(tmp_path):
     assert caught.value.where == str(victim)
     assert Workspace(tmp_path).names("histories") == []
     made = []
-    run_tiny(tmp_path, on_unit=made.append)
-    assert made == [UNITS[1]]
+    run_tiny(tmp_path, on_item=made.append)
+    assert made == [WORK_ITEMS[1]]
 
 
 def test_existing_directory_is_never_replaced(tmp_path):

@@ -23,7 +23,7 @@ from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError
 
-from .helpers import Crash, check_tiny, publish_tiny, quick_directory, units_of, write_unit
+from .helpers import Crash, check_tiny, items_of, publish_tiny, quick_directory, write_item
 
 NAMES = st.sampled_from(["ant", "bee"])
 SEEDS = st.integers(0, 2)
@@ -32,7 +32,7 @@ SEEDS = st.integers(0, 2)
 class StoreMachine(RuleBasedStateMachine):
     """The model is two dictionaries.
 
-    `published` maps a name to {version: seed}, `staged` maps (name, seed) to the durable units.
+    `published` maps a name to {version: seed}, `staged` maps (name, seed) to the durable items.
     """
 
     @initialize()
@@ -56,7 +56,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open is None)
     @rule(name=NAMES, seed=SEEDS)
     def stage(self, name: str, seed: int) -> None:
-        """Opening finds the published version, or the units of earlier runs."""
+        """Opening finds the published version, or the items of earlier runs."""
         staging = self.workspace.stage("histories", name, config=self._config(seed))
         staging.__enter__()
         versions = [v for v, s in self.published.get(name, {}).items() if s == seed]
@@ -66,36 +66,36 @@ class StoreMachine(RuleBasedStateMachine):
             staging.__exit__()
             return
         assert staging.published is None
-        units = self.staged.setdefault((name, seed), set())
-        assert staging.work_items() == sorted(units)
-        assert staging.resumed_items == len(units)
+        items = self.staged.setdefault((name, seed), set())
+        assert staging.work_items() == sorted(items)
+        assert staging.resumed_items == len(items)
         self.open = (name, seed, staging)
 
     @precondition(lambda self: self.open is not None)
     @rule(index=st.integers(0, 1), dies=st.booleans())
     def write(self, index: int, dies: bool) -> None:
-        """A unit counts once it ended well; beginning it again takes it back."""
+        """An item counts once it ended well; beginning it again takes it back."""
         name, seed, staging = self.open
-        unit = units_of(self._config(seed))[index]
+        item = items_of(self._config(seed))[index]
         durable = self.staged[name, seed]
         if dies:
-            with contextlib.suppress(Crash), staging.work_item(unit) as begun:
+            with contextlib.suppress(Crash), staging.work_item(item) as begun:
                 begun.group("toy/00000")
                 raise Crash
-            durable.discard(unit)
-        elif index == 0 or units_of(self._config(seed))[0] in durable:
-            # The second unit reads what the first left in scratch.
-            write_unit(staging, unit)
-            durable.add(unit)
+            durable.discard(item)
+        elif index == 0 or items_of(self._config(seed))[0] in durable:
+            # The second item reads what the first left in scratch.
+            write_item(staging, item)
+            durable.add(item)
 
     @precondition(lambda self: self.open is not None)
     @rule(index=st.integers(0, 1))
     def drop(self, index: int) -> None:
         name, seed, staging = self.open
-        unit = units_of(self._config(seed))[index]
-        if unit in self.staged[name, seed]:
-            staging.drop(unit)
-            self.staged[name, seed].remove(unit)
+        item = items_of(self._config(seed))[index]
+        if item in self.staged[name, seed]:
+            staging.drop(item)
+            self.staged[name, seed].remove(item)
         assert staging.work_items() == sorted(self.staged[name, seed])
 
     @precondition(lambda self: self.open is not None)
@@ -170,7 +170,7 @@ class StoreMachine(RuleBasedStateMachine):
         rows = [(row["name"], row["version"]) for row in list_artifacts(self.workspace)]
         assert rows == [(name, v) for name in sorted(self.published) for v in self.published[name]]
         staged = sorted((row["name"], row["units_done"]) for row in list_staged(self.workspace))
-        assert staged == sorted((name, len(units)) for (name, _), units in self.staged.items())
+        assert staged == sorted((name, len(items)) for (name, _), items in self.staged.items())
 
     @invariant()
     def everything_published_is_whole(self) -> None:

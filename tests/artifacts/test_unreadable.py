@@ -20,7 +20,15 @@ from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError, StorageError
 from pipelines.parallel import attempt
 
-from .helpers import CONFIG, UNITS, FileSystem, publish_tiny, quick_directory, run_tiny, write_unit
+from .helpers import (
+    CONFIG,
+    WORK_ITEMS,
+    FileSystem,
+    publish_tiny,
+    quick_directory,
+    run_tiny,
+    write_item,
+)
 
 SMALL = {**CONFIG, "shards": 1}
 ERRORS = (errno.EIO, errno.EMFILE, errno.EACCES, errno.ENOSPC)
@@ -36,9 +44,9 @@ def _error(number):
 
 
 def _begin(root):
-    """Leave a run behind that has one durable unit."""
+    """Leave a run behind that has one durable item."""
     with Workspace(root).stage("histories", "tiny", config=SMALL, seeds={"seed": 3}) as staging:
-        write_unit(staging, UNITS[0])
+        write_item(staging, WORK_ITEMS[0])
 
 
 def _refused_reads(step):
@@ -86,9 +94,9 @@ def test_every_refused_read(monkeypatch, kind):
 @pytest.mark.parametrize("number", ERRORS)
 def test_an_unreadable_record_is_not_left_out(tmp_path, number):
     with _stage(tmp_path) as staging:
-        for unit in UNITS:
-            write_unit(staging, unit)
-        path = str(record_path(staging.directory, UNITS[1]))
+        for item in WORK_ITEMS:
+            write_item(staging, item)
+        path = str(record_path(staging.directory, WORK_ITEMS[1]))
         system = FileSystem(tmp_path, _error(number), lambda n, name, at: at == path, reads=True)
         with system.installed(), pytest.raises(StorageError) as caught:
             publish_tiny(staging)
@@ -96,18 +104,18 @@ def test_an_unreadable_record_is_not_left_out(tmp_path, number):
     assert errno.errorcode[number] in caught.value.message
     assert not list(tmp_path.glob("histories/tiny/v*"))
     made = []
-    run_tiny(tmp_path, on_unit=made.append)
+    run_tiny(tmp_path, on_item=made.append)
     assert made == []
 
 
 def test_every_flipped_byte_of_a_record_is_seen(tmp_path):
-    """The unit is made again, and the result is that of an undisturbed run."""
+    """The item is made again, and the result is that of an undisturbed run."""
     digest = run_tiny(tmp_path / "undisturbed").digest
     root = tmp_path / "staged"
     with _stage(root) as staging:
-        for unit in UNITS:
-            write_unit(staging, unit)
-        staged, record = staging.directory, record_path(staging.directory, UNITS[1])
+        for item in WORK_ITEMS:
+            write_item(staging, item)
+        staged, record = staging.directory, record_path(staging.directory, WORK_ITEMS[1])
     data = record.read_bytes()
     for position in range(0, len(data), max(1, len(data) // 12)):
         damaged = bytearray(data)
@@ -116,8 +124,8 @@ def test_every_flipped_byte_of_a_record_is_seen(tmp_path):
         shutil.copytree(root, copy)
         (copy / record.relative_to(root)).write_bytes(damaged)
         made = []
-        assert run_tiny(copy, on_unit=made.append).digest == digest
-        assert made == [UNITS[1]]
+        assert run_tiny(copy, on_item=made.append).digest == digest
+        assert made == [WORK_ITEMS[1]]
         shutil.rmtree(copy)
     assert staged.is_dir()
 
@@ -126,38 +134,38 @@ def test_every_flipped_byte_of_a_record_is_seen(tmp_path):
 def test_a_record_that_cannot_be_trusted_is_made_again(tmp_path, change):
     """Staged work of a release whose records had no checksum begins anew, without an error."""
     with _stage(tmp_path) as staging:
-        for unit in UNITS[:2]:
-            write_unit(staging, unit)
-        path = record_path(staging.directory, UNITS[1])
+        for item in WORK_ITEMS[:2]:
+            write_item(staging, item)
+        path = record_path(staging.directory, WORK_ITEMS[1])
         record = json.loads(path.read_bytes())
         if change == "no checksum":
             del record["checksum"]
             path.write_bytes(canonical_json(record))
         elif change == "another unit's":
-            path.write_bytes(record_path(staging.directory, UNITS[0]).read_bytes())
+            path.write_bytes(record_path(staging.directory, WORK_ITEMS[0]).read_bytes())
         else:
             path.write_bytes(path.read_bytes()[:-9])
     made = []
-    run_tiny(tmp_path, on_unit=made.append)
-    assert made == UNITS[1:]
+    run_tiny(tmp_path, on_item=made.append)
+    assert made == WORK_ITEMS[1:]
 
 
 @pytest.mark.parametrize("found", ["none", "other bytes"])
 @pytest.mark.parametrize("told", [True, False])
-def test_units_that_are_missing_are_not_published(tmp_path, found, told):
-    """Told its units, publishing misses each; not told, it still sees a record that is damaged."""
+def test_work_items_that_are_missing_are_not_published(tmp_path, found, told):
+    """Told its items, publishing misses each; not told, it still sees a record that is damaged."""
     if found == "none" and not told:
         return
     with _stage(tmp_path) as staging:
-        for unit in UNITS:
-            write_unit(staging, unit)
-        path = record_path(staging.directory, UNITS[2])
+        for item in WORK_ITEMS:
+            write_item(staging, item)
+        path = record_path(staging.directory, WORK_ITEMS[2])
         if found == "none":
             path.unlink()
         else:
             path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(ArtifactCorruptError, match="not whole") as caught:
-            staging.publish(summary={}, work_items=UNITS if told else None)
+            staging.publish(summary={}, work_items=WORK_ITEMS if told else None)
         assert caught.value.where == str(path)
         assert (caught.value.found or "").startswith(found)
     assert not list(tmp_path.glob("histories/tiny/v*"))

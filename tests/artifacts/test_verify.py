@@ -128,8 +128,8 @@ def test_several_problems_are_all_named(tmp_path):
 
 def _publish(root, fill):
     with Workspace(root).stage("histories", "odd", config={}) as staging:
-        with staging.work_item("all") as unit:
-            fill(unit.group("task/00000"))
+        with staging.work_item("all") as item:
+            fill(item.group("task/00000"))
         return staging.publish(summary={})
 
 
@@ -222,9 +222,9 @@ class _Counting(NullReporter):
         super().__init__()
         self.totals = []
 
-    def progress(self, label, total, unit=""):
-        self.totals.append((total, unit))
-        return super().progress(label, total, unit)
+    def progress(self, label, total, item=""):
+        self.totals.append((total, item))
+        return super().progress(label, total, item)
 
 
 def test_progress_is_reported_in_bytes(tmp_path):

@@ -14,7 +14,7 @@ from pipelines.artifacts.work import LOG, PROGRESS, StagedWork, WorkItem
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError
 
-from .helpers import CONFIG, UNITS, Crash, check_tiny, run_tiny, write_unit
+from .helpers import CONFIG, WORK_ITEMS, Crash, check_tiny, run_tiny, write_item
 
 
 def _stage(root, **config):
@@ -23,10 +23,10 @@ def _stage(root, **config):
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
 def test_resume_verifies_staged_files(tmp_path, damage, undisturbed):
-    """A unit whose file changed under a killed run is made again; its record is not believed."""
+    """An item whose file changed under a killed run is made again; its record is not believed."""
     with _stage(tmp_path) as staging:
-        for unit in UNITS:
-            write_unit(staging, unit)
+        for item in WORK_ITEMS:
+            write_item(staging, item)
         victim = staging.directory / "data.zarr/toy/00000/reward/c/1"
     if damage == "remove":
         victim.unlink()
@@ -35,57 +35,57 @@ def test_resume_verifies_staged_files(tmp_path, damage, undisturbed):
         data[0] ^= 1
         victim.write_bytes(data[:-1] if damage == "truncate" else data)
     made = []
-    artifact = run_tiny(tmp_path, on_unit=made.append)
-    assert made == [UNITS[1]]
+    artifact = run_tiny(tmp_path, on_item=made.append)
+    assert made == [WORK_ITEMS[1]]
     check_tiny(artifact)
 
 
-def test_unit_redone_keeps_the_chunks_of_others(tmp_path):
-    """Creating an array anew does not delete the chunks that other durable units wrote in it."""
+def test_work_item_redone_keeps_the_chunks_of_others(tmp_path):
+    """Creating an array anew does not delete the chunks that other durable items wrote in it."""
     with _stage(tmp_path) as staging:
-        for unit in UNITS:
-            write_unit(staging, unit)
+        for item in WORK_ITEMS:
+            write_item(staging, item)
         (staging.directory / "data.zarr/toy/00000/reward/zarr.json").write_bytes(b"{}")
     made = []
-    artifact = run_tiny(tmp_path, on_unit=made.append)
-    assert made == [UNITS[0]]
+    artifact = run_tiny(tmp_path, on_item=made.append)
+    assert made == [WORK_ITEMS[0]]
     check_tiny(artifact)
     assert verify(artifact, deep=True) == []
 
 
 def test_leftovers_of_an_unfinished_attempt_are_not_published(tmp_path):
-    """A unit that failed half way and came out smaller leaves nothing behind."""
+    """An item that failed half way and came out smaller leaves nothing behind."""
     with _stage(tmp_path) as staging:
-        with pytest.raises(ValueError, match="half way"), staging.work_item("a") as unit:
-            write_array(unit.group("a", {"first": True}), "old", np.ones(3))
-            array = create_rows(unit.group("a"), "rows", (8,), np.float32, chunk_rows=2)
+        with pytest.raises(ValueError, match="half way"), staging.work_item("a") as item:
+            write_array(item.group("a", {"first": True}), "old", np.ones(3))
+            array = create_rows(item.group("a"), "rows", (8,), np.float32, chunk_rows=2)
             array[:] = 1
             raise ValueError("half way")
         assert not staging.done("a")
-        with staging.work_item("a") as unit:
-            create_rows(unit.group("a"), "rows", (4,), np.float32, chunk_rows=2)[:] = 2
+        with staging.work_item("a") as item:
+            create_rows(item.group("a"), "rows", (4,), np.float32, chunk_rows=2)[:] = 2
         artifact = staging.publish(summary={})
     assert dict(artifact.root["a"].attrs) == {}
     assert sorted(artifact.root["a"].array_keys()) == ["rows"]
     assert verify(artifact, deep=True) == []
 
 
-def test_array_created_twice_in_one_unit(tmp_path):
+def test_array_created_twice_in_one_item(tmp_path):
     """What the second creation deletes is not recorded either."""
     with _stage(tmp_path) as staging:
-        with staging.work_item("a") as unit:
+        with staging.work_item("a") as item:
             for rows in (8, 4):
-                create_rows(unit.group("a"), "rows", (rows,), np.float32, chunk_rows=2)[:] = rows
+                create_rows(item.group("a"), "rows", (rows,), np.float32, chunk_rows=2)[:] = rows
         artifact = staging.publish(summary={})
     np.testing.assert_array_equal(artifact.read("a/rows"), np.full(4, 4))
     assert verify(artifact, deep=True) == []
 
 
-def test_dropped_unit_stays_dropped(tmp_path):
+def test_dropped_work_item_stays_dropped(tmp_path):
     with _stage(tmp_path) as staging:
         for name in ("a", "b"):
-            with staging.work_item(name) as unit:
-                write_array(unit.group(f"all/{name}"), "x", np.ones(2))
+            with staging.work_item(name) as item:
+                write_array(item.group(f"all/{name}"), "x", np.ones(2))
         staging.drop("a")
         assert (staging.done("a"), staging.work_items()) == (False, ["b"])
         with pytest.raises(KeyError):
@@ -98,46 +98,46 @@ def test_dropped_unit_stays_dropped(tmp_path):
     assert list(artifact.group("all").group_keys()) == ["b"]
 
 
-def test_beginning_a_unit_again_takes_it_back(tmp_path):
+def test_beginning_a_work_item_again_takes_it_back(tmp_path):
     """Also for a worker's own `WorkItem`: a killed second attempt leaves no record of the first."""
     with _stage(tmp_path) as staging:
-        with staging.work_item("a") as unit:
-            unit.data["n"] = 1
+        with staging.work_item("a") as item:
+            item.data["n"] = 1
         with pytest.raises(Crash), WorkItem(staging.directory, "a"):
             raise Crash
         assert not staging.done("a")
 
 
-def test_units_of_worker_processes_are_adopted(tmp_path):
+def test_work_items_of_worker_processes_are_adopted(tmp_path):
     with _stage(tmp_path) as staging:
-        with WorkItem(staging.directory, "a") as unit:
-            write_array(unit.group("a"), "x", np.ones(2))
-            unit.data["n"] = 5
+        with WorkItem(staging.directory, "a") as item:
+            write_array(item.group("a"), "x", np.ones(2))
+            item.data["n"] = 5
         assert staging.done("a")
         assert staging.data("a") == {"n": 5}
 
 
-def test_names_of_units_do_not_collide(tmp_path):
+def test_names_of_work_items_do_not_collide(tmp_path):
     with _stage(tmp_path) as staging:
-        with staging.work_item("a/b") as unit:
-            unit.data["n"] = 1
+        with staging.work_item("a/b") as item:
+            item.data["n"] = 1
         assert not staging.done("a--b")
         assert not staging.done("a%2Fb")
         assert staging.done("a/b")
 
 
-def test_attributes_belong_to_the_unit_that_gives_them(tmp_path):
+def test_attributes_belong_to_the_work_item_that_gives_them(tmp_path):
     """Units that open a group without attributes neither own nor change its metadata."""
     with _stage(tmp_path) as staging:
-        with staging.work_item("z-first") as unit:
-            write_array(unit.group("task/a"), "x", np.ones(1))
-        with staging.work_item("middle") as unit:
-            unit.group("task", {"n": 1})
-        with staging.work_item("z-last") as unit:
-            write_array(unit.group("task/b"), "x", np.ones(1))
-            unit.group("task")
-        with staging.work_item("later") as unit:
-            unit.group("task/a").attrs["set"] = "through zarr"
+        with staging.work_item("z-first") as item:
+            write_array(item.group("task/a"), "x", np.ones(1))
+        with staging.work_item("middle") as item:
+            item.group("task", {"n": 1})
+        with staging.work_item("z-last") as item:
+            write_array(item.group("task/b"), "x", np.ones(1))
+            item.group("task")
+        with staging.work_item("later") as item:
+            item.group("task/a").attrs["set"] = "through zarr"
         staging.drop("z-last")
     with _stage(tmp_path) as staging:
         assert staging.work_items() == ["later", "middle", "z-first"]
@@ -147,12 +147,12 @@ def test_attributes_belong_to_the_unit_that_gives_them(tmp_path):
     assert verify(artifact, deep=True) == []
 
 
-def test_log_belongs_to_its_unit(tmp_path):
-    """It is checked like any other file of the unit, goes with it, and is no content."""
+def test_log_belongs_to_its_item(tmp_path):
+    """It is checked like any other file of the item, goes with it, and is no content."""
     with _stage(tmp_path) as staging:
         for name in ("a", "b", "c"):
-            with staging.work_item(name) as unit:
-                unit.write_log(f"{name}.jsonl", name.encode())
+            with staging.work_item(name) as item:
+                item.write_log(f"{name}.jsonl", name.encode())
         staging.drop("a")
         (staging.directory / LOG / "b.jsonl").write_bytes(b"B")
     with _stage(tmp_path) as staging:
@@ -165,11 +165,11 @@ def test_log_belongs_to_its_unit(tmp_path):
     assert verify(artifact) == []
 
 
-def test_two_units_of_one_file_are_refused(tmp_path):
+def test_two_work_items_of_one_file_are_refused(tmp_path):
     with _stage(tmp_path) as staging:
         for name in ("a", "b"):
-            with staging.work_item(name) as unit:
-                unit.group("task", {"unit": name})
+            with staging.work_item(name) as item:
+                item.group("task", {"unit": name})
         with pytest.raises(ArtifactCorruptError, match="not whole"):
             staging.publish(summary={})
 
@@ -179,8 +179,8 @@ def test_two_units_of_one_file_are_refused(tmp_path):
 )
 def test_empty_and_scalar_arrays_are_whole(tmp_path, values):
     with _stage(tmp_path) as staging:
-        with staging.work_item("a") as unit:
-            write_array(unit.group("a"), "x", np.asarray(values))
+        with staging.work_item("a") as item:
+            write_array(item.group("a"), "x", np.asarray(values))
         artifact = staging.publish(summary={})
     np.testing.assert_array_equal(artifact.read("a/x"), values)
     assert verify(artifact, deep=True) == []
@@ -188,53 +188,59 @@ def test_empty_and_scalar_arrays_are_whole(tmp_path, values):
 
 @pytest.mark.parametrize("path", ["../up", "/etc", "a//b", "a/../b", "a/"])
 def test_groups_and_logs_stay_inside(tmp_path, path):
-    with _stage(tmp_path) as staging, staging.work_item("a") as unit:
+    with _stage(tmp_path) as staging, staging.work_item("a") as item:
         with pytest.raises(ValueError, match="inside"):
-            unit.group(path)
+            item.group(path)
         with pytest.raises(ValueError, match="inside"):
-            unit.write_log(path, b"")
+            item.write_log(path, b"")
 
 
 def test_record_is_plain_json(tmp_path):
     """What is resumed from is readable by a person and holds no pickle."""
     with _stage(tmp_path) as staging:
-        write_unit(staging, UNITS[0])
+        write_item(staging, WORK_ITEMS[0])
         (record,) = (staging.directory / PROGRESS).iterdir()
     fields = json.loads(record.read_bytes())
-    assert fields["unit"] == UNITS[0]
+    assert fields["unit"] == WORK_ITEMS[0]
     assert fields["data"] == {"rows": 4}
     assert "data.zarr/toy/00000/reward/c/0" in fields["files"]
 
 
-def test_workers_see_the_units_that_the_writer_sees(tmp_path):
-    """`StagedWork` reads the directory alone; dropping keeps what other units own."""
+def test_workers_see_the_work_items_that_the_writer_sees(tmp_path):
+    """`StagedWork` reads the directory alone; dropping keeps what other items own."""
     with _stage(tmp_path) as staging:
-        for unit in UNITS:
-            write_unit(staging, unit)
+        for item in WORK_ITEMS:
+            write_item(staging, item)
         seen = StagedWork(staging.directory)
-        assert [seen.done(unit) for unit in (*UNITS, "none")] == [True] * len(UNITS) + [False]
-        assert [seen.data(unit) for unit in UNITS] == [staging.data(unit) for unit in UNITS]
+        assert [seen.done(item) for item in (*WORK_ITEMS, "none")] == [True] * len(WORK_ITEMS) + [
+            False
+        ]
+        assert [seen.data(item) for item in WORK_ITEMS] == [
+            staging.data(item) for item in WORK_ITEMS
+        ]
         owned = StagedWork(staging.directory).records()
-        seen.drop(UNITS[1])
+        seen.drop(WORK_ITEMS[1])
         for refused in (seen.data, seen.drop):
             with pytest.raises(KeyError):
-                refused(UNITS[1])
-        assert not seen.done(UNITS[1])
-        assert not staging.done(UNITS[1])
-        kept = {path for unit in UNITS if unit != UNITS[1] for path in owned[unit]["files"]}
-        for path in owned[UNITS[1]]["files"]:
+                refused(WORK_ITEMS[1])
+        assert not seen.done(WORK_ITEMS[1])
+        assert not staging.done(WORK_ITEMS[1])
+        kept = {
+            path for item in WORK_ITEMS if item != WORK_ITEMS[1] for path in owned[item]["files"]
+        }
+        for path in owned[WORK_ITEMS[1]]["files"]:
             assert (staging.directory / path).exists() == (path in kept)
     check_tiny(run_tiny(tmp_path))
 
 
 def test_a_taken_file_is_checked_and_recorded(tmp_path):
-    """A unit copies files of another artifact with their bytes, or refuses and is not durable."""
+    """An item copies files of another artifact with their bytes, or refuses and is not durable."""
     source = run_tiny(tmp_path / "source")
     keys = [path.removeprefix("data.zarr/") for path in source.manifest.files if "/toy/" in path]
     sizes = []
     with _stage(tmp_path / "target") as staging:
-        with staging.work_item("taken") as unit:
-            unit.take(source, keys, sizes.append)
+        with staging.work_item("taken") as item:
+            item.take(source, keys, sizes.append)
         taken = StagedWork(staging.directory).records()["taken"]["files"]
         for key in keys:
             entry = source.manifest.files[f"data.zarr/{key}"]
@@ -242,6 +248,6 @@ def test_a_taken_file_is_checked_and_recorded(tmp_path):
         assert sum(sizes) == sum(each["size"] for each in taken.values())
         victim = next(key for key in keys if "/c/" in key)
         (source.path / "data.zarr" / victim).write_bytes(b"")
-        with pytest.raises(ArtifactCorruptError), staging.work_item("refused") as unit:
-            unit.take(Artifact(source.path), keys)
+        with pytest.raises(ArtifactCorruptError), staging.work_item("refused") as item:
+            item.take(Artifact(source.path), keys)
         assert not staging.done("refused")
