@@ -16,8 +16,7 @@ from pipelines.errors import ArtifactMissingError
 from pipelines.rollout.config import REWARDS
 from pipelines.rollout.report import compare_rollouts
 from pipelines.rollout.reward_use import reward_use
-from pipelines.rollout.scores import TaskCurve, load_curves
-from pipelines.rollout.statistics import summarize_curves
+from pipelines.rollout.scores import TaskCurve, load_curves, summarize_curves
 
 AGENTS = {
     "claims-tiny": "AD",

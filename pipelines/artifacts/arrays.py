@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,3 +71,21 @@ def write_flat(group: zarr.Group, name: str, values_N: np.ndarray[Any, Any]) -> 
         group, name, values_N.shape, values_N.dtype, chunk_rows=_FLAT_CHUNK_ELEMENTS, mapped=True
     )
     array[...] = values_N
+
+
+def to_npz(arrays: Mapping[str, Any]) -> bytes:
+    """Return arrays as the bytes of an .npz file, not compressed."""
+    import numpy as np
+
+    file = io.BytesIO()
+    # Keyword arguments of NumPy's own would clash with an array called "file".
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def from_npz(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the arrays of `to_npz`."""
+    import numpy as np
+
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}

@@ -145,10 +145,7 @@ def write_experts(domain: str, experts: Mapping[str, Expert], directory: Path = 
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
     records = {
         task: {
-            "policy": {
-                **policy_attributes(expert.policy),
-                "arrays": sorted(expert.policy.arrays),
-            },
+            "policy": {**policy_attributes(expert.policy), "arrays": sorted(expert.policy.arrays)},
             "training": expert.training,
             "card": expert.card,
         }

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
     from pipelines.demonstrators.config import DemonstratorsConfig
-    from pipelines.domains.base import Domain
     from pipelines.tasks.spec import TaskSpec
 
 _BYTES_OF_A_TASK = 16 * 1024
@@ -33,6 +32,7 @@ class Selection:
         options: Values of all options of each domain that takes part, by domain.
         skipped: Tasks of a chosen domain that the source has nothing for.
         measured: The artifact whose policies are measured again, or None.
+        training: Whether policies are trained.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Selection:
     options: Mapping[str, dict[str, Any]]
     skipped: tuple[str, ...]
     measured: Artifact | None
+    training: bool = False
 
     def options_of(self, task: TaskSpec) -> dict[str, Any]:
         """Return the options of a task's environments."""
@@ -95,6 +96,7 @@ def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
         options=_options(config, served, measured),
         skipped=tuple(task.name for task in left_out) if named else (),
         measured=measured,
+        training=config.source == "train" and measured is None,
     )
 
 
@@ -104,16 +106,17 @@ def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
     Raises:
         UsageError, ArtifactMissingError, MissingDependencyError: As `select`.
     """
+    from pipelines.domains.registry import domain_of
     from pipelines.hardware import available_cores
 
     selection = select(config, workspace)
     rows: list[dict[str, Any]] = []
     for task in selection.tasks:
         steps = 2 * config.episodes * task.horizon
-        domain = _domain(task)
+        domain = domain_of(task)
         # One for the episodes, one for the fingerprint.
         seconds = 2 * domain.startup_seconds + JOB_SECONDS + steps / domain.steps_per_second
-        if config.source == "train" and selection.measured is None:
+        if selection.training:
             settings = train_settings(config.train, task)
             steps += settings.total_steps
             seconds += settings.total_steps / training_rate(settings, domain)
@@ -160,9 +163,11 @@ def skipped_note(config: DemonstratorsConfig, skipped: tuple[str, ...]) -> str:
 
 
 def _serves(config: DemonstratorsConfig, task: TaskSpec, measured: Artifact | None) -> bool:
+    from pipelines.domains.registry import domain_of
+
     if measured is not None:
         return task.name in demonstrator_tasks(measured)
-    return config.source != "builtin" or has_builtin(task, _domain(task))
+    return config.source != "builtin" or has_builtin(task, domain_of(task))
 
 
 def _refusal(
@@ -184,9 +189,9 @@ def _options(
     config: DemonstratorsConfig, tasks: list[TaskSpec], measured: Artifact | None
 ) -> dict[str, dict[str, Any]]:
     """Give each domain those of the given options that it knows; each must be known to one."""
-    from pipelines.domains.registry import resolve_options
+    from pipelines.domains.registry import domain_of, resolve_options
 
-    domains = {task.domain: _domain(task) for task in tasks}
+    domains = {task.domain: domain_of(task) for task in tasks}
     known = {name: {option.name for option in domain.options()} for name, domain in domains.items()}
     given = dict(config.options)
     unknown = sorted(set(given) - set().union(*known.values()))
@@ -212,9 +217,3 @@ def _options(
         mine = {key: value for key, value in given.items() if key in known[name]}
         resolved[name] = resolve_options(domain, {**base, **mine})
     return resolved
-
-
-def _domain(task: TaskSpec) -> Domain:
-    from pipelines.domains.registry import domain_of
-
-    return domain_of(task)

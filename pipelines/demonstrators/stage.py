@@ -121,7 +121,8 @@ def _make_all(
         config.workers,
         reporter,
         label="demonstrators",
-        total=sum(_work(job) for job in jobs),
+        # Episodes, and as much again for training.
+        total=len(jobs) * 2 * config.episodes * (2 if selection.training else 1),
         on_done=tell,
     )
     failed = {
@@ -136,12 +137,6 @@ def _make_all(
             where=staging.directory,
             fix="put the cause right and run the same command again: it goes on from there",
         )
-
-
-def _work(job: _Job) -> float:
-    """Return how much a job advances by: episodes, and as much again for training."""
-    training = job.config.source == "train" and job.measured is None
-    return 2 * job.config.episodes * (2 if training else 1)
 
 
 def _make_one(job: _Job, advance: Advance) -> None:
@@ -183,15 +178,17 @@ def _make_one(job: _Job, advance: Advance) -> None:
         for name, content in logs.items():
             unit.write_log(name, content)
         unit.data["fingerprint"] = fingerprint(task, job.options)
-        unit.data["report"] = _report(task, spec, source, card)
+        unit.data["report"] = {
+            "name": task.name,
+            "domain": task.domain,
+            "source": source["kind"],
+            "policy": spec.kind,
+            **card,
+        }
 
 
 def _policy(
-    job: _Job,
-    evaluator: Evaluator,
-    scratch: Path,
-    advance: Advance,
-    logs: dict[str, bytes],
+    job: _Job, evaluator: Evaluator, scratch: Path, advance: Advance, logs: dict[str, bytes]
 ) -> tuple[PolicySpec, dict[str, Any]]:
     """Return the policy of a job and where it came from, both JSON and the same on each run."""
     task, config = job.task, job.config
@@ -276,6 +273,7 @@ def _artifact_config(
 ) -> dict[str, Any]:
     """Return what decides the content: no paths, no worker count, the selection spelled out."""
     from pipelines.demonstrators.importer import file_digest
+    from pipelines.policies.storage import arrays_digest, policy_attributes
 
     resolved: dict[str, Any] = {
         "seed": config.seed,
@@ -284,7 +282,7 @@ def _artifact_config(
         "options": dict(selection.options),
         "source": "evaluate" if selection.measured else config.source,
     }
-    if selection.measured is None and config.source == "train":
+    if selection.training:
         resolved["train"] = _settings_json(config, selection)
     if selection.measured is None and config.import_path is not None:
         resolved["import"] = {
@@ -296,7 +294,10 @@ def _artifact_config(
         }
     if policies:
         # A better expert in a later release is other work, not "up to date".
-        resolved["policies"] = {name: _identity(spec) for name, spec in policies.items()}
+        resolved["policies"] = {
+            name: {**policy_attributes(spec), "arrays": arrays_digest(spec)}
+            for name, spec in policies.items()
+        }
     return resolved
 
 
@@ -332,12 +333,6 @@ def _no_builtin(task: TaskSpec) -> UsageError:
     )
 
 
-def _identity(spec: PolicySpec) -> dict[str, Any]:
-    from pipelines.policies.storage import arrays_digest, policy_attributes
-
-    return {**policy_attributes(spec), "arrays": arrays_digest(spec)}
-
-
 def score_card(
     random: Evaluation, expert: Evaluation, paper: ScoreReference | None
 ) -> dict[str, Any]:
@@ -351,21 +346,6 @@ def score_card(
             "normalized_expert": paper.normalize(card["expert"]["mean"]),
         }
     return card
-
-
-def _report(
-    task: TaskSpec, spec: PolicySpec, source: dict[str, Any], card: dict[str, Any]
-) -> dict[str, Any]:
-    paper = card["paper"]
-    return {
-        "name": task.name,
-        "domain": task.domain,
-        "source": source["kind"],
-        "policy": spec.kind,
-        "random": card["random"],
-        "expert": card["expert"],
-        "paper": paper,
-    }
 
 
 def _save_evaluation(group: Any, random: Evaluation, expert: Evaluation) -> None:
@@ -382,9 +362,8 @@ def _packages(config: DemonstratorsConfig, selection: Selection) -> list[str]:
     from pipelines.domains.registry import domain_of
 
     names = {name for task in selection.tasks for name in domain_of(task).packages}
-    training = config.source == "train" and selection.measured is None
     algorithms = {train_settings(config.train, task).algorithm for task in selection.tasks}
-    if training and not algorithms <= set(NUMPY_ALGORITHMS):
+    if selection.training and not algorithms <= set(NUMPY_ALGORITHMS):
         names |= {"stable-baselines3", "sb3-contrib", "torch"}
     return sorted(names)
 

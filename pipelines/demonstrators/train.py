@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifacts import files
+from pipelines.artifacts.arrays import from_npz, to_npz
 from pipelines.artifacts.work import all_intact
 from pipelines.learners.settings import NUMPY_ALGORITHMS, one_thread, segment_length
 from pipelines.policies.base import PolicySpec
@@ -142,11 +142,11 @@ class _Checkpoint:
 
     def transitions(self, segments: int) -> list[dict[str, np.ndarray[Any, Any]]]:
         names = [_transitions_name(segment) for segment in range(1, segments + 1)]
-        return [_arrays(self._read(name)) for name in names if name in self.state["files"]]
+        return [from_npz(self._read(name)) for name in names if name in self.state["files"]]
 
     def best(self) -> PolicySpec:
         stored = self.state["best"]
-        return PolicySpec(stored["kind"], stored["config"], _arrays(self._read(stored["file"])))
+        return PolicySpec(stored["kind"], stored["config"], from_npz(self._read(stored["file"])))
 
     def write(
         self,
@@ -159,11 +159,11 @@ class _Checkpoint:
         before = self._learner_name(segments - 1)
         written = {self._learner_name(segments): learner}
         if transitions:
-            written[_transitions_name(segments)] = _npz(transitions)
+            written[_transitions_name(segments)] = to_npz(transitions)
         state = {**self.state, "curve": curve}
         if best is not None:
             name = f"best-{segments:05d}.npz"
-            written[name] = _npz(dict(best.arrays))
+            written[name] = to_npz(best.arrays)
             state["best"] = {**policy_attributes(best), "file": name}
         state["files"] = {
             **{name: entry for name, entry in self.state["files"].items() if name != before},
@@ -190,15 +190,3 @@ class _Checkpoint:
 
 def _transitions_name(segment: int) -> str:
     return f"transitions-{segment:05d}.npz"
-
-
-def _arrays(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
-    file = io.BytesIO()
-    # Keyword arguments of NumPy's own would clash with an array called "file".
-    np.savez(file, **arrays)  # type: ignore[arg-type]
-    return file.getvalue()

@@ -43,28 +43,6 @@ def noise_along(total: int, schedule: Decay) -> NDArray[np.float64]:
     return epsilons(total, schedule.p, schedule.f)
 
 
-def epsilon(step: int, total: int, p: float, f: float) -> float:
-    """Return the share of noise at one step.
-
-    Args:
-        step: Number of the step, in [0, total).
-        total: Steps of the trajectory, N >= 1.
-        p: Curvature, > 0.
-        f: Fraction of the trajectory at its end without noise, in [0, 1).
-
-    Returns:
-        In [0, 1]; 1 at step 0.
-
-    Raises:
-        UsageError: A parameter is out of range.
-    """
-    _check(total, p, f)
-    if not 0 <= step < total:
-        _reject("step", f"0 to {total - 1}", step)
-    end = (1 - f) * total
-    return (1 - (step / end) ** p) ** (1 / p) if step <= end else 0.0
-
-
 def epsilons(total: int, p: float, f: float) -> NDArray[np.float64]:
     """Return the share of noise at every step of a trajectory.
 
@@ -119,8 +97,5 @@ def _check(total: int, p: float, f: float) -> None:
 
 def _reject(what: str, expected: str, found: object) -> NoReturn:
     raise UsageError(
-        f"{what} is not valid",
-        expected=expected,
-        found=found,
-        fix=f"--schedule {_EXAMPLE}",
+        f"{what} is not valid", expected=expected, found=found, fix=f"--schedule {_EXAMPLE}"
     )

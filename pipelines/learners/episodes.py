@@ -5,7 +5,8 @@ Legend: C candidates, S slots (copies of the environment), O observation, A acti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,8 +18,11 @@ from pipelines.playing.episodes import Episodes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipelines.domains.base import BatchEnvironment, StepBatch
+    from pipelines.domains.base import BatchEnvironment, Domain, Options, StepBatch
     from pipelines.learners.settings import TrainSettings
+    from pipelines.policies.base import PolicySpec
+    from pipelines.reporter import Advance
+    from pipelines.tasks.spec import TaskSpec
 
 Given = TypeVar("Given", bound=BaseModel)
 
@@ -40,14 +44,57 @@ class Play(NamedTuple):
     seed: int
 
 
-class EpisodeLearner:
-    """What a search over whole episodes is to the training in segments.
+class EpisodeLearner(ABC):
+    """A search over whole episodes, trained in segments as `pipelines.learners.sb3.Learner` is.
+
+    Every number it draws is keyed by the iteration, so that segments leave no trace in a run.
+
+    Args:
+        settings: What and how to train.
+        task: The task.
+        domain: Its domain.
+        options: Values of all options of the domain.
+        seed: Base seed of the training.
 
     Attributes:
+        steps: Environment steps trained so far, over all segments.
         batch: The environments, once there are any.
     """
 
+    steps = 0
     batch: BatchEnvironment | None = None
+
+    def __init__(
+        self, settings: TrainSettings, task: TaskSpec, domain: Domain, options: Options, seed: int
+    ) -> None:
+        self._settings, self._task, self._seed = settings, task, seed
+        self._domain, self._options = domain, options
+
+    @abstractmethod
+    def iterate(self) -> None:
+        """Play one iteration of candidates, learn from it and count its steps."""
+
+    @abstractmethod
+    def policy(self) -> PolicySpec:
+        """Return the policy at the centre of the search, in float32."""
+
+    def learn(self, until: int, advance: Advance | None = None) -> None:
+        """Train until at least this many steps; an iteration is finished."""
+        while self.steps < until:
+            before = self.steps
+            self.iterate()
+            if advance is not None:
+                advance(self.steps - before)
+
+    def make_copies(self, seeds: Sequence[int]) -> BatchEnvironment:
+        """Return at most as many copies of the environment as there are seeds, kept if they fit."""
+        if self.batch is not None and self.batch.size > len(seeds):
+            self.close()
+        if self.batch is None:
+            from pipelines.domains.checked import make_batch
+
+            self.batch = make_batch(self._domain, self._task, len(seeds), self._options, seeds)
+        return self.batch
 
     def close(self) -> None:
         """Close the environments."""
@@ -59,7 +106,7 @@ class EpisodeLearner:
         """Return nothing: whole episodes are all that counts."""
         return {}
 
-    def load_transitions(self, transitions: object) -> None:
+    def load_transitions(self, transitions: object) -> None:  # noqa: B027 - there are none
         """Take nothing over."""
 
 

@@ -16,7 +16,6 @@ O observation, A action, H units of a layer.
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -25,13 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.artifacts.arrays import from_npz, to_npz
 from pipelines.errors import ConfigError, VintixError
-from pipelines.learners.episodes import (
-    EpisodeLearner,
-    Play,
-    play_episodes,
-    read_hyperparameters,
-)
+from pipelines.learners.episodes import EpisodeLearner, Play, play_episodes, read_hyperparameters
 from pipelines.policies.base import PolicySpec
 from pipelines.rng import derive_seed, stream
 
@@ -40,7 +35,6 @@ if TYPE_CHECKING:
 
     from pipelines.domains.base import BatchEnvironment, Domain, Options
     from pipelines.learners.settings import TrainSettings
-    from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.99, 1e-8
@@ -152,7 +146,6 @@ class _State:
         square_O: Sum of their squared distances from it.
         observations: How many there were.
         iteration: Iterations done.
-        steps: Environment steps done.
     """
 
     parameters_D: NDArray[np.float64]
@@ -162,20 +155,10 @@ class _State:
     square_O: NDArray[np.float64]
     observations: int = 0
     iteration: int = 0
-    steps: int = 0
 
 
 class EvolutionLearner(EpisodeLearner):
-    """An evolution strategy on one task; the counterpart of `learner.Learner`.
-
-    Every number it draws is keyed by the iteration, so that segments leave no trace in a run.
-
-    Args:
-        settings: What and how to train.
-        task: The task.
-        domain: Its domain.
-        options: Values of all options of the domain.
-        seed: Base seed of the training.
+    """An evolution strategy on one task; see `EpisodeLearner`.
 
     Raises:
         ConfigError: A hyperparameter is not valid.
@@ -184,9 +167,8 @@ class EvolutionLearner(EpisodeLearner):
     def __init__(
         self, settings: TrainSettings, task: TaskSpec, domain: Domain, options: Options, seed: int
     ) -> None:
+        super().__init__(settings, task, domain, options, seed)
         self._given = evolution_settings(settings)
-        self._settings, self._task, self._seed = settings, task, seed
-        self._domain, self._options = domain, options
         self._layout = Layout(self._given, task.observation_dim, task.action_dim)
         size, width = self._layout.size, task.observation_dim
         self._state = _State(
@@ -197,31 +179,18 @@ class EvolutionLearner(EpisodeLearner):
             square_O=np.zeros(width),
         )
 
-    @property
-    def steps(self) -> int:
-        """Environment steps trained so far, over all segments."""
-        return self._state.steps
-
-    def learn(self, until: int, advance: Advance | None = None) -> None:
-        """Train until at least this many steps; an iteration is finished."""
-        while self._state.steps < until:
-            before = self._state.steps
-            self._iterate()
-            if advance is not None:
-                advance(self._state.steps - before)
-
     def dump(self) -> bytes:
         """Return the state as the bytes of an .npz file."""
-        file = io.BytesIO()
-        np.savez(file, **{each.name: getattr(self._state, each.name) for each in fields(_State)})
-        return file.getvalue()
+        state = {each.name: getattr(self._state, each.name) for each in fields(_State)}
+        return to_npz({**state, "steps": self.steps})
 
     def load(self, dumped: bytes) -> None:
         """Take over what `dump` returned."""
-        with np.load(io.BytesIO(dumped), allow_pickle=False) as file:
-            for each in fields(_State):
-                value = file[each.name]
-                setattr(self._state, each.name, value if value.ndim else int(value))
+        state: dict[str, Any] = {**from_npz(dumped)}
+        self.steps = int(state.pop("steps"))
+        self._state = _State(
+            **{name: value if value.ndim else int(value) for name, value in state.items()}
+        )
 
     def policy(self) -> PolicySpec:
         """Return the policy at the centre of the search, in float32."""
@@ -247,9 +216,10 @@ class EvolutionLearner(EpisodeLearner):
             arrays["observation_mean"], arrays["observation_std"] = mean_O, std_O
         return PolicySpec(self._given.policy, config, arrays)
 
-    def _iterate(self) -> None:
+    def iterate(self) -> None:
+        """Move the centre by one generation."""
         state, given = self._state, self._given
-        progress = min(state.steps / self._settings.total_steps, 1.0)
+        progress = min(self.steps / self._settings.total_steps, 1.0)
         shrink = 1 - (1 - given.final) * progress
         noise = given.noise * shrink
         generator = stream(self._seed, "perturbations", state.iteration)
@@ -298,7 +268,9 @@ class EvolutionLearner(EpisodeLearner):
         seeds = [
             derive_seed(self._seed, "episode", state.iteration, copy) for copy in range(copies)
         ]
-        batch = self._copies(len(candidates_CD) * copies)
+        # One copy alone is played on where copies are simulated one by one.
+        slots = len(candidates_CD) * copies if self._domain.vectorized else 1
+        batch = self.make_copies([derive_seed(self._seed, "copy", slot) for slot in range(slots)])
         plays = [
             Play(candidate, episode, seed)
             for candidate in range(len(candidates_CD))
@@ -327,26 +299,17 @@ class EvolutionLearner(EpisodeLearner):
             act,
             lambda after: after.reward_B - self._given.alive_bonus,
         )
-        state.steps += steps
+        self.steps += steps
         if not np.isfinite(returns_C).all():
             raise VintixError(
                 f"task {self._task.name}: the training broke down",
-                where=f"es, after {state.steps:,} steps",
+                where=f"es, after {self.steps:,} steps",
                 expected="finite returns",
                 fix="a smaller noise or learning_rate in demonstrators.train.hyperparameters",
             )
         if seen:
             self._observe(np.concatenate(seen))
         return returns_C / copies
-
-    def _copies(self, episodes: int) -> BatchEnvironment:
-        size = episodes if self._domain.vectorized else 1
-        if self.batch is None:
-            from pipelines.domains.checked import make_batch
-
-            seeds = [derive_seed(self._seed, "copy", slot) for slot in range(size)]
-            self.batch = make_batch(self._domain, self._task, size, self._options, seeds)
-        return self.batch
 
     def _actor(
         self, parameters_SD: NDArray[np.float32], batch: BatchEnvironment

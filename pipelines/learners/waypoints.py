@@ -12,28 +12,18 @@ S slots (copies of the environment), A action.
 
 from __future__ import annotations
 
-import io
 import itertools
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipelines.artifacts.arrays import from_npz, to_npz
 from pipelines.domains.bidexhands.hand import joint_names, joint_ranges, servo_joints
-from pipelines.domains.bidexhands.policy import (
-    KIND,
-    WIDTH,
-    WaypointsConfig,
-    WaypointsPolicy,
-)
+from pipelines.domains.bidexhands.policy import KIND, WIDTH, WaypointsConfig, WaypointsPolicy
 from pipelines.errors import ConfigError
 from pipelines.learners.cma import SeparableCMA
-from pipelines.learners.episodes import (
-    EpisodeLearner,
-    Play,
-    play_episodes,
-    read_hyperparameters,
-)
+from pipelines.learners.episodes import EpisodeLearner, Play, play_episodes, read_hyperparameters
 from pipelines.policies.base import PolicySpec
 from pipelines.rng import derive_seed, stream
 
@@ -42,7 +32,6 @@ if TYPE_CHECKING:
 
     from pipelines.domains.base import BatchEnvironment, Domain, Options, StepBatch
     from pipelines.learners.settings import TrainSettings
-    from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
 SYNERGIES: dict[str, tuple[str, ...]] = {
@@ -215,16 +204,7 @@ class WaypointCode:
 
 
 class WaypointLearner(EpisodeLearner):
-    """The search on one task; the counterpart of `pipelines.learners.sb3.Learner`.
-
-    Every number it draws is keyed by the generation, so that segments leave no trace in a run.
-
-    Args:
-        settings: What and how to train.
-        task: A task of Bi-DexHands.
-        domain: Its domain.
-        options: Values of all options of the domain.
-        seed: Base seed of the training.
+    """The search on one task of Bi-DexHands; see `EpisodeLearner`.
 
     Raises:
         ConfigError: A hyperparameter is not valid, or the task has no hands.
@@ -236,6 +216,7 @@ class WaypointLearner(EpisodeLearner):
         from pipelines.domains.bidexhands.policy import base_speeds
         from pipelines.domains.bidexhands.tasks import task_classes
 
+        super().__init__(settings, task, domain, options, seed)
         self._given = waypoint_settings(settings)
         if task.domain != "bidexhands":
             raise ConfigError(
@@ -245,8 +226,6 @@ class WaypointLearner(EpisodeLearner):
                 found=f"domain {task.domain}",
                 fix="another --algorithm",
             )
-        self._task, self._seed = task, seed
-        self._domain, self._options = domain, options
         hands = task_classes()[task.env_id]
         speed, turn_speed = base_speeds(hands, float(options["base_damping"]))
         self._config = WaypointsConfig(
@@ -262,41 +241,29 @@ class WaypointLearner(EpisodeLearner):
         self._search = SeparableCMA.start(
             self._code.start_D, self._given.step, self._given.population
         )
-        self._steps = 0
 
-    @property
-    def steps(self) -> int:
-        """Environment steps trained so far, over all segments."""
-        return self._steps
-
-    def learn(self, until: int, advance: Advance | None = None) -> None:
-        """Search until at least this many steps; a generation is finished."""
-        while self._steps < until:
-            before = self._steps
-            generation = self._search.generation
-            candidates_CD = self._search.ask(stream(self._seed, "candidates", generation))
-            returns_C = self._play(candidates_CD, generation)
-            self._search.tell(candidates_CD[np.argsort(-returns_C, kind="stable")])
-            if before < self._given.rehearsal_steps <= self._steps:
-                self._search = SeparableCMA.start(
-                    self._search.mean_D, self._given.step / 2, self._given.population
-                )
-            if advance is not None:
-                advance(self._steps - before)
+    def iterate(self) -> None:
+        """Play one generation and move the search by it."""
+        before, generation = self.steps, self._search.generation
+        candidates_CD = self._search.ask(stream(self._seed, "candidates", generation))
+        returns_C = self._play(candidates_CD, generation)
+        self._search.tell(candidates_CD[np.argsort(-returns_C, kind="stable")])
+        if before < self._given.rehearsal_steps <= self.steps:
+            self._search = SeparableCMA.start(
+                self._search.mean_D, self._given.step / 2, self._given.population
+            )
 
     def dump(self) -> bytes:
         """Return the state as the bytes of an .npz file."""
-        file = io.BytesIO()
-        np.savez(file, total_steps=self._steps, **self._search.as_json())
-        return file.getvalue()
+        return to_npz({"total_steps": self.steps, **self._search.as_json()})
 
     def load(self, dumped: bytes) -> None:
         """Take over what `dump` returned."""
-        with np.load(io.BytesIO(dumped), allow_pickle=False) as file:
-            state = {name: file[name] for name in file.files}
-        self._steps = int(state.pop("total_steps"))
-        scalars = {name: value.item() for name, value in state.items() if not value.ndim}
-        self._search = SeparableCMA.from_json({**state, **scalars})
+        state: dict[str, Any] = {
+            name: value if value.ndim else value.item() for name, value in from_npz(dumped).items()
+        }
+        self.steps = state.pop("total_steps")
+        self._search = SeparableCMA.from_json(state)
 
     def policy(self) -> PolicySpec:
         """Return the policy at the centre of the search, in float32."""
@@ -310,7 +277,7 @@ class WaypointLearner(EpisodeLearner):
     def _play(self, candidates_CD: NDArray[np.float64], generation: int) -> NDArray[np.float64]:
         """Return the mean return (C,) of each candidate over the generation's episodes."""
         shares, which = self._given.noise, generation
-        if self._steps < self._given.rehearsal_steps:
+        if self.steps < self._given.rehearsal_steps:
             shares, which = (0.0,), -1
         seeds = [derive_seed(self._seed, "episode", which, number) for number in range(len(shares))]
         plays = [
@@ -318,7 +285,7 @@ class WaypointLearner(EpisodeLearner):
             for candidate in range(len(candidates_CD))
             for episode, seed in enumerate(seeds)
         ]
-        batch = self._copies(len(plays))
+        batch = self.make_copies(list(range(min(_SLOTS, len(plays)))))
         policy = WaypointsPolicy(self._config, *self._code.decode(candidates_CD))
         width = len(batch.action_low_A)
         # What each slot mixes into its actions: how much, and from which stream.
@@ -347,20 +314,8 @@ class WaypointLearner(EpisodeLearner):
             return after.reward_B + self._given.guidance * _guidance(batch)
 
         returns_C, steps = play_episodes(batch, plays, len(candidates_CD), begin, act, earned)
-        self._steps += steps
+        self.steps += steps
         return returns_C / len(shares)
-
-    def _copies(self, episodes: int) -> BatchEnvironment:
-        if self.batch is not None and self.batch.size > episodes:
-            self.close()
-        if self.batch is None:
-            from pipelines.domains.checked import make_batch
-
-            size = min(_SLOTS, episodes)
-            self.batch = make_batch(
-                self._domain, self._task, size, self._options, list(range(size))
-            )
-        return self.batch
 
 
 def _guidance(batch: BatchEnvironment) -> NDArray[np.float64]:

@@ -19,14 +19,15 @@ from pipelines.report.figures import (
 )
 from pipelines.report.sources import Entry, Sources, domains_of, models_of, scored
 from pipelines.rollout.prompt import KINDS as PROMPTS
-from pipelines.rollout.scores import by_shot, mean_curve
-from pipelines.rollout.statistics import (
+from pipelines.rollout.scores import (
     LAST,
     best_shot,
-    bootstrap_interval,
+    by_shot,
+    mean_curve,
     summarize_curves,
     task_scores,
 )
+from pipelines.rollout.statistics import bootstrap_interval
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact

@@ -26,15 +26,12 @@ from pipelines.report.sources import (
 )
 from pipelines.rollout.curves import axis_label, task_panel
 from pipelines.rollout.reported import OUR_REFERENCE, SOURCES, arrived, reported_for
-from pipelines.rollout.scores import mean_curve
+from pipelines.rollout.scores import Kind, best_shot, mean_curve, task_scores
 from pipelines.rollout.statistics import (
-    Kind,
-    best_shot,
     bootstrap_band,
     bootstrap_interval,
     interquartile_mean,
     summarize,
-    task_scores,
 )
 
 if TYPE_CHECKING:

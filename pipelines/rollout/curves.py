@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import drawing
 from pipelines.drawing import counted, figure, panel, series
-from pipelines.rollout.scores import TaskCurve, by_shot, last_mean, mean_curve, standard_error
+from pipelines.rollout.scores import TaskCurve, by_shot, last_mean, mean_curve
+from pipelines.rollout.statistics import standard_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,7 +27,7 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         ``artifact`` as references, ``agent`` (``model`` or the baseline's name), ``method`` (how
         the checkpoint was trained, where recorded), ``rewards`` (what it was shown as rewards;
         ``true`` mostly), ``scores`` (see
-        `pipelines.rollout.scoreboard.score_rows`), ``absent`` (tasks of a suite that are scored 0)
+        `pipelines.rollout.scores.score_rows`), ``absent`` (tasks of a suite that are scored 0)
         and ``reported`` (see `pipelines.rollout.reported.reported_rows`).
 
     Raises:
@@ -35,8 +35,7 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         ConfigError: None of its tasks has scores under the reference.
     """
     from pipelines.rollout.reported import OUR_REFERENCE, reported_for, reported_rows
-    from pipelines.rollout.scoreboard import score_rows
-    from pipelines.rollout.scores import load_curves, read_curve, summary, task_report
+    from pipelines.rollout.scores import load_curves, read_curve, score_rows, summary, task_report
 
     curves = load_curves(artifact, reference)
     timings = [
@@ -96,15 +95,14 @@ def compare_rollouts(
     Returns:
         For each, in order: ``agent`` (``model`` or the baseline's name), ``checkpoint``,
         ``method``, ``rewards``, ``artifact``, ``tasks`` (names of the common tasks) and ``scores``
-        over them, see `pipelines.rollout.scoreboard.score_rows`. Without a common task the scores
+        over them, see `pipelines.rollout.scores.score_rows`. Without a common task the scores
         are empty.
 
     Raises:
         ArtifactCorruptError: A file is damaged.
         ConfigError: None of the tasks has scores under the reference.
     """
-    from pipelines.rollout.scoreboard import score_rows
-    from pipelines.rollout.scores import load_curves
+    from pipelines.rollout.scores import load_curves, score_rows
 
     chosen = reference or artifacts[0].manifest.summary["reference"]
     played = [{curve.name: curve for curve in load_curves(each, chosen)} for each in artifacts]

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pipelines.rollout.statistics import Kind, task_scores
+from pipelines.rollout.scores import Kind, task_scores
 
 if TYPE_CHECKING:
     from pipelines.rollout.scores import TaskCurve

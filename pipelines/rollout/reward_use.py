@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.errors import UsageError
 from pipelines.rollout.report import checkpoint_of, rewards_of
-from pipelines.rollout.scoreboard import ALL
-from pipelines.rollout.statistics import LEVEL, base_of, bootstrap_draws, task_scores
+from pipelines.rollout.scores import ALL, task_scores
+from pipelines.rollout.statistics import bootstrap_draws, interval
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -125,19 +124,15 @@ def share_lost(true: Sequence[TaskCurve], others: Mapping[str, TaskCurve]) -> di
         **dict.fromkeys(("rise_interval", "lost_interval", "share_interval")),
     }
     if seeds > 1:
-        drawn = bootstrap_draws([p.shape[1] for p in parts], [base_of(curve) for curve in true])
+        drawn = bootstrap_draws([p.shape[1] for p in parts], [curve.base for curve in true])
         # Three scores of each resample, (3, R).
         means = [p[:, index].mean(axis=2) for p, index in zip(parts, drawn, strict=True)]
         resampled = np.mean(means, axis=0)
         rise_R, lost_R = resampled[1] - resampled[0], resampled[1] - resampled[2]
-        told |= {"rise_interval": _interval(rise_R), "lost_interval": _interval(lost_R)}
+        told |= {"rise_interval": interval(rise_R), "lost_interval": interval(lost_R)}
         if told["rise_interval"][0] > 0:
             with np.errstate(divide="ignore"):
-                told["share_interval"] = _interval(lost_R / rise_R)
+                told["share_interval"] = interval(lost_R / rise_R)
         else:
             told["share"] = None
     return told
-
-
-def _interval(values_R: NDArray[np.float64]) -> list[float]:
-    return [float(each) for each in np.quantile(values_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import ConfigError
-from pipelines.rollout.statistics import LAST, best_shot, success_rates, task_scores
-from pipelines.rollout.unseen import foreign_source
+from pipelines.rollout.fallback import foreign_source
+from pipelines.rollout.statistics import standard_error, summarize
 from pipelines.tasks.spec import ScoreReference, score_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 OpenGroup = Callable[[str], "zarr.Group"]
 """Opens a group of a hierarchy by its path."""
+
+Kind = Literal["first", "best", "last", "converged"]
+"""Which episodes of a stream a score is taken from; see `task_scores`."""
+
+LAST = 3
+"""Shots at the end of a curve whose mean counts as where it has arrived."""
+
+ALL = "all"
+"""Stands for every domain, or every part."""
 
 PARTS = ("training", "variations", "unseen")
 """Training tasks (Figure 4), changed parameters (Figure 6), new tasks (Figure 7)."""
@@ -85,13 +94,13 @@ class TaskCurve:
 
     @property
     def part(self) -> str:
-        """Which of the paper's evaluations the task belongs to; see `PARTS`.
+        """Which of the paper's evaluations the task belongs to; see `PARTS`."""
+        return part_of(vars(self))
 
-        The setpoints that the paper holds out are variations of one environment (Figure 6).
-        """
-        return part_of(
-            {"domain": self.domain, "variation_of": self.variation_of, "split": self.split}
-        )
+    @property
+    def base(self) -> str:
+        """What keys the seeds of the task's episodes."""
+        return self.variation_of or self.name
 
 
 def part_of(task: Mapping[str, Any]) -> str:
@@ -110,14 +119,6 @@ def part_of(task: Mapping[str, Any]) -> str:
 def by_shot(values_SE: NDArray[Any]) -> NDArray[np.float64]:
     """Return the mean over seeds at each shot (E,)."""
     return np.asarray(values_SE, np.float64).mean(axis=0)
-
-
-def standard_error(values_SE: NDArray[Any]) -> NDArray[np.float64] | None:
-    """Return the standard error of the mean over seeds at each shot (E,), None for one seed."""
-    seeds = len(values_SE)
-    if seeds < 2:
-        return None
-    return np.asarray(values_SE, np.float64).std(axis=0, ddof=1) / np.sqrt(seeds)
 
 
 def last_mean(curve_E: NDArray[np.float64]) -> float:
@@ -179,17 +180,13 @@ def _converged(curve: TaskCurve) -> dict[str, Any] | None:
     """Return what a task did after shot k, or None where no further episodes were played."""
     if curve.further_SE is None:
         return None
-    returns_SE = np.concatenate([curve.return_SE, curve.further_SE], axis=1)
-    episodes = curve.further_SE.shape[1]
-    first = best_shot(curve) + 1
-    known = curve.success_SE is not None
     return {
-        "episodes": episodes,
-        "return": float(returns_SE[:, first : first + episodes].mean()),
-        "normalized": (
-            None if curve.score is None else float(task_scores(curve, "converged").mean())
+        "episodes": curve.further_SE.shape[1],
+        "return": float(_of_kind(curve, "converged", curve.return_SE, curve.further_SE).mean()),
+        "normalized": float(task_scores(curve, "converged").mean()) if curve.score else None,
+        "success": (
+            None if curve.success_SE is None else float(success_rates(curve, "converged").mean())
         ),
-        "success": float(success_rates(curve, "converged").mean()) if known else None,
     }
 
 
@@ -207,11 +204,143 @@ def summary(curves: Sequence[TaskCurve]) -> dict[str, Any]:
     }
     for field in ("first", "last3", "best"):
         values = np.array([report[f"normalized_{field}"] for report in reports])
+        error = standard_error(values)
         result[f"mean_normalized_{field}"] = float(values.mean()) if known else None
-        result[f"mean_normalized_{field}_stderr"] = (
-            float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-        )
+        result[f"mean_normalized_{field}_stderr"] = None if error is None else float(error)
     return result
+
+
+def task_scores(curve: TaskCurve, kind: Kind) -> NDArray[np.float64]:
+    """Return one normalised score of each seed of a task, (S,).
+
+    Args:
+        curve: With a score reference.
+        kind: ``first``: the first shot, from an empty context. ``best``: the shot k at which the
+            mean over seeds is highest, the same k for all seeds (the best k-shot performance of
+            section 3.2). Because k is chosen after the fact, its mean is above what one would see
+            at k again. ``last``: the mean of the last three shots. ``converged``: the mean of the
+            episodes recorded after shot k (section 3.2: 100 of them), which had no say in k.
+
+    Raises:
+        ValueError: The task has no score reference, or no episodes after convergence.
+    """
+    if curve.score is None:
+        raise ValueError(f"task {curve.name} has no score reference {curve.reference!r}")
+    further_SE = None if curve.further_SE is None else curve.score.normalize(curve.further_SE)
+    return _of_kind(curve, kind, curve.score.normalize(curve.return_SE), further_SE)
+
+
+def success_rates(curve: TaskCurve, kind: Kind) -> NDArray[np.float64]:
+    """Return the share of successful episodes of each seed of a task, (S,).
+
+    Args:
+        curve: With success.
+        kind: As in `task_scores`; shot k is the one with the best return, not the best success.
+
+    Raises:
+        ValueError: The domain knows no success, or there are no episodes after convergence.
+    """
+    if curve.success_SE is None:
+        raise ValueError(f"task {curve.name} knows no success")
+    return _of_kind(curve, kind, curve.success_SE, curve.further_success_SE)
+
+
+def best_shot(curve: TaskCurve) -> int:
+    """Return the index of the shot whose mean over seeds is best, the first of equals."""
+    score = curve.score
+    # A reference may have its expert below random play; the best shot is then the lowest.
+    values_SE = curve.return_SE if score is None else score.normalize(curve.return_SE)
+    return int(values_SE.mean(axis=0).argmax())
+
+
+def _of_kind(
+    curve: TaskCurve, kind: Kind, shots_SE: NDArray[Any], further_SE: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    """Return the mean (S,) over the episodes of a kind."""
+    best, shots = best_shot(curve), shots_SE.shape[1]
+    episodes = {
+        "first": slice(1),
+        "last": slice(max(0, shots - LAST), None),
+        "best": slice(best, best + 1),
+    }
+    if kind in episodes:
+        return np.asarray(shots_SE[:, episodes[kind]], np.float64).mean(axis=1)
+    if further_SE is None:
+        raise ValueError(f"task {curve.name} has no episodes after convergence")
+    played_SE = np.concatenate([shots_SE, further_SE], axis=1).astype(np.float64)
+    return played_SE[:, best + 1 : best + 1 + further_SE.shape[1]].mean(axis=1)
+
+
+def summarize_curves(curves: Sequence[TaskCurve], zeros: int = 0) -> dict[str, dict[str, Any]]:
+    """Return `summarize` of each kind of score over the tasks that have a score reference.
+
+    Args:
+        curves: Tasks; those without a score are left out.
+        zeros: Further tasks that count as 0, as random play does: the model cannot play them.
+
+    Returns:
+        By kind, ``first``, ``best``, ``last`` and, where every task has it, ``converged``. Each
+        has ``success`` besides: `summarize` of the success rates of the tasks that know it, or
+        null without any.
+    """
+    known = [curve for curve in curves if curve.score is not None]
+    telling = [curve for curve in curves if curve.success_SE is not None]
+    seeds = max((curve.seeds for curve in known), default=1)
+    bases = [curve.base for curve in known] + [f"zero {index}" for index in range(zeros)]
+    report: dict[str, dict[str, Any]] = {}
+    for kind in score_kinds(curves):
+        samples = [task_scores(curve, kind) for curve in known] + [np.zeros(seeds)] * zeros
+        rates = [success_rates(curve, kind) for curve in telling]
+        success = summarize(rates, together=[curve.base for curve in telling]) if rates else None
+        report[kind] = {**summarize(samples, together=bases), "success": success}
+    return report
+
+
+def score_kinds(curves: Sequence[TaskCurve]) -> tuple[Kind, ...]:
+    """Return the kinds of scores that all of some tasks have."""
+    if curves and all(curve.further_SE is not None for curve in curves):
+        return ("first", "best", "last", "converged")
+    return ("first", "best", "last")
+
+
+def score_rows(
+    curves: Sequence[TaskCurve], absent: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Return the aggregate scores of a rollout; JSON.
+
+    Args:
+        curves: The tasks that were played.
+        absent: Tasks of a suite that could not be played, as the artifact names them; each counts
+            as 0, the score of random play (Appendix A.2.3).
+
+    Returns:
+        A row for each domain and part that has tasks, for each of several parts over several
+        domains, and, where there is more than one row, a last one over all. Each has ``domain``,
+        ``part``, ``tasks`` (those with a score, zeros included), ``zeros``, and ``scores``, by
+        kind as `summarize_curves` has them.
+    """
+    absent_at = [(task["domain"], part_of(task)) for task in absent]
+    found = dict.fromkeys([(curve.domain, curve.part) for curve in curves] + absent_at)
+    domains = list(dict.fromkeys(domain for domain, _ in found))
+    places = sorted(found, key=lambda place: (domains.index(place[0]), PARTS.index(place[1])))
+    several = len({part for _, part in found}) > 1
+    for part in PARTS:
+        if several and sum(at == part for _, at in found) > 1:
+            places.append((ALL, part))
+    if len(found) > 1:
+        places.append((ALL, ALL))
+    rows = []
+    for domain, part in places:
+        zeros = sum(domain in (ALL, at[0]) and part in (ALL, at[1]) for at in absent_at)
+        played = [
+            curve for curve in curves if domain in (ALL, curve.domain) and part in (ALL, curve.part)
+        ]
+        scores = summarize_curves(played, zeros)
+        tasks = scores["first"]["tasks"]
+        rows.append(
+            {"domain": domain, "part": part, "tasks": tasks, "zeros": zeros, "scores": scores}
+        )
+    return rows
 
 
 def load_curves(artifact: Artifact, reference: str | None = None) -> list[TaskCurve]:

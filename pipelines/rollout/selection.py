@@ -1,8 +1,8 @@
 """Which tasks a rollout plays, and where their normalisation comes from.
 
 The checkpoint knows the tasks it was trained on, each with its statistics. A variation that it
-does not know uses those of its base task; other unseen tasks borrow some, where the user says whose
-(`pipelines.rollout.unseen`).
+does not know uses those of its base task; other unseen tasks fall back on those of other tasks,
+where the user says whose (`pipelines.rollout.fallback`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.rollout.config import RolloutConfig, default_shots
-from pipelines.rollout.unseen import (
+from pipelines.rollout.fallback import (
     RUNNING,
-    borrow,
     can_play,
+    fallback_statistics,
     foreign_source,
     known_task,
 )
@@ -121,7 +121,7 @@ def select_targets(config: RolloutConfig, model: SavedModel, catalogue: Catalogu
     for spec in specs:
         known = known_task(spec, model)
         sources[spec.name] = (
-            borrow(spec, model, stats) if known is None else (known, model.tasks[known])
+            (known, model.tasks[known]) if known else fallback_statistics(spec, model, stats)
         )
     options = _options(config, specs, {name: saved for name, (_, saved) in sources.items()})
     return [
@@ -175,11 +175,7 @@ def _specs(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> li
 
 
 def _changes(config: RolloutConfig) -> dict[str, float]:
-    given = {
-        "gravity": config.gravity,
-        "viscosity": config.viscosity,
-        "setpoint": config.setpoint,
-    }
+    given = {"gravity": config.gravity, "viscosity": config.viscosity, "setpoint": config.setpoint}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -215,7 +211,7 @@ def _chosen(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> l
         spec
         for spec in specs
         if {spec.name, spec.variation_of} & known
-        # With statistics to borrow, new tasks of the known groups can be played too.
+        # With fallback statistics, new tasks of the known groups can be played too.
         or (config.splits and config.stats is not None and can_play(spec, model))
     ]
 

@@ -11,15 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.workspace import is_packaged
+from pipelines.errors import ArtifactError
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
-from pipelines.rollout.checks import check_fingerprints, warn_of_input
 from pipelines.rollout.config import REWARDS, RolloutConfig
+from pipelines.rollout.fallback import foreign_statistics_note
 from pipelines.rollout.jobs import Job, make_jobs, play_jobs, worker_count
 from pipelines.rollout.report import compare_rollouts, plot_artifact, rollout_report
 from pipelines.rollout.reward_use import REWARD_USE, check_sees_rewards, reward_use
 from pipelines.rollout.scores import part_of
-from pipelines.rollout.unseen import foreign_statistics_note
 from pipelines.stage import PROCESS_SECONDS, Plan, StageResult
+from pipelines.tasks.spec import score_of
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.model.saved import SavedModel
     from pipelines.playing.model import Memory
-    from pipelines.reporter import NullReporter, Reporter
+    from pipelines.reporter import Reporter
+    from pipelines.rollout.selection import Target
+    from pipelines.tasks.spec import TaskSpec
 
 __all__ = ["plan", "plot_artifact", "rollout_report", "run"]
 
@@ -107,7 +111,7 @@ def _roll(
     config: RolloutConfig, agent: Agent, workspace: Workspace, reporter: Reporter
 ) -> StageResult:
     if agent.model is not None:
-        warn_of_input(config, agent.model, agent.targets, reporter)
+        _warn_of_input(config, agent.model, agent.targets, reporter)
         if agent.absent:
             reporter.warn(
                 f"{agent.label} has no group for {len(agent.absent)} tasks of the suite: they are "
@@ -124,7 +128,7 @@ def _roll(
         up_to_date = published is not None
         if published is None:
             reporter.info(staging.place())
-            fingerprints = check_fingerprints(
+            fingerprints = _check_fingerprints(
                 config, workspace, agent.checkpoint, agent.targets, reporter
             )
             if staging.resumed_items:
@@ -132,6 +136,75 @@ def _roll(
             units = play_jobs(config, agent, staging, reporter)
             published = _publish(staging, agent, units, fingerprints)
     return StageResult(published, up_to_date, rollout_report(published))
+
+
+def _warn_of_input(
+    config: RolloutConfig, model: SavedModel, targets: Sequence[Target], reporter: Reporter
+) -> None:
+    """Warn of what makes the results mean something else than one might think."""
+    if config.context is not None and config.context > model.config.context:
+        reporter.warn(
+            f"context {config.context} is longer than the {model.config.context} steps the model "
+            "was trained with: ALiBi allows it, the results are an extrapolation"
+        )
+    for target in targets:
+        if target.spec.inert_reason is not None:
+            reporter.warn(
+                f"{target.spec.name} plays like {target.spec.variation_of}: "
+                f"{target.spec.inert_reason}"
+            )
+    without = [
+        target.spec.name for target in targets if score_of(target.scores, config.reference) is None
+    ]
+    if without:
+        reporter.warn(
+            f"no {config.reference} scores for {listed(without)}: their returns are not normalised "
+            "and do not count in the mean"
+        )
+
+
+def _check_fingerprints(
+    config: RolloutConfig,
+    workspace: Workspace,
+    checkpoint: Artifact,
+    targets: Sequence[Target],
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Return the fingerprint of every task as played, compared with what the data recorded."""
+    from pipelines.playing.fingerprint import check_same_environment, fingerprint
+
+    recorded = _recorded_fingerprints(checkpoint, workspace)
+    now = {}
+    for target in targets:
+        name = target.spec.name
+        now[name] = fingerprint(target.spec, target.options)
+        if name not in recorded or target.options != dict(target.saved.options):
+            continue
+        check_same_environment(
+            recorded[name],
+            now[name],
+            f"the environment of task {name!r} is not the one the checkpoint's data came from",
+            where=f"fingerprint recorded with {checkpoint.reference}",
+            fix="install the simulator versions of the manifest, or leave --strict out",
+            warn=None if config.strict else reporter.warn,
+        )
+    return now
+
+
+def _recorded_fingerprints(artifact: Artifact, workspace: Workspace) -> Mapping[str, Any]:
+    """Return the fingerprints kept with an artifact or, where it has none, with its ancestors."""
+    if artifact.manifest.fingerprints:
+        return artifact.manifest.fingerprints
+    found: dict[str, Any] = {}
+    for parent in artifact.manifest.parents:
+        try:
+            ancestor = workspace.find(parent.kind, f"{parent.name}@v{parent.version}")
+        except ArtifactError:
+            # A checkpoint may have been copied here without its data; there is nothing to compare.
+            continue
+        if ancestor.digest == parent.digest:
+            found |= _recorded_fingerprints(ancestor, workspace)
+    return found
 
 
 def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
@@ -143,33 +216,27 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
     from pipelines.domains.registry import domain_of
     from pipelines.reporter import NullReporter
 
-    silent: NullReporter = NullReporter()
     agents = [agent for _, agent in _model_agents(config, workspace)]
     agents += [
-        baseline_agent(config, baseline, agents[0], workspace, silent)
+        baseline_agent(config, baseline, agents[0], workspace, NullReporter())
         for baseline in config.baselines
     ]
     rows = [row for agent in agents for row in _plan_rows(config, agent, several=len(agents) > 1)]
-    jobs = [make_jobs(config, agent) for agent in agents]
-    workers = [worker_count(config, mine) for mine in jobs]
-    seconds = sum(
-        _model_seconds(agent.model, agent.resolved, agent.memory, job)
-        for agent, mine in zip(agents, jobs, strict=True)
-        if agent.model is not None and agent.memory is not None
-        for job in mine
-    )
-    # One environment for the fingerprint, and the first of those that are played.
-    startup = sum(
-        2 * domain_of(target.spec).startup_seconds for agent in agents for target in agent.targets
-    )
-    seconds += PROCESS_SECONDS * (2 if max(workers) > 1 else 1) + startup
-    seconds += sum(
-        _steps(config, target.shots, target.spec.horizon)
-        / domain_of(target.spec).steps_per_second
-        / (count if domain_of(target.spec).copies_are_separate(target.options) else 1)
-        for agent, count in zip(agents, workers, strict=True)
-        for target in agent.targets
-    )
+    most, seconds = 1, 0.0
+    for agent in agents:
+        jobs = make_jobs(config, agent)
+        workers = worker_count(config, jobs)
+        most = max(most, workers)
+        if agent.model is not None and agent.memory is not None:
+            for job in jobs:
+                seconds += _model_seconds(agent.model, agent.resolved, agent.memory, job)
+        for target in agent.targets:
+            domain = domain_of(target.spec)
+            spread = workers if domain.copies_are_separate(target.options) else 1
+            # One environment for the fingerprint, and the first of those that are played.
+            seconds += 2 * domain.startup_seconds
+            seconds += _steps(config, target) / domain.steps_per_second / spread
+    seconds += PROCESS_SECONDS * (2 if most > 1 else 1)
     notes = [
         f"checkpoint {agent.label}, context {agent.resolved['context']}"
         for agent in agents
@@ -179,7 +246,6 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         target.spec.name: target.foreign_statistics for agent in agents for target in agent.targets
     }
     notes += filter(None, [foreign_statistics_note(foreign)])
-    most = max(workers)
     notes += [
         f"{most} worker processes step the environments"
         if most > 1
@@ -188,62 +254,44 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         "the model's share of the seconds is measured here; the simulators' and the start of "
         "processes and environments are typical",
     ]
-    absent = sum(len(agent.absent) for agent in agents)
-    if absent:
+    if absent := sum(len(agent.absent) for agent in agents):
         notes.append(
             f"{absent} tasks without streams are not played: the checkpoint has no group for them, "
             "and they are scored 0, as random play"
         )
-    return Plan(
-        rows=rows,
-        totals={
-            "tasks": len(rows),
-            "streams": sum(row["streams"] for row in rows),
-            "steps": sum(row["steps"] for row in rows),
-            "bytes": sum(row["bytes"] for row in rows),
-            "seconds": round(seconds, 1),
-        },
-        notes=notes,
-    )
+    totals = {name: sum(row[name] for row in rows) for name in ("streams", "steps", "bytes")}
+    return Plan(rows, {"tasks": len(rows), **totals, "seconds": round(seconds, 1)}, notes)
 
 
 def _plan_rows(config: RolloutConfig, agent: Agent, several: bool) -> list[dict[str, Any]]:
     rewards = agent.resolved.get("rewards")
     label = agent.label if rewards is None else f"{agent.label}, {rewards} rewards"
-    who = {"agent": label} if several else {}
+
+    def row(spec: TaskSpec, **numbers: Any) -> dict[str, Any]:
+        who = {"agent": label} if several else {}
+        part = part_of(spec.as_json())
+        return {**who, "task": spec.name, "domain": spec.domain, "part": part, **numbers}
+
     rows = []
     for target in agent.targets:
         episodes = target.shots + config.episodes_after
         rows.append(
-            {
-                **who,
-                "task": target.spec.name,
-                "domain": target.spec.domain,
-                "part": part_of(target.spec.as_json()),
-                "statistics": target.known,
-                "streams": config.seeds,
-                "shots": episodes,
-                "steps": _steps(config, target.shots, target.spec.horizon),
-                "bytes": 4 * config.seeds * episodes * (target.spec.horizon + 4),
-            }
+            row(
+                target.spec,
+                statistics=target.known,
+                streams=config.seeds,
+                shots=episodes,
+                steps=_steps(config, target),
+                bytes=4 * config.seeds * episodes * (target.spec.horizon + 4),
+            )
         )
-    nothing = {"statistics": "", "streams": 0, "shots": 0, "steps": 0, "bytes": 0}
     for absent in agent.absent:
-        task = absent.spec.as_json()
-        rows.append(
-            {
-                **who,
-                "task": absent.spec.name,
-                "domain": absent.spec.domain,
-                "part": part_of(task),
-                **nothing,
-            }
-        )
+        rows.append(row(absent.spec, statistics="", streams=0, shots=0, steps=0, bytes=0))
     return rows
 
 
-def _steps(config: RolloutConfig, shots: int, horizon: int) -> int:
-    return config.seeds * (shots + config.episodes_after) * horizon
+def _steps(config: RolloutConfig, target: Target) -> int:
+    return config.seeds * (target.shots + config.episodes_after) * target.spec.horizon
 
 
 def _publish(

@@ -102,7 +102,7 @@ def test_where_there_is_only_ascii_bars_and_borders_are(tmp_path):
         "from vintix_cli.streams import open_streams, end_streams\n"
         "open_streams()\n"
         "from vintix_cli.render import print_table\n"
-        "from pipelines.rollout.sparkline import sparkline\n"
+        "from pipelines.text import sparkline\n"
         "print_table([{'caf\\xe9': sparkline([0, 1, 2, None, 7])}], title='a')\n"
         "assert end_streams() is None\n"
     )

@@ -20,7 +20,7 @@ from pipelines.model.encoders import Encoder
 from pipelines.model.normalization import TaskStatistics, is_constant
 from pipelines.model.random_map import RandomMap
 from pipelines.playing.model import RunningStatistics
-from pipelines.rollout.unseen import pooled
+from pipelines.rollout.fallback import pooled
 from pipelines.train.loader import _Normalizer
 
 MakeConfig = Callable[..., ModelConfig]

@@ -16,8 +16,7 @@ from pipelines.reporter import NullReporter
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.report import rollout_report
 from pipelines.rollout.reported import reported_for, reported_rows
-from pipelines.rollout.scoreboard import score_rows
-from pipelines.rollout.scores import load_curves
+from pipelines.rollout.scores import load_curves, score_rows
 from pipelines.rollout.stage import plan, run
 from pipelines.tasks.registry import catalogue
 from vintix_cli.commands.rollout import print_curves

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from pipelines.rollout.config import default_shots
-from pipelines.rollout.scores import (
-    TaskCurve,
-    mean_curve,
-    standard_error,
-    summary,
-    task_report,
-)
-from pipelines.rollout.sparkline import sparkline
+from pipelines.rollout.scores import TaskCurve, mean_curve, summary, task_report
+from pipelines.rollout.statistics import standard_error
 from pipelines.tasks.spec import ScoreReference
 
 SCORE = ScoreReference(random=10.0, expert=30.0)
@@ -82,12 +76,3 @@ def test_one_seed_has_no_standard_error() -> None:
 
 def test_default_shots_by_horizon() -> None:
     assert [default_shots(h) for h in (50, 100, 150, 250, 1000)] == [20, 20, 13, 8, 8]
-
-
-def test_sparkline_heights_gaps_and_shared_scale() -> None:
-    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
-    assert sparkline([0.0, None, float("nan"), 1.0]) == "▁··█"
-    assert sparkline([-5.0, 0.5, 9.0], low=0.0, high=1.0) == "▁▅█"
-    assert sparkline([3.0, 3.0]) == "▅▅"
-    assert sparkline([]) == ""
-    assert sparkline([None, None]) == "··"

@@ -77,7 +77,7 @@ def rollouts(settings: Settings, work: Work) -> None:
 
 
 def _print_domain(table: Mapping[str, Any], goal: float) -> None:
-    from pipelines.rollout.sparkline import sparkline
+    from pipelines.text import sparkline
 
     reached = f"shots_to_{goal:g}"
     most = max((row["shots"] for row in table["tasks"]), default=0)

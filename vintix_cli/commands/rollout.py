@@ -50,8 +50,8 @@ def show_rollout(result: StageResult) -> None:
 
 def print_curves(report: Mapping[str, Any]) -> None:
     """Print a rollout's report as a table with a sparkline a task."""
-    from pipelines.rollout.sparkline import sparkline
-    from pipelines.rollout.unseen import foreign_statistics_note
+    from pipelines.rollout.fallback import foreign_statistics_note
+    from pipelines.text import sparkline
 
     tasks = report["tasks"]
     foreign = foreign_statistics_note({task["name"]: task["foreign_statistics"] for task in tasks})

@@ -1,4 +1,4 @@
-"""Tasks that a checkpoint was not trained on: which group they go through, whose statistics.
+"""Fallback statistics: how observations of tasks that a checkpoint does not know are normalised.
 
 A model normalises observations and actions by the statistics of the task's own data. A task without
 data has none, so the user says where they come from, and the artifact records it.
@@ -89,7 +89,9 @@ def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
     )
 
 
-def borrow(spec: TaskSpec, model: SavedModel, stats: str | None) -> tuple[str, SavedTask]:
+def fallback_statistics(
+    spec: TaskSpec, model: SavedModel, stats: str | None
+) -> tuple[str, SavedTask]:
     """Return the source of an unseen task's statistics, and the task as if the model knew it.
 
     Args:
