@@ -53,7 +53,7 @@ def expert_policy(task: TaskSpec, directory: Path = DATA) -> PolicySpec | None:
     """Return the trained policy of a task, or None.
 
     Raises:
-        ArtifactCorruptError: The weights are not those that the record tells of.
+        ArtifactCorruptError: The weights are not those that the record names.
     """
     record = _records(directory, task.domain).get(task.name)
     return None if record is None else _policy(task.name, record, _arrays(directory, task.domain))
@@ -112,7 +112,7 @@ def read_experts(domain: str, directory: Path = DATA) -> dict[str, Expert]:
     """Return all trained experts of a domain by task.
 
     Raises:
-        ArtifactCorruptError: The weights are not those that the records tell of.
+        ArtifactCorruptError: The weights are not those that the records name.
     """
     records = _records(directory, domain)
     arrays = _arrays(directory, domain) if records else {}

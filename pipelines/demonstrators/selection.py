@@ -189,15 +189,10 @@ def _options(
     config: DemonstratorsConfig, tasks: list[TaskSpec], measured: Artifact | None
 ) -> dict[str, dict[str, Any]]:
     """Give each domain those of the given options that it knows; each must be known to one."""
-    from pipelines.domains.registry import domain_of, resolve_options
+    from pipelines.domains.registry import domain_of, resolve_options, split_options
 
     domains = {task.domain: domain_of(task) for task in tasks}
-    known = {name: {option.name for option in domain.options()} for name, domain in domains.items()}
-    given = dict(config.options)
-    unknown = sorted(set(given) - set().union(*known.values()))
-    if unknown:
-        # The domain's own message lists what it has.
-        resolve_options(next(iter(domains.values())), {unknown[0]: given[unknown[0]]})
+    given = split_options(domains.values(), config.options)
     resolved = {}
     for name, domain in domains.items():
         base: dict[str, Any] = {}
@@ -214,6 +209,5 @@ def _options(
                     fix="measure them again one --task at a time",
                 )
             base = recorded[0]
-        mine = {key: value for key, value in given.items() if key in known[name]}
-        resolved[name] = resolve_options(domain, {**base, **mine})
+        resolved[name] = resolve_options(domain, {**base, **given[domain.name]})
     return resolved

@@ -111,7 +111,7 @@ def _make_all(
     if len(jobs) < len(selection.tasks):
         reporter.info(f"{len(selection.tasks) - len(jobs)} tasks are done already")
 
-    def tell(index: int, outcome: Outcome[None]) -> None:
+    def warn_of(index: int, outcome: Outcome[None]) -> None:
         if outcome.error is not None:
             reporter.warn(f"{jobs[index].task.name} failed: {outcome.error.message}")
 
@@ -123,7 +123,7 @@ def _make_all(
         label="demonstrators",
         # Episodes, and as much again for training.
         total=len(jobs) * 2 * config.episodes * (2 if selection.training else 1),
-        on_done=tell,
+        on_done=warn_of,
     )
     failed = {
         job.task.name: outcome.error
@@ -359,9 +359,9 @@ def _save_evaluation(group: Any, random: Evaluation, expert: Evaluation) -> None
 
 
 def _packages(config: DemonstratorsConfig, selection: Selection) -> list[str]:
-    from pipelines.domains.registry import domain_of
+    from pipelines.domains.registry import simulator_packages
 
-    names = {name for task in selection.tasks for name in domain_of(task).packages}
+    names = simulator_packages(selection.tasks)
     algorithms = {train_settings(config.train, task).algorithm for task in selection.tasks}
     if selection.training and not algorithms <= set(NUMPY_ALGORITHMS):
         names |= {"stable-baselines3", "sb3-contrib", "torch"}

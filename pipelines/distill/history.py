@@ -151,7 +151,7 @@ def _close_task(staging: Staging, task: TaskHistory) -> dict[str, Any]:
     for trajectory in task.trajectories:
         group = staging.group(trajectory_path(name, trajectory))
         returns.append(np.asarray(group["episode_return"][...]))  # type: ignore[index]
-        # The last flag that the environment raised tells whether its last episode was finished.
+        # The last flag that the environment raised says whether its last episode was finished.
         complete.append(
             bool(group["terminated"][-1]) or bool(group["truncated"][-1])  # type: ignore[index]
         )

@@ -3,8 +3,8 @@
 The data of the original Algorithm Distillation (Laskin et al. 2022, arXiv:2210.14215), in the
 layout of a noise-distilled history.
 
-A run goes by segments, as the training of a demonstrator does: its learner is written down where
-it rests, and the next segment begins with it and with random streams keyed by the step that it
+A run goes by segments, as the training of a demonstrator does: its learner is saved at the end
+of each, and the next segment begins with it and with random streams keyed by the step that it
 begins at, whether or not the run was interrupted. The episode in progress goes on; a resumed run
 simulates it again from its seed with the recorded actions. Segments end where the learner does
 (on-policy, after its rollout), shards after their number of rows: a segment fills at least one,
@@ -84,7 +84,7 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
 
 
 def training_rows(settings: TrainSettings) -> int:
-    """Return the steps of a shard: a segment's, so that each shard ends near a resting place."""
+    """Return the steps of a shard: a segment's, so that each shard ends near a resume point."""
     return balanced_rows(settings.total_steps, segment_length(settings))
 
 

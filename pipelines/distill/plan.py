@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,10 @@ from pipelines.distill.config import (
     VECTORIZED_PILOT_EPISODES,
     VECTORIZED_SHARD_ROWS,
 )
-from pipelines.distill.learning import (
-    SOURCE,
-    history_attributes,
-    training_rows,
-    training_settings,
-)
+from pipelines.distill.learning import SOURCE, history_attributes, training_rows, training_settings
 from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
-from pipelines.errors import ConfigError, UsageError
+from pipelines.errors import ConfigError
 from pipelines.hardware import available_cores
 from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
 from pipelines.learners.settings import training_rate
@@ -201,13 +196,18 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
         MissingDependencyError: They have none, and their simulator is not there either.
     """
     from pipelines.demonstrators.reader import load_demonstrator
-    from pipelines.domains.registry import check_simulators, domain_of, full_catalogue
+    from pipelines.domains.registry import (
+        check_simulators,
+        domain_of,
+        full_catalogue,
+        split_options,
+    )
 
     catalogue = full_catalogue()
     artifact, names, notes = choose_demonstrators(config, workspace, catalogue)
     specs = [catalogue.get(name) for name in names]
     domains = {spec.domain: domain_of(spec) for spec in specs}
-    _check_options(config.options, domains)
+    split_options(domains.values(), config.options)
     if config.options:
         check_simulators(specs, config.options)
     plans = []
@@ -327,11 +327,10 @@ def _plan_builtin(
 def _plan_task(
     config: DistillConfig, task: TaskSpec, domain: Domain, demonstrator: Demonstrator
 ) -> TaskPlan:
-    from pipelines.domains.registry import resolve_options
+    from pipelines.domains.registry import own_options, resolve_options
 
-    known = {option.name for option in domain.options()}
-    given_options = {name: value for name, value in config.options.items() if name in known}
-    options = resolve_options(domain, {**demonstrator.options, **given_options})
+    given = own_options(domain, config.options)
+    options = resolve_options(domain, {**demonstrator.options, **given})
     trajectories = config.trajectories or task.trajectories
     steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
     training = training_settings(config, task, steps)
@@ -409,15 +408,3 @@ def _check_simulator(each: TaskPlan, domain: Domain, artifact: Artifact) -> None
             found=", ".join(f"{name}={value}" for name, value in measured.items()),
             fix=f"vintix demonstrators --task {each.task.name} {flags}",
         )
-
-
-def _check_options(options: Mapping[str, Any], domains: Mapping[str, Domain]) -> None:
-    known = {option.name for domain in domains.values() for option in domain.options()}
-    for name in options:
-        if name not in known:
-            raise UsageError(
-                f"none of the selected domains has an option {name!r}",
-                where=", ".join(domains),
-                expected=", ".join(sorted(known)) or "no option at all",
-                found=name,
-            )

@@ -41,7 +41,7 @@ it falls off a cliff close to no noise at all."""
 
 LEAST_GAIN = 0.02
 """R-squared that another p and f has to be predicted to gain over linear decay. Less is within what
-a pilot of eight episodes a level tells by chance: of decays chosen for less, some were worse."""
+a pilot of eight episodes a level shows by chance: of decays chosen for less, some were worse."""
 
 FAMILY_WILL_DO = 0.97
 """R-squared from which the catalogue keeps to the paper's family, as two numbers that say more."""
@@ -78,7 +78,7 @@ class Response:
         returns: Mapping[float, Sequence[float]],
         lengths: Mapping[float, Sequence[float]] | None = None,
     ) -> Response:
-        """Return the response that episodes tell.
+        """Return the response measured by some episodes.
 
         Args:
             returns: Return of each episode by level of noise.
@@ -128,7 +128,7 @@ def predicted_straightness(response: Response, schedule: Decay) -> float:
     """Return R-squared of a straight line through the return that a decay is predicted to give.
 
     Computed as `pipelines.histories.quality` does of a history: of means over the episodes in bins
-    of progress. Where failures are short, a bin holds more of them than its steps tell.
+    of progress. Where failures are short, a bin holds more of them than its steps suggest.
     """
     noise_T = noise_along(_POINTS, schedule)
     episodes_T = 1 / np.interp(noise_T, response.levels_L, response.lengths_L)
@@ -203,7 +203,7 @@ def _inverse(response: Response) -> tuple[NDArray[np.float64], NDArray[np.float6
     rise = return_L[-1] - return_L[0]
     if rise <= 0:
         return None
-    # Levels of equal return are passed at once; an interpolation wants them apart, if by a hair.
+    # Levels of equal return are passed at once; an interpolation needs distinct ones.
     shares_L = (return_L - return_L[0]) / rise + 1e-9 * np.arange(len(return_L))
     return shares_L / shares_L[-1], noise_L
 

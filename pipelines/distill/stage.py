@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from pipelines.distill.history import (
     publish_history,
     task_attributes,
 )
-from pipelines.distill.learning import PACKAGES
+from pipelines.distill.learning import PACKAGES, SOURCE
 from pipelines.distill.pilot import PilotJob, describe_fit, run_pilot
 from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
 from pipelines.errors import VintixError, tasks_failed
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
     from pipelines.distill.config import DistillConfig
-    from pipelines.distill.partition import Partition
     from pipelines.distill.response import Response
     from pipelines.policies.base import PolicySpec
     from pipelines.reporter import Advance, Reporter
@@ -64,6 +63,8 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         MissingDependencyError: `config.executor` is ``ray``, and Ray is not there.
         StorageError, LockedError: The workspace cannot be written.
     """
+    from pipelines.domains.registry import simulator_packages
+
     builtin = builtin_demonstrators(config, workspace)
     if builtin is not None:
         reporter.info(
@@ -72,7 +73,10 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         made = demonstrators.run(builtin, workspace, reporter).artifact
         config = config.model_copy(update={"demonstrators": made.reference})
     whole = resolve(config, workspace)
-    kind, name, settings = _target(whole, config.shard)
+    kind, name, settings = "histories", whole.name, whole.as_config()
+    if config.shard is not None:
+        kind, name = "parts", config.shard.part_name(name)
+        settings["shard"] = config.shard.as_config()
     distillation = whole.of_partition(config.shard)
     reporter.info(f"demonstrators: {distillation.demonstrators.reference}")
     for note in distillation.notes:
@@ -101,35 +105,23 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
             collection.collect()
             tasks = collection.distillation.tasks
         order = [each.task.name for each in whole.tasks] if config.shard else None
+        packages = simulator_packages(each.task for each in tasks)
+        if config.source == SOURCE:
+            packages.update(PACKAGES)
         artifact = publish_history(
             staging,
             [_task_history(each, staging, order) for each in tasks],
             fingerprints=fingerprints,
-            packages=_packages(distillation),
+            packages=sorted(packages),
         )
     return history_result(artifact, False)
 
 
-def _target(
-    distillation: Distillation, partition: Partition | None
-) -> tuple[str, str, dict[str, Any]]:
-    """Return kind, name and configuration of the artifact to make."""
-    if partition is None:
-        return "histories", distillation.name, distillation.as_config()
-    settings = {**distillation.as_config(), "shard": partition.as_config()}
-    return "parts", partition.part_name(distillation.name), settings
-
-
 @dataclass(frozen=True, slots=True)
 class _CollectJob:
-    """A block to collect.
+    """A block to collect, and the fingerprint that a cluster's node has to have.
 
-    Attributes:
-        block: The block.
-        policy: The demonstrator. Opening its artifact in every job takes longer than a short block.
-        directory: The staging directory.
-        fingerprint: What the environment has to be like where the job runs; None where that is
-            known.
+    The policy travels along: opening its artifact in every job takes longer than a short block.
     """
 
     block: Block
@@ -175,11 +167,7 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
 
 
 def _check_node(job: _CollectJob) -> None:
-    """Compare the environment of a cluster's node with that of the machine that leads the run.
-
-    Raises:
-        ConfigError: It is another one.
-    """
+    """Refuse a cluster's node whose environment is not that of the machine that leads the run."""
     import socket
 
     from pipelines.playing.fingerprint import check_same_environment, fingerprint
@@ -196,18 +184,12 @@ def _check_node(job: _CollectJob) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _FingerprintJob:
-    task: TaskSpec
-    options: Mapping[str, Any]
-
-
-def _fingerprint_job(job: _FingerprintJob, advance: Advance) -> dict[str, Any]:
+def _fingerprint_job(job: tuple[TaskSpec, Mapping[str, Any]], advance: Advance) -> dict[str, Any]:
     from pipelines.playing.fingerprint import fingerprint
 
-    found = fingerprint(job.task, job.options)
+    found = fingerprint(*job)
     advance(1)
-    return dict(found)
+    return found
 
 
 class Collection:
@@ -236,9 +218,8 @@ class Collection:
         """
         from pipelines.playing.fingerprint import check_same_environment
 
-        jobs = [
-            _FingerprintJob(each.task, each.blocks[0].options) for each in self.distillation.tasks
-        ]
+        tasks = self.distillation.tasks
+        jobs = [(each.task, each.blocks[0].options) for each in tasks]
         # Those of a few tasks take less time than workers need to start, and those of a cluster
         # are compared with this machine's.
         few = len(jobs) < 8
@@ -251,13 +232,13 @@ class Collection:
             total=len(jobs),
             unit="tasks",
         )
-        names = [job.task.name for job in jobs]
-        self._raise_failures(zip(names, outcomes, strict=True))
+        self._raise_failures([each.task.name for each in tasks], outcomes)
         found = {
-            name: dict(outcome.value or {}) for name, outcome in zip(names, outcomes, strict=True)
+            each.task.name: outcome.value or {}
+            for each, outcome in zip(tasks, outcomes, strict=True)
         }
         recorded = self.distillation.demonstrators.manifest.fingerprints
-        for each in self.distillation.tasks:
+        for each in tasks:
             name = each.task.name
             if name in recorded and dict(each.blocks[0].options) == each.demonstrator.options:
                 check_same_environment(
@@ -311,8 +292,7 @@ class Collection:
                 unit="tasks",
                 on_done=keep,
             )
-            names = [each.task.name for each in waiting]
-            self._raise_failures(zip(names, outcomes, strict=True))
+            self._raise_failures([each.task.name for each in waiting], outcomes)
         tasks = tuple(_with_schedule(each, self._staging) for each in self.distillation.tasks)
         self.distillation = replace(self.distillation, tasks=tasks)
 
@@ -352,53 +332,50 @@ class Collection:
         for block, outcome in zip(blocks, outcomes, strict=True):
             if outcome.error is not None:
                 self._reporter.warn(f"{block.task.name}: {'; '.join(outcome.error.parts())}")
-        names = [block.task.name for block in blocks]
-        self._raise_failures(zip(names, outcomes, strict=True))
+        self._raise_failures([block.task.name for block in blocks], outcomes)
 
     def _collect_blocks(self, blocks: Sequence[Block]) -> list[Outcome[None]]:
-        staging = self._staging
         policies = {each.task.name: each.demonstrator.spec for each in self.distillation.tasks}
-        positions = [find_position(staging, block) for block in blocks]
-        waiting = [index for index, at in enumerate(positions) if at.shard < blocks[index].shards]
-        outcomes: list[Outcome[None]] = [Outcome()] * len(blocks)
-        if not waiting:
-            return outcomes
+        positions = [find_position(self._staging, block) for block in blocks]
+        waiting = [
+            (block, position)
+            for block, position in zip(blocks, positions, strict=True)
+            if position.shard < block.shards
+        ]
+        jobs = [
+            _CollectJob(
+                block=block,
+                policy=policies[block.task.name],
+                directory=self._staging.directory,
+                fingerprint=self._staging.data(_environment_item(block.task.name))["fingerprint"]
+                if self._pool.remote
+                else None,
+            )
+            for block, _ in waiting
+        ]
+        if not jobs:
+            return [Outcome()] * len(blocks)
         done = run_parallel(
             _collect_job,
-            [
-                _CollectJob(
-                    block=blocks[index],
-                    policy=policies[blocks[index].task.name],
-                    directory=staging.directory,
-                    fingerprint=staging.data(_environment_item(blocks[index].task.name))[
-                        "fingerprint"
-                    ]
-                    if self._pool.remote
-                    else None,
-                )
-                for index in waiting
-            ],
+            jobs,
             self._pool,
             self._reporter,
             label="distill",
             total=sum(
-                blocks[index].total_steps
-                - positions[index].shard * blocks[index].shard_rows * len(positions[index].durable)
-                for index in waiting
+                block.total_steps - at.shard * block.shard_rows * len(at.durable)
+                for block, at in waiting
             ),
             unit="steps",
-            on_done=_report_tasks([blocks[index] for index in waiting], self._reporter),
+            on_done=_report_tasks([block for block, _ in waiting], self._reporter),
         )
-        for index, outcome in zip(waiting, done, strict=True):
-            outcomes[index] = outcome
-        return outcomes
+        collected = iter(done)
+        return [
+            next(collected) if at.shard < block.shards else Outcome()
+            for block, at in zip(blocks, positions, strict=True)
+        ]
 
     def _check_staged(self, task: str, found: Mapping[str, Any]) -> None:
-        """Keep the fingerprint that a task's first shards were made with.
-
-        Raises:
-            ConfigError: Another simulator has made the staged shards.
-        """
+        """Keep the fingerprint of a task's first shards; refuse to go on with another simulator."""
         from pipelines.playing.fingerprint import check_same_environment
 
         staging, unit = self._staging, _environment_item(task)
@@ -415,10 +392,10 @@ class Collection:
             fix=f"restore the packages, or delete {staging.directory} to begin again",
         )
 
-    def _raise_failures(self, outcomes: Iterable[tuple[str, Outcome[Any]]]) -> None:
+    def _raise_failures(self, names: Sequence[str], outcomes: Sequence[Outcome[Any]]) -> None:
         """Raise one error for all tasks that failed; of each task the first."""
         failed: dict[str, VintixError] = {}
-        for name, outcome in outcomes:
+        for name, outcome in zip(names, outcomes, strict=True):
             if outcome.error is not None:
                 failed.setdefault(name, outcome.error)
         if failed:
@@ -476,12 +453,3 @@ def _task_history(each: TaskPlan, staging: Staging, order: list[str] | None) -> 
         [name for block in each.blocks for name in block.units()],
         place=None if order is None else order.index(each.task.name),
     )
-
-
-def _packages(distillation: Distillation) -> list[str]:
-    from pipelines.domains.registry import domain_of
-
-    names = {name for each in distillation.tasks for name in domain_of(each.task).packages}
-    if any(each.blocks[0].training for each in distillation.tasks):
-        names.update(PACKAGES)
-    return sorted(names)

@@ -23,7 +23,10 @@ __all__ = [
     "find_domain",
     "full_catalogue",
     "load_domains",
+    "own_options",
     "resolve_options",
+    "simulator_packages",
+    "split_options",
 ]
 
 DOMAINS: Kind[Domain] = Kind(
@@ -114,9 +117,40 @@ def check_simulators(tasks: Iterable[TaskSpec], options: Mapping[str, Any] | Non
         first.setdefault(task.domain, task)
     for task in first.values():
         domain = domain_of(task)
-        names = {spec.name for spec in domain.options()}
-        given = {name: value for name, value in (options or {}).items() if name in names}
-        make_env(domain, task, resolve_options(domain, given)).close()
+        given = resolve_options(domain, own_options(domain, options or {}))
+        make_env(domain, task, given).close()
+
+
+def own_options(domain: Domain, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some options that a domain knows."""
+    known = {spec.name for spec in domain.options()}
+    return {name: value for name, value in given.items() if name in known}
+
+
+def split_options(domains: Iterable[Domain], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return `own_options` of several domains by their names.
+
+    Raises:
+        UsageError: None of the domains has one of the options.
+    """
+    domains = list(domains)
+    known = {spec.name: None for domain in domains for spec in domain.options()}
+    for name in given:
+        if name not in known:
+            raise unknown(
+                f"None of the selected domains has an option {name!r}.",
+                name,
+                known,
+                where=", ".join(domain.name for domain in domains),
+                expected=", ".join(known) or "no options at all",
+                fix="vintix doctor lists the domains and their options",
+            )
+    return {domain.name: own_options(domain, given) for domain in domains}
+
+
+def simulator_packages(tasks: Iterable[TaskSpec]) -> set[str]:
+    """Return the distributions whose versions are recorded with what is made of some tasks."""
+    return {name for task in tasks for name in domain_of(task).packages}
 
 
 def resolve_options(domain: Domain, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class SeparableCMA:
         variance_D: Variance of each coordinate, times step squared.
         step_path_D: Evolution path of the step.
         variance_path_D: Evolution path of the variances.
-        generation: How many generations have been told.
+        generation: How many generations have been ranked.
         population: Candidates in a generation.
     """
 
@@ -112,7 +112,7 @@ class SeparableCMA:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Self:
-        """Return the search that `as_json` told."""
+        """Return the search that `as_json` described."""
         return cls(
             np.array(raw["mean"]),
             raw["step"],

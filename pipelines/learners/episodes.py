@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Given = TypeVar("Given", bound=BaseModel)
 
 Act = Callable[["NDArray[np.float32]", "NDArray[np.bool_]"], "NDArray[np.float32]"]
-"""Returns the actions (S, A) for observations (S, O); is told which slots (S,) are playing."""
+"""Returns the actions (S, A) for observations (S, O); is given which slots (S,) are playing."""
 
 
 class Play(NamedTuple):

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipelines.artifacts.arrays import from_npz, to_npz
 from pipelines.errors import ConfigError, VintixError
 from pipelines.learners.episodes import EpisodeLearner, Play, play_episodes, read_hyperparameters
+from pipelines.mean_variance import MeanVariance
 from pipelines.policies.base import PolicySpec
 from pipelines.rng import derive_seed, stream
 
@@ -136,17 +137,7 @@ class Layout:
 
 @dataclass(slots=True)
 class _State:
-    """Everything an iteration goes on from.
-
-    Attributes:
-        parameters_D: Centre of the search.
-        first_D: Running mean of the gradient (Adam).
-        second_D: Running mean of its square.
-        mean_O: Mean of all observations so far.
-        square_O: Sum of their squared distances from it.
-        observations: How many there were.
-        iteration: Iterations done.
-    """
+    """The centre of the search, Adam's running means, and statistics of all observations so far."""
 
     parameters_D: NDArray[np.float64]
     first_D: NDArray[np.float64]
@@ -189,7 +180,7 @@ class EvolutionLearner(EpisodeLearner):
         state: dict[str, Any] = {**from_npz(dumped)}
         self.steps = int(state.pop("steps"))
         self._state = _State(
-            **{name: value if value.ndim else int(value) for name, value in state.items()}
+            **{name: value if value.ndim else int(value) for name, value in state.items()}  # type: ignore[arg-type]
         )
 
     def policy(self) -> PolicySpec:
@@ -345,19 +336,14 @@ class EvolutionLearner(EpisodeLearner):
         return state.mean_O, np.where(std_O < _SMALLEST_STD, 1.0, std_O)
 
     def _observe(self, observation_NO: NDArray[np.float32]) -> None:
-        """Merge observations into the running statistics (Chan et al. 1979)."""
+        """Merge observations into the running statistics."""
         state = self._state
         exact_NO = observation_NO.astype(np.float64)
-        count = len(exact_NO)
         mean_O = exact_NO.mean(axis=0)
-        square_O = ((exact_NO - mean_O) ** 2).sum(axis=0)
-        total = state.observations + count
-        difference_O = mean_O - state.mean_O
-        state.square_O = (
-            state.square_O + square_O + difference_O**2 * (state.observations * count / total)
-        )
-        state.mean_O = state.mean_O + difference_O * (count / total)
-        state.observations = total
+        new = MeanVariance(len(exact_NO), mean_O, ((exact_NO - mean_O) ** 2).sum(axis=0))
+        joined = MeanVariance(state.observations, state.mean_O, state.square_O).merge(new)
+        state.observations, state.mean_O = joined.count, joined.mean_C
+        state.square_O = joined.squares_C
 
 
 def _centred_ranks(values_C: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -130,14 +130,14 @@ class Learner:
         """Train until at least this many steps; learners finish the rollout they are in."""
         from stable_baselines3.common.callbacks import BaseCallback
 
-        told = self.steps
+        reported = self.steps
 
         class Tell(BaseCallback):
             def _on_step(self) -> bool:
-                nonlocal told
-                if advance is not None and self.num_timesteps > told:
-                    advance(self.num_timesteps - told)
-                    told = self.num_timesteps
+                nonlocal reported
+                if advance is not None and self.num_timesteps > reported:
+                    advance(self.num_timesteps - reported)
+                    reported = self.num_timesteps
                 return True
 
         try:

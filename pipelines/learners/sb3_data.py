@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Family = Literal["on-policy", "sac", "td3", "ars"]
 
-#: The module of a policy's class tells the family; a class of any other module is another network.
+#: The module of a policy's class gives the family; a class of any other module is another network.
 _FAMILIES: dict[str, Family] = {
     "stable_baselines3.common.policies": "on-policy",
     "stable_baselines3.sac.policies": "sac",
@@ -78,7 +78,7 @@ class SavedPolicy:
         squash: Whether actions are squashed by tanh; None for the family's default.
         renorm_epsilon: Added to the variance by CrossQ's batch renormalisation.
         normalized: Whether it was certainly trained in a VecNormalize. False may mean that the
-            file does not tell: of off-policy learners none does.
+            file does not say: of off-policy learners none does.
     """
 
     family: Family
@@ -95,7 +95,7 @@ def read_data(
     action_high_A: NDArray[np.float32],
     activation: Activation | None = None,
 ) -> SavedPolicy:
-    """Read the fields of ``data`` that tell what the weights mean.
+    """Read the fields of ``data`` that say what the weights mean.
 
     Args:
         data: The JSON of the member ``data``.

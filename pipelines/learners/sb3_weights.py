@@ -1,6 +1,6 @@
 """Turns the weights of a Stable-Baselines3 policy into a policy of ours.
 
-The names of the tensors tell the architecture (stable_baselines3.common.policies,
+The names of the tensors give the architecture (stable_baselines3.common.policies,
 stable_baselines3.sac.policies, stable_baselines3.td3.policies, sb3_contrib.ars.policies):
 
 ============  ==========================================================  =================

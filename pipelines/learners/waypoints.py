@@ -310,7 +310,7 @@ class WaypointLearner(EpisodeLearner):
         def earned(after: StepBatch) -> NDArray[np.float64]:
             if not self._given.guidance:
                 return after.reward_B
-            # Only the hands' own batch can tell; Isaac Gym has the reference's reward alone.
+            # Only the hands' own batch knows; Isaac Gym has the reference's reward alone.
             return after.reward_B + self._given.guidance * _guidance(batch)
 
         returns_C, steps = play_episodes(batch, plays, len(candidates_CD), begin, act, earned)
@@ -324,7 +324,7 @@ def _guidance(batch: BatchEnvironment) -> NDArray[np.float64]:
     own = batch.unwrapped
     if not isinstance(own, HandsBatch):
         raise ConfigError(
-            "This simulator does not tell a search what else there is to earn.",
+            "This simulator has no guidance for a search.",
             where="demonstrators.train.hyperparameters.guidance",
             expected="0, or --backend mujoco",
         )

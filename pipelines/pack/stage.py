@@ -12,10 +12,10 @@ from pipelines.artifacts.arrays import write_array
 from pipelines.artifacts.row_arrays import RowWriter, write_trajectories
 from pipelines.datasets.layout import CARD
 from pipelines.histories.layout import trajectory_path
+from pipelines.mean_variance import MeanVariance
 from pipelines.pack.card import CardEntry, card
 from pipelines.pack.gate import short_note
 from pipelines.pack.plan import PackedTask, Packing, paper_plan, plan, resolve
-from pipelines.pack.statistics import Moments
 from pipelines.rows import DATASET_ROWS, EPISODE_FIELDS, HISTORY_ROWS, names, row_layout
 from pipelines.stage import StageResult
 from pipelines.text import listed
@@ -157,8 +157,8 @@ def _pack_group(
         for trajectory in group:
             starts_E = task.reader.episodes(task.name, trajectory)["episode_start"]
             moments = {
-                "observation": Moments.empty(task.task["observation_dim"]),
-                "action": Moments.empty(task.task["action_dim"]),
+                "observation": MeanVariance.empty(task.task["observation_dim"]),
+                "action": MeanVariance.empty(task.task["action_dim"]),
             }
             writer.begin(trajectory)
             begin = 0
@@ -190,9 +190,9 @@ def _fields(task: PackedTask) -> tuple[str, ...]:
     return tuple(name for name in DATASET_ROWS if name in known)
 
 
-def _reduce(so_far: Moments, rows_NC: NDArray[np.float32]) -> Moments:
+def _reduce(so_far: MeanVariance, rows_NC: NDArray[np.float32]) -> MeanVariance:
     for first in range(0, len(rows_NC), _REDUCED_ROWS):
-        so_far = so_far.merge(Moments.of(rows_NC[first : first + _REDUCED_ROWS]))
+        so_far = so_far.merge(MeanVariance.of(rows_NC[first : first + _REDUCED_ROWS]))
     return so_far
 
 
@@ -209,7 +209,7 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
         for each in staging.data(_work_item(task, group))["moments"]
     ]
     joined = {
-        name: _join([Moments.from_json(each[name]) for each in measured])
+        name: _join([MeanVariance.from_json(each[name]) for each in measured])
         for name in ("observation", "action")
     }
     episodes = _read_episodes(task)
@@ -245,7 +245,7 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
         item.data["episodes"] = sum(counts)
 
 
-def _join(parts: list[Moments]) -> Moments:
+def _join(parts: list[MeanVariance]) -> MeanVariance:
     joined = parts[0]
     for part in parts[1:]:
         joined = joined.merge(part)

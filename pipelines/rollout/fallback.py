@@ -157,8 +157,10 @@ def foreign_statistics_note(sources: Mapping[str, str | None]) -> str | None:
     Args:
         sources: By task, what `foreign_source` returned.
     """
-    told = [f"{name} by {source}" for name, source in sources.items() if source]
-    return f"normalised by statistics that are not their own: {listed(told)}" if told else None
+    foreign = [f"{name} by {source}" for name, source in sources.items() if source]
+    return (
+        f"normalised by statistics that are not their own: {listed(foreign)}" if foreign else None
+    )
 
 
 def pooled(statistics: Sequence[TaskStatistics], reward_scale: float) -> TaskStatistics:

@@ -43,8 +43,8 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         for path, entry in sorted(artifact.manifest.files.items())
         if entry.log and path.startswith("log/block-")
     ]
-    told = artifact.manifest.summary
-    absent = told.get("absent", [])
+    summarized = artifact.manifest.summary
+    absent = summarized.get("absent", [])
     comparable = [read_curve(artifact.group, curve.name, OUR_REFERENCE) for curve in curves]
     return {
         "tasks": [{**task_report(curve), "reported": reported_for(curve.name)} for curve in curves],
@@ -55,7 +55,7 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         "checkpoint": checkpoint_of(artifact),
         "artifact": artifact.reference,
         "agent": agent_of(artifact),
-        "method": told.get("method"),
+        "method": summarized.get("method"),
         "rewards": rewards_of(artifact),
         "scores": score_rows(curves, absent),
         "absent": absent,

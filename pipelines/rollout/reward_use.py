@@ -95,7 +95,7 @@ def share_lost(true: Sequence[TaskCurve], others: Mapping[str, TaskCurve]) -> di
         ``lost`` and ``share`` have ``_interval``, the 95 % interval of a bootstrap over seeds,
         drawn alike for both: they play the same episodes; null with one seed. ``share`` and its
         interval are null where the interval of the rise reaches 0, as there is no rise then of
-        which a share could be told.
+        which a share could be given.
     """
     parts = [
         np.stack(
@@ -112,7 +112,7 @@ def share_lost(true: Sequence[TaskCurve], others: Mapping[str, TaskCurve]) -> di
         float(each) for each in np.mean([p.mean(axis=1) for p in parts], axis=0)
     )
     rise, lost = last - first, last - without
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "tasks": len(parts),
         "seeds": seeds,
         "first": first,
@@ -129,10 +129,10 @@ def share_lost(true: Sequence[TaskCurve], others: Mapping[str, TaskCurve]) -> di
         means = [p[:, index].mean(axis=2) for p, index in zip(parts, drawn, strict=True)]
         resampled = np.mean(means, axis=0)
         rise_R, lost_R = resampled[1] - resampled[0], resampled[1] - resampled[2]
-        told |= {"rise_interval": interval(rise_R), "lost_interval": interval(lost_R)}
-        if told["rise_interval"][0] > 0:
+        report |= {"rise_interval": interval(rise_R), "lost_interval": interval(lost_R)}
+        if report["rise_interval"][0] > 0:
             with np.errstate(divide="ignore"):
-                told["share_interval"] = interval(lost_R / rise_R)
+                report["share_interval"] = interval(lost_R / rise_R)
         else:
-            told["share"] = None
-    return told
+            report["share"] = None
+    return report

@@ -284,14 +284,16 @@ def summarize_curves(curves: Sequence[TaskCurve], zeros: int = 0) -> dict[str, d
         null without any.
     """
     known = [curve for curve in curves if curve.score is not None]
-    telling = [curve for curve in curves if curve.success_SE is not None]
+    with_success = [curve for curve in curves if curve.success_SE is not None]
     seeds = max((curve.seeds for curve in known), default=1)
     bases = [curve.base for curve in known] + [f"zero {index}" for index in range(zeros)]
     report: dict[str, dict[str, Any]] = {}
     for kind in score_kinds(curves):
         samples = [task_scores(curve, kind) for curve in known] + [np.zeros(seeds)] * zeros
-        rates = [success_rates(curve, kind) for curve in telling]
-        success = summarize(rates, together=[curve.base for curve in telling]) if rates else None
+        rates = [success_rates(curve, kind) for curve in with_success]
+        success = (
+            summarize(rates, together=[curve.base for curve in with_success]) if rates else None
+        )
         report[kind] = {**summarize(samples, together=bases), "success": success}
     return report
 

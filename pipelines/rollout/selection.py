@@ -262,26 +262,15 @@ def _of_domain(
 def _options(
     config: RolloutConfig, specs: Sequence[TaskSpec], saved: Mapping[str, SavedTask]
 ) -> dict[str, dict[str, Any]]:
-    from pipelines.domains.registry import domain_of, resolve_options
+    from pipelines.domains.registry import domain_of, own_options, resolve_options, split_options
 
-    unused = set(config.options)
+    domains = {spec.domain: domain_of(spec) for spec in specs}
+    given = split_options(domains.values(), config.options)
     resolved = {}
     for spec in specs:
-        domain = domain_of(spec)
-        names = {option.name for option in domain.options()}
-        own = {name: value for name, value in config.options.items() if name in names}
-        unused -= set(own)
-        recorded = {
-            name: value for name, value in saved[spec.name].options.items() if name in names
-        }
-        resolved[spec.name] = dict(resolve_options(domain, {**recorded, **own}))
-    if unused:
-        raise UsageError(
-            f"no domain of the chosen tasks has an option {sorted(unused)[0]!r}",
-            where="--option",
-            found=", ".join(sorted(unused)),
-            fix="vintix doctor lists the domains and their options",
-        )
+        domain = domains[spec.domain]
+        recorded = own_options(domain, saved[spec.name].options)
+        resolved[spec.name] = resolve_options(domain, {**recorded, **given[domain.name]})
     return resolved
 
 

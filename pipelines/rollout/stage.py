@@ -60,16 +60,16 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     """
     first: Agent | None = None
     results = []
-    told: set[str] = set()
+    announced: set[str] = set()
     for mine, agent in _model_agents(config, workspace):
         newest = config.checkpoint is None and first is None
         if newest and is_packaged(agent.checkpoint):
             reporter.info(
                 f"no checkpoint in {workspace.root}: playing {agent.label}, which comes with vintix"
             )
-        elif agent.label not in told:
+        elif agent.label not in announced:
             reporter.info(f"checkpoint {agent.label}" + (", the newest" if newest else ""))
-        told.add(agent.label)
+        announced.add(agent.label)
         results.append(_roll(mine, agent, workspace, reporter))
         first = first or agent
     for baseline in config.baselines:
@@ -297,12 +297,12 @@ def _steps(config: RolloutConfig, target: Target) -> int:
 def _publish(
     staging: Staging, agent: Agent, units: Sequence[str], fingerprints: Mapping[str, Any]
 ) -> Artifact:
-    from pipelines.domains.registry import domain_of
+    from pipelines.domains.registry import simulator_packages
     from pipelines.rollout.scores import read_curve, summary
 
     curves = [read_curve(staging.group, target.spec.name) for target in agent.targets]
     means = summary(curves)
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "tasks": [curve.name for curve in curves],
         "streams": curves[0].seeds,
         "reference": curves[0].reference,
@@ -311,9 +311,9 @@ def _publish(
         "mean_normalized_last3": means["mean_normalized_last3"],
     }
     if "rewards" in agent.resolved:
-        told["rewards"] = agent.resolved["rewards"]
+        description["rewards"] = agent.resolved["rewards"]
     if agent.absent:
-        told["absent"] = [
+        description["absent"] = [
             {
                 "name": absent.spec.name,
                 "domain": absent.spec.domain,
@@ -324,9 +324,9 @@ def _publish(
             }
             for absent in agent.absent
         ]
-    packages = {name for target in agent.targets for name in domain_of(target.spec).packages}
+    packages = simulator_packages(target.spec for target in agent.targets)
     return staging.publish(
-        summary=told,
+        summary=description,
         work_items=units,
         fingerprints=fingerprints,
         packages=sorted(packages | ({"torch"} if agent.model is not None else {"numpy"})),

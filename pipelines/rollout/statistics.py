@@ -67,8 +67,8 @@ def bootstrap_draws(
     Args:
         sizes: Seeds of each task.
         together: A key for each task; tasks of one key and equal numbers of seeds are drawn
-            alike. A task and its variations play the same episodes: drawn apart, they would count
-            as more evidence than they are. None draws each task by itself, as rliable does.
+            alike. A task and its variations play the same episodes: drawn separately, they would
+            count as more evidence than they are. None draws each task by itself, as rliable does.
         resamples: R.
     """
     generator = stream(0, "bootstrap")
@@ -151,7 +151,7 @@ def summarize(
     Returns:
         JSON: ``tasks``, ``seeds`` (the fewest of any task), ``mean``, ``iqm`` and, as pairs of
         numbers, ``mean_interval`` and ``iqm_interval``. The numbers are null without tasks, the
-        intervals also where a task has one seed alone: nothing tells how another would do.
+        intervals also where a task has one seed alone: nothing says how another would do.
     """
     seeds = min((len(sample) for sample in samples), default=0)
     report: dict[str, Any] = {"tasks": len(samples), "seeds": seeds}

@@ -82,7 +82,7 @@ def test_the_policy_acts_as_its_candidate_did(policy, output):
     given = settings(policy=policy, output=output, hidden=(5, 4))
     trained = learner(given)
     trained.learn(300)
-    batch = trained._copies(1)
+    batch = trained.make_copies([0])
     observation = np.random.default_rng(0).normal(size=(1, 3)).astype(np.float32)
     parameters = trained._state.parameters_D[None].astype(np.float32)
     expected = trained._actor(parameters, batch)(observation)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pipelines.mean_variance import MeanVariance
 from pipelines.pack.stage import _reduce
-from pipelines.pack.statistics import Moments
 
 blocks = st.lists(
     hnp.arrays(
@@ -25,9 +25,9 @@ blocks = st.lists(
 
 
 def joined(parts):
-    so_far = Moments.empty(3)
+    so_far = MeanVariance.empty(3)
     for part in parts:
-        so_far = so_far.merge(Moments.of(part))
+        so_far = so_far.merge(MeanVariance.of(part))
     return so_far
 
 
@@ -58,7 +58,7 @@ def test_a_far_offset_does_not_drift():
     """What float32 sums get wrong by 11 % at 15 M rows: small spread, large mean, many blocks."""
     rng = np.random.default_rng(0)
     block = (rng.normal(size=(4096, 3)) * 0.1 + [1.25, 101.0, -16_000_000.0]).astype(np.float32)
-    so_far, once = Moments.empty(3), Moments.of(block)
+    so_far, once = MeanVariance.empty(3), MeanVariance.of(block)
     for _ in range(3663):  # 15 million rows
         so_far = so_far.merge(once)
     exact = block.astype(np.float64)
@@ -69,15 +69,15 @@ def test_a_far_offset_does_not_drift():
 
 def test_reducing_in_pieces_is_reducing_at_once():
     rows = np.random.default_rng(1).normal(size=(20_000, 2)).astype(np.float32)
-    found = _reduce(Moments.empty(2), rows)
+    found = _reduce(MeanVariance.empty(2), rows)
     exact = rows.astype(np.float64)
     np.testing.assert_allclose(found.mean_C, exact.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.standard_deviation(), exact.std(axis=0, ddof=1), rtol=1e-12)
 
 
 def test_json_gives_the_same_numbers_back():
-    found = Moments.of(np.random.default_rng(2).normal(size=(50, 4)).astype(np.float32))
-    back = Moments.from_json(json.loads(json.dumps(found.as_json())))
+    found = MeanVariance.of(np.random.default_rng(2).normal(size=(50, 4)).astype(np.float32))
+    back = MeanVariance.from_json(json.loads(json.dumps(found.as_json())))
     assert back.count == found.count
     np.testing.assert_array_equal(back.mean_C, found.mean_C)
     np.testing.assert_array_equal(back.squares_C, found.squares_C)
@@ -85,5 +85,5 @@ def test_json_gives_the_same_numbers_back():
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_too_few_rows_have_no_spread(rows):
-    found = Moments.of(np.full((rows, 2), 7.0, np.float32))
+    found = MeanVariance.of(np.full((rows, 2), 7.0, np.float32))
     assert found.standard_deviation().tolist() == [0, 0]

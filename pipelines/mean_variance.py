@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Moments:
+class MeanVariance:
     """Count, mean and sum of squared deviations of rows seen so far.
 
     Attributes:
@@ -34,13 +34,13 @@ class Moments:
     squares_C: NDArray[np.float64]
 
     @classmethod
-    def empty(cls, channels: int) -> Moments:
-        """Return the moments of no rows."""
+    def empty(cls, channels: int) -> MeanVariance:
+        """Return the statistics of no rows."""
         return cls(0, np.zeros(channels), np.zeros(channels))
 
     @classmethod
-    def of(cls, rows_NC: NDArray[Any]) -> Moments:
-        """Return the moments of a block of rows (N, C) of any real dtype."""
+    def of(cls, rows_NC: NDArray[Any]) -> MeanVariance:
+        """Return the statistics of a block of rows (N, C) of any real dtype."""
         count, channels = rows_NC.shape
         if count == 0:
             return cls.empty(channels)
@@ -52,13 +52,13 @@ class Moments:
         np.square(offset_NC, out=offset_NC)
         return cls(count, origin_C + shift_C, offset_NC.sum(axis=0))
 
-    def merge(self, other: Moments) -> Moments:
-        """Return the moments of both sets of rows together."""
+    def merge(self, other: MeanVariance) -> MeanVariance:
+        """Return the statistics of both sets of rows together."""
         if not (self.count and other.count):
             return self if self.count else other
         count = self.count + other.count
         delta_C = other.mean_C - self.mean_C
-        return Moments(
+        return MeanVariance(
             count,
             self.mean_C + delta_C * (other.count / count),
             self.squares_C
@@ -74,7 +74,7 @@ class Moments:
         return np.sqrt(self.squares_C / max(1, self.count - 1))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the moments as JSON; decimal text of a float64 gives the same float64 back."""
+        """Return them as JSON; decimal text of a float64 gives the same float64 back."""
         return {
             "count": self.count,
             "mean": self.mean_C.tolist(),
@@ -82,6 +82,6 @@ class Moments:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Moments:
-        """Return the moments that `as_json` wrote."""
+    def from_json(cls, value: dict[str, Any]) -> MeanVariance:
+        """Return the statistics that `as_json` wrote."""
         return cls(int(value["count"]), np.array(value["mean"]), np.array(value["squares"]))
