@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipelines.learners.settings import TrainSettings
+from pipelines.learners.settings import Activation, TrainSettings
 from pipelines.options import (
     Domains,
     EnvironmentOptions,
@@ -20,7 +20,6 @@ from pipelines.options import (
 )
 
 Source = Literal["builtin", "train", "import"]
-Activation = Literal["tanh", "relu"]
 
 
 class DemonstratorsConfig(BaseModel):

@@ -21,19 +21,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pipelines.errors import ConfigError
-from pipelines.learners.sb3_data import RENORM_EPSILON, Family
+from pipelines.learners.settings import Activation
 from pipelines.policies.base import PolicySpec
 from pipelines.text import listed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipelines.demonstrators.config import Activation
+Family = Literal["on-policy", "sac", "td3", "ars"]
+RENORM_EPSILON = 1e-3
+"""Default of sb3_contrib's ``batch_norm_eps`` (CrossQ)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pipelines.options import option, setting
 if TYPE_CHECKING:
     from pipelines.domains.base import Domain
 
+Activation = Literal["tanh", "relu"]
 Algorithm = Literal["ppo", "sac", "td3", "tqc", "crossq", "trpo", "ars", "es", "waypoints"]
 
 NUMPY_ALGORITHMS = ("es", "waypoints")
