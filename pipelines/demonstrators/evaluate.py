@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.domains.checked import make_batch
-from pipelines.playing.episodes import Actor, Episode, PolicyActor, RandomActor, one_each, play
-from pipelines.policies.registry import build_policy
+from pipelines.playing.episodes import Actor, Episode, RandomActor, one_each, play, policy_actor
 from pipelines.rng import derive_seed, stream
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class Evaluator:
 
         def make(batch: BatchEnvironment, numbers: Sequence[int]) -> Actor:
             key = (self.seed, "demonstrators", self.task.name, "random")
-            return RandomActor(batch, lambda copy, _: stream(*key, numbers[copy]))
+            return RandomActor(self.task, batch, lambda copy, _: stream(*key, numbers[copy]))
 
         return self._play("random", episodes, make, advance)
 
@@ -125,13 +124,9 @@ class Evaluator:
             ConfigError: The policy does not fit the task.
             VintixError: It acted with something that is no number, or the environment did.
         """
-
-        def make(batch: BatchEnvironment, numbers: Sequence[int]) -> Actor:
-            own = self.domain.policies()
-            policy = build_policy(spec, batch.action_low_A, batch.action_high_A, own)
-            return PolicyActor(batch, policy)
-
-        return self._play(purpose, episodes, make, advance)
+        return self._play(
+            purpose, episodes, lambda batch, _: policy_actor(spec, batch, self.domain), advance
+        )
 
     def _play(
         self,

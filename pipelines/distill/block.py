@@ -86,14 +86,7 @@ class Block:
 
 
 def episode_seed(seed: int, task: str, trajectory: int, episode: int) -> int:
-    """Return the seed that an episode of a history is reset with.
-
-    Args:
-        seed: Base seed of the run.
-        task: Name of the task.
-        trajectory: Number of the trajectory.
-        episode: Its number within the trajectory.
-    """
+    """Return the seed of an episode, by its number within a trajectory of a task."""
     return derive_seed(seed, "distill", task, trajectory, "episode", episode)
 
 
@@ -147,7 +140,11 @@ def find_position(staging: StagedWork, block: Block) -> Position:
                 staging.drop(unit)
         # A learner is written down with the last shard that a segment fills; a segment that fills
         # several and was interrupted between them is recorded again.
-        while block.training and 0 < count < len(units) and not _resumes(staging, units[count - 1]):
+        while (
+            block.training
+            and 0 < count < len(units)
+            and not staging.data(units[count - 1]).get(RESUME_POINT)
+        ):
             count -= 1
             staging.drop(units[count])
         durable.append(count)
@@ -161,20 +158,8 @@ def find_position(staging: StagedWork, block: Block) -> Position:
     return Position(shard, tuple(durable), marks)
 
 
-def _resumes(staging: StagedWork, unit: str) -> bool:
-    """Tell whether a learner can go on after a shard."""
-    return bool(staging.data(unit).get(RESUME_POINT))
-
-
 def shard_rows(task: TaskSpec, steps: int, size: int, most: int) -> int:
-    """Return the steps of a shard for a block of `size` trajectories.
-
-    Args:
-        task: The task, for its dimensions.
-        steps: Steps of a trajectory.
-        size: Trajectories of the block.
-        most: Most steps allowed by the configuration.
-    """
+    """Return the steps of a shard, `most` at most, for `size` trajectories of so many steps."""
     row = row_bytes("histories", task.observation_dim, task.actions)
     by_bytes = min(SHARD_BYTES, BLOCK_BYTES // size) // row
     return balanced_rows(steps, max(1, min(most, by_bytes)))

@@ -8,7 +8,7 @@ Shapes: B copies of an environment, O observation, A action, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from pipelines.distill.response import (
     predicted_straightness,
 )
 from pipelines.playing.environments import make_batch
-from pipelines.playing.episodes import Actor, PolicyActor, one_each, play
+from pipelines.playing.episodes import PolicyActor, one_each, play
 from pipelines.rng import derive_seed, stream
 from pipelines.tasks.schedule import Decay, schedule_json
 
@@ -111,39 +111,28 @@ def describe_fit(response: Response, fit: str) -> dict[str, Any]:
     }
 
 
-class _NoisyActor(Actor):
+class _NoisyActor(PolicyActor):
     """A demonstrator under a constant level of uniform noise, from a generator for each copy."""
 
     def __init__(
-        self,
-        batch: BatchEnvironment,
-        policy: Policy,
-        level: float,
-        generators: Sequence[np.random.Generator],
+        self, job: PilotJob, batch: BatchEnvironment, policy: Policy, level: float
     ) -> None:
-        self._demonstrator = PolicyActor(batch, policy)
-        self._low_A, self._high_A = batch.action_low_A, batch.action_high_A
-        self._level, self._generators = level, generators
-        self.begin = self._demonstrator.begin  # type: ignore[method-assign]
+        super().__init__(batch, policy)
+        self._actions = job.task.actions.bounded(batch.action_low_A, batch.action_high_A)
+        self._level = level
+        key = (job.seed, "pilot", job.task.name, repr(level), "noise")
+        self._generators = [stream(*key, copy) for copy in range(batch.size)]
 
     def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
-        low_A, high_A, level = self._low_A, self._high_A, self._level
-        drawn_BA = np.stack([one.random(len(low_A), dtype=np.float32) for one in self._generators])
-        push_BA = low_A + (high_A - low_A) * drawn_BA
-        action_BA = (1 - level) * self._demonstrator.act(observation_BO) + level * push_BA
-        return np.clip(action_BA, low_A, high_A).astype(np.float32)
+        random_BA = self._actions.draw(self._generators, 1)[0]
+        return self._actions.mix(super().act(observation_BO), random_BA, self._level)
 
 
 def _play(
-    job: PilotJob, environment: BatchEnvironment, policy: Policy, level: float
+    job: PilotJob, batch: BatchEnvironment, policy: Policy, level: float
 ) -> tuple[list[float], list[float]]:
     """Return return and length of one episode of every copy under a constant level of noise."""
-    key = (job.seed, "pilot", job.task.name, repr(level))
-    copies = range(job.episodes)
-    generators = [stream(*key, "noise", copy) for copy in copies]
-    played = play(
-        environment,
-        _NoisyActor(environment, policy, level, generators),
-        one_each([derive_seed(*key, "episode", copy) for copy in copies]),
-    )
+    key = (job.seed, "pilot", job.task.name, repr(level), "episode")
+    seeds = [derive_seed(*key, copy) for copy in range(batch.size)]
+    played = play(batch, _NoisyActor(job, batch, policy, level), one_each(seeds))
     return [each.total for each in played], [float(each.length) for each in played]

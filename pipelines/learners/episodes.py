@@ -149,7 +149,7 @@ def play_episodes(
 
     Args:
         batch: The slots; no more than there are plays.
-        plays: The episodes in their order.
+        plays: The episodes in their order, of C candidates.
         candidates: C.
         begin: Called with slot and play before the first action of each episode.
         act: Acts in all slots.

@@ -16,8 +16,9 @@ from pipelines.errors import VintixError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipelines.domains.base import BatchEnvironment, StepBatch
-    from pipelines.policies.base import Policy
+    from pipelines.domains.base import BatchEnvironment, Domain, StepBatch
+    from pipelines.policies.base import Policy, PolicySpec
+    from pipelines.tasks.spec import TaskSpec
 
 
 class ReplayError(VintixError):
@@ -288,17 +289,15 @@ class PolicyActor(Actor):
 
 
 class RandomActor(Actor):
-    """Uniformly random actions.
-
-    Args:
-        batch: Has the bounds.
-        generator_of: Returns the generator of an episode by copy and number.
-    """
+    """Uniformly random actions, from a generator by copy and number of the episode."""
 
     def __init__(
-        self, batch: BatchEnvironment, generator_of: Callable[[int, int], np.random.Generator]
+        self,
+        task: TaskSpec,
+        batch: BatchEnvironment,
+        generator_of: Callable[[int, int], np.random.Generator],
     ) -> None:
-        self._low_A, self._high_A = batch.action_low_A, batch.action_high_A
+        self._actions = task.actions.bounded(batch.action_low_A, batch.action_high_A)
         self._generator_of = generator_of
         self._generators: dict[int, np.random.Generator] = {}
 
@@ -309,12 +308,20 @@ class RandomActor(Actor):
 
     def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
         """Draw an action of each copy."""
-        low_A, high_A = self._low_A, self._high_A
-        unit_BA = np.stack(
-            [self._generators[copy].random(len(low_A)) for copy in range(len(observation_BO))]
-        )
-        # Rounding to float32 may step over a bound by one unit in the last place.
-        return np.clip((low_A + (high_A - low_A) * unit_BA).astype(np.float32), low_A, high_A)
+        generators = [self._generators[copy] for copy in range(len(observation_BO))]
+        return self._actions.draw(generators, 1, double=True)[0]
+
+
+def policy_actor(spec: PolicySpec, batch: BatchEnvironment, domain: Domain) -> PolicyActor:
+    """Build a policy for a batch.
+
+    Raises:
+        ConfigError: It does not fit the task.
+    """
+    from pipelines.policies.registry import build_policy
+
+    own = domain.policies()
+    return PolicyActor(batch, build_policy(spec, batch.action_low_A, batch.action_high_A, own))
 
 
 def play(

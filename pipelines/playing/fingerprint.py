@@ -126,16 +126,14 @@ def check_same_environment(
     expected: str = "equal fingerprints",
     warn: Callable[[str], None] | None = None,
 ) -> None:
-    """Raise an error, or warn, where two fingerprints of a task differ.
+    """Raise an error where two fingerprints of a task differ, or call `warn` with its message.
 
     Args:
         recorded: The artifact's.
         now: This machine's.
         message: What a difference means.
-        where: As of the error.
-        fix: As of the error.
-        expected: As of the error.
-        warn: Called with the message and the differences instead of raising.
+        where, fix, expected: As of the error.
+        warn: Called instead of raising; None to raise.
 
     Raises:
         ConfigError: They differ, and there is no `warn`.
@@ -151,41 +149,24 @@ def check_same_environment(
 def _compare_rollouts(
     recorded: Mapping[str, Any], now: Mapping[str, Any], tolerance: float
 ) -> Iterator[str]:
+    import numpy as np
+
     for field in ("observations", "rewards"):
-        old, new = recorded.get(field, []), now.get(field, [])
+        old, new = (np.array(each.get(field, []), np.float64) for each in (recorded, now))
         if len(old) != len(new):
             yield f"the reference rollout has {len(new)} {field} here, {len(old)} in the artifact"
+        if old.shape != new.shape or not old.size:
             continue
-        worst = None
-        for step, (a, b) in enumerate(zip(old, new, strict=True)):
-            found = _largest_excess(_row(a), _row(b), tolerance)
-            if found is not None and (worst is None or found[0] > worst[0]):
-                worst = (*found, step)
-        if worst is not None:
-            _, index, a, b, step = worst
-            entry = f", entry {index}" if field == "observations" else ""
+        excess = np.abs(old - new) / (1.0 + np.maximum(np.abs(old), np.abs(new)))
+        # A number against not-a-number counts as a difference.
+        excess[np.isnan(excess)] = np.inf
+        if excess.max() > tolerance:
+            place = np.unravel_index(excess.argmax(), excess.shape)
+            entry = f", entry {place[1]}" if field == "observations" else ""
             yield (
                 f"{field} of the reference rollout differ by more than {tolerance:g}, most at "
-                f"step {step}{entry}: {b:.9g} here, {a:.9g} in the artifact"
+                f"step {place[0]}{entry}: {new[place]:.9g} here, {old[place]:.9g} in the artifact"
             )
-
-
-def _largest_excess(
-    old: list[float], new: list[float], tolerance: float
-) -> tuple[float, int, float, float] | None:
-    if len(old) != len(new):
-        return float("inf"), min(len(old), len(new)), float(len(old)), float(len(new))
-    worst = None
-    for index, (a, b) in enumerate(zip(old, new, strict=True)):
-        excess = abs(a - b) / (1.0 + max(abs(a), abs(b)))
-        # Written so that a number against not-a-number counts as a difference.
-        if not excess <= tolerance and (worst is None or excess > worst[0]):
-            worst = (excess, index, a, b)
-    return worst
-
-
-def _row(value: Any) -> list[float]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _rounded(value: Any) -> float:

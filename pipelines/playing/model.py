@@ -229,10 +229,7 @@ class TaskStreams:
     """The streams of one task: between its environments and what the model sees and does.
 
     Args:
-        task: The task and its streams.
-        seed: Base seed.
-        make_batch: Makes the environments.
-        workers: Worker processes for the environments of tasks that allow it; None for none.
+        task, seed, make_batch, workers: As of `roll`.
         normalize: Whether the model wants normalised observations.
 
     Attributes:
@@ -366,13 +363,8 @@ class TaskStreams:
 
 
 def stream_map(seed: int, task: StreamTask, copy: int, *, normalized: bool) -> RandomMap:
-    """Return the map that a stream is seen through; a variation's is drawn as its base task's.
-
-    Args:
-        seed: Base seed.
-        task: The task.
-        copy: Which of its streams.
-        normalized: Whether the model wants normalised observations.
+    """Return the map that a copy's stream is seen through, for a model of `normalized`
+    observations; a variation's is drawn as its base task's.
     """
     from pipelines.model.random_map import RandomMap
 
@@ -381,12 +373,7 @@ def stream_map(seed: int, task: StreamTask, copy: int, *, normalized: bool) -> R
 
 
 def prefill(model: Vintix, context: Context, everyone: Sequence[TaskStreams]) -> None:
-    """Put the prompts of all streams into an empty context, a few streams at a time.
-
-    Args:
-        model: In evaluation mode.
-        context: Of the streams, in the order of `everyone` and of their streams.
-        everyone: The streams of tasks all with prompts of one length, or none.
+    """Put the prompts of all streams, in their order, into an empty context, a few at a time.
 
     Raises:
         ConfigError: Prompts of several lengths.
@@ -495,8 +482,9 @@ class _Table:
             streams.write(tokens)
             places.append((streams, rows, tokens))
             statistics = streams.task.view.statistics
-            mean.append(_repeat(statistics.action_mean, len(streams.playing)))
-            std.append(_repeat(statistics.action_std, len(streams.playing)))
+            count = (len(streams.playing), 1)
+            mean.append(np.tile(statistics.action_mean, count))
+            std.append(np.tile(statistics.action_std, count))
             start = rows.stop
         normalize = model.config.normalize_actions
         return GroupBatch(
@@ -510,23 +498,13 @@ class _Table:
         ), places
 
 
-def _repeat(vector_A: NDArray[np.float32], times: int) -> NDArray[np.float32]:
-    return np.tile(vector_A, (times, 1))
-
-
 def time_steps(
     model: Vintix, tasks: Sequence[StreamTask], memory: Memory, steps: int = 8
 ) -> tuple[float, float]:
     """Time forward passes for all streams of `tasks`, without environments.
 
-    Args:
-        model: In evaluation mode.
-        tasks: Whose streams advance together.
-        memory: What they keep in view.
-        steps: Passes to take the mean of.
-
     Returns:
-        Seconds of one pass with nothing in view, and with everything that fits.
+        Seconds of one pass with nothing in view, and with everything that fits; means of `steps`.
     """
     import torch
 
@@ -590,12 +568,7 @@ class RunningStatistics:
     def normalize(
         self, streams: NDArray[np.int64], observation_BO: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Take in one new observation of some streams and return it normalised.
-
-        Args:
-            streams: Which ones, distinct (B,).
-            observation_BO: What each sees.
-        """
+        """Take in one new observation of some streams, distinct (B,); return it normalised."""
         from pipelines.model.normalization import divisor
 
         self._count_S[streams] += 1

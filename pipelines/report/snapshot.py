@@ -15,10 +15,10 @@ from pipelines.errors import UsageError
 from pipelines.playing.episodes import (
     Actor,
     Episode,
-    PolicyActor,
     RandomActor,
     one_each,
     play,
+    policy_actor,
 )
 from pipelines.rng import derive_seed, stream
 
@@ -168,11 +168,9 @@ def _actor(
     task: TaskSpec, domain: Domain, options: Options, batch: BatchEnvironment, seed: int
 ) -> tuple[str, Actor]:
     from pipelines.demonstrators.experts import base_policy
-    from pipelines.policies.registry import build_policy
 
     spec = base_policy(task, options)
     if spec is None:
         generator = stream(seed, "picture actions", task.name)
-        return RANDOM, RandomActor(batch, lambda copy, number: generator)
-    policy = build_policy(spec, batch.action_low_A, batch.action_high_A, domain.policies())
-    return DEMONSTRATOR, PolicyActor(batch, policy)
+        return RANDOM, RandomActor(task, batch, lambda copy, number: generator)
+    return DEMONSTRATOR, policy_actor(spec, batch, domain)

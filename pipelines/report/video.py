@@ -45,12 +45,8 @@ def check_video(path: Path) -> None:
 def film_shots(sources: Sources, path: Path, reporter: Reporter) -> dict[str, Any]:
     """Play the first task's first stream again, and film its first and its last shot.
 
-    A rollout records no actions, so the checkpoint plays again from the same seeds.
-
-    Args:
-        sources: The rollouts; the first of their entries is played.
-        path: The film, .gif or .mp4.
-        reporter: Told of progress, and where the returns are not those that were recorded.
+    A rollout records no actions, so the checkpoint plays again from the same seeds. Warns where the
+    returns are not those that were recorded.
 
     Returns:
         JSON: ``path``, ``task``, ``shots`` (the two, from 1), ``returns`` (of them, as played) and

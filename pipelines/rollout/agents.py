@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, MissingDependencyError
-from pipelines.playing.environments import EnvironmentWorkers, make_batch
-from pipelines.playing.episodes import Actor, PolicyActor, RandomActor
+from pipelines.playing.environments import make_batch
+from pipelines.playing.episodes import Actor, RandomActor, policy_actor
 from pipelines.playing.streams import (
     ModelView,
     Records,
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 #: Width up to which a second thread costs more than it gains (measured on two cores).
 ONE_THREAD_WIDTH = 256
 
-Play = Callable[[Sequence[StreamTask], EnvironmentWorkers | None, Callable[[int], None]], Records]
-"""Plays streams: (tasks, workers for their environments, what is told of the stream steps done)."""
+Play = Callable[..., Records]
+"""Plays streams: (tasks, workers=, on_steps=) of `pipelines.playing.streams.play_streams`."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,7 @@ class Agent:
 
 
 def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | None) -> Agent:
-    """Return the agent of a checkpoint.
-
-    Args:
-        config: What to play.
-        workspace: Where the checkpoint is.
-        reference: The checkpoint's; the newest one if None.
+    """Return the agent of a checkpoint, of the newest one where no reference is given.
 
     Raises:
         UsageError, ConfigError: As `pipelines.rollout.selection.select_targets` and
@@ -128,14 +124,7 @@ def baseline_agent(
     workspace: Workspace,
     reporter: Reporter,
 ) -> Agent:
-    """Return the agent of a baseline, which plays what the first checkpoint plays.
-
-    Args:
-        config: What to play.
-        baseline: Which one.
-        first: The first checkpoint's agent.
-        workspace: Where demonstrators are looked for.
-        reporter: Told of tasks without a demonstrator.
+    """Return the agent of a baseline, which plays what the first checkpoint's agent plays.
 
     Raises:
         ConfigError: No task has a demonstrator.
@@ -178,24 +167,12 @@ def baseline_agent(
         if without:
             reporter.warn(f"no demonstrator of {listed(without)}: left out of that baseline")
 
+    from pipelines.domains.registry import domain_of
+
     def actor_of(task: StreamTask, batch: BatchEnvironment) -> Actor:
         if baseline == "random":
-            return RandomActor(batch, random_generators(task, config.seed))
-        return _demonstrator_actor(policies[task.spec.name], task, batch)
-
-    def play(
-        tasks: Sequence[StreamTask],
-        workers: EnvironmentWorkers | None,
-        on_steps: Callable[[int], None],
-    ) -> Records:
-        return play_streams(
-            tasks,
-            actor_of,
-            seed=config.seed,
-            make_batch=make_batch,
-            workers=workers,
-            on_steps=on_steps,
-        )
+            return RandomActor(task.spec, batch, random_generators(task, config.seed))
+        return policy_actor(policies[task.spec.name], batch, domain_of(task.spec))
 
     return Agent(
         label=baseline,
@@ -216,16 +193,10 @@ def baseline_agent(
             "max_streams": config.max_streams,
             **({"converged": config.converged} if config.converged else {}),
         },
-        player=lambda: play,
+        player=lambda: partial(
+            play_streams, actor_of=actor_of, seed=config.seed, make_batch=make_batch
+        ),
     )
-
-
-def _demonstrator_actor(spec: PolicySpec, task: StreamTask, batch: BatchEnvironment) -> Actor:
-    from pipelines.domains.registry import domain_of
-    from pipelines.policies.registry import build_policy
-
-    own = domain_of(task.spec).policies()
-    return PolicyActor(batch, build_policy(spec, batch.action_low_A, batch.action_high_A, own))
 
 
 def _model_player(
@@ -237,16 +208,7 @@ def _model_player(
     if resolved["device"] == "cpu":
         vintix.lay_out_for_steps()
 
-    def play(
-        tasks: Sequence[StreamTask],
-        workers: EnvironmentWorkers | None,
-        on_steps: Callable[[int], None],
-    ) -> Records:
-        return roll(
-            vintix, tasks, seed=config.seed, memory=memory, workers=workers, on_steps=on_steps
-        )
-
-    return play
+    return partial(roll, vintix, seed=config.seed, memory=memory)
 
 
 @dataclass(frozen=True)
@@ -289,10 +251,6 @@ def measured_demonstrator(target: Target, at_hand: Sequence[Artifact]) -> TaskDe
     """Return the first demonstrator at hand of a task under its simulator, None without one.
 
     A variation has that of its base task, as in the paper (Appendix A.2.1).
-
-    Args:
-        target: The task as it is played.
-        at_hand: Where to look, in order.
     """
     from pipelines.demonstrators.reader import load_demonstrator
     from pipelines.domains.registry import domain_of, simulators

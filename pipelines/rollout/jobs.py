@@ -81,12 +81,6 @@ def play_jobs(
 ) -> list[str]:
     """Play the jobs that are not durable yet, then write what the artifact says of each task.
 
-    Args:
-        config: What to play.
-        agent: Who plays.
-        staging: Where the work is kept.
-        reporter: Told about progress, in stream steps.
-
     Returns:
         The work items that the artifact is made of.
 
@@ -114,7 +108,7 @@ def play_jobs(
             if not staging.done(name):
                 started = time.perf_counter()
                 with staging.work_item(name) as item:
-                    records = play(job, workers, progress.advance)
+                    records = play(job, workers=workers, on_steps=progress.advance)
                     _write_records(item, records)
                     _warn_of_moved(records, moved, reporter)
                     steps = sum(

@@ -58,10 +58,9 @@ class RecordedPrompt:
         # Its first token shows what was done and received one step earlier, if there is one.
         before = min(start, 1)
         read = self.source.window(self.task, trajectory, start - before, self.steps + before)
-        shift = [np.zeros_like(read[field][:1]) for field in ("action", "reward")]
         action, reward = (
-            np.concatenate([pad, read[field]])[before : before + self.steps]
-            for pad, field in zip(shift, ("action", "reward"), strict=True)
+            np.concatenate([np.zeros_like(rows[:1]), rows])[before : before + self.steps]
+            for rows in (read["action"], read["reward"])
         )
         return PromptRows(
             read["observation"][before:].astype(np.float32),
@@ -78,16 +77,9 @@ class RecordedPrompt:
 def find_prompts(
     config: RolloutConfig, workspace: Workspace, targets: Sequence[Target], context: int
 ) -> tuple[Artifact | None, dict[str, RecordedPrompt]]:
-    """Open the artifact of ``--prompt`` and settle each task's prompt.
+    """Return the artifact of ``--prompt``, None without one, and each task's prompt.
 
-    Args:
-        config: With `prompt` and `prompt_steps`.
-        workspace: Where the artifact is.
-        targets: The tasks to play.
-        context: Steps that the streams keep in view; a prompt has no more.
-
-    Returns:
-        The artifact and the prompts by task; None and no prompts where none is asked for.
+    A prompt has at most `context` steps: what the streams keep in view.
 
     Raises:
         ArtifactMissingError: There is no such artifact.
@@ -121,12 +113,7 @@ def find_prompts(
 
 
 def recorded_prompt(source: Artifact, recorded: Mapping[str, Any]) -> RecordedPrompt:
-    """Return the prompt of a task of an earlier rollout.
-
-    Args:
-        source: The artifact that the prompt was read from.
-        recorded: What the rollout's configuration says of it, `RecordedPrompt.as_config`.
-    """
+    """Return the prompt of a task of an earlier rollout, as its configuration records it."""
     reader, name = _open(source), recorded["task"]
     return RecordedPrompt(reader, name, recorded["steps"], _described(reader, name)[1])
 
