@@ -67,7 +67,7 @@ class SceneBuilder:
 
         Args:
             name: Its name.
-            position: Of its frame in that of its parent, metres.
+            position: Of its frame in that of its parent (None: the world), metres.
             quaternion: Of its frame, (w, x, y, z).
             free: Whether it moves freely; then it has a joint of its own name.
             parent: A body; None for the world.
@@ -162,13 +162,7 @@ class SceneBuilder:
     def table(
         self, size: Sequence[float], centre: Sequence[float] = (0.0, 0.0), **geom: Any
     ) -> None:
-        """Add a box that stands on the floor.
-
-        Args:
-            size: Its extent in x, y and z, metres.
-            centre: x and y of its centre.
-            **geom: See `geom`.
-        """
+        """Add a box of an extent in x, y and z, metres, that stands on the floor; see `geom`."""
         half = [extent / 2 for extent in size]
         given = {"colour": (0.78, 0.66, 0.5, 1.0), **geom}
         self.box(self.spec.worldbody, half, position=(*centre, half[2]), **given)
@@ -185,17 +179,10 @@ class SceneBuilder:
         sides: int = 10,
         **geom: Any,
     ) -> None:
-        """Add an open pipe about the body's z axis, of boxes.
+        """Add an open pipe about the body's z axis, of `sides` boxes; see `geom`.
 
-        Args:
-            body: The body.
-            radius: Of the middle of its wall, metres.
-            low: z of its lower end.
-            high: z of its upper end.
-            thickness: Half of its wall's.
-            mass: Of all of it, kilograms.
-            sides: How many boxes.
-            **geom: See `geom`.
+        The radius is that of the middle of its wall, the thickness half of the wall's, the mass
+        that of all boxes.
         """
         from pipelines.domains.bidexhands.geometry import about
 
@@ -223,12 +210,12 @@ class SceneBuilder:
         """Give a body a joint that is read (`Snapshot.joints`).
 
         Args:
-            body: The body.
+            body: The body, in whose frame axis and position are.
             name: Of the joint.
             kind: ``hinge`` or ``slide``.
-            axis: In the body's frame.
+            axis: Its direction.
             limits: Radians or metres; None for none.
-            position: Of the axis in the body's frame.
+            position: A point of the axis.
             **given: Further attributes of MuJoCo's joint, such as ``damping``.
         """
         import mujoco

@@ -76,6 +76,9 @@ class View(NamedTuple):
 class HandTask(ABC):
     """A task; a class attribute that is not set has the default below.
 
+    Methods are given the state of all copies, the goals, which `begin` returned, stacked to
+    (B, ...), and the compiled scene.
+
     Attributes:
         stem: What follows ``ShadowHand`` in the catalogue's environment id.
         poses: Where the right and the left hand start.
@@ -118,12 +121,7 @@ class HandTask(ABC):
     def begin(
         self, scene: Scene, data: mujoco.MjData, generator: np.random.Generator
     ) -> dict[str, Array]:
-        """Place the objects at the start of an episode.
-
-        Args:
-            scene: The compiled scene.
-            data: Of one copy, with every body where the model has it; changed in place.
-            generator: The episode's own.
+        """Place the objects of one copy at the start of an episode; `data` is changed in place.
 
         Returns:
             What is fixed for the episode, such as the goal, by name; the same names and shapes in
@@ -133,22 +131,11 @@ class HandTask(ABC):
 
     @abstractmethod
     def observe(self, state: Snapshot, goals: Goals) -> Array:
-        """Return what follows the hands in the observation, (B, n).
-
-        Args:
-            state: The state.
-            goals: What `begin` returned, stacked to (B, ...).
-        """
+        """Return what follows the hands in the observation, (B, n)."""
 
     @abstractmethod
     def outcome(self, state: Snapshot, goals: Goals, action_BA: Array) -> Outcome:
-        """Return reward, end and success of a state.
-
-        Args:
-            state: The state after the step.
-            goals: What `begin` returned, stacked to (B, ...).
-            action_BA: The action that led there, within [-1, 1].
-        """
+        """Return reward, end and success of a state and the action, in [-1, 1], that led there."""
 
     def guidance(self, state: Snapshot, goals: Goals) -> Array:
         """Return what a search may add to the reward (B,), where that hardly tells near from far.
@@ -165,17 +152,10 @@ class HandTask(ABC):
         scene: Scene,
         datas: Sequence[mujoco.MjData],
     ) -> None:
-        """Change goals after a step in place, for the next one.
+        """Change goals after a step in place, for the next one; `datas`' markers may be moved.
 
         What the step returns still has the goals before, as in the reference, which draws new
         ones at the beginning of the next step.
-
-        Args:
-            state: The state after the step.
-            goals: What `begin` returned, stacked to (B, ...).
-            generators: Of the copies' episodes.
-            scene: The compiled scene.
-            datas: Of the copies, whose markers may be moved.
         """
 
 
