@@ -105,19 +105,11 @@ class MuJoCo(Domain):
 
     def options(self) -> Sequence[OptionSpec]:
         """Return ``gravity`` and ``viscosity``."""
+        gravity = "a factor on the task's gravity, such as 1.1 or 1.1x"
+        viscosity = "the viscosity of the medium, such as 0.05; with a trailing x a factor"
         return (
-            OptionSpec(
-                "gravity",
-                DEFAULT,
-                "a factor on the task's gravity, such as 1.1 or 1.1x",
-                parse=parse_gravity,
-            ),
-            OptionSpec(
-                "viscosity",
-                DEFAULT,
-                "the viscosity of the medium, such as 0.05; with a trailing x a factor",
-                parse=parse_viscosity,
-            ),
+            OptionSpec("gravity", DEFAULT, gravity, parse=parse_gravity),
+            OptionSpec("viscosity", DEFAULT, viscosity, parse=parse_viscosity),
         )
 
     def make_env(self, task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
@@ -136,16 +128,8 @@ class MuJoCo(Domain):
         from pipelines.domains.opengl import prepare_opengl
 
         prepare_opengl()
-        made: Any = self._make(
-            task,
-            options,
-            {
-                "render_mode": "rgb_array",
-                "camera_name": _TRACKING,
-                "width": size[0],
-                "height": size[1],
-            },
-        )
+        view = {"camera_name": _TRACKING, "width": size[0], "height": size[1]}
+        made: Any = self._make(task, options, {"render_mode": "rgb_array", **view})
         if camera := _CAMERAS.get(task.env_id):
             made.unwrapped.mujoco_renderer.default_cam_config = camera_config(camera)
             for name, brightness in _HEADLIGHT.items():

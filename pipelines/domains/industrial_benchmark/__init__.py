@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
 
-BACKENDS = ("vectorized", "reference")
-REWARDS = ("classic", "delta")
 SETPOINTS_FILE = Path(__file__).with_name("setpoints.yaml")
 
 
@@ -45,19 +43,11 @@ class IndustrialBenchmark(Domain):
 
     def options(self) -> Sequence[OptionSpec]:
         """Return the backend and the kind of reward."""
+        backend = "Our vectorised dynamics, or those of industrial-benchmark-python."
+        reward = "-(3 fatigue + consumption) / 100, or its change since the last step."
         return (
-            OptionSpec(
-                name="backend",
-                default=BACKENDS[0],
-                help="Our vectorised dynamics, or those of industrial-benchmark-python.",
-                choices=BACKENDS,
-            ),
-            OptionSpec(
-                name="reward",
-                default=REWARDS[0],
-                help="-(3 fatigue + consumption) / 100, or its change since the last step.",
-                choices=REWARDS,
-            ),
+            OptionSpec("backend", "vectorized", backend, ("vectorized", "reference")),
+            OptionSpec("reward", "classic", reward, ("classic", "delta")),
         )
 
     def make_batch(
