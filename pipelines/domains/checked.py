@@ -27,7 +27,6 @@ from pipelines.domains.loop import (
     check_reset,
     check_spaces,
     check_step,
-    described,
     fault,
     returned,
 )
@@ -161,8 +160,8 @@ class CheckedBatch(BatchEnvironment):
             raise
         shape = (len(indices), self.observation_dim)
         if array_kind(observation) != (shape, _FLOAT32):
-            message = "A reset of the environment returned something else than observations."
-            raise fault(message, array_text(shape, _FLOAT32), described(observation), self._where)
+            expected = array_text(shape, _FLOAT32)
+            raise returned("A reset", expected, observation, self._where, " than observations")
         if not np.isfinite(observation).all():
             row = int(np.flatnonzero(~np.isfinite(observation).all(axis=1))[0])
             raise _not_finite("observation of a reset", observation[row], self._where)
@@ -224,8 +223,7 @@ class CheckedBatch(BatchEnvironment):
         for name, kind in wanted.items():
             value = getattr(after, name)
             if array_kind(value) != kind and not (name == "success_B" and value is None):
-                message = f"A step of the environment returned something else as {name}."
-                raise fault(message, array_text(*kind), described(value), self._where)
+                raise returned("A step", array_text(*kind), value, self._where, f" as {name}")
         for name, values in (("observation", after.observation_BO), ("reward", after.reward_B)):
             finite_B = np.isfinite(values).reshape(self.size, -1).all(axis=1)
             if not finite_B.all():

@@ -226,8 +226,7 @@ def array_text(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return f"an array of shape {shape}, {dtype}"
 
 
-def described(value: Any) -> str:
-    """Return what errors call a value that is not what it should be."""
+def _described(value: Any) -> str:
     kind = array_kind(value)
     if kind is not None:
         return array_text(*kind)
@@ -246,4 +245,4 @@ def returned(
 ) -> ConfigError:
     """Return the error of a method of an environment that returned something else."""
     message = f"{source} of the environment returned something else{part}."
-    return fault(message, expected, described(value), where)
+    return fault(message, expected, _described(value), where)

@@ -67,15 +67,13 @@ class ReOrientation(GoalTask):
         """Return ``sum of (1 / (theta + 0.1) - 10 D) - 0.0002 |a|^2``, and 500 for a goal."""
         reward_B = -self.action_penalty * (action_BA**2).sum(axis=-1)
         terminated_B = np.zeros(len(action_BA), np.bool_)
-        for apart_B, angle_B, height_B in self.left(state, goals):
+        left = self.left(state, goals)
+        for apart_B, angle_B, height_B in left:
             reward_B = reward_B + 1.0 / (angle_B + 0.1) - 10.0 * apart_B
             terminated_B = terminated_B | (height_B <= self.lowest)
-        there_B = self._reached(state, goals)
-        return Outcome(
-            np.where(there_B, reward_B + self.bonus, reward_B),
-            terminated_B,
-            there_B.astype(np.float64),
-        )
+        there_B = self._reached(left)
+        reward_B = np.where(there_B, reward_B + self.bonus, reward_B)
+        return Outcome(reward_B, terminated_B, there_B.astype(np.float64))
 
     def renew(
         self,
@@ -86,17 +84,17 @@ class ReOrientation(GoalTask):
         datas: Sequence[mujoco.MjData],
     ) -> None:
         """Draw another goal where one was reached; see `HandTask.renew`."""
-        for row in np.flatnonzero(self._reached(state, goals)).tolist():
+        for row in np.flatnonzero(self._reached(self.left(state, goals))).tolist():
             goal = random_orientation(generators[row])
             goals[GOAL][row] = goal
             self.show_goal(scene, datas[row], goal)
 
-    def _reached(self, state: Snapshot, goals: Goals) -> Any:
+    def _reached(self, left: Sequence[tuple[Array, Array, Array]]) -> Any:
         """Return whether the goal of each copy is reached, (B,).
 
         The reference computes it for both cubes, but overwrites the first's with the second's.
         """
-        first_B, second_B = (angle_B < self.reached for _, angle_B, _ in self.left(state, goals))
+        first_B, second_B = (angle_B < self.reached for _, angle_B, _ in left)
         return first_B & second_B if self.quirks.reorientation_goal == "both" else second_B
 
 
