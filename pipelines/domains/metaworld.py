@@ -54,9 +54,6 @@ class MetaWorld(Domain):
 
         With ``goal_reset=trajectory`` the goal is drawn at each seeded reset and kept by the
         unseeded ones that follow.
-
-        Raises:
-            MissingDependencyError: Meta-World or MuJoCo is not installed.
         """
         return self._make(task, options, {})
 

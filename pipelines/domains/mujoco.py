@@ -113,12 +113,7 @@ class MuJoCo(Domain):
         )
 
     def make_env(self, task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
-        """Make a task; an option that is not ``default`` wins over what a variation changes.
-
-        Raises:
-            MissingDependencyError: Gymnasium or MuJoCo is not installed.
-            UsageError: An option has a value that is not allowed.
-        """
+        """Make a task; an option that is not ``default`` wins over what a variation changes."""
         return self._make(task, options, {})
 
     def make_rendered_env(
@@ -186,11 +181,7 @@ class MuJoCo(Domain):
         *,
         chosen: bool,
     ) -> list[TaskSpec]:
-        """Return the tasks with a factor on gravity, a viscosity, or both.
-
-        Raises:
-            UsageError: A task is a variation already.
-        """
+        """Return the tasks with a factor on gravity, a viscosity, or both; see `Domain.changed`."""
         change: dict[str, float | str] = {
             name: f"{value:g}x" if name == "gravity" else value for name, value in values.items()
         }

@@ -9,9 +9,11 @@ objects, `batch` steps it, `quirks` lists what is kept of the reference's odditi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
+from pipelines.domains.bidexhands.quirks import OPTIONS, Quirks
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,8 +38,6 @@ class BiDexHands(Domain):
 
     def options(self) -> Sequence[OptionSpec]:
         """Return the backend, and a switch for each oddity of the reference."""
-        from pipelines.domains.bidexhands.quirks import OPTIONS
-
         return OPTIONS
 
     def make_env(self, task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
@@ -52,24 +52,16 @@ class BiDexHands(Domain):
             from pipelines.domains.isaacgym import make_isaac_env
 
             return make_isaac_env(task, options)
-        made = _hand_task(task, options)
-        from pipelines.domains.bidexhands.batch import HandsEnv
-
-        return HandsEnv(made, task.horizon)
+        return _hands_env(task, options)
 
     def copies_are_separate(self, options: Options) -> bool:
-        """Return whether the backend simulates copies in the calling process; Isaac Gym's do not,
-        they are processes of their own already."""
+        """Return whether copies are simulated in this process; Isaac Gym's are not."""
         return options.get("backend") != "isaacgym"
 
     def make_rendered_env(
         self, task: TaskSpec, options: Options, size: tuple[int, int] = (640, 480)
     ) -> gymnasium.Env[Any, Any]:
-        """Make a task that draws itself; see `Domain.make_rendered_env`.
-
-        Raises:
-            UsageError: The backend is Isaac Gym, which is not asked for pictures here.
-        """
+        """Make a task that draws itself, on MuJoCo alone; see `Domain.make_rendered_env`."""
         if _on_isaac_gym(task, options):
             raise UsageError(
                 "Pictures are drawn with MuJoCo.",
@@ -80,10 +72,7 @@ class BiDexHands(Domain):
         from pipelines.domains.opengl import prepare_opengl
 
         prepare_opengl()
-        made = _hand_task(task, options)
-        from pipelines.domains.bidexhands.batch import HandsEnv
-
-        return HandsEnv(made, task.horizon, "rgb_array", size)
+        return _hands_env(task, options, "rgb_array", size)
 
     def make_batch(
         self, task: TaskSpec, size: int, options: Options, stream_seeds: Sequence[int]
@@ -107,22 +96,26 @@ class BiDexHands(Domain):
 
 def _on_isaac_gym(task: TaskSpec, options: Options) -> bool:
     """Tell whether the backend is Isaac Gym; there, the reference is as it is."""
-    from pipelines.domains.bidexhands.quirks import Quirks
-
     if options.get("backend") != "isaacgym":
         return False
-    default = Quirks()
-    for name in Quirks.__dataclass_fields__:
-        if options.get(name, getattr(default, name)) != getattr(default, name):
+    for name, default in asdict(Quirks()).items():
+        if options.get(name, default) != default:
             raise UsageError(
                 f"Option {name} changes the tasks on MuJoCo; on Isaac Gym they are the "
                 "reference's own.",
                 where=f"task {task.name}",
-                expected=f"{name}={getattr(default, name)}",
+                expected=f"{name}={default}",
                 found=f"{name}={options[name]}",
                 fix=f"leave --option {name} out, or --backend mujoco",
             )
     return True
+
+
+def _hands_env(task: TaskSpec, options: Options, *view: Any) -> gymnasium.Env[Any, Any]:
+    made = _hand_task(task, options)
+    from pipelines.domains.bidexhands.batch import HandsEnv
+
+    return HandsEnv(made, task.horizon, *view)
 
 
 def _hand_task(task: TaskSpec, options: Options) -> HandTask:
@@ -133,7 +126,6 @@ def _hand_task(task: TaskSpec, options: Options) -> HandTask:
         from pipelines.domains.mujoco import missing_mujoco
 
         raise missing_mujoco(task, error) from error
-    from pipelines.domains.bidexhands.quirks import Quirks
     from pipelines.domains.bidexhands.tasks import make_task
 
     return make_task(task.env_id, Quirks.of(options))

@@ -70,12 +70,7 @@ class IndustrialBenchmark(Domain):
         return IndustrialBenchmarkBatch(setpoints, delta_reward=delta_reward)
 
     def make_env(self, task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
-        """Make one task as a plain Gymnasium environment: a batch of one.
-
-        Raises:
-            ConfigError: The task has no setpoint in [0, 100].
-            MissingDependencyError: The package of the reference backend is not installed.
-        """
+        """Make one task as a plain Gymnasium environment: a batch of one; see `make_batch`."""
         from pipelines.domains.industrial_benchmark.environment import IndustrialBenchmarkEnv
 
         return IndustrialBenchmarkEnv(self.make_batch(task, 1, options, [0]))
