@@ -135,6 +135,24 @@ class Layout:
         return parameters_D
 
 
+def best_pairs_direction(
+    returns_C: NDArray[np.float64], step_PD: NDArray[np.float64], top: int | None
+) -> NDArray[np.float64]:
+    """Return the mean direction (D,) of the best pairs, weighed by what their returns differ by.
+
+    Args:
+        returns_C: Returns of the candidates: all steps forth, then the same steps back.
+        step_PD: The steps of the pairs.
+        top: How many pairs count, the best by the better of the two; None for all.
+    """
+    return_2P = returns_C.reshape(2, -1)
+    best = np.argsort(-return_2P.max(axis=0), kind="stable")[:top]
+    weight_P = return_2P[0, best] - return_2P[1, best]
+    spread = len(best) * (return_2P[:, best].std() + _EPSILON)
+    direction_D: NDArray[np.float64] = np.einsum("p,pd->d", weight_P, step_PD[best]) / spread
+    return direction_D
+
+
 @dataclass(slots=True)
 class _State:
     """The centre of the search, Adam's running means, and statistics of all observations so far."""
@@ -225,7 +243,9 @@ class EvolutionLearner(EpisodeLearner):
         if given.rule == "adam":
             state.parameters_D = state.parameters_D + rate * self._adam(returns_C, step_PD, noise)
         else:
-            state.parameters_D = state.parameters_D + rate * self._ars(returns_C, step_PD)
+            state.parameters_D = state.parameters_D + rate * best_pairs_direction(
+                returns_C, step_PD, given.top
+            )
 
     def _adam(
         self, returns_C: NDArray[np.float64], step_PD: NDArray[np.float64], noise: float
@@ -241,17 +261,6 @@ class EvolutionLearner(EpisodeLearner):
         second_D = state.second_D / (1 - _BETA_2**state.iteration)
         adam_D: NDArray[np.float64] = first_D / (np.sqrt(second_D) + _EPSILON)
         return adam_D
-
-    def _ars(
-        self, returns_C: NDArray[np.float64], step_PD: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return the mean direction (D,) of the best pairs, weighed by what they differ by."""
-        return_2P = returns_C.reshape(2, -1)
-        best = np.argsort(-return_2P.max(axis=0), kind="stable")[: self._given.top]
-        weight_P = return_2P[0, best] - return_2P[1, best]
-        spread = len(best) * (return_2P[:, best].std() + _EPSILON)
-        direction_D: NDArray[np.float64] = np.einsum("p,pd->d", weight_P, step_PD[best]) / spread
-        return direction_D
 
     def _play(self, candidates_CD: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean return (C,) of each candidate over the iteration's episodes."""

@@ -87,6 +87,7 @@ def test_a_policy_that_gives_no_number_is_named():
         del domain.policies
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize(
     ("name", "low", "high"),
     [

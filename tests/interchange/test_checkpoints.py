@@ -233,6 +233,7 @@ def test_tasks_that_the_catalogue_knows_get_its_names(workspace: Workspace, tmp_
     assert "105 observations" in result.report["unmatched"]["Ant-v4"]
 
 
+@pytest.mark.simulator
 def test_an_imported_checkpoint_plays(workspace: Workspace, tmp_path: Path) -> None:
     from pipelines.rollout.config import RolloutConfig
     from pipelines.rollout.stage import run

@@ -66,6 +66,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Path
     return workspace, directory / "out"
 
 
+@pytest.mark.simulator
 def test_the_recovered_environment_plays_the_recorded_episodes(
     simulated: tuple[Workspace, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +96,7 @@ def test_the_recovered_environment_plays_the_recorded_episodes(
             np.testing.assert_array_equal(np.stack(rewards), episode.rewards, err_msg=name)
 
 
+@pytest.mark.simulator
 def test_scores_of_minari_are_those_of_the_rollouts(
     simulated: tuple[Workspace, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
 from pipelines.playing.fingerprint import compare_fingerprints, fingerprint
 
+pytestmark = pytest.mark.simulator
+
 
 def make(name: str, **options: Any) -> dict[str, Any]:
     task = full_catalogue().get(name)

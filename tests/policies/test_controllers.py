@@ -78,6 +78,7 @@ def test_every_metaworld_task_has_a_mean_goal():
     assert all(len(goal) == 3 and np.isfinite(goal).all() for goal in mean_goals().values())
 
 
+@pytest.mark.simulator
 def test_the_mean_goals_are_those_of_the_environments():
     """A few fresh resets lie around the committed mean; the header names what made it."""
     from pathlib import Path

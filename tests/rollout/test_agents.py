@@ -145,6 +145,7 @@ def test_running_statistics_do_not_depend_on_blocks(toy: Toy, tmp_path: Path) ->
         np.testing.assert_allclose(large.read(path), small.read(path), atol=1e-5)
 
 
+@pytest.mark.simulator
 def test_a_suite_scores_what_it_cannot_play_as_zero(tmp_path: Path) -> None:
     """The paper's own rule (Appendix A.2.3); outside a suite it is an error."""
     workspace = write_checkpoint(tmp_path, [saved_task(REACHER)])
@@ -232,6 +233,7 @@ def test_no_demonstrator_at_all_is_an_error(toy: Toy, tmp_path: Path) -> None:
         go(write_checkpoint(tmp_path, KNOWN), tasks=("toy-even",), baselines=("demonstrator",))
 
 
+@pytest.mark.simulator
 def test_the_demonstrator_of_a_real_task_beats_random_play(tmp_path: Path) -> None:
     workspace = write_checkpoint(tmp_path, [saved_task(REACHER)])
     result = go(
@@ -317,6 +319,7 @@ def test_ours_stands_beside_reported_numbers_where_the_streams_arrived() -> None
     assert row["ours"] is None
 
 
+@pytest.mark.simulator
 def test_the_tables_show_intervals_and_label_what_others_report(
     toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

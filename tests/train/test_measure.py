@@ -130,6 +130,7 @@ def test_rollouts_of_tasks_nobody_can_play_are_refused(workspace):
         train(workspace, small_config(rollout_every=5))
 
 
+@pytest.mark.simulator
 def test_a_short_rollout_is_logged_and_moves_nothing(tmp_path):
     """A task of the catalogue with made-up histories: its return is logged, nothing else moves."""
     group = "mujoco-inverted-pendulum"
