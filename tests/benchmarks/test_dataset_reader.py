@@ -9,10 +9,10 @@ import pytest
 
 from pipelines.actions import Box
 from pipelines.artifacts.arrays import create_rows, write_array
+from pipelines.artifacts.row_arrays import balanced_rows
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.layout import STATISTICS
 from pipelines.datasets.reader import DatasetReader
-from pipelines.histories.layout import balanced_rows
 from pipelines.pack.config import CHUNK_BYTES, CHUNK_ROWS
 from pipelines.rows import row_layout
 

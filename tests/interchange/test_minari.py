@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from distill.toy import make_demonstrators, toy_installed
 
+from pipelines import dependencies
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run
 from pipelines.errors import ConfigError, MissingDependencyError, UsageError
-from pipelines.interchange import dependencies
 from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
 from pipelines.interchange.minari import export_minari
 from pipelines.reporter import NullReporter

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines import dependencies
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
@@ -25,7 +26,6 @@ from pipelines.errors import (
     UsageError,
 )
 from pipelines.histories.reader import HistoryReader
-from pipelines.interchange import dependencies
 from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
 from pipelines.interchange.official_dataset import export_dataset, import_dataset
 from pipelines.methods import cut_tasks
