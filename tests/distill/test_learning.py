@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from distill.toy import make_demonstrators, refuse_commits
 from pipelines.actions import Box
 from pipelines.artifacts.verify import verify
-from pipelines.artifacts.work import WorkItem
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.plan import plan, resolve
@@ -304,15 +303,8 @@ def test_workers_do_not_change_it(workspace, tmp_path):
 def test_an_environment_that_does_not_repeat_is_recorded_anew(workspace, monkeypatch):
     from vintix_toy import ToyEnv
 
-    original = WorkItem._commit
-
-    def commit(unit):
-        if unit.name.endswith("00002"):
-            raise StorageError("no room")
-        original(unit)
-
     with monkeypatch.context() as patch:
-        patch.setattr(WorkItem, "_commit", commit)
+        refuse_commits(patch, 2)
         with pytest.raises(StorageError):
             distill(workspace)
     step = ToyEnv.step
