@@ -1,9 +1,10 @@
 """Models in artifacts of kind `checkpoints`: weights as Zarr arrays, the rest as JSON.
 
 Layout: group ``model`` with attributes ``config`` (the architecture), ``step`` (optimizer steps),
-``method`` (``ad``, ``ed`` or ``ad-no-reward``), ``tasks``, ``parameters`` (name and number of
-elements of each, named as in the released checkpoints) and, of a model that was trained with random
-maps, ``random_map``; all parameters one behind the other in that order in the flat array
+``method`` (such as ``ad``), ``tasks``, ``parameters`` (name and number of elements of each, named
+as in the released checkpoints) and, of a model that was trained with random maps, ``random_map``,
+and of one whose method, head or backbone another package brings, ``packages``, which says which by
+entry-point group; all parameters one behind the other in that order in the flat array
 ``model/weights``, float32, or float16 in the model that comes with the package. Schema version 1
 had one array a parameter under the group ``model/weights``; it is read as before.
 
@@ -23,8 +24,12 @@ from torch import nn
 
 from pipelines.artifacts.arrays import write_flat
 from pipelines.errors import ArtifactCorruptError, unknown
-from pipelines.methods import find_method
+from pipelines.methods import DEFAULT, METHODS, find_method
+from pipelines.model.backbones import BACKBONES
+from pipelines.model.backbones import DEFAULT as PAPERS_BACKBONE
 from pipelines.model.config import ModelConfig
+from pipelines.model.heads import DEFAULT as PAPERS_HEAD
+from pipelines.model.heads import HEADS
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.vintix import Vintix
 
@@ -174,6 +179,12 @@ def save_model(
     if weights_N is None:
         flat = [one.detach().float().reshape(-1).cpu() for one in model.parameters()]
         weights_N = torch.cat(flat).numpy()
+    config = model.config
+    packages = {
+        kind.group: package
+        for kind, name in ((METHODS, method), (HEADS, config.head), (BACKBONES, config.backbone))
+        if (package := kind.package(name)) is not None
+    }
     attributes = {
         "config": model.config.model_dump(mode="json"),
         "step": step,
@@ -181,6 +192,7 @@ def save_model(
         "tasks": {name: task.as_json() for name, task in sorted(tasks.items())},
         "parameters": layout(model),
         **({"random_map": True} if random_map else {}),
+        **({"packages": packages} if packages else {}),
     }
     write_flat(unit.group("model", attributes), "weights", weights_N.astype(dtype, copy=False))
 
@@ -198,8 +210,11 @@ def load_model(
     Raises:
         ArtifactCorruptError: A file is damaged, or the weights are not those of the architecture.
         ConfigError: No such attention backend.
+        UsageError: Its method, head or backbone is of a package that is not installed.
+        MissingDependencyError: It is installed and cannot be used.
     """
     attributes: dict[str, Any] = dict(artifact.group("model").attrs)
+    _check_packages(attributes)
     try:
         config = ModelConfig.model_validate(attributes["config"])
         tasks = {name: SavedTask.from_json(name, one) for name, one in attributes["tasks"].items()}
@@ -219,6 +234,18 @@ def load_model(
     model.load_state_dict(state, strict=True, assign=True)
     model.to(device).eval()
     return SavedModel(model, config, tasks, step, method, random_map)
+
+
+def _check_packages(attributes: Mapping[str, Any]) -> None:
+    """Fail with the package that brings what a model was made with, if it is not there."""
+    config, packages = attributes.get("config"), attributes.get("packages", {})
+    if isinstance(config, Mapping) and isinstance(packages, Mapping):
+        for kind, name in (
+            (METHODS, attributes.get("method", DEFAULT)),
+            (HEADS, config.get("head", PAPERS_HEAD)),
+            (BACKBONES, config.get("backbone", PAPERS_BACKBONE)),
+        ):
+            kind.find(str(name), packages.get(kind.group))
 
 
 def _read_flat(artifact: Artifact, model: Vintix, recorded: Any) -> dict[str, torch.Tensor]:

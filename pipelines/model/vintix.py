@@ -76,6 +76,8 @@ class Vintix(nn.Module):
         with torch.random.fork_rng(devices=[]):
             backbone = BACKBONES.find(config.backbone)(config, attention=attention)
             head = GroupHeads(config)
+        #: Whether its heads act without random numbers.
+        self.deterministic = HEADS.find(config.head).deterministic
         self._prefix = backbone.prefix
         self.add_module(backbone.prefix, backbone)
         self.head = head
@@ -87,11 +89,6 @@ class Vintix(nn.Module):
         """What the tokens go through; in `named_parameters` it has a name of its own."""
         found: Backbone = getattr(self, self._prefix)
         return found
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether its heads act without random numbers."""
-        return HEADS.find(self.config.head).deterministic
 
     def encode(self, batches: Sequence[GroupBatch]) -> Tensor:
         """Return the tokens (B, L, D) of all groups' sequences, in the order of `batches`.

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from pipelines.model.batch import GroupBatch
     from pipelines.model.cache import Context
+    from pipelines.model.heads.base import Draws
     from pipelines.model.normalization import TaskStatistics
     from pipelines.model.random_map import RandomMap
     from pipelines.model.vintix import Vintix
@@ -133,7 +134,7 @@ class Player:
     ) -> None:
         import torch
 
-        self._model = model
+        self._model, self._seed = model, seed
         self._everyone: list[TaskStreams] = []
         try:
             for task in tasks:
@@ -174,7 +175,8 @@ class Player:
         import torch
 
         with torch.inference_mode():
-            actions = self._model.step(self._table.batches, self._context)
+            draws = None if self._model.deterministic else self._table.draws(self._seed)
+            actions = self._model.step(self._table.batches, self._context, draws)
         self._table.act(actions)
         before = [streams.playing for streams in self.playing]
         for streams in self.playing:
@@ -449,6 +451,21 @@ class _Table:
         if self._device.type == "cpu":
             return [batch for batch, _ in self._groups]
         return [batch.to(self._device) for batch, _ in self._groups]
+
+    def draws(self, seed: int) -> list[Draws]:
+        """Return random numbers for the next actions, of each group's streams."""
+        from pipelines.model.heads.base import Draws
+
+        return [
+            Draws(
+                [
+                    random_stream(seed, *streams.task.key(copy, "act", streams.episodes.now))
+                    for streams, _, _ in places
+                    for copy in streams.playing
+                ]
+            )
+            for _, places in self._groups
+        ]
 
     def act(self, actions: Sequence[torch.Tensor]) -> None:
         """Ask the environments for a step of the model's actions, group by group."""

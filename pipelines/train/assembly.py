@@ -19,7 +19,7 @@ from pipelines.model.saved import SavedTask, layout, save_model
 from pipelines.model.vintix import Vintix
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
-from pipelines.train.checkpoint import write_optimizer
+from pipelines.train.checkpoint import State, take_snapshot, write_optimizer
 from pipelines.train.loader import BatchLoader, task_statistics
 from pipelines.train.loop import Measure, Trainer, train
 from pipelines.train.measure import (
@@ -29,9 +29,9 @@ from pipelines.train.measure import (
     split_trajectories,
 )
 from pipelines.train.metrics import NAME
-from pipelines.train.origin import copy_weights
 from pipelines.train.planning import installed_bytes, required_bytes
-from pipelines.train.state import State, take_snapshot
+from pipelines.train.processes import ProcessGroup, shard
+from pipelines.train.run import MODEL_UNIT, Run, copy_weights
 from pipelines.train.tracking import open_tracker
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from pipelines.hardware import Hardware
     from pipelines.signals import StopSignal
     from pipelines.train.config import TrainConfig
-    from pipelines.train.stage import Run
-    from pipelines.train.world import World
 
 Subsequences = dict[str, list[Subsequence]]
 
@@ -77,9 +75,9 @@ def thinned_tasks(subsequences: Subsequences) -> dict[str, int]:
 
 
 def make_loader(
-    prepared: Run, subsequences: Subsequences, world: World
+    prepared: Run, subsequences: Subsequences, group: ProcessGroup
 ) -> tuple[BatchLoader, Sampler]:
-    """Return what gives the micro-batches of a step in one process of a world, and its sampler.
+    """Return what gives the micro-batches of a step in one process, and its sampler.
 
     Raises:
         ConfigError: There is too little data for a batch.
@@ -102,13 +100,13 @@ def make_loader(
         method=config.learner,
         map_seed=config.seed if config.random_map else None,
         pin=prepared.hardware.device == "cuda",
-        rank=world.rank,
-        world=world.size,
+        rank=group.rank,
+        world=group.size,
     )
     return loader, sampler
 
 
-def make_model(prepared: Run, world: World) -> Vintix:
+def make_model(prepared: Run, group: ProcessGroup) -> Vintix:
     """Return the model with its first weights, on its device, as the configuration runs it."""
     config, hardware = prepared.config, prepared.hardware
     model = Vintix(prepared.model, attention=config.attention, seed=config.seed)
@@ -120,9 +118,7 @@ def make_model(prepared: Run, world: World) -> Vintix:
             # Around forward and not around the block, whose name and parameters stay as they are.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[assignment]
     if config.shard:
-        from pipelines.train.sharding import shard
-
-        shard(model, world, hardware.device)
+        shard(model, group, hardware.device)
     if config.compile:
         model.backbone.compile(dynamic=False)
     return model
@@ -133,7 +129,7 @@ def train_model(
     staging: Staging | None,
     reporter: Reporter,
     stop: StopSignal,
-    world: World,
+    group: ProcessGroup,
     root: Path,
 ) -> None:
     """Train to the last step and make the model a durable unit.
@@ -143,7 +139,7 @@ def train_model(
         staging: Where; None in processes that do not write.
         reporter: Told about progress.
         stop: Looked at between steps.
-        world: The processes that train together.
+        group: The processes that train together.
         root: The workspace's directory, for trackers' files.
 
     Raises:
@@ -154,20 +150,20 @@ def train_model(
     """
     config, hardware = prepared.config, prepared.hardware
     subsequences = cut_subsequences(prepared)
-    loader, sampler = make_loader(prepared, subsequences, world)
+    loader, sampler = make_loader(prepared, subsequences, group)
     empty = [name for name, share in sampler.shares().items() if not share]
     if empty:
         reporter.warn("too short for a window: " + ", ".join(empty))
-    model = make_model(prepared, world)
+    model = make_model(prepared, group)
     reporter.info(
         f"{sum(one.numel() for one in model.parameters()):,} parameters on {hardware.device} "
         f"({hardware.precision}, {hardware.threads} threads, attention "
         f"{prepared.content()['attention']}"
-        + ("" if world.alone else f", {world.size} processes")
+        + ("" if group.alone else f", {group.size} processes")
         + ")"
     )
     _warn_of_memory(model, config, hardware, reporter)
-    trainer = Trainer(model, config, hardware, world, loader.domains)
+    trainer = Trainer(model, config, hardware, group, loader.domains)
     track = None
     if config.track is not None and staging is not None:
         # A version's number is given when it is published, so the digest of the configuration
@@ -191,8 +187,8 @@ def train_model(
             staging,
             reporter,
             stop,
-            world=world,
-            measures=_measures(prepared, trainer, world),
+            group=group,
+            measures=_measures(prepared, trainer, group),
             track=track,
             trainer=trainer,
         )
@@ -256,7 +252,9 @@ def saved_tasks(prepared: Run) -> dict[str, SavedTask]:
     return saved
 
 
-def _measures(prepared: Run, trainer: Trainer, world: World) -> list[tuple[int, str, Measure]]:
+def _measures(
+    prepared: Run, trainer: Trainer, group: ProcessGroup
+) -> list[tuple[int, str, Measure]]:
     """Return what is measured while training, and how often.
 
     The held-out loss is measured in every process, which sharded parameters need; rollouts are
@@ -292,7 +290,7 @@ def _measures(prepared: Run, trainer: Trainer, world: World) -> list[tuple[int, 
         )
         measure = HeldOutLoss(trainer, loader, hardware.torch_device)
         measures.append((config.validation_every, "validation", measure))
-    if config.rollout_every and world.writes:
+    if config.rollout_every and group.writes:
         rollout = ShortRollout(
             trainer,
             [task for task in saved_tasks(prepared).values() if task.trained],
@@ -308,8 +306,6 @@ def _measures(prepared: Run, trainer: Trainer, world: World) -> list[tuple[int, 
 def _write_model(
     prepared: Run, staging: Staging, model: Vintix, state: State, summary: dict[str, Any]
 ) -> None:
-    from pipelines.train.stage import MODEL_UNIT
-
     config = prepared.config
     with staging.work_item(MODEL_UNIT) as unit:
         save_model(

@@ -1,9 +1,9 @@
-"""Starts the processes of a run on this machine and speaks for them.
+"""Starts the processes of a run on this machine and reports for them.
 
 PyTorch's elastic launch starts them, meets the other machines, and ends all when one fails. What
 it does not do is done here, through files in a directory of this run: rank 0's messages and
 progress come to this process's reporter, an error comes with its exit code, and a signal to this
-process becomes a wish to stop that all of them agree on (`pipelines.train.reduction`), so that
+process becomes a request to stop that all of them agree on (`pipelines.train.processes`), so that
 they make a checkpoint and end.
 """
 
@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -32,12 +32,15 @@ from pipelines.signals import (
     handlers_kept,
     signals_for_parent_blocked,
 )
-from pipelines.train.world import error_from
+from pipelines.train.processes import error_from
 
 if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.reporter import Progress, Reporter
     from pipelines.train.config import TrainConfig
+
+#: What every process calls: with a configuration, a workspace and a reporter, and `stop`.
+Run = Callable[..., Any]
 
 _STOP, _EVENTS = "stop", "events.jsonl"
 _POLL_SECONDS = 0.2
@@ -45,11 +48,12 @@ _FORWARDED_SIGNAL = "SIGQUIT"
 
 
 def launch(
-    config: TrainConfig, workspace: Workspace, reporter: Reporter, processes: int
+    run: Run, config: TrainConfig, workspace: Workspace, reporter: Reporter, processes: int
 ) -> dict[str, Any]:
-    """Run `pipelines.train.stage.run` in several processes.
+    """Run a stage's function in several processes.
 
     Args:
+        run: What each of them calls.
         config: The run; `nodes` and `rendezvous` say where the other machines are.
         workspace: Where; the same directory on every machine.
         reporter: Told what rank 0 tells.
@@ -69,8 +73,8 @@ def launch(
     with ExitStack() as stack:
         control = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vintix-train-")))
         stack.enter_context(_quiet_launcher())
-        stack.enter_context(_Events(control / _EVENTS, reporter))
-        stop = stack.enter_context(_Forward(control / _STOP))
+        stack.enter_context(_EventReader(control / _EVENTS, reporter))
+        stop = stack.enter_context(_StopWriter(control / _STOP))
         options = LaunchConfig(
             min_nodes=config.nodes,
             max_nodes=config.nodes,
@@ -82,10 +86,10 @@ def launch(
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=str(control / "logs")),
             start_method="spawn",
-            # The others are ours: a wish to stop is passed on, and is not a reason to kill.
+            # The others are ours: a request to stop is passed on, and is not a reason to kill.
             signals_to_handle=_FORWARDED_SIGNAL,
         )
-        arguments = (config.model_dump_json(), str(workspace.root), str(control))
+        arguments = (run, config.model_dump_json(), str(workspace.root), str(control))
         try:
             # This thread starts the processes; the one that follows the events takes the signals.
             with signals_for_parent_blocked():
@@ -104,7 +108,7 @@ def launch(
     return outcome
 
 
-def work(config_json: str, root: str, control: str) -> dict[str, Any]:
+def work(run: Run, config_json: str, root: str, control: str) -> dict[str, Any]:
     """Be one of the processes; the launcher's environment says which.
 
     An interrupted run is an outcome and not a failure, since a process that fails is a reason to
@@ -113,12 +117,11 @@ def work(config_json: str, root: str, control: str) -> dict[str, Any]:
     from pipelines.artifacts.workspace import Workspace
     from pipelines.reporter import NullReporter
     from pipelines.train.config import TrainConfig
-    from pipelines.train.stage import run
 
     rank, directory = int(os.environ["RANK"]), Path(control)
-    reporter: Reporter = _Teller(directory / _EVENTS) if rank == 0 else NullReporter()
+    reporter: Reporter = _EventWriter(directory / _EVENTS) if rank == 0 else NullReporter()
     try:
-        with _Told(directory / _STOP) as stop:
+        with _StopReader(directory / _STOP) as stop:
             result = run(
                 TrainConfig.model_validate_json(config_json),
                 Workspace(Path(root)),
@@ -177,7 +180,7 @@ def _root_cause(control: Path, failure: Any) -> Reported:
     )
 
 
-class _Forward(StopSignal):
+class _StopWriter(StopSignal):
     """In the launcher: the first signal becomes a file that the processes look for."""
 
     def __init__(self, path: Path) -> None:
@@ -189,7 +192,7 @@ class _Forward(StopSignal):
         self._path.write_text(str(int(number)))
 
 
-class _Told(StopSignal):
+class _StopReader(StopSignal):
     """In a process: a signal of its own, or the launcher's file."""
 
     def __init__(self, path: Path) -> None:
@@ -210,12 +213,12 @@ class _Told(StopSignal):
         return self.number is not None
 
 
-class _Teller:
+class _EventWriter:
     """A reporter that writes down what it is told, a few times a second."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._waiting, self._fields, self._told_at = 0.0, {}, 0.0  # type: ignore[var-annotated]
+        self._waiting, self._fields, self._written_at = 0.0, {}, 0.0  # type: ignore[var-annotated]
 
     def info(self, message: str) -> None:
         """Pass a message on."""
@@ -234,7 +237,7 @@ class _Teller:
         try:
             yield self
         finally:
-            self._told_at = 0.0
+            self._written_at = 0.0
             self.advance(0)
             self._write({"end": True})
 
@@ -242,16 +245,16 @@ class _Teller:
         """Add up, and pass on when the last time is a while ago."""
         self._waiting += amount
         self._fields = fields or self._fields
-        if time.monotonic() - self._told_at >= _POLL_SECONDS:
+        if time.monotonic() - self._written_at >= _POLL_SECONDS:
             self._write({"advance": self._waiting, "fields": self._fields})
-            self._waiting, self._told_at = 0.0, time.monotonic()
+            self._waiting, self._written_at = 0.0, time.monotonic()
 
     def _write(self, event: Mapping[str, Any]) -> None:
         with self._path.open("a") as file:
             file.write(json.dumps(event) + "\n")
 
 
-class _Events:
+class _EventReader:
     """Reads what rank 0 wrote down and tells the launcher's reporter, in a thread."""
 
     def __init__(self, path: Path, reporter: Reporter) -> None:
@@ -262,7 +265,7 @@ class _Events:
         self._shown = ExitStack()
         self._progress: Progress | None = None
 
-    def __enter__(self) -> _Events:
+    def __enter__(self) -> _EventReader:
         self._thread.start()
         return self
 
@@ -285,9 +288,9 @@ class _Events:
                 if not line.endswith(b"\n"):
                     break
                 self._place += len(line)
-                self._tell(json.loads(line))
+                self._report(json.loads(line))
 
-    def _tell(self, event: Mapping[str, Any]) -> None:
+    def _report(self, event: Mapping[str, Any]) -> None:
         if "info" in event:
             self._reporter.info(event["info"])
         elif "warn" in event:

@@ -20,22 +20,31 @@ from pipelines.model.vintix import Vintix
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
 from pipelines.signals import StopSignal
-from pipelines.train.checkpoint import CheckpointWriter, read_checkpoint
+from pipelines.train.checkpoint import (
+    CheckpointWriter,
+    broadcast_state,
+    empty_state,
+    put_back,
+    read_checkpoint,
+)
 from pipelines.train.config import TrainConfig
 from pipelines.train.loader import BatchLoader, MicroBatch, Prefetcher
-from pipelines.train.metrics import NAME, MetricsLog
-from pipelines.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from pipelines.train.metrics import (
+    NAME,
+    MetricsLog,
+    MetricsLogger,
+    Pending,
+    StepOutcome,
+    Tracker,
+)
+from pipelines.train.optimizer import make_optimizer, set_learning_rate
 from pipelines.train.planning import sequences_at_once
-from pipelines.train.recorder import Pending, Recorder, StepOutcome
-from pipelines.train.reduction import Exchange
-from pipelines.train.state import empty_state, put_back, spread_state
-from pipelines.train.world import World
+from pipelines.train.processes import ProcessGroup, StepReducer
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
-    from pipelines.train.tracking import Tracker
 
-ALONE = World()
+ALONE = ProcessGroup()
 
 #: Something measured on the current weights after a step: a name in the log, and its numbers.
 Measure = Callable[[int], dict[str, Any]]
@@ -48,8 +57,8 @@ class Trainer:
         model: The model, on its device, in training mode.
         config: Optimizer, schedule, clipping and seed.
         hardware: Device and precision.
-        world: The processes that make the step together.
-        domains: All domains there are; needed in a world of several processes.
+        group: The processes that make the step together.
+        domains: All domains there are; needed where there are several processes.
     """
 
     def __init__(
@@ -57,7 +66,7 @@ class Trainer:
         model: Vintix,
         config: TrainConfig,
         hardware: Hardware,
-        world: World = ALONE,
+        group: ProcessGroup = ALONE,
         domains: Sequence[str] = (),
     ) -> None:
         self.model = model
@@ -66,10 +75,10 @@ class Trainer:
         self._device = hardware.torch_device
         self._bfloat16 = hardware.precision == "bfloat16"
         self._parameters = list(model.parameters())
-        self._world = world
+        self._group = group
         self._domains = list(domains)
         self._sharded = any(hasattr(one, "full_tensor") for one in self._parameters)
-        self._exchange = Exchange(self._parameters, world, sharded=self._sharded)
+        self._reduce = StepReducer(self._parameters, group, sharded=self._sharded)
         architecture = model.config
         self._at_once = sequences_at_once(architecture, config, hardware)
         self._random = architecture.attention_dropout > 0 or architecture.residual_dropout > 0
@@ -88,16 +97,17 @@ class Trainer:
             micro_batches: This process's share of the step.
             signal: The signal this process was sent, to tell the others.
         """
-        weights = self.config.rules.loss_weights(
+        rules = self.config.rules
+        weights = rules.loss_weights(
             [len(micro.domains) for micro in micro_batches],
             accumulation=self.config.gradient_accumulation,
-            world=self._world.size,
+            world=self._group.size,
         )
         losses: list[Tensor] = []
         domains: list[str] = []
         if self._random:
-            # Rank 0 has the stream of a world of one; the others must not repeat its numbers.
-            others = [self._world.rank] if self._world.rank else []
+            # Rank 0 has the stream of a single process; the others must not repeat its numbers.
+            others = [self._group.rank] if self._group.rank else []
             torch.manual_seed(derive_seed(self.config.seed, "train", "dropout", step, *others))
         for micro, weight in zip(micro_batches, weights, strict=True):
             for part in micro.split(self._at_once):
@@ -109,7 +119,8 @@ class Trainer:
                 losses.extend(one.detach() for one in each)
                 domains.extend(part.domains)
         outcome = self._reduced(torch.cat(losses), domains, signal)
-        set_learning_rate(self.optimizer, learning_rate(step, self.config))
+        rate = rules.learning_rate(step, self.config.schedule)
+        set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return outcome
@@ -132,11 +143,11 @@ class Trainer:
     def _reduced(self, losses: Tensor, domains: list[str], signal: int | None) -> StepOutcome:
         """Sum over processes, clip, and return what the global batch gave."""
         stops = None
-        if not self._world.alone:
+        if not self._group.alone:
             places = [self._domains.index(domain) for domain in domains]
-            exchanged = self._exchange(losses, places, signal)
-            losses, stops = exchanged.losses, exchanged.stops
-            return StepOutcome(losses, exchanged.domains, self._clip(), stops)
+            reduced = self._reduce(losses, places, signal)
+            losses, stops = reduced.losses, reduced.stops
+            return StepOutcome(losses, reduced.domains, self._clip(), stops)
         return StepOutcome(losses, domains, self._clip(), stops)
 
     def _clip(self) -> Tensor:
@@ -165,7 +176,7 @@ def train(
     reporter: Reporter,
     stop: StopSignal,
     *,
-    world: World = ALONE,
+    group: ProcessGroup = ALONE,
     measures: Sequence[tuple[int, str, Measure]] = (),
     track: Callable[[MetricsLog], Tracker] | None = None,
     trainer: Trainer | None = None,
@@ -180,7 +191,7 @@ def train(
         staging: Where checkpoints and the log go; None in processes that do not write.
         reporter: Told about progress.
         stop: Looked at between steps.
-        world: The processes that train together.
+        group: The processes that train together.
         measures: After every so many steps (and the last) a function of the number of steps made,
             whose result goes into the log under a name.
         track: Opens what is given the lines of the log, too.
@@ -196,8 +207,8 @@ def train(
     """
     model.train()
     if trainer is None:
-        trainer = Trainer(model, config, hardware, world, loader.domains)
-    done, note = _resume(trainer, staging, world, hardware)
+        trainer = Trainer(model, config, hardware, group, loader.domains)
+    done, note = _resume(trainer, staging, group, hardware)
     kept = None if note is None else FileRecord(**note["log"])
     if done:
         reporter.info(f"resuming after step {done:,} of {config.steps:,}")
@@ -221,12 +232,12 @@ def train(
             Prefetcher(loader.step, done, config.steps, threads=config.loader_threads)
         )
         recent = [] if note is None else note["recent"]
-        recorder = Recorder(log, progress, config, recent, loader, tracker)
+        logger = MetricsLogger(log, progress, config, recent, loader, tracker)
         before = 0.0 if note is None else note["seconds"]
         begin = last = time.perf_counter()
         due = False
         for step in range(done, config.steps):
-            asked = None if world.alone else _now(stop)
+            asked = None if group.alone else _now(stop)
             outcome = trainer.step(step, prefetched.get(), asked)
             made, finished = step + 1, step + 1 == config.steps
             now = time.perf_counter()
@@ -235,10 +246,10 @@ def train(
                 for every, name, measure in measures
                 if made % every == 0 or finished
             }
-            recorder.add(Pending(step, outcome, before + now - begin, now - last, extra))
+            logger.add(Pending(step, outcome, before + now - begin, now - last, extra))
             last = time.perf_counter() if extra else now
             # Alone a run stops at once, and together when all know that one of them was asked to.
-            stopping = recorder.agreed if not world.alone else _now(stop)
+            stopping = logger.agreed if not group.alone else _now(stop)
             writer.check()
             due = (due or made % config.checkpoint_every == 0) and not finished
             # Rank 0 alone saves, once the checkpoint before is written. Sharded parameters need
@@ -246,36 +257,36 @@ def train(
             saves = staging is not None or trainer.gathers
             ready = trainer.gathers or not writer.busy
             if saves and not finished and (stopping or (due and ready)):
-                recorder.flush()
-                written = None if log is None else _note(recorder, log, before + now - begin)
-                writer.save(model, trainer.optimizer, made, written, before=recorder.sync)
+                logger.flush()
+                written = None if log is None else _note(logger, log, before + now - begin)
+                writer.save(model, trainer.optimizer, made, written, before=logger.sync)
                 due = False
                 last = time.perf_counter()
             if stopping and not finished:
                 writer.wait()
-                world.share(None)
+                group.broadcast_json(None)
                 raise InterruptedRunError(
                     "training was interrupted; its state is kept",
                     signal_number=stopping,
                     where=f"step {made:,} of {config.steps:,}",
                     fix="run the same command again: it goes on from this step",
                 )
-        recorder.flush()
-        recorder.sync()
-    return trainer.optimizer, list(recorder.recent)
+        logger.flush()
+        logger.sync()
+    return trainer.optimizer, list(logger.recent)
 
 
-def _note(recorder: Recorder, log: MetricsLog, seconds: float) -> dict[str, Any]:
+def _note(logger: MetricsLogger, log: MetricsLog, seconds: float) -> dict[str, Any]:
     """Return what a checkpoint keeps beside the state: losses, time, and the log so far."""
     return {
-        "recent": list(recorder.recent),
+        "recent": list(logger.recent),
         "seconds": round(seconds, 3),
         "log": asdict(log.record),
     }
 
 
 def _resume(
-    trainer: Trainer, staging: Staging | None, world: World, hardware: Hardware
+    trainer: Trainer, staging: Staging | None, group: ProcessGroup, hardware: Hardware
 ) -> tuple[int, dict[str, Any] | None]:
     """Put the newest checkpoint, which rank 0 reads, into every process; return step and note."""
     model, held = trainer.model, []
@@ -287,11 +298,11 @@ def _resume(
         held.append(found[2])
         return [found[0], found[1]]
 
-    done, note = world.first(read)
+    done, note = group.on_rank_0(read)
     if done:
         state = held[0] if held else empty_state(model)
-        if not world.alone:
-            spread_state(state, world, hardware.torch_device)
+        if not group.alone:
+            broadcast_state(state, group, hardware.torch_device)
         put_back(state, model, trainer.optimizer)
     return done, note
 

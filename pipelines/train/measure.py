@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError
 from pipelines.rng import derive_seed, stream
-from pipelines.train.recorder import mean_by_domain
+from pipelines.train.metrics import mean_by_domain
 
 if TYPE_CHECKING:
     import torch

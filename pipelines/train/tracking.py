@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipelines.errors import MissingDependencyError
-from pipelines.train.metrics import MetricsLog, read_metrics
+from pipelines.train.metrics import MetricsLog, Tracker, read_metrics
 
 #: What has to be importable for each tracker.
 _MODULES = {
@@ -21,22 +21,6 @@ _MODULES = {
     "wandb": "wandb",
     "trackio": "trackio",
 }
-
-
-class Tracker(Protocol):
-    """What a tracker is."""
-
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Take a line of the log (`pipelines.train.metrics`)."""
-        ...
-
-    def flush(self) -> None:
-        """Hand on what was taken so far: a checkpoint follows, and these steps never come again."""
-        ...
-
-    def close(self) -> None:
-        """Send what is left."""
-        ...
 
 
 def open_tracker(

@@ -13,9 +13,14 @@ from hypothesis import strategies as st
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import StorageError
-from pipelines.train.checkpoint import CheckpointWriter, checkpoints, kept, load_checkpoint
+from pipelines.train.checkpoint import (
+    CheckpointWriter,
+    checkpoints,
+    kept,
+    load_checkpoint,
+    take_snapshot,
+)
 from pipelines.train.optimizer import make_optimizer
-from pipelines.train.state import take_snapshot
 
 from .support import small_config
 from .test_optimizer import make_model

@@ -15,19 +15,17 @@ from torch import Tensor, nn
 
 from pipelines.actions import ActionSpec
 from pipelines.model.normalization import ActionUnits
-from pipelines.rng import stream
 
 
 class Draws:
-    """Random numbers for one step of B streams, each from a generator with its own key.
+    """Random numbers for one step of B streams.
 
     Args:
-        seed: Base seed.
-        keys: Of each stream: what tells its step from all others, such as (task, stream, step).
+        generators: One for each stream and step, keyed by (seed, task, stream, step).
     """
 
-    def __init__(self, seed: int, keys: Sequence[tuple[str | int, ...]]) -> None:
-        self._generators = [stream(seed, "act", *key) for key in keys]
+    def __init__(self, generators: Sequence[np.random.Generator]) -> None:
+        self._generators = generators
 
     def uniform(self, *shape: int) -> Tensor:
         """Return numbers (B, *shape), uniform in [0, 1), float32, on the CPU."""

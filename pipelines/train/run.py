@@ -1,0 +1,255 @@
+"""A run with everything it refers to found: its name, what decides its result, where it starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.files import canonical_json
+from pipelines.errors import ArtifactError, ConfigError
+from pipelines.methods import DEFAULT
+from pipelines.train.config import ADDED, NOT_CONTENT, TrainConfig
+from pipelines.train.data import group_dims, select_tasks
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.schema import Parent
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.datasets.reader import DatasetReader, DatasetTask
+    from pipelines.hardware import Hardware
+    from pipelines.model.config import ModelConfig
+    from pipelines.model.vintix import Vintix
+
+KIND = "checkpoints"
+MODEL_UNIT = "model"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with everything it refers to found and resolved."""
+
+    config: TrainConfig
+    dataset: Artifact
+    data: DatasetReader
+    tasks: list[DatasetTask]
+    model: ModelConfig
+    hardware: Hardware
+    init: Artifact | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the artifact."""
+        if self.config.name:
+            return self.config.name
+        method = "" if self.config.method == DEFAULT else f"-{self.config.method}"
+        release = "-release" if self.config.fidelity == "release" else ""
+        mapped = "-map" if self.config.random_map else ""
+        origin = "" if self.init is None else f"-from-{self.init.manifest.name}"
+        name = f"{self.dataset.manifest.name}-{self.config.preset}"
+        return f"{name}{method}{release}{mapped}{origin}"
+
+    def size(self) -> str:
+        """Return how large the model is and what a step sees, a sentence."""
+        from pipelines.model.presets import parameter_count
+
+        config = self.config
+        chosen = "" if "preset" in config.model_fields_set else ", the default"
+        return (
+            f"preset {config.preset}{chosen}: {parameter_count(self.model):,} parameters, "
+            f"{config.steps:,} steps of {config.sequences_per_step} sequences of "
+            f"{config.context:,} tokens"
+        )
+
+    def start(self) -> str:
+        """Return which weights training starts from, a sentence."""
+        if self.init is None:
+            return f"first weights drawn by seed {self.config.seed}"
+        kept = kept_groups(self.init, self.model)
+        new = [group for group in self.model.groups if group not in kept]
+        return f"first weights those of {self.init.reference}" + (
+            f"; new groups: {', '.join(new)}" if new else ""
+        )
+
+    @property
+    def parents(self) -> list[Artifact]:
+        """The artifacts that the model is made from."""
+        return [self.dataset, *([] if self.init is None else [self.init])]
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides the result: the configuration with everything resolved.
+
+        The number of processes is not in it where the rules do not depend on it: a run goes on
+        with another number.
+        """
+        import torch
+
+        from pipelines.hardware import available_threads
+        from pipelines.model.attention import select_backend
+        from pipelines.train.processes import launched, world_size
+
+        config, hardware = self.config, self.hardware
+        dtype = torch.bfloat16 if hardware.precision == "bfloat16" else torch.float32
+        given = config.model_dump(mode="json", exclude={*NOT_CONTENT, "domains"})
+        added = {name for name, default in ADDED.items() if given[name] == default}
+        started = world_size() if launched() else config.local_processes * config.nodes
+        return {
+            **{name: value for name, value in given.items() if name not in added},
+            **({"processes": started} if config.rules.by_process else {}),
+            "tasks": [task.name for task in self.tasks],
+            "model": self.model.model_dump(mode="json"),
+            "attention": select_backend(
+                hardware.torch_device,
+                dtype,
+                config.attention,
+                dropout=self.model.attention_dropout,
+                head_dim=self.model.head_dim,
+            ),
+            "device": hardware.device,
+            "precision": hardware.precision,
+            "threads": config.threads or available_threads(),
+        }
+
+
+def prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False) -> Run:
+    """Find everything a run refers to; devices and packages may be elsewhere if only planned."""
+    from pipelines.datasets.reader import DatasetReader
+    from pipelines.hardware import planned_hardware, resolve_hardware
+    from pipelines.train.processes import launched, local_world_size
+
+    if config.track is not None and not planned:
+        from pipelines.train.tracking import check_tracker
+
+        check_tracker(config.track)
+    dataset = workspace.find("datasets", config.dataset)
+    data = DatasetReader(dataset)
+    tasks = select_tasks(data, config.tasks, config.domains)
+    model = model_config(config, tasks)
+    init = None
+    if config.init is not None:
+        init = workspace.find(KIND, config.init)
+        check_init(init, model)
+    return Run(
+        config=config,
+        dataset=dataset,
+        data=data,
+        tasks=tasks,
+        model=model,
+        init=init,
+        hardware=(planned_hardware if planned else resolve_hardware)(
+            config.device,
+            config.gpus,
+            config.precision,
+            config.threads,
+            processes=local_world_size() if launched() else config.local_processes,
+        ),
+    )
+
+
+def model_config(config: TrainConfig, tasks: list[DatasetTask]) -> ModelConfig:
+    """Return the architecture for the groups of the given tasks.
+
+    Raises:
+        ConfigError: The overrides do not fit the preset, or two tasks of a group differ in size.
+    """
+    from pipelines.model.presets import preset
+
+    overrides = {**config.model, "context": config.context}
+    return preset(config.preset, group_dims(tasks), **overrides)
+
+
+def find_shorter_run(
+    workspace: Workspace, name: str, content: Mapping[str, Any], parents: list[Artifact]
+) -> tuple[list[Parent], Artifact | None]:
+    """Look for the same run with fewer steps among the published versions of its name.
+
+    Args:
+        workspace: Where.
+        name: Name of the artifact to be trained.
+        content: The configuration that decides the result.
+        parents: The dataset and, if there is one, the checkpoint that training starts from.
+
+    Returns:
+        The parents of the artifact to be trained, and the run to go on from: the longest; None
+        where there is none, or where the very run that is asked for is published.
+    """
+    wanted = json.loads(canonical_json(dict(content)))
+    given = [each.as_parent() for each in parents]
+    shorter: Artifact | None = None
+    for version in reversed(workspace.versions(KIND, name)):
+        try:
+            artifact = Artifact(workspace.path(KIND, name, version))
+        except ArtifactError:
+            # What cannot be read is trained anew; `verify` names it.
+            continue
+        manifest = artifact.manifest
+        others = [each for each in manifest.parents if each.kind != KIND or each in given]
+        config = manifest.config
+        if {each.digest for each in others} != {each.digest for each in given}:
+            continue
+        if config == wanted:
+            return manifest.parents, None
+        if {**config, "steps": wanted["steps"]} == wanted and config["steps"] < wanted["steps"]:
+            longest = 0 if shorter is None else shorter.config["steps"]
+            shorter = artifact if config["steps"] > longest else shorter
+    return [*given, *([] if shorter is None else [shorter.as_parent()])], shorter
+
+
+def check_init(init: Artifact, model: ModelConfig) -> None:
+    """Refuse a checkpoint whose transformer is not the model's.
+
+    Raises:
+        ConfigError: It has another architecture.
+    """
+    recorded: Any = init.group("model").attrs["config"]
+    mine = model.model_dump(mode="json")
+    # Neither is part of a weight's shape.
+    free = ("groups", "context", "attention_dropout", "residual_dropout")
+    differing = [
+        name
+        for name in {**mine, **recorded}
+        if name not in free and mine.get(name) != recorded.get(name)
+    ]
+    if differing:
+        preset = init.config.get("preset")
+        raise ConfigError(
+            "the checkpoint to start from has another architecture",
+            where=f"train.init: {init.reference}",
+            expected=", ".join(f"{name} {mine.get(name)}" for name in differing),
+            found=", ".join(f"{name} {recorded.get(name)}" for name in differing),
+            fix=f"vintix train --preset {preset} --init {init.manifest.name}"
+            if preset
+            else "set its train.model fields, or choose another checkpoint",
+        )
+
+
+def kept_groups(init: Artifact, model: ModelConfig) -> list[str]:
+    """Return the groups of a model that a checkpoint has with the same dimensions.
+
+    They take encoders and head from it; every other one starts anew.
+    """
+    recorded: Any = init.group("model").attrs["config"]
+    groups = recorded["groups"]
+    return [
+        name
+        for name, dims in model.groups.items()
+        if groups.get(name) == dims.model_dump(mode="json")
+    ]
+
+
+def copy_weights(init: Artifact, model: Vintix) -> None:
+    """Put the weights of a checkpoint into a model of the same architecture, on the CPU."""
+    import torch
+
+    from pipelines.model.saved import load_model
+
+    weights = dict(load_model(init).model.named_parameters())
+    kept = kept_groups(init, model.config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # A group's are encoder.<which>.<group>... and head.<which>.<group>...
+            part, _, group = [*name.split("."), "", ""][:3]
+            of_group = part in ("encoder", "head") and group in model.config.groups
+            if group in kept or not of_group:
+                parameter.copy_(weights[name])
