@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.errors import VintixError
+from pipelines.errors import ConfigError, VintixError
 from pipelines.methods.base import Method
 from pipelines.methods.windows import Subsequence
 from pipelines.plugins import Kind
+from pipelines.rows import DATASET_ROWS
 
 if TYPE_CHECKING:
     from pipelines.datasets.reader import DatasetReader, DatasetTask
@@ -77,9 +78,21 @@ def cut_tasks(
         trajectories: Trajectories of each task; all of them if None.
 
     Raises:
-        ConfigError: A trajectory, or the part that is used, is shorter than a window.
+        ConfigError: A trajectory, or the part that is used, is shorter than a window, or the
+            dataset lacks a field that the method reads.
     """
     learner = find_method(method)
+    for task in tasks:
+        there = task.attributes.get("fields", DATASET_ROWS)
+        missing = sorted({*learner.fields, learner.target} - {*there})
+        if missing:
+            raise ConfigError(
+                f"the dataset lacks what the method {method} reads",
+                where=f"task {task.name}",
+                expected=", ".join(missing),
+                found=", ".join(there),
+                fix="pack the histories again, or choose another --method",
+            )
     return {
         task.name: learner.rules[fidelity].cut(
             learner,

@@ -34,7 +34,8 @@ from pipelines.errors import UsageError
 class Context:
     """What B streams that advance together remember: tensors with one axis for the streams.
 
-    A backbone's own kind derives from this class, names its tensors in `stored` and sets them.
+    A backbone's own kind derives from this class, names its tensors in `stored` and makes them; a
+    step writes into them in place, for `part` shares their memory.
 
     Args:
         context: Tokens kept of each stream, at least 1.
@@ -67,6 +68,7 @@ class Context:
 
     def reset(self) -> None:
         """Forget everything: every stream starts with an empty context."""
+        self.assume_full()
         self.position = 0
 
     def assume_full(self) -> None:

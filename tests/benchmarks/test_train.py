@@ -26,7 +26,7 @@ from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
 from pipelines.train.loader import BatchLoader, Prefetcher
 from pipelines.train.loop import Trainer
-from pipelines.train.stage import model_config
+from pipelines.train.run import model_config
 
 from .support import paired_ratio, show
 

@@ -15,7 +15,7 @@ from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.rng import stream
 from pipelines.train.data import group_dims, select_tasks
 from pipelines.train.loader import BatchLoader, Prefetcher, task_statistics
-from pipelines.train.stage import model_config
+from pipelines.train.run import model_config
 
 from .support import TASKS, MemoryData, ToyTask, small_config
 

@@ -153,15 +153,15 @@ def test_a_short_rollout_is_logged_and_moves_nothing(tmp_path):
 
 def test_short_rollouts_are_played_through_maps_where_training_is(tmp_path, monkeypatch):
     """As the checkpoint's own rollouts will be; only what changes is handed to the engine."""
-    from pipelines.rollout import engine
+    from pipelines.playing import model
 
-    found, roll = [], engine.roll
+    found, roll = [], model.roll
 
-    def watch(*given, random_map, **options):
-        found.append(random_map)
-        return roll(*given, random_map=random_map, **options)
+    def watch(played, tasks, **options):
+        found.append(tasks[0].view.random_map)
+        return roll(played, tasks, **options)
 
-    monkeypatch.setattr(engine, "roll", watch)
+    monkeypatch.setattr(model, "roll", watch)
     workspace = Workspace(tmp_path)
     task = ToyTask("inverted-pendulum", "mujoco-inverted-pendulum", "mujoco", 4, 1, options={})
     write_dataset(workspace, tasks=[task])

@@ -14,7 +14,7 @@ from pipelines.model.vintix import Vintix
 from pipelines.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from pipelines.train.data import select_tasks
 from pipelines.train.optimizer import learning_rate, make_optimizer
-from pipelines.train.stage import model_config
+from pipelines.train.run import model_config
 
 from .support import MemoryData, small_config
 from .test_loader import make_loader
