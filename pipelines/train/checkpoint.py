@@ -30,7 +30,6 @@ from pipelines.artifacts.work import LOG
 from pipelines.errors import ConfigError
 from pipelines.model.saved import layout, load_model
 from pipelines.train.metrics import NAME, read_metrics
-from pipelines.train.optimizer import MOMENTS, moments, set_moments
 from pipelines.train.processes import ProcessGroup
 
 if TYPE_CHECKING:
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
 
 Floats = npt.NDArray[np.float32]
+
+#: AdamW's moments by their names in PyTorch.
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 #: Checkpoints kept in the staging directory: the newest, and one to fall back on.
 KEEP = 2
@@ -89,17 +91,16 @@ def take_snapshot(
     """
     state = empty_state(model) if into is None else into
     start = 0
-    found = moments(model, optimizer)
-    for place, (name, parameter) in enumerate(model.named_parameters()):
+    for place, parameter in enumerate(model.parameters()):
         stop = start + parameter.numel()
-        count, *own = found[name]
-        state.updates_P[place] = count
+        own: dict[str, Any] = optimizer.state.get(parameter, {})
+        state.updates_P[place] = int(own.get("step", 0))
         _fill(state.weights_N[start:stop], parameter)
-        for flat_N, moment in zip((state.exp_avg_N, state.exp_avg_sq_N), own, strict=True):
-            if moment is None:
-                flat_N[start:stop] = 0.0
+        for name, flat_N in state.moments.items():
+            if own:
+                _fill(flat_N[start:stop], own[name])
             else:
-                _fill(flat_N[start:stop], moment)  # type: ignore[arg-type]
+                flat_N[start:stop] = 0.0
         start = stop
     return state
 
@@ -112,9 +113,13 @@ def put_back(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -
         stop = start + parameter.numel()
         parameter.copy_(_part(state.weights_N[start:stop], parameter))
         if count:
-            first = _part(state.exp_avg_N[start:stop], parameter)
-            second = _part(state.exp_avg_sq_N[start:stop], parameter)
-            set_moments(optimizer, parameter, count, first, second)
+            # Fused AdamW counts on the parameter's device, in float32.
+            step = torch.tensor(float(count), dtype=torch.float32, device=parameter.device)
+            optimizer.state[parameter] = {"step": step}
+            for name, flat_N in state.moments.items():
+                room = torch.empty_like(parameter, memory_format=torch.preserve_format)
+                moment = room.copy_(_part(flat_N[start:stop], parameter))
+                optimizer.state[parameter][name] = moment
         start = stop
 
 
@@ -189,7 +194,7 @@ class CheckpointWriter:
             model: Its parameters.
             optimizer: AdamW over these parameters.
             step: Optimizer steps made.
-            note: Small JSON that `load_checkpoint` gives back.
+            note: Small JSON that `read_checkpoint` gives back.
             before: Called in the thread first: what has to be durable before the checkpoint is.
 
         Raises:
@@ -278,47 +283,11 @@ def kept(steps: list[int], keep_last: int, keep_every: int) -> set[int]:
     return chosen
 
 
-def save_checkpoint(
-    staging: Staging,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    note: Any = None,
-) -> None:
-    """Make the state after `step` optimizer steps durable and wait for it; see `CheckpointWriter`.
-
-    Raises:
-        StorageError: The file system refused; earlier checkpoints are as they were.
-    """
-    with CheckpointWriter(staging) as writer:
-        writer.save(model, optimizer, step, note)
-
-
 def checkpoints(staging: Staging) -> list[int]:
     """Return the steps of the durable checkpoints, ascending."""
     return sorted(
         int(unit.removeprefix(_PREFIX)) for unit in staging.work_items() if unit.startswith(_PREFIX)
     )
-
-
-def load_checkpoint(
-    staging: Staging, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, Any]:
-    """Put the newest durable checkpoint into model and optimizer.
-
-    Returns:
-        The optimizer steps it has behind it and its note; 0 and None, and nothing changed, where
-        there is no checkpoint.
-
-    Raises:
-        ConfigError: It belongs to a model with other parameters.
-    """
-    found = read_checkpoint(staging, layout(model))
-    if found is None:
-        return 0, None
-    step, note, state = found
-    put_back(state, model, optimizer)
-    return step, note
 
 
 def read_checkpoint(staging: Staging, parameters: list[list[Any]]) -> tuple[int, Any, State] | None:

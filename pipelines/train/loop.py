@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.artifacts.files import FileRecord
 from pipelines.artifacts.work import LOG
@@ -37,7 +37,6 @@ from pipelines.train.metrics import (
     StepOutcome,
     Tracker,
 )
-from pipelines.train.optimizer import make_optimizer, set_learning_rate
 from pipelines.train.planning import sequences_at_once
 from pipelines.train.processes import ProcessGroup, StepReducer
 
@@ -48,6 +47,32 @@ ALONE = ProcessGroup()
 
 #: Something measured on the current weights after a step: a name in the log, and its numbers.
 Measure = Callable[[int], dict[str, Any]]
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW with weight decay on the weights of linear layers only.
+
+    Biases, norms, padding vectors and position tables are not decayed, as in the released code.
+    Parameters of groups that a batch does not hold get no gradient, and AdamW leaves them and
+    their moments as they are.
+    """
+    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    parameters = list(model.parameters())
+    return torch.optim.AdamW(
+        [
+            {
+                "params": [one for one in parameters if id(one) in decayed],
+                "weight_decay": config.weight_decay,
+            },
+            {
+                "params": [one for one in parameters if id(one) not in decayed],
+                "weight_decay": 0.0,
+            },
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+        fused=True,
+    )
 
 
 class Trainer:
@@ -120,7 +145,8 @@ class Trainer:
                 domains.extend(part.domains)
         outcome = self._reduced(torch.cat(losses), domains, signal)
         rate = rules.learning_rate(step, self.config.schedule)
-        set_learning_rate(self.optimizer, rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return outcome

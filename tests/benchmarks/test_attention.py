@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipelines.model.alibi import alibi_slopes, causal_bias
-from pipelines.model.attention import AttentionMemo, attend
+from pipelines.model.attention import AttentionCache, attend
+from pipelines.model.attention.alibi import alibi_slopes, causal_bias
 
 from . import support
 
@@ -37,15 +37,15 @@ def inputs() -> list[torch.Tensor]:
 
 
 def sides() -> dict[str, Callable[..., torch.Tensor]]:
-    slopes, memo = alibi_slopes(HEADS), AttentionMemo()
+    slopes, cache = alibi_slopes(HEADS), AttentionCache()
     mask = causal_bias(slopes, LENGTH, LENGTH).float()
     return {
         "full mask": lambda q, k, v: functional.scaled_dot_product_attention(
             q, k, v, attn_mask=mask
         ),
-        "blocked": lambda q, k, v: attend(q, k, v, slopes, backend="blocked", memo=memo),
+        "blocked": lambda q, k, v: attend(q, k, v, slopes, backend="blocked", cache=cache),
         "blocked, bound": lambda q, k, v: attend(
-            q, k, v, slopes, backend="blocked", score_bound=BOUND, memo=memo
+            q, k, v, slopes, backend="blocked", score_bound=BOUND, cache=cache
         ),
     }
 

@@ -31,9 +31,8 @@ from pipelines.model.official import load_official
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
 from pipelines.train.loader import MicroBatch
-from pipelines.train.loop import Trainer
-from pipelines.train.optimizer import learning_rate, make_optimizer
-from tests.train.support import MemoryData, ToyTask, small_config, write_dataset
+from pipelines.train.loop import Trainer, make_optimizer
+from tests.train.support import MemoryData, ToyTask, learning_rate, small_config, write_dataset
 from tests.train.test_optimizer import make_model
 from tests.train.test_stage import StopAfter, metrics, train
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import UsageError
-from pipelines.model.alibi import alibi_slopes, causal_bias, vanishing_distance
-from pipelines.model.attention import BACKENDS, AttentionMemo, attend, blocked
+from pipelines.model.attention import BACKENDS, AttentionCache, attend, blocked
+from pipelines.model.attention.alibi import alibi_slopes, causal_bias, vanishing_distance
 
 #: What runs on any machine, with gradients.
 HERE = ("blocked", "reference")
@@ -180,11 +180,11 @@ def test_flex_equals_reference_forward(
 ) -> None:
     """The score modification and the block mask, run uncompiled: PyTorch's CPU has no backward."""
     q, k, v = (tensor.detach() for tensor in random_qkv(2, heads, length, 8, dtype))
-    slopes, memo = alibi_slopes(heads), AttentionMemo()
+    slopes, cache = alibi_slopes(heads), AttentionCache()
     expected = attend(q, k, v, slopes, backend="reference", window=window)
     tolerance = 1e-10 if dtype == torch.float64 else 2e-5
     for _ in range(2):
-        out = attend(q, k, v, slopes, backend="flex", window=window, memo=memo)
+        out = attend(q, k, v, slopes, backend="flex", window=window, cache=cache)
         torch.testing.assert_close(out, expected, atol=tolerance, rtol=tolerance)
 
 
@@ -288,47 +288,47 @@ def test_slopes_are_distinct_and_within_zero_and_one(heads: int) -> None:
 
 
 def table(
-    memo: AttentionMemo, heads: int, rows: int, width: int, window: int | None = None
+    cache: AttentionCache, heads: int, rows: int, width: int, window: int | None = None
 ) -> torch.Tensor:
-    return memo.bias_table(
+    return cache.bias_table(
         alibi_slopes(heads), rows, width, window, torch.device("cpu"), torch.float32
     )
 
 
 def test_a_table_is_built_once_and_serves_shorter_sequences() -> None:
     """Training and validation lengths alternate without rebuilding anything."""
-    memo = AttentionMemo()
-    long = table(memo, 4, 16, 60)
+    cache = AttentionCache()
+    long = table(cache, 4, 16, 60)
     assert long.shape == (1, 4, 16, 64)
-    assert table(memo, 4, 16, 20) is long
-    assert table(memo, 4, 16, 64) is long
-    assert table(memo, 4, 16, 65) is not long
-    assert table(memo, 2, 16, 20).shape[1] == 2
-    assert table(memo, 4, 16, 20, window=5) is not table(memo, 4, 16, 20)
+    assert table(cache, 4, 16, 20) is long
+    assert table(cache, 4, 16, 64) is long
+    assert table(cache, 4, 16, 65) is not long
+    assert table(cache, 2, 16, 20).shape[1] == 2
+    assert table(cache, 4, 16, 20, window=5) is not table(cache, 4, 16, 20)
 
 
 def test_tables_are_bounded_and_not_copied_with_their_owner() -> None:
-    memo = AttentionMemo()
-    kept = table(memo, 2, 1, 4)
+    cache = AttentionCache()
+    kept = table(cache, 2, 1, 4)
     for rows in range(2, 17):
-        table(memo, 2, rows, 4)
-    assert table(memo, 2, 1, 4) is kept
-    table(memo, 2, 17, 4)
-    assert table(memo, 2, 1, 4) is kept
+        table(cache, 2, rows, 4)
+    assert table(cache, 2, 1, 4) is kept
+    table(cache, 2, 17, 4)
+    assert table(cache, 2, 1, 4) is kept
     for rows in range(18, 34):
-        table(memo, 2, rows, 4)
-    assert table(memo, 2, 1, 4) is not kept
-    assert table(copy.deepcopy(memo), 2, 33, 4) is not table(memo, 2, 33, 4)
+        table(cache, 2, rows, 4)
+    assert table(cache, 2, 1, 4) is not kept
+    assert table(copy.deepcopy(cache), 2, 33, 4) is not table(cache, 2, 33, 4)
 
 
 def test_a_windowed_table_is_no_wider_than_the_window_needs() -> None:
     """At 8192 tokens and a window of 512 the table has 768 columns, not 8192."""
     q, k, v = (tensor.detach() for tensor in random_qkv(1, 1, 2000, 4, torch.float32))
-    memo = AttentionMemo()
-    attend(q, k, v, alibi_slopes(1), backend="blocked", window=512, memo=memo)
+    cache = AttentionCache()
+    attend(q, k, v, alibi_slopes(1), backend="blocked", window=512, cache=cache)
     rows = blocked.BLOCK_ROWS
     width = -(-(511 + rows) // rows) * rows
-    assert table(memo, 1, rows, rows, window=512).shape[-1] == width
+    assert table(cache, 1, rows, rows, window=512).shape[-1] == width
 
 
 def test_bias_is_zero_at_the_query_and_falls_with_distance() -> None:

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from pipelines.errors import ConfigError, MissingDependencyError
-from pipelines.model.alibi import alibi_slopes
 from pipelines.model.attention import (
-    AttentionMemo,
+    AttentionCache,
     attend,
     check_backend,
     select_backend,
     selection,
 )
 from pipelines.model.attention import flash as flash_module
+from pipelines.model.attention.alibi import alibi_slopes
 
 CUDA = torch.device("cuda")
 CPU = torch.device("cpu")
@@ -194,9 +194,9 @@ def test_flash_is_called_in_its_own_conventions(
 ) -> None:
     """(B, L, H, K) tensors, float32 slopes of shape (H,), keys to the left without the query."""
     q, k, v = torch.randn(3, 2, 6, 20, 8, dtype=torch.float64).to(dtype).unbind(0)
-    slopes, memo = alibi_slopes(6), AttentionMemo()
+    slopes, cache = alibi_slopes(6), AttentionCache()
     out = flash_module.attend_flash(
-        q, k, v, slopes, window=window, dropout=0.25, score_bound=None, memo=memo
+        q, k, v, slopes, window=window, dropout=0.25, score_bound=None, cache=cache
     )
     for given, ours in zip(kernel.args, (q, k, v), strict=True):
         assert given.dtype == dtype
@@ -218,10 +218,10 @@ def test_flash_is_called_in_its_own_conventions(
 
 def test_flash_slopes_go_to_the_device_once(kernel: FakeKernel) -> None:
     q, k, v = torch.randn(3, 1, 2, 4, 8).bfloat16().unbind(0)
-    memo, seen = AttentionMemo(), []
+    cache, seen = AttentionCache(), []
     for _ in range(2):
         flash_module.attend_flash(
-            q, k, v, alibi_slopes(2), window=None, dropout=0.0, score_bound=None, memo=memo
+            q, k, v, alibi_slopes(2), window=None, dropout=0.0, score_bound=None, cache=cache
         )
         seen.append(kernel.options["alibi_slopes"])
     assert seen[0] is seen[1]

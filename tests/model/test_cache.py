@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import UsageError
-from pipelines.model.alibi import alibi_slopes
+from pipelines.model.attention.alibi import alibi_slopes
 from pipelines.model.batch import GroupBatch
 from pipelines.model.cache import KVCache
 from pipelines.model.config import ModelConfig

@@ -16,7 +16,9 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.methods.windows import Subsequence
+from pipelines.model.saved import layout
 from pipelines.rng import stream
+from pipelines.train.checkpoint import CheckpointWriter, put_back, read_checkpoint
 from pipelines.train.config import TrainConfig
 
 ROW_FIELDS = ("observation", "action", "reward", "episode_step", "noise")
@@ -239,3 +241,23 @@ def small_config(**changes: Any) -> TrainConfig:
         "threads": 1,
     }
     return TrainConfig(**{**values, **changes})
+
+
+def save_checkpoint(staging, model, optimizer, step, note=None):
+    """Make a state durable and wait for it."""
+    with CheckpointWriter(staging) as writer:
+        writer.save(model, optimizer, step, note)
+
+
+def load_checkpoint(staging, model, optimizer):
+    """Put the newest checkpoint into model and optimizer; return its step and note."""
+    found = read_checkpoint(staging, layout(model))
+    if found is None:
+        return 0, None
+    step, note, state = found
+    put_back(state, model, optimizer)
+    return step, note
+
+
+def learning_rate(step, config):
+    return config.rules.learning_rate(step, config.schedule)

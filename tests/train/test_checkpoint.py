@@ -17,12 +17,11 @@ from pipelines.train.checkpoint import (
     CheckpointWriter,
     checkpoints,
     kept,
-    load_checkpoint,
     take_snapshot,
 )
-from pipelines.train.optimizer import make_optimizer
+from pipelines.train.loop import make_optimizer
 
-from .support import small_config
+from .support import load_checkpoint, small_config
 from .test_optimizer import make_model
 
 

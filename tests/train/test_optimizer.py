@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError
 from pipelines.model.vintix import Vintix
-from pipelines.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from pipelines.train.checkpoint import checkpoints
 from pipelines.train.data import select_tasks
-from pipelines.train.optimizer import learning_rate, make_optimizer
+from pipelines.train.loop import make_optimizer
 from pipelines.train.run import model_config
 
-from .support import MemoryData, small_config
+from .support import MemoryData, learning_rate, load_checkpoint, save_checkpoint, small_config
 from .test_loader import make_loader
 
 

@@ -33,10 +33,17 @@ from pipelines.signals import StopSignal
 from pipelines.stage import LONGEST_ESTIMATE
 from pipelines.train.config import TrainConfig
 from pipelines.train.metrics import read_metrics
-from pipelines.train.optimizer import learning_rate
 from pipelines.train.stage import plan, run
 
-from .support import TASKS, MemoryData, ToyTask, small_config, statistics_of, write_dataset
+from .support import (
+    TASKS,
+    MemoryData,
+    ToyTask,
+    learning_rate,
+    small_config,
+    statistics_of,
+    write_dataset,
+)
 
 FLAT = ("loss", "domains", "learning_rate", "gradient_norm", "tokens", "step")
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.model.alibi import vanishing_distance
-from pipelines.model.attention.memo import AttentionMemo
+from pipelines.model.attention.alibi import AttentionCache, vanishing_distance
 
 #: Query rows per SDPA call, and for heads that see no further than half of that, half as many.
 #: Measurements in docs/attention.md.
@@ -50,7 +49,7 @@ def attend_blocked(
     window: int | None,
     dropout: float,
     score_bound: float | None,
-    memo: AttentionMemo,
+    cache: AttentionCache,
 ) -> Tensor:
     """Call SDPA per block of query rows, each against the keys that some row of it may see.
 
@@ -63,7 +62,7 @@ def attend_blocked(
     parts = _parts(slopes_H, length, window, score_bound, q_BHLK.dtype)
     counts = [part.count for part in parts]
     outputs = [
-        _attend_part(q, k, v, slopes, part, window, dropout, memo)
+        _attend_part(q, k, v, slopes, part, window, dropout, cache)
         for q, k, v, slopes, part in zip(
             q_BHLK.split(counts, 1),
             k_BHLK.split(counts, 1),
@@ -111,7 +110,7 @@ def _attend_part(
     part: _Heads,
     window: int | None,
     dropout: float,
-    memo: AttentionMemo,
+    cache: AttentionCache,
 ) -> Tensor:
     """Return the output (B, L, H, K) of some heads, in the memory order of the projections."""
     length, rows = q_BHLK.shape[2], part.rows
@@ -119,7 +118,7 @@ def _attend_part(
     width = min(length, part.reach + rows)
     # A window that is wider than that hides nothing, and its table can serve all such windows.
     hides = window is not None and window < width
-    table = memo.bias_table(
+    table = cache.bias_table(
         slopes_H, rows, width, window if hides else None, q_BHLK.device, q_BHLK.dtype
     )
     diagonal = table.shape[-1] - rows

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipelines.errors import MissingDependencyError
-from pipelines.model.attention.memo import AttentionMemo
+from pipelines.model.attention.alibi import AttentionCache
 
 
 def flash_function() -> Callable[..., Tensor]:
@@ -47,7 +47,7 @@ def attend_flash(
     window: int | None,
     dropout: float,
     score_bound: float | None,
-    memo: AttentionMemo,
+    cache: AttentionCache,
 ) -> Tensor:
     """Call the kernel in its own conventions: (B, L, H, K), float32 slopes, left and right window.
 
@@ -55,7 +55,7 @@ def attend_flash(
         MissingDependencyError: As :func:`flash_function`.
     """
     device = q_BHLK.device
-    slopes = memo.keep(
+    slopes = cache.keep(
         ("flash slopes", tuple(slopes_H.tolist()), device),
         lambda: slopes_H.to(device, torch.float32),
     )

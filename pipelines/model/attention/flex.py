@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.model.attention.memo import AttentionMemo
+from pipelines.model.attention.alibi import AttentionCache
 
 #: PyTorch's own words on running FlexAttention uncompiled, which is what the CPU check wants.
 _UNCOMPILED_WARNING = "flex_attention called without torch.compile"
@@ -32,14 +32,14 @@ def attend_flex(
     window: int | None,
     dropout: float,
     score_bound: float | None,
-    memo: AttentionMemo,
+    cache: AttentionCache,
 ) -> Tensor:
     """Call FlexAttention with the score modification and mask of this module.
 
     `dropout` is 0: `select_backend` refuses others, which FlexAttention cannot do.
     """
     length, device = q_BHLK.shape[2], q_BHLK.device
-    function = memo.keep(
+    function = cache.keep(
         ("flex", tuple(slopes_H.tolist()), window, length, device),
         lambda: _for_shape(slopes_H, window, length, device),
     )

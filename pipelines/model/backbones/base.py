@@ -27,7 +27,7 @@ class Backbone(nn.Module, ABC):
         prefix: First part of its parameters' names in the model.
     """
 
-    prefix: ClassVar[str] = "backbone"
+    prefix: ClassVar[str] = "trunk"
 
     def __init__(self, config: ModelConfig, *, attention: str = "auto") -> None:
         """Make the backbone.

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipelines.model.alibi import alibi_slopes
-from pipelines.model.attention import AttentionMemo, attend, check_backend
+from pipelines.model.attention import AttentionCache, alibi_slopes, attend, check_backend
 from pipelines.model.backbones.base import Backbone
 from pipelines.model.cache import Context, KVCache
 from pipelines.model.config import ModelConfig
@@ -164,7 +163,7 @@ class Transformer(Backbone):
         self.head_dim = config.head_dim
         # Constants of the architecture, not state: kept in float64 and out of state_dict.
         self.slopes_H = alibi_slopes(config.heads)
-        self._memo = AttentionMemo()
+        self._attention_cache = AttentionCache()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.ln_f = make_norm(config.norm, config.width)
 
@@ -239,7 +238,7 @@ class Transformer(Backbone):
             window=window,
             dropout=self.attention_dropout if self.training else 0.0,
             score_bound=score_bound(),
-            memo=self._memo,
+            cache=self._attention_cache,
         )
 
     def _attend_and_store(
