@@ -21,7 +21,7 @@ SOURCES = sorted(
 MAY = {
     "pipelines/train/checkpoint.py": 1,  # in a thread, where no signal is raised; told later
     "pipelines/train/launch.py": 1,  # passes it on to the launcher, which raises it
-    "pipelines/train/world.py": 1,  # raises it after the others know
+    "pipelines/train/processes.py": 1,  # raises it after the others know
     "runs/train_experts.py": 1,  # the end of a program
     "vintix_cli/__main__.py": 1,  # the end of a program
     "vintix_cli/run.py": 1,  # the end of a command
