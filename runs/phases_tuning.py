@@ -25,10 +25,12 @@ from numpy.typing import NDArray
 
 from pipelines.artifacts.files import write_file, write_json
 from pipelines.demonstrators.evaluate import Evaluator
+from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.checked import make_env
 from pipelines.domains.registry import domain_of, resolve_options
 from pipelines.domains.sawyer import MODEL_FIELDS
 from pipelines.learners.cma import SeparableCMA
+from pipelines.playing.episodes import PolicyActor, one_each, play
 from pipelines.policies.base import Policy
 from pipelines.policies.metaworld_script import script_policy
 from pipelines.policies.phases import Measured, Phase, TaskPhases, build_phases, phases_policy
@@ -46,8 +48,10 @@ class _Stored:
     observation_O: NDArray[np.float64]
 
 
-class StoredResets:
+class StoredResets(BatchEnvironment):
     """Resets of one environment, of the class `pipelines.domains.sawyer.SawyerProtocol`.
+
+    As a batch of one copy, whose seeds are the numbers of the resets.
 
     Args:
         env: The environment, at its full reset protocol; it is used to play.
@@ -58,6 +62,7 @@ class StoredResets:
         self.env = env
         self._spec = mujoco.mjtState.mjSTATE_INTEGRATION
         self._stored = [self._store(seed) for seed in seeds]
+        self.size, self.observation_dim = 1, len(self._stored[0].observation_O)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -86,16 +91,25 @@ class StoredResets:
         vars(self.env).update({name: _copy(value) for name, value in stored.attributes.items()})
         return stored.observation_O.copy()
 
+    def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """Begin at a stored reset; see `BatchEnvironment.reset`."""
+        return self.restore(seeds[0])[None].astype(np.float32)
+
+    def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
+        """Advance by one step; see `BatchEnvironment.step`."""
+        observation_O, reward, terminated, truncated, _ = self.env.step(action_BA[0])
+        return StepBatch(
+            observation_O[None].astype(np.float32),
+            np.array([reward], np.float64),
+            np.array([terminated], np.bool_),
+            np.array([truncated], np.bool_),
+            None,
+        )
+
     def play(self, policy: Policy, index: int) -> float:
         """Return the return of one episode of a policy from a stored reset."""
-        observation_O = self.restore(index)
-        policy.reset([0])
-        total, over = 0.0, False
-        while not over:
-            action_A = policy.act(observation_O[None].astype(np.float32))[0]
-            observation_O, reward, _, over, _ = self.env.step(action_A)
-            total += reward
-        return total
+        (episode,) = play(self, PolicyActor(self, policy), one_each([index]))
+        return episode.total
 
 
 def _is_data(value: object) -> bool:

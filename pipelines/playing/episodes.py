@@ -358,7 +358,7 @@ def play(
         episodes.extend(ended)
         on_end(after, ended)
 
-    running = Episodes(batch, seed_of, actor.begin, end)
+    running = Episodes(batch, seed_of, actor.begin, end, steps)
     running.start()
     while len(playing := running.playing) and running.now != steps:
         action_BA = actor.act(running.observation_BO)
