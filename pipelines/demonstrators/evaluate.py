@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.domains.checked import make_batch
-from pipelines.playing.episodes import Actor, Episode, RandomActor, one_each, play, policy_actor
+from pipelines.playing.episodes import (
+    Actor,
+    Episode,
+    PolicyActor,
+    RandomActor,
+    one_each,
+    play,
+    policy_for,
+)
 from pipelines.rng import derive_seed, stream
 
 if TYPE_CHECKING:
@@ -124,9 +132,11 @@ class Evaluator:
             ConfigError: The policy does not fit the task.
             VintixError: It acted with something that is no number, or the environment did.
         """
-        return self._play(
-            purpose, episodes, lambda batch, _: policy_actor(spec, batch, self.domain), advance
-        )
+
+        def make(batch: BatchEnvironment, _: Sequence[int]) -> Actor:
+            return PolicyActor(batch, policy_for(batch, spec, self.domain))
+
+        return self._play(purpose, episodes, make, advance)
 
     def _play(
         self,

@@ -13,6 +13,7 @@ from pipelines.rows import row_bytes
 
 if TYPE_CHECKING:
     from pipelines.artifacts.work import StagedWork
+    from pipelines.domains.base import BatchEnvironment
     from pipelines.learners.settings import TrainSettings
     from pipelines.tasks.schedule import Decay
     from pipelines.tasks.spec import TaskSpec
@@ -67,6 +68,17 @@ class Block:
     def shard_range(self, shard: int) -> tuple[int, int]:
         """Return the first step of a shard and the one after its last."""
         return shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.steps)
+
+    def make_environment(self) -> BatchEnvironment:
+        """Make a copy of the task for each trajectory."""
+        from pipelines.playing.environments import make_batch
+
+        # For what an option fixes for a whole trajectory.
+        seeds = [
+            derive_seed(self.seed, "distill", self.task.name, trajectory, "stream")
+            for trajectory in self.trajectories
+        ]
+        return make_batch(self.task, len(seeds), self.options, seeds)
 
     def episode_seed(self, copy: int, episode: int) -> int:
         """Return the seed of an episode of the trajectory at a place of the block."""

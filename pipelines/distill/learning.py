@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from pipelines.distill.buffers import ShardWriter
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.recorder import Recorder
-    from pipelines.domains.base import Domain
+    from pipelines.domains.base import BatchEnvironment
     from pipelines.learners.settings import TrainSettings
-    from pipelines.policies.base import PolicySpec
+    from pipelines.policies.base import Policy
     from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
@@ -105,8 +105,8 @@ def history_attributes(block: Block) -> dict[str, Any]:
 
 def record_training(
     block: Block,
-    domain: Domain,
-    demonstrator: PolicySpec,
+    environment: BatchEnvironment,
+    demonstrator: Policy,
     directory: Path,
     *,
     position: Position | None = None,
@@ -116,7 +116,7 @@ def record_training(
 
     Args:
         block: One trajectory, with its training.
-        domain: The task's domain.
+        environment: One copy of the task, checked.
         demonstrator: Whose action is recorded beside the learner's.
         directory: The staging directory.
         position: Where to go on; None for the beginning.
@@ -130,9 +130,7 @@ def record_training(
     """
     from pipelines.distill.buffers import ShardWriter
     from pipelines.distill.recorder import Recorder
-    from pipelines.domains.checked import make_batch
     from pipelines.learners.settings import one_thread
-    from pipelines.policies.registry import build_policy
 
     settings = block.training
     if settings is None:
@@ -142,23 +140,13 @@ def record_training(
     if shard >= block.shards:
         return
     dumped, carried = _read_rest(block, directory, shard)
-    # As in noise distillation: what an option fixes for a whole trajectory.
-    key = ("distill", block.task.name, block.trajectories[0], "stream")
-    seeds = [derive_seed(block.seed, *key)]
-    environment = make_batch(domain, block.task, 1, block.options, seeds)
-    try:
-        policy = build_policy(
-            demonstrator, environment.action_low_A, environment.action_high_A, domain.policies()
-        )
-        first = _first_kept(block, shard, mark)
-        recorder = Recorder(block, environment, policy, mark, first, carried, progress)
-        with one_thread(settings), ShardWriter(block, directory, position.durable) as writer:
-            while shard < block.shards:
-                shard, dumped = _train_segment(
-                    block, directory, settings, recorder, shard, dumped, writer
-                )
-    finally:
-        environment.close()
+    first = _first_kept(block, shard, mark)
+    recorder = Recorder(block, environment, demonstrator, mark, first, carried, progress)
+    with one_thread(settings), ShardWriter(block, directory, position.durable) as writer:
+        while shard < block.shards:
+            shard, dumped = _train_segment(
+                block, directory, settings, recorder, shard, dumped, writer
+            )
 
 
 def _train_segment(

@@ -23,7 +23,7 @@ from pipelines.distill.response import (
     predicted_straightness,
 )
 from pipelines.playing.environments import make_batch
-from pipelines.playing.episodes import PolicyActor, one_each, play
+from pipelines.playing.episodes import PolicyActor, one_each, play, policy_for
 from pipelines.rng import derive_seed, stream
 from pipelines.tasks.schedule import Decay, schedule_json
 
@@ -71,15 +71,13 @@ def run_pilot(job: PilotJob, advance: Advance) -> Response:
         VintixError: An observation or a reward is not finite.
     """
     from pipelines.domains.registry import domain_of
-    from pipelines.policies.registry import build_policy
 
     seeds = [
         derive_seed(job.seed, "pilot", job.task.name, "stream", episode)
         for episode in range(job.episodes)
     ]
     with make_batch(job.task, job.episodes, job.options, seeds) as batch:
-        own = domain_of(job.task).policies()
-        policy = build_policy(job.policy, batch.action_low_A, batch.action_high_A, own)
+        policy = policy_for(batch, job.policy, domain_of(job.task))
         returns, lengths = {}, {}
         for level in LEVELS:
             returns[level], lengths[level] = _play(job, batch, policy, level)

@@ -135,35 +135,17 @@ def _collect_job(job: _CollectJob, advance: Advance) -> None:
     from pipelines.artifacts.work import StagedWork
     from pipelines.distill.collect import collect_block
     from pipelines.distill.learning import record_training
-    from pipelines.domains.checked import make_batch
     from pipelines.domains.registry import domain_of
-    from pipelines.policies.registry import build_policy
-    from pipelines.rng import derive_seed
+    from pipelines.playing.episodes import policy_for
 
     block = job.block
     _check_node(job)
     # Looked up here and now: a job whose node died is given to another one with the same words.
     position = find_position(StagedWork(job.directory), block)
-    domain = domain_of(block.task)
-    if block.training is not None:
-        record_training(
-            block, domain, job.policy, job.directory, position=position, progress=advance
-        )
-        return
-    seeds = [
-        derive_seed(block.seed, "distill", block.task.name, trajectory, "stream")
-        for trajectory in block.trajectories
-    ]
-    environment = make_batch(domain, block.task, len(seeds), block.options, seeds)
-    try:
-        policy = build_policy(
-            job.policy, environment.action_low_A, environment.action_high_A, domain.policies()
-        )
-        collect_block(
-            block, environment, policy, job.directory, position=position, progress=advance
-        )
-    finally:
-        environment.close()
+    collect = collect_block if block.training is None else record_training
+    with block.make_environment() as environment:
+        policy = policy_for(environment, job.policy, domain_of(block.task))
+        collect(block, environment, policy, job.directory, position=position, progress=advance)
 
 
 def _check_node(job: _CollectJob) -> None:

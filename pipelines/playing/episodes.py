@@ -312,16 +312,15 @@ class RandomActor(Actor):
         return self._actions.draw(generators, 1, double=True)[0]
 
 
-def policy_actor(spec: PolicySpec, batch: BatchEnvironment, domain: Domain) -> PolicyActor:
-    """Build a policy for a batch.
+def policy_for(batch: BatchEnvironment, spec: PolicySpec, domain: Domain) -> Policy:
+    """Build a policy for a batch of a domain's task.
 
     Raises:
         ConfigError: It does not fit the task.
     """
     from pipelines.policies.registry import build_policy
 
-    own = domain.policies()
-    return PolicyActor(batch, build_policy(spec, batch.action_low_A, batch.action_high_A, own))
+    return build_policy(spec, batch.action_low_A, batch.action_high_A, domain.policies())
 
 
 def play(

@@ -15,10 +15,11 @@ from pipelines.errors import UsageError
 from pipelines.playing.episodes import (
     Actor,
     Episode,
+    PolicyActor,
     RandomActor,
     one_each,
     play,
-    policy_actor,
+    policy_for,
 )
 from pipelines.rng import derive_seed, stream
 
@@ -173,4 +174,4 @@ def _actor(
     if spec is None:
         generator = stream(seed, "picture actions", task.name)
         return RANDOM, RandomActor(task, batch, lambda copy, number: generator)
-    return DEMONSTRATOR, policy_actor(spec, batch, domain)
+    return DEMONSTRATOR, PolicyActor(batch, policy_for(batch, spec, domain))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, MissingDependencyError
 from pipelines.playing.environments import make_batch
-from pipelines.playing.episodes import Actor, RandomActor, policy_actor
+from pipelines.playing.episodes import Actor, PolicyActor, RandomActor, policy_for
 from pipelines.playing.streams import (
     ModelView,
     Records,
@@ -172,7 +172,8 @@ def baseline_agent(
     def actor_of(task: StreamTask, batch: BatchEnvironment) -> Actor:
         if baseline == "random":
             return RandomActor(task.spec, batch, random_generators(task, config.seed))
-        return policy_actor(policies[task.spec.name], batch, domain_of(task.spec))
+        policy = policy_for(batch, policies[task.spec.name], domain_of(task.spec))
+        return PolicyActor(batch, policy)
 
     return Agent(
         label=baseline,
