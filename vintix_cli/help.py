@@ -125,13 +125,8 @@ class Group(_PlainHelp, TyperGroup):
 
 def _options(command: Any, ctx: Any) -> list[_Section]:
     shown = [each for each in command.get_params(ctx) if not getattr(each, "hidden", False)]
-    arguments = [each for each in shown if each.param_type_name == "argument"]
-    options = [each for each in shown if each not in arguments]
-    rows = {each: (_spelled(each, ctx), _explained(each)) for each in shown}
-    return [
-        *_sections([(each, rows[each]) for each in arguments], "Arguments"),
-        *_sections([(each, rows[each]) for each in options], "Options"),
-    ]
+    rows = [(each, (_spelled(each, ctx), _explained(each))) for each in shown]
+    return _sections(rows, "Options")
 
 
 def _sections(rows: Iterable[tuple[Any, tuple[str, str]]], title: str) -> list[_Section]:
@@ -139,16 +134,16 @@ def _sections(rows: Iterable[tuple[Any, tuple[str, str]]], title: str) -> list[_
     sections: dict[str, list[tuple[str, str]]] = {}
     for each, row in rows:
         panel = getattr(each, "rich_help_panel", None)
-        sections.setdefault(panel if isinstance(panel, str) else title, []).append(row)
+        own = "Arguments" if getattr(each, "param_type_name", "") == "argument" else title
+        sections.setdefault(panel if isinstance(panel, str) else own, []).append(row)
     return list(sections.items())
 
 
 def _write_sections(sections: Iterable[_Section], formatter: Any) -> None:
     for title, rows in sections:
-        if not rows:
-            continue
-        with formatter.section(title):
-            formatter.write_dl(rows)
+        if rows:
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 def _spelled(parameter: Any, ctx: Any) -> str:

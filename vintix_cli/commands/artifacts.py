@@ -47,37 +47,32 @@ def ls(
     if place.json:
         print_json({"artifacts": artifacts, "staged": staged, "packaged": brought})
         return
-    rows = [
-        {
-            "kind": row["kind"],
-            "artifact": f"{row['name']}@v{row['version']}",
-            "size": size_text(row["size_bytes"]),
-            "digest": (row["digest"] or "damaged")[:12],
-            "created": _time(row["created"] or ""),
-            "made_from": "comes with vintix" if row in brought else ", ".join(row["parents"]),
-        }
-        for row in (*brought, *artifacts)
-    ]
-    rows += [
-        {
-            "kind": row["kind"],
-            "artifact": row["name"],
-            "size": size_text(row["size_bytes"]),
-            "digest": "staged",
-            "created": _time(row["modified"]),
-            "made_from": f"{row['units_done']} units done"
-            + (f", held by {row['held_by']}" if row["held_by"] else ""),
-        }
-        for row in staged
-    ]
+    rows = []
+    for row in (*brought, *artifacts):
+        made_from = "comes with vintix" if row in brought else ", ".join(row["parents"])
+        digest, created = (row["digest"] or "damaged")[:12], row["created"] or ""
+        rows.append(_row(row, f"{row['name']}@v{row['version']}", digest, created, made_from))
+    for row in staged:
+        made_from = f"{row['units_done']} units done"
+        made_from += f", held by {row['held_by']}" if row["held_by"] else ""
+        rows.append(_row(row, row["name"], "staged", row["modified"], made_from))
     if rows:
         print_table(rows)
     if not artifacts and not staged:
         print_text(f"nothing in {space.root} yet; begin with vintix quickstart")
 
 
-def _time(iso: str) -> str:
-    return iso[:19].replace("T", " ")
+def _row(
+    found: dict[str, Any], artifact: str, digest: str, created: str, made_from: str
+) -> dict[str, Any]:
+    return {
+        "kind": found["kind"],
+        "artifact": artifact,
+        "size": size_text(found["size_bytes"]),
+        "digest": digest,
+        "created": created[:19].replace("T", " "),
+        "made_from": made_from,
+    }
 
 
 @add(

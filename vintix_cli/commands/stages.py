@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -49,13 +48,13 @@ EPILOGS = {
 
 def stage(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives the command of a stage the options of its configuration."""
-    return configured(functools.partial(_config_class, name))
 
+    def model() -> type[BaseModel]:
+        from pipelines.config import config_class
 
-def _config_class(name: str) -> type[BaseModel]:
-    from pipelines.config import config_class
+        return config_class(name)
 
-    return config_class(name)
+    return configured(model)
 
 
 def run_stage(
@@ -67,13 +66,13 @@ def run_stage(
     plot: Path | None = None,
 ) -> None:
     """Run one stage, or print its plan; `show` prints the result's tables, `plot` draws curves."""
-    from pipelines.config import resolve_config
+    from pipelines.config import config_class, resolve_config
 
     if plot is not None:
         from pipelines.rollout.report import check_plot
 
         check_plot(plot)
-    model, assignments = _config_class(stage), run.set or ()
+    model, assignments = config_class(stage), run.set or ()
     config = resolve_config(
         stage, model, command_line=settings, assignments=assignments, file=run.config
     )
