@@ -13,9 +13,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from pipelines.errors import InterruptedRunError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Ctrl-C, a scheduler's end of time, and the early warning many schedulers can send before it.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -193,6 +196,39 @@ class StopSignal:
             _end(error)
         self._raised = True
         raise error
+
+
+class StopWriter(StopSignal):
+    """Of a process that starts others: the first signal becomes a file that they look for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        super()._handle(number, frame)
+        self._path.write_text(str(int(number)))
+
+
+class StopReader(StopSignal):
+    """Of a process that was started so: a signal of its own, or the file of a `StopWriter`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        # Blocked until now, when nothing could be kept. The kernel sends one if the launcher dies.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        return self
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come to this process or to the launcher."""
+        if self.number is None and self._path.exists():
+            self.number = int(self._path.read_text() or signal.SIGTERM)
+        return self.number is not None
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -21,14 +21,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.files import failure_of
 from pipelines.errors import InterruptedRunError, Reported, VintixError
 from pipelines.signals import (
-    STOP_SIGNALS,
-    StopSignal,
+    StopReader,
+    StopWriter,
     handlers_kept,
     signals_for_parent_blocked,
 )
@@ -74,7 +73,7 @@ def launch(
         control = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vintix-train-")))
         stack.enter_context(_quiet_launcher())
         stack.enter_context(_EventReader(control / _EVENTS, reporter))
-        stop = stack.enter_context(_StopWriter(control / _STOP))
+        stop = stack.enter_context(StopWriter(control / _STOP))
         options = LaunchConfig(
             min_nodes=config.nodes,
             max_nodes=config.nodes,
@@ -121,7 +120,7 @@ def work(run: Run, config_json: str, root: str, control: str) -> dict[str, Any]:
     rank, directory = int(os.environ["RANK"]), Path(control)
     reporter: Reporter = _EventWriter(directory / _EVENTS) if rank == 0 else NullReporter()
     try:
-        with _StopReader(directory / _STOP) as stop:
+        with StopReader(directory / _STOP) as stop:
             result = run(
                 TrainConfig.model_validate_json(config_json),
                 Workspace(Path(root)),
@@ -178,39 +177,6 @@ def _root_cause(control: Path, failure: Any) -> Reported:
         fix="run the same command again: it goes on from the last checkpoint; if the system killed "
         "it for its memory, train with a smaller batch or context",
     )
-
-
-class _StopWriter(StopSignal):
-    """In the launcher: the first signal becomes a file that the processes look for."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        super()._handle(number, frame)
-        self._path.write_text(str(int(number)))
-
-
-class _StopReader(StopSignal):
-    """In a process: a signal of its own, or the launcher's file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        # Blocked until now, when nothing could be kept. The kernel sends one if the launcher dies.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        return self
-
-    @property
-    def requested(self) -> bool:
-        """Whether a signal has come to this process or to the launcher."""
-        if self.number is None and self._path.exists():
-            self.number = int(self._path.read_text() or signal.SIGTERM)
-        return self.number is not None
 
 
 class _EventWriter:
