@@ -149,6 +149,20 @@ def write_new_file(path: Path, data: bytes | memoryview) -> bool:
     return True
 
 
+def link_file(source: Path, path: Path, size: int) -> None:
+    """Give a file of `size` bytes a second name; a copy where the file system has no such links.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    make_directory(path.parent)
+    remove_file(path)
+    try:
+        path.hardlink_to(source)
+    except OSError:
+        write_file(path, read_file(source, size))
+
+
 def move_if_free(source: Path, path: Path) -> None:
     """Give a file a name that no file has; its old name may stay.
 

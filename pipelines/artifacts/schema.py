@@ -16,7 +16,7 @@ DATA = "data.zarr"
 SCHEMA_VERSIONS: dict[str, int] = {
     "demonstrators": 1,
     "parts": 1,
-    "histories": 1,
+    "histories": 2,
     "datasets": 2,
     "checkpoints": 2,
     "rollouts": 1,
@@ -27,7 +27,9 @@ Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 UPGRADES: dict[tuple[str, int], Upgrade] = {
     # Weights became one flat array; the manifest says the same, and the reader knows both.
     ("checkpoints", 1): dict,
-    # The trajectories of a task share arrays, and the demonstrator's actions are kept.
+    # The trajectories of a task share arrays.
+    ("histories", 1): dict,
+    # So do those of a dataset, and the demonstrator's actions are kept.
     ("datasets", 1): dict,
 }
 """Pure functions from the manifest of (kind, version) to that of (kind, version + 1)."""

@@ -95,6 +95,22 @@ class WorkItem:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def adopt(self, keys: Mapping[str, str], recorded: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take files of the hierarchy that other work items wrote as files of its own, uncopied.
+
+        Args:
+            keys: Key that a file is to have, and the one that it has.
+            recorded: From `StagedWork.files`, of the items that wrote them.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        store, root = self._store(DATA), self.directory / DATA
+        for key, source in keys.items():
+            record = files.FileRecord(**recorded[f"{DATA}/{source}"])
+            files.link_file(root / source, root / key, record.size)
+            store.written[key] = record
+
     def write_log(self, name: str, data: bytes) -> None:
         """Write ``log/<name>``: timings and the like, published but not part of the digest."""
         path = f"{LOG}/{check_relative(name)}"
@@ -189,6 +205,14 @@ class StagedWork:
             KeyError: It is not durable.
         """
         return dict(self._record(name)["data"])
+
+    def files(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return ``size`` and ``sha256`` of each file that a durable work item wrote, by path.
+
+        Raises:
+            KeyError: It is not durable.
+        """
+        return dict(self._record(name)["files"])
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Return the records of all durable work items by name, sorted."""

@@ -83,7 +83,12 @@ def publish_history(
     _check_episodes(whole, staging.directory)
     return staging.publish(
         summary={"tasks": reports, "steps": sum(each["steps"] for each in reports)},
-        work_items=[name for each in tasks for name in (each.name, *each.rows)],
+        work_items=[
+            name
+            for each in tasks
+            # The rows of a whole history are in its tasks' work items, too, as they are read.
+            for name in (each.name, *(each.rows if each.place is not None else ()))
+        ],
         fingerprints=fingerprints,
         packages=packages,
     )
@@ -140,8 +145,10 @@ def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str
 
 
 def _close_task(staging: Staging, task: TaskHistory) -> dict[str, Any]:
-    """Write the attributes of a task's group; returns the report of its trajectories."""
+    """Write a task's group, of a whole history with its rows; returns the report of them."""
     import numpy as np
+
+    from pipelines.histories.storage import join_trajectories
 
     if staging.done(task.name):
         report: dict[str, Any] = staging.data(task.name)["report"]
@@ -170,7 +177,11 @@ def _close_task(staging: Staging, task: TaskHistory) -> dict[str, Any]:
     if task.place is not None:
         closing[PART] = {"trajectories": list(task.trajectories), "place": task.place}
     with staging.work_item(task.name) as item:
-        item.group(name, {**task.attributes, **closing})
+        attributes = {**task.attributes, **closing}
+        if task.place is None:
+            join_trajectories(item, staging, attributes, task.rows, task.trajectories)
+        else:
+            item.group(name, attributes)
         item.data["report"] = report
     return report
 

@@ -1,17 +1,15 @@
 """How the rows of a learning history are laid out in an artifact.
 
-<task>                    attributes: task, schedule, options, scores, steps, trajectories, ...
-<task>/<trajectory>/
-    observation           float32 (T, O)
-    action                float32 (T, A), as executed
-    reward                float32 (T,), unscaled
-    terminated, truncated bool (T,)
-    noise                 float32 (T,), epsilon
-    demonstrator_action   float32 (T, A)
-    episode_start         int64 (E,)
-    episode_length        int32 (E,)
-    episode_return        float64 (E,)
-    episode_final_observation  float32 (E, O)
+    <task>                    attributes: task, schedule, options, scores, steps, trajectories, ...
+    <task>/trajectory_start   int64 (N,), first row of each trajectory in the arrays of steps
+    <task>/trajectory_length  int64 (N,), its steps; what lies between trajectories is padding
+    <task>/trajectory_episodes int64 (N,), number of its episodes
+    <task>/<field>            (rows, ...) per step and (E, ...) per episode, as `pipelines.rows` has
+                              them; ``episode_start`` counts the steps of its own trajectory
+
+A part of a history (``vintix distill --shard``) has the arrays of each trajectory in a group of its
+own, ``<task>/<trajectory>/<field>``, as a history is staged and as schema version 1 of histories
+was; that is read as before.
 
 The history of a learner (``vintix distill --source learning-history``) has the same arrays, its
 noise 0, and says so in its task's attributes: ``source`` is ``learning-history``, ``train`` how the

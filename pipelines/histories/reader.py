@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.artifacts.row_arrays import TrajectoryIndex
 from pipelines.artifacts.schema import DATA
 from pipelines.errors import UsageError
 from pipelines.histories.blocks import BlockGatherer
@@ -43,6 +44,10 @@ class HistoryReader:
         found = (_TASK_GROUP.fullmatch(path) for path in artifact.manifest.files)
         self._tasks = sorted(match[1] for match in found if match)
         self._attributes: dict[str, dict[str, Any]] = {}
+        self._indices: dict[str, TrajectoryIndex | None] = {}
+        self._episodes: dict[tuple[str, str], NDArray[Any]] = {}
+        # Trajectories that share a chunk are read one after the other.
+        self._chunks: dict[str, tuple[int, NDArray[Any]]] = {}
 
     def tasks(self) -> list[str]:
         """Return the names of the tasks, sorted."""
@@ -89,7 +94,7 @@ class HistoryReader:
 
     def rows(self, name: str, trajectory: int) -> int:
         """Return the number of steps of a trajectory."""
-        return int(self._array(name, trajectory, "reward").shape[0])
+        return self._span(name, trajectory)[1]
 
     def blocks(
         self,
@@ -98,7 +103,7 @@ class HistoryReader:
         fields: Sequence[str] = HISTORY_ROWS,
         rows: int | None = None,
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield consecutive blocks of rows, holding no more than a chunk and a block in memory.
+        """Yield consecutive blocks of rows, holding a few chunks and a block in memory.
 
         Args:
             name: The task.
@@ -113,22 +118,20 @@ class HistoryReader:
             ArtifactCorruptError: Bytes differ from the manifest's.
             ValueError: `rows` is below 1.
         """
-        import numpy as np
 
         if rows is not None and rows < 1:
             raise ValueError(f"a block needs at least one row, not {rows}")
         arrays = {field: self._array(name, trajectory, field) for field in fields}
         if not arrays:
             return
-        first = next(iter(arrays.values()))
-        total, stored = first.shape[0], first.chunks[0]
+        start, total = self._span(name, trajectory)
+        stored = next(iter(arrays.values())).chunks[0]
         layout = {field: (array.shape[1:], array.dtype) for field, array in arrays.items()}
         block = BlockGatherer(layout, total, rows or stored)
         # Each stored chunk is decoded once, whatever the length of the blocks.
-        for start in range(0, total, stored):
-            chunk = {
-                field: np.asarray(array[start : start + stored]) for field, array in arrays.items()
-            }
+        for first in range(start, start + total, stored):
+            last = min(first + stored, start + total)
+            chunk = {field: self._read(array, first, last) for field, array in arrays.items()}
             yield from block.take(chunk)
 
     def window(
@@ -152,13 +155,16 @@ class HistoryReader:
         """
         import numpy as np
 
-        if start < 0 or length < 1 or start + length > self.rows(name, trajectory):
+        begin, total = self._span(name, trajectory)
+        if start < 0 or length < 1 or start + length > total:
             raise IndexError(f"steps {start} to {start + length - 1} of {name}/{trajectory}")
         step = np.arange(start, start + length)
         episode_start = self.episodes(name, trajectory)["episode_start"]
         begun = episode_start[np.searchsorted(episode_start, step, side="right") - 1]
         read = {
-            field: np.asarray(self._array(name, trajectory, field)[start : start + length])
+            field: self._read(
+                self._array(name, trajectory, field), begin + start, begin + start + length
+            ).copy()
             for field in ("observation", "action", "reward")
         }
         return {**read, "episode_step": step - begun}
@@ -174,9 +180,14 @@ class HistoryReader:
         """
         import numpy as np
 
-        path = trajectory_path(name, trajectory)
         known = self.task(name).get("episode_fields", HISTORY_EPISODES)
-        found = {field: self.artifact.read(f"{path}/{field}") for field in known}
+        index = self._index(name)
+        if index is None:
+            path = trajectory_path(name, trajectory)
+            found = {field: self.artifact.read(f"{path}/{field}") for field in known}
+        else:
+            own = index.episodes(trajectory)
+            found = {field: self._all_episodes(name, field)[own] for field in known}
         complete = np.ones(len(found["episode_start"]), dtype=bool)
         if len(complete):
             complete[-1] = self.task(name)["last_episode_complete"][trajectory]
@@ -193,6 +204,41 @@ class HistoryReader:
             )
         return dict(self.artifact.group(name).attrs)
 
+    def _index(self, name: str) -> TrajectoryIndex | None:
+        """Return where a task's trajectories are; None where each has arrays of its own."""
+        if name not in self._indices:
+            has = TrajectoryIndex.has(self.artifact, name)
+            self._indices[name] = TrajectoryIndex(self.artifact, name) if has else None
+        return self._indices[name]
+
+    def _span(self, name: str, trajectory: int) -> tuple[int, int]:
+        """Return the first row of a trajectory in its arrays, and how many it has."""
+        index = self._index(name)
+        array = self._array(name, trajectory, "reward")
+        if index is None:
+            return 0, int(array.shape[0])
+        return index.starts[trajectory], index.lengths[trajectory]
+
+    def _all_episodes(self, name: str, field: str) -> NDArray[Any]:
+        if (name, field) not in self._episodes:
+            self._episodes[name, field] = self.artifact.read(f"{name}/{field}")
+        return self._episodes[name, field]
+
+    def _read(self, array: zarr.Array[Any], start: int, stop: int) -> NDArray[Any]:
+        """Return rows of an array; those of a part of a chunk from the chunk that is kept."""
+        import numpy as np
+
+        stored = array.chunks[0]
+        chunk = start // stored
+        if stop - start == stored or (stop - 1) // stored != chunk:
+            return np.asarray(array[start:stop])
+        kept = self._chunks.get(array.path)
+        if kept is None or kept[0] != chunk:
+            values = np.asarray(array[chunk * stored : (chunk + 1) * stored])
+            values.flags.writeable = False
+            kept = self._chunks[array.path] = (chunk, values)
+        return kept[1][start - chunk * stored : stop - chunk * stored]
+
     def _array(self, name: str, trajectory: int, field: str) -> zarr.Array[Any]:
         known = self.task(name)["trajectories"]
         if not 0 <= trajectory < known:
@@ -204,7 +250,9 @@ class HistoryReader:
             )
         import zarr
 
-        found = self.artifact.group(trajectory_path(name, trajectory)).get(field)
+        shared = self._index(name) is not None
+        path = name if shared else trajectory_path(name, trajectory)
+        found = self.artifact.group(path).get(field)
         if not isinstance(found, zarr.Array):
             raise UsageError(
                 f"a history has no per-step array {field!r}",

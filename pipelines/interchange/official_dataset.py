@@ -18,6 +18,7 @@ from pipelines.artifacts.row_arrays import balanced_rows
 from pipelines.dependencies import load_h5py
 from pipelines.errors import ArtifactCorruptError
 from pipelines.histories.layout import trajectory_path
+from pipelines.histories.storage import join_trajectories
 from pipelines.interchange.config import CHUNK_BYTES, ExportConfig, ImportDatasetConfig
 from pipelines.interchange.official_files import FIELDS, GROUP_ROWS
 from pipelines.interchange.official_source import DESCRIPTION, FORMAT, OfficialSource
@@ -192,21 +193,20 @@ def _write_histories(
         if staging.done(trajectory_path(name, trajectory))
     )
     reports: list[dict[str, Any]] = []
-    units: list[str] = []
     with reporter.progress("import", total, "steps", done) as progress:
         for name in names:
             attributes = source.task(name)
-            for trajectory in range(attributes["trajectories"]):
+            trajectories = range(attributes["trajectories"])
+            for trajectory in trajectories:
                 _write_history(source, name, trajectory, most, staging, progress, stop)
-                units.append(trajectory_path(name, trajectory))
-            units.append(name)
             if not staging.done(name):
-                with staging.work_item(name) as unit:
-                    unit.group(name, attributes)
+                staged = [trajectory_path(name, each) for each in trajectories]
+                with staging.work_item(name) as item:
+                    join_trajectories(item, staging, attributes, staged, trajectories)
             reports.append(_report(source, name))
     return staging.publish(
         summary={"tasks": reports, "steps": total, "imported": FORMAT},
-        work_items=units,
+        work_items=names,
         packages=["h5py"],
     )
 

@@ -24,6 +24,7 @@ from pipelines.artifacts.schema import SCHEMA_VERSIONS
 from pipelines.artifacts.work import WorkItem
 from pipelines.artifacts.workspace import Workspace
 
+Arrays = dict[str, np.ndarray[Any, Any]]
 GOLDEN = Path(__file__).parent / "golden"
 STEPS, CHUNK_ROWS, OBSERVATION, ACTION = 6, 3, 4, 1
 TASK = {
@@ -79,13 +80,22 @@ def _parts(item: WorkItem) -> None:
 
 def _histories(item: WorkItem) -> None:
     attributes = {"schedule": {"p": 0.5, "f": 0.1}, "options": {}, "scores": SCORES}
-    counts = {"steps": STEPS, "trajectories": 1}
+    counts = {"steps": STEPS, "trajectories": 1, "last_episode_complete": [False]}
     item.group("inverted-pendulum", {"task": TASK, **attributes, **counts})
-    _history_rows(item.group("inverted-pendulum/00000", {"last_episode_complete": False}))
+    fields, episodes = _history_fields()
+    layout = RowLayout((STEPS,), CHUNK_ROWS)
+    _joined(item.group("inverted-pendulum"), layout, fields, episodes, mapped=False)
     item.write_log("timing.jsonl", b'{"seconds": 0.5}\n')
 
 
 def _history_rows(group: Any) -> None:
+    fields, episodes = _history_fields()
+    _rows(group, fields, mapped=False)
+    for name, values in episodes.items():
+        write_array(group, name, values)
+
+
+def _history_fields() -> tuple[Arrays, Arrays]:
     fields = {
         "observation": steps(STEPS, OBSERVATION),
         "action": steps(STEPS, ACTION),
@@ -95,11 +105,13 @@ def _history_rows(group: Any) -> None:
         "noise": np.linspace(1, 0, STEPS, dtype=np.float32),
         "demonstrator_action": -steps(STEPS, ACTION),
     }
-    _rows(group, fields, mapped=False)
-    write_array(group, "episode_start", STARTS)
-    write_array(group, "episode_length", LENGTHS)
-    write_array(group, "episode_return", np.array([-2.0, -0.5]))
-    write_array(group, "episode_final_observation", steps(2, OBSERVATION))
+    episodes = {
+        "episode_start": STARTS,
+        "episode_length": LENGTHS,
+        "episode_return": np.array([-2.0, -0.5]),
+        "episode_final_observation": steps(2, OBSERVATION),
+    }
+    return fields, episodes
 
 
 def _datasets(item: WorkItem) -> None:
@@ -118,15 +130,8 @@ def _datasets(item: WorkItem) -> None:
         "noise": np.linspace(1, 0, STEPS, dtype=np.float32),
         "demonstrator_action": -steps(STEPS, ACTION),
     }
-    layout = RowLayout((STEPS,), CHUNK_ROWS)
-    kinds = {name: (values.shape[1:], values.dtype) for name, values in fields.items()}
-    writer = RowWriter(task, layout, kinds, mapped=True)
-    writer.create()
-    writer.begin(0)
-    writer.write(fields)
-    writer.flush()
     episodes = {"episode_start": STARTS, "episode_return": np.array([-2.0, -0.5])}
-    write_trajectories(task, layout, [episodes])
+    _joined(task, RowLayout((STEPS,), CHUNK_ROWS), fields, episodes, mapped=True)
     item.group("card", {"rows": [{"domain": "mujoco", "tasks": 1, "timesteps": STEPS}]})
 
 
@@ -156,6 +161,18 @@ def _rollouts(item: WorkItem) -> None:
     write_array(group, "episode_return", np.array([-2.0, -0.5]))
     write_array(group, "episode_length", LENGTHS)
     write_array(group, "success", np.array([False, True]))
+
+
+def _joined(
+    group: Any, layout: RowLayout, fields: Arrays, episodes: Arrays, *, mapped: bool
+) -> None:
+    kinds = {name: (values.shape[1:], values.dtype) for name, values in fields.items()}
+    writer = RowWriter(group, layout, kinds, mapped=mapped)
+    writer.create()
+    writer.begin(0)
+    writer.write(fields)
+    writer.flush()
+    write_trajectories(group, layout, [episodes])
 
 
 def _rows(group: Any, fields: dict[str, np.ndarray[Any, Any]], *, mapped: bool) -> None:

@@ -13,6 +13,7 @@ from pipelines.artifacts.schema import SCHEMA_VERSIONS
 from pipelines.artifacts.verify import verify
 from pipelines.datasets.reader import DatasetReader
 from pipelines.errors import ConfigError
+from pipelines.histories.reader import HistoryReader
 
 from .make_golden import GOLDEN, LENGTHS, OBSERVATION, STARTS, STEPS, TASK, make, steps
 
@@ -21,6 +22,7 @@ DIGESTS = {
     ("demonstrators", 1): "e9ff011e3e73ee98aa3415a5661efd48a53679c0e383274548c51aef02655fdc",
     ("parts", 1): "abfa038d4e04be7f65c40d17cac2c363ed932ef95fdecfe5e5a9d842daaaafdc",
     ("histories", 1): "4be50ee011d6edbe3246bf2423d83ab99dd77b69c93991ab7ce3f88a1d4fe201",
+    ("histories", 2): "9016d1bee336894e77326b482ce4d949a4d59567f459df63afa1405c73fb8152",
     ("datasets", 1): "42f1d14888253881230556257c9e279252161f239aef43e4e75126ab2f8cd63a",
     ("datasets", 2): "cabe4cd9e98a30f91c4d28fe7fd72c49815c93ecf1edbfc4f49c48d72ed2c956",
     ("checkpoints", 1): "969c3f7641e47319ddea07e0421c24f50faf777ed0aa0ee299cfee7b6cbb3f32",
@@ -66,18 +68,24 @@ def test_golden_demonstrators():
     np.testing.assert_array_equal(returns, [5.0, 7.0])
 
 
-def test_golden_histories():
-    artifact = _open("histories", 1)
-    at = "inverted-pendulum/00000"
-    observation = artifact.read(f"{at}/observation")
-    assert observation.dtype == np.float32
-    np.testing.assert_array_equal(observation, steps(STEPS, OBSERVATION))
-    np.testing.assert_array_equal(artifact.read(f"{at}/demonstrator_action"), -steps(STEPS, 1))
-    np.testing.assert_array_equal(np.flatnonzero(artifact.read(f"{at}/terminated")), [3])
-    assert not artifact.read(f"{at}/truncated").any()
-    np.testing.assert_array_equal(artifact.read(f"{at}/episode_start"), STARTS)
-    np.testing.assert_array_equal(artifact.read(f"{at}/episode_length"), LENGTHS)
-    assert artifact.group(at).attrs["last_episode_complete"] is False
+@pytest.mark.parametrize("version", [1, 2])
+def test_golden_histories(version):
+    """Version 1 had arrays for each trajectory."""
+    artifact = _open("histories", version)
+    reader = HistoryReader(artifact)
+    (rows,) = reader.blocks("inverted-pendulum", 0, rows=STEPS)
+    assert rows["observation"].dtype == np.float32
+    np.testing.assert_array_equal(rows["observation"], steps(STEPS, OBSERVATION))
+    np.testing.assert_array_equal(rows["demonstrator_action"], -steps(STEPS, 1))
+    np.testing.assert_array_equal(np.flatnonzero(rows["terminated"]), [3])
+    assert not rows["truncated"].any()
+    if version > 1:
+        episodes = reader.episodes("inverted-pendulum", 0)
+        assert episodes["complete"].tolist() == [True, False]
+        np.testing.assert_array_equal(episodes["episode_final_observation"], steps(2, OBSERVATION))
+    path = "inverted-pendulum" + ("/00000" if version == 1 else "")
+    np.testing.assert_array_equal(artifact.read(f"{path}/episode_start"), STARTS)
+    np.testing.assert_array_equal(artifact.read(f"{path}/episode_length"), LENGTHS)
     assert artifact.read_file("log/timing.jsonl") == b'{"seconds": 0.5}\n'
 
 

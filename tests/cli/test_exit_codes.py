@@ -221,7 +221,7 @@ def test_4_corrupt_is_named_and_not_read(shell):
         data = bytearray(chunk.read_bytes())
         data[50] ^= 1
         chunk.write_bytes(data)
-    assert len(chunks) >= 4
+    assert chunks
     before = shell.digests()
     done = shell.vintix("train", "--config", "run.yaml", "--seed", "1")
     check(

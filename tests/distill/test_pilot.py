@@ -86,7 +86,8 @@ def test_the_history_records_the_pilot_and_follows_the_decay(workspace, fit):
             assert found["predicted_r_squared"] >= found["predicted_r_squared_of_linear"]
         expected = noise_along(STEPS, schedule_from_json(attributes["schedule"])).astype(np.float32)
         for k in range(2):
-            np.testing.assert_array_equal(artifact.read(f"{name}/{k:05d}/noise"), expected)
+            (rows,) = reader.blocks(name, k, ("noise",), STEPS)
+            np.testing.assert_array_equal(rows["noise"], expected)
 
 
 @pytest.mark.parametrize("fit", ["auto", "fitted"])

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.verify import verify
 from pipelines.distill.config import DistillConfig
+from pipelines.distill.partition import Partition
 from pipelines.distill.stage import run
 from pipelines.errors import ArtifactCorruptError, UsageError
 from pipelines.histories.reader import HistoryReader
 from pipelines.reporter import NullReporter
-from pipelines.rows import HISTORY_ROWS
+from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS
 
 STEPS = 100
 
@@ -33,9 +35,11 @@ def test_blocks_join_to_the_whole(artifact, rows):
     expected = min(rows or 34, STEPS)
     assert set(lengths[:-1]) <= {expected}
     assert sum(lengths) == STEPS == reader.rows("toy-a", 1)
+    # Three chunks of 34 rows each, the last with two rows of padding.
+    assert artifact.read("toy-a/trajectory_start").tolist() == [0, 102]
     for field in HISTORY_ROWS:
         joined = np.concatenate([block[field] for block in blocks])
-        np.testing.assert_array_equal(joined, artifact.read(f"toy-a/00001/{field}"))
+        np.testing.assert_array_equal(joined, artifact.read(f"toy-a/{field}")[102 : 102 + STEPS])
 
 
 def test_episodes_tile_the_trajectory(artifact):
@@ -44,7 +48,7 @@ def test_episodes_tile_the_trajectory(artifact):
     assert starts[0] == 0
     np.testing.assert_array_equal(starts[1:], np.cumsum(lengths)[:-1])
     assert lengths.sum() == STEPS
-    reward = artifact.read("toy-a/00000/reward").astype(np.float64)
+    reward = artifact.read("toy-a/reward")[:STEPS].astype(np.float64)
     sums = np.add.reduceat(reward, starts)
     np.testing.assert_allclose(found["episode_return"], sums, rtol=1e-5, atol=1e-5)
     assert found["complete"][:-1].all()
@@ -66,7 +70,7 @@ def test_wrong_kind(workspace):
 
 
 def test_a_corrupt_chunk_is_never_read(artifact):
-    path = artifact.path / "data.zarr/toy-a/00000/observation/c/1/0"
+    path = artifact.path / "data.zarr/toy-a/observation/c/1/0"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -74,3 +78,29 @@ def test_a_corrupt_chunk_is_never_read(artifact):
     next(blocks)
     with pytest.raises(ArtifactCorruptError, match="damaged"):
         next(blocks)
+
+
+@pytest.mark.parametrize(("steps", "files"), [(30, 45), (90, 200)])
+def test_trajectories_are_joined_as_they_were_staged(workspace, steps, files):
+    """A part keeps arrays of each trajectory, a history those of each task, with equal rows.
+
+    Trajectories of 30 steps share chunk files; those of 90 were staged in shards of 30, whose files
+    are taken over.
+    """
+    config = DistillConfig(tasks=("toy-a",), trajectories=7, steps=steps, shard_rows=40, workers=1)
+    history = run(config, workspace, NullReporter()).artifact
+    part = run(
+        config.model_copy(update={"shard": Partition(1, 1)}), workspace, NullReporter()
+    ).artifact
+    assert len(history.manifest.files) < files < len(part.manifest.files)
+    assert verify(history, deep=True) == []
+    reader = HistoryReader(history)
+    assert reader.lengths("toy-a") == [steps] * 7
+    for trajectory in (0, 3, 6):
+        (rows,) = reader.blocks("toy-a", trajectory, rows=steps)
+        rows |= reader.episodes("toy-a", trajectory)
+        for field in (*HISTORY_ROWS, *HISTORY_EPISODES):
+            expected = part.read(f"toy-a/{trajectory:05d}/{field}")
+            np.testing.assert_array_equal(rows[field], expected, err_msg=field)
+        window = reader.window("toy-a", trajectory, 5, 20)
+        np.testing.assert_array_equal(window["observation"], rows["observation"][5:25])

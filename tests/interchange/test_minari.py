@@ -18,6 +18,7 @@ from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run
 from pipelines.errors import ConfigError, MissingDependencyError, UsageError
+from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
 from pipelines.interchange.minari import export_minari
 from pipelines.reporter import NullReporter
@@ -174,7 +175,7 @@ def test_every_number_is_there_and_minari_reads_it(
     minari = pytest.importorskip("minari", reason="the extra minari is not installed")
     result = export(histories, tmp_path / "out")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "out"))
-    artifact = histories.find("histories", "toys")
+    reader = HistoryReader(histories.find("histories", "toys"))
     assert set(minari.list_local_datasets()) == {"vintix/toy-a/toys-v1", "vintix/toy-b/toys-v1"}
     assert [row["dataset_id"] for row in result.report["tasks"]] == [
         "vintix/toy-a/toys-v1",
@@ -186,7 +187,8 @@ def test_every_number_is_there_and_minari_reads_it(
         episodes = list(dataset.iterate_episodes())
         metadata = list(dataset.storage.get_episode_metadata(range(len(episodes))))
         for trajectory in (0, 1):
-            path = f"{task}/{trajectory:05d}"
+            (recorded,) = reader.blocks(task, trajectory, rows=10_000)
+            recorded |= reader.episodes(task, trajectory)
             own = [
                 e for e, m in zip(episodes, metadata, strict=True) if m["trajectory"] == trajectory
             ]
@@ -203,15 +205,15 @@ def test_every_number_is_there_and_minari_reads_it(
             }
             assert joined.keys() == set(HISTORY_ROWS)
             for field, values in joined.items():
-                stored = artifact.read(f"{path}/{field}")
+                stored = recorded[field]
                 assert values.dtype == stored.dtype, field
                 np.testing.assert_array_equal(values, stored, err_msg=field)
             final = np.stack([each.observations[-1] for each in own])
-            np.testing.assert_array_equal(final, artifact.read(f"{path}/episode_final_observation"))
+            np.testing.assert_array_equal(final, recorded["episode_final_observation"])
             lengths = [len(each.rewards) for each in own]
-            assert lengths == artifact.read(f"{path}/episode_length").tolist()
+            assert lengths == recorded["episode_length"].tolist()
             returns = [m["return"] for m in metadata if m["trajectory"] == trajectory]
-            assert returns == artifact.read(f"{path}/episode_return").tolist()
+            assert returns == recorded["episode_return"].tolist()
             for each in own:
                 assert len(each.infos["noise"]) == len(each.observations)
                 assert np.isnan(each.infos["noise"][-1])

@@ -257,7 +257,7 @@ def test_a_signal_stops_it_and_it_goes_on(workspace, histories):
 
 
 def test_a_corrupt_history_is_refused(workspace, histories):
-    path = histories.path / "data.zarr/toy-a/00000/action/c/0/0"
+    path = histories.path / "data.zarr/toy-a/action/c/0/0"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactCorruptError):
         pack(workspace)
