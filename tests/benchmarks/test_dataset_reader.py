@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from pipelines.actions import Box
-from pipelines.artifacts.arrays import create_rows, write_array
-from pipelines.artifacts.row_arrays import balanced_rows
+from pipelines.artifacts.arrays import write_array
+from pipelines.artifacts.row_arrays import (
+    RowLayout,
+    RowWriter,
+    chunk_length,
+    write_trajectories,
+)
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.layout import STATISTICS
 from pipelines.datasets.reader import DatasetReader
@@ -24,22 +29,17 @@ ROUNDS, READS = 15, 24
 
 def make_dataset(workspace, observation_dim, action_dim, steps):
     """Publish a dataset laid out as `vintix pack` lays it out, and the same rows as raw files."""
-    rows = balanced_rows(steps, min(CHUNK_ROWS, CHUNK_BYTES // (4 * observation_dim)))
+    most = min(CHUNK_ROWS, CHUNK_BYTES // (4 * observation_dim))
+    layout = RowLayout((steps,), chunk_length((steps,), most))
+    fields = row_layout("datasets", observation_dim, Box(action_dim))
     rng = np.random.default_rng(0)
-    raw = {}
+    raw, rows = {}, {}
+    for name, (shape, dtype) in fields.items():
+        rows[name] = rng.random((steps, *shape), dtype=np.float32).astype(dtype)
+        path = workspace.root / f"{name}.raw"
+        rows[name].tofile(path)
+        raw[name] = np.memmap(path, dtype=dtype, mode="r", shape=rows[name].shape)
     with workspace.stage("datasets", "d", config={"dims": observation_dim}) as staging:
-        with staging.work_item("t/00000") as unit:
-            group = unit.group("t/00000", {})
-            for name, (shape, dtype) in row_layout(
-                "datasets", observation_dim, Box(action_dim)
-            ).items():
-                values = rng.random((steps, *shape), dtype=np.float32).astype(dtype)
-                create_rows(group, name, values.shape, dtype, chunk_rows=rows, mapped=True)[...] = (
-                    values
-                )
-                path = workspace.root / f"{name}.raw"
-                values.tofile(path)
-                raw[name] = np.memmap(path, dtype=dtype, mode="r", shape=values.shape)
         with staging.work_item("t") as unit:
             task = {"observation_dim": observation_dim, "action_dim": action_dim}
             group = unit.group(
@@ -53,6 +53,12 @@ def make_dataset(workspace, observation_dim, action_dim, steps):
                     "rows": [steps],
                 },
             )
+            writer = RowWriter(group, layout, fields, mapped=True)
+            writer.create()
+            writer.begin(0)
+            writer.write(rows)
+            writer.flush()
+            write_trajectories(group, layout, [{"episode_start": np.zeros(1, np.int64)}])
             for name in STATISTICS:
                 size = observation_dim if name.startswith("observation") else action_dim
                 write_array(group, name, np.full(size, 0.5))
