@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -122,19 +121,13 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._threads.shutdown(wait=True, cancel_futures=error is not None)
         if error is None:
             self.wait()
 
     def _write_shard(self, buffer: ShardBuffer, index: int, trajectory: int) -> None:
         block, shard = self._block, buffer.shard
-        observation_dim = block.task.observation_dim
         begin, end = block.shard_range(shard)
         with WorkItem(self._directory, shard_unit(block.task.name, trajectory, shard)) as unit:
             path = trajectory_path(block.task.name, trajectory)
@@ -150,25 +143,24 @@ class ShardWriter:
                 values = rows[: end - begin, index]
                 self._arrays.write_chunk(group, name, shard, values, block.shard_rows)
             unit.data.update(buffer.data, next=asdict(buffer.marks[index]))
+            table = _table(buffer.episodes[index], block.task.observation_dim)
             if scratch is not None:
-                self._arrays.write(
-                    scratch, _SCRATCH, _table(buffer.episodes[index], observation_dim)
-                )
-                for name, values in buffer.scratch.items():
+                for name, values in {_SCRATCH: table, **buffer.scratch}.items():
                     self._arrays.write(scratch, name, values)
             else:
-                for name, values in self._assemble(unit, path, buffer.episodes[index]).items():
+                for name, values in self._assemble(unit, path, table).items():
                     self._arrays.write(group, name, values)
 
-    def _assemble(self, unit: WorkItem, path: str, last: list[Episode]) -> dict[str, NDArray[Any]]:
+    def _assemble(
+        self, unit: WorkItem, path: str, last: NDArray[np.float64]
+    ) -> dict[str, NDArray[Any]]:
         """Join the episodes of all shards; those of the last one are still in memory."""
-        observation_dim = self._block.task.observation_dim
         with self._opening:
             earlier = [
                 unit.scratch(f"{path}/{shard:05d}") for shard in range(self._block.shards - 1)
             ]
         tables = [np.asarray(group[_SCRATCH][...]) for group in earlier]  # type: ignore[index]
-        table = np.concatenate([*tables, _table(last, observation_dim)])
+        table = np.concatenate([*tables, last])
         return {
             "episode_start": table[:, 0].astype(np.int64),
             "episode_length": table[:, 1].astype(np.int32),

@@ -31,9 +31,8 @@ class TrajectoryComplete(Exception):  # noqa: N818 - a way to stop a learner, no
 class Recorder(gymnasium.Env[Any, Any]):
     """A batch of one copy as a Gymnasium environment, its steps kept as rows of a history.
 
-    It is the innermost environment of a learner: it sees observations and rewards before any
-    normalisation, and actions as they are executed. Episodes have the seeds that noise
-    distillation gives to the episodes of the same trajectory, whatever seed a learner asks for.
+    It is a learner's innermost environment, before any normalisation. Episodes have the seeds that
+    noise distillation gives to those of the same trajectory, whatever seed a learner asks for.
 
     Args:
         block: The trajectory; one alone.

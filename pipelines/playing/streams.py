@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.playing.environments import EnvironmentWorkers, MakeBatch
+from pipelines.playing.environments import EnvironmentWorkers, MakeBatch, make_batch
 from pipelines.playing.episodes import Actor, Episode, play
 from pipelines.rng import derive_seed, stream
 
@@ -220,7 +220,7 @@ def play_streams(
     actor_of: Callable[[StreamTask, BatchEnvironment], Actor],
     *,
     seed: int,
-    make_batch: MakeBatch,
+    make_batch: MakeBatch = make_batch,
     workers: EnvironmentWorkers | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> Records:
@@ -229,10 +229,7 @@ def play_streams(
     Args:
         tasks: The tasks; of their views nothing is used.
         actor_of: Makes what plays a task.
-        seed: Base seed.
-        make_batch: Makes the environments.
-        workers: Worker processes for the environments of tasks that may live there.
-        on_steps: Called now and then with the stream steps done since the last call.
+        seed, make_batch, workers, on_steps: As of `pipelines.playing.model.roll`.
 
     Raises:
         VintixError: As an environment or an actor raised it.

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, MissingDependencyError
-from pipelines.playing.environments import make_batch
 from pipelines.playing.episodes import Actor, PolicyActor, RandomActor, policy_for
 from pipelines.playing.streams import (
     ModelView,
@@ -106,7 +105,8 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
         checkpoint=checkpoint,
         model=model,
         method=model.method,
-        name=_name(config, checkpoint, targets),
+        name=_name(config, checkpoint, targets)
+        + ("" if config.rewards == "true" else f"-{config.rewards}-rewards"),
         parents=[checkpoint] if prompted is None else [checkpoint, prompted],
         targets=targets,
         absent=absent,
@@ -194,9 +194,7 @@ def baseline_agent(
             "max_streams": config.max_streams,
             **({"converged": config.converged} if config.converged else {}),
         },
-        player=lambda: partial(
-            play_streams, actor_of=actor_of, seed=config.seed, make_batch=make_batch
-        ),
+        player=lambda: partial(play_streams, actor_of=actor_of, seed=config.seed),
     )
 
 
@@ -307,12 +305,10 @@ def _resolved(
     if config.suite:
         resolved["suite"] = config.suite
         resolved["absent"] = [task.spec.name for task in absent]
-    if config.rewards != "true":
-        resolved["rewards"] = config.rewards
-    if config.cache != "window":
-        resolved["cache"] = config.cache
-    if config.sinks:
-        resolved["sinks"] = config.sinks
+    usual = {"rewards": "true", "cache": "window", "sinks": 0}
+    for name, value in usual.items():
+        if getattr(config, name) != value:
+            resolved[name] = getattr(config, name)
     if prompts:
         resolved["prompt"] = {task: prompt.as_config() for task, prompt in prompts.items()}
     return resolved
@@ -374,11 +370,6 @@ def _device(choice: str) -> str:
 
 
 def _name(config: RolloutConfig, checkpoint: Artifact, targets: Sequence[Target]) -> str:
-    name = _played_name(config, checkpoint, targets)
-    return name if config.rewards == "true" else f"{name}-{config.rewards}-rewards"
-
-
-def _played_name(config: RolloutConfig, checkpoint: Artifact, targets: Sequence[Target]) -> str:
     if config.name is not None:
         return config.name
     from pipelines.stage import default_name
