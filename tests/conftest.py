@@ -66,7 +66,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     import mujoco
 
+    from pipelines.artifacts.provenance import git_revision
     from pipelines.domains.industrial_benchmark.dynamics import Dynamics
+
+    # Asked of git once a session: else the first test that publishes something starts a process.
+    git_revision()
 
     def heard(event: str, arguments: object) -> None:
         if event in ("subprocess.Popen", "os.posix_spawn", "os.fork"):
