@@ -213,15 +213,12 @@ class ReleaseSampler:
         Raises:
             ConfigError: A micro-batch cannot be dealt out evenly.
         """
-        return [self.batch(number, rank, world) for number in self.numbers(step)]
+        numbers = release_numbers(step, self._accumulation, self.epoch)
+        return [self.batch(number, rank, world) for number in numbers]
 
     def seen(self, step: int) -> int:
         """Return the windows of all processes in the updates up to and with this one."""
         return release_end(step, self._accumulation, self.epoch) * self.batch_size
-
-    def numbers(self, update: int) -> range:
-        """Return the micro-batches of an update; the first of an epoch has the left-over ones."""
-        return release_numbers(update, self._accumulation, self.epoch)
 
     def batch(self, number: int, rank: int = 0, world: int = 1) -> list[Window]:
         """Return the windows of a micro-batch, counted over epochs from 0."""

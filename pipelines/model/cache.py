@@ -160,7 +160,7 @@ class KVCache(Context):
         # Until the cache is full its slots are in order; then the sinks keep the first of these.
         self._filling_H1C = (-slopes_H11 * falling).to(device=device, dtype=dtype)
         self._scale = 1.0 / math.sqrt(head_dim)
-        self._lay_out()
+        self._flatten()
 
     def attend(self, layer: int, q_BH1K: Tensor, k_BH1K: Tensor, v_BH1K: Tensor) -> Tensor:
         """Store one token of a layer and attend to all that is stored, the token included.
@@ -172,7 +172,7 @@ class KVCache(Context):
         """
         slot = self._slot(self.position)
         used = min(self.position + 1, self.context)
-        keys_NCK, values_NCK = self._slabs[layer]
+        keys_NCK, values_NCK = self._flat[layer]
         batch, heads, _, head_dim = q_BH1K.shape
         rows = (batch * heads, head_dim)
         keys_NCK[:, slot] = k_BH1K.reshape(rows)
@@ -181,7 +181,7 @@ class KVCache(Context):
             keys_NCK, values_NCK = keys_NCK[:, :used], values_NCK[:, :used]
         # For a single query two products and a softmax are faster on the CPU than SDPA, whose
         # kernels split the work over blocks of queries. For a single stream the number of calls
-        # matters: hence flat slabs, and sums in place.
+        # matters: hence flat views, and sums in place.
         query_N1K = (q_BH1K.to(keys_NCK.dtype) * self._scale).view(-1, 1, head_dim)
         scores_N1C = torch.bmm(query_N1K, keys_NCK.transpose(1, 2))
         self._add_bias(scores_N1C.view(batch, heads, 1, used), slot)
@@ -233,11 +233,11 @@ class KVCache(Context):
 
     def _change(self, change: Callable[[Tensor], Tensor]) -> None:
         super()._change(change)
-        self._lay_out()
+        self._flatten()
 
-    def _lay_out(self) -> None:
-        """Make of each layer one slab of slots for every stream and head."""
-        self._slabs = [
+    def _flatten(self) -> None:
+        """Flatten streams and heads of each layer into one axis."""
+        self._flat = [
             (keys.flatten(0, 1), values.flatten(0, 1))
             for keys, values in zip(self._keys, self._values, strict=True)
         ]

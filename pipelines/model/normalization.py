@@ -83,14 +83,6 @@ class TaskStatistics:
         """
         return _normalize(observation, self.observation_mean, self.observation_std)
 
-    def normalize_action(self, action: Array) -> Array:
-        """Return (a - mean) / (std + 1e-6) of actions (..., A); constant channels are 0."""
-        return _normalize(action, self.action_mean, self.action_std)
-
-    def unnormalize_action(self, action: Array) -> Array:
-        """Return a std + mean of normalised actions (..., A): no epsilon, as released."""
-        return action * _like(self.action_std, action) + _like(self.action_mean, action)
-
     def scale_reward(self, reward: Array) -> Array:
         """Return rewards times the task's scale, float32 for arrays."""
         return _float(reward) * self.reward_scale

@@ -169,7 +169,7 @@ def save_model(
         method: How it was trained.
         tasks: What it keeps of its tasks.
         random_map: Whether it was trained through random maps.
-        weights_N: Its parameters one behind the other (N,), where they are at hand; a model whose
+        weights_N: Its parameters concatenated (N,), where they are at hand; a model whose
             parameters are sharded cannot give them.
         dtype: float32, or float16 for half the bytes and eleven significant bits.
 

@@ -137,7 +137,7 @@ def train_model(
     Args:
         prepared: The run.
         staging: Where; None in processes that do not write.
-        reporter: Told about progress.
+        reporter: Shows progress.
         stop: Looked at between steps.
         group: The processes that train together.
         root: The workspace's directory, for trackers' files.

@@ -1,6 +1,6 @@
 """Training checkpoints: weights, optimizer and step, durable in the staging directory.
 
-All parameters lie one behind the other in three flat float32 arrays (weights and the two moments
+All parameters are concatenated into three flat float32 arrays (weights and the two moments
 of AdamW), so that a checkpoint is a few files however many parameters the model has. Which is
 where follows from the model's own order of parameters, kept beside them. There is nothing else to
 save: the learning rate and the data of a step are functions of the step, and first weights and
@@ -242,7 +242,7 @@ class CheckpointWriter:
         if error is None:
             self.wait()
         elif self._thread is not None:
-            # What ends the run is told, and not what came of a checkpoint besides.
+            # The error that ends the run is raised, not one of the checkpoint besides.
             self._thread.join()
 
     def _write(

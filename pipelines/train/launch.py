@@ -55,7 +55,7 @@ def launch(
         run: What each of them calls.
         config: The run; `nodes` and `rendezvous` say where the other machines are.
         workspace: Where; the same directory on every machine.
-        reporter: Told what rank 0 tells.
+        reporter: Shows what rank 0 reports.
         processes: Processes of this machine.
 
     Returns:
@@ -180,7 +180,7 @@ def _root_cause(control: Path, failure: Any) -> Reported:
 
 
 class _EventWriter:
-    """A reporter that writes down what it is told, a few times a second."""
+    """A reporter that writes to a file, a few times a second."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -70,7 +70,7 @@ class MicroBatch:
         )
 
     def split(self, most: int | None) -> list[MicroBatch]:
-        """Return the same sequences in parts of `most`, the last of what is left; None for one.
+        """Split into parts of at most `most` sequences; None for one part.
 
         Batches without sequences are in the first part.
         """

@@ -215,7 +215,7 @@ def train(
         config: The run.
         hardware: Device and precision.
         staging: Where checkpoints and the log go; None in processes that do not write.
-        reporter: Told about progress.
+        reporter: Shows progress.
         stop: Looked at between steps.
         group: The processes that train together.
         measures: After every so many steps (and the last) a function of the number of steps made,

@@ -76,7 +76,7 @@ class HeldOutLoss:
 
 
 def held_out_micro_batches(windows: int) -> int:
-    """Return over how many forward passes a measurement's windows are spread."""
+    """Return how many forward passes a measurement's windows take."""
     return -(-windows // _AT_ONCE)
 
 

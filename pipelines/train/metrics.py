@@ -163,7 +163,7 @@ class Tracker(Protocol):
         ...
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining rows."""
         ...
 
 
@@ -212,7 +212,7 @@ class MetricsLogger:
 
     Args:
         log: Where the lines go; None in a process that does not write.
-        progress: Told about each step.
+        progress: Advanced by each step.
         config: The run.
         recent: Losses of the last steps of an earlier run.
         loader: Knows how many tokens a step has, and the names of the domains.

@@ -4,7 +4,7 @@ A run of one process is a group of one: every operation is there and does nothin
 every process works on its slice of the same global batch (`pipelines.methods.windows`), sums are
 exchanged once a step, and rank 0 alone writes.
 
-Gradients, losses and the wish to stop are summed in one flat buffer. DistributedDataParallel is not
+Gradients, losses and requests to stop are summed in one flat buffer. DistributedDataParallel is not
 used. It wants every parameter in every backward pass, or searches the graph for those that are not
 there (`find_unused_parameters`), and a step holds the encoders and heads of those groups alone that
 its windows belong to. The groups of a step are a function of (seed, step) that every process knows,

@@ -35,7 +35,7 @@ def run(
     Args:
         config: The run.
         workspace: Where the dataset is and the model goes.
-        reporter: Told about progress: one count a step, with `loss` and `tokens_per_second`.
+        reporter: Shows progress: one count a step, with `loss` and `tokens_per_second`.
         stop: Asks the run to stop between two steps; signals do if None.
 
     Raises:

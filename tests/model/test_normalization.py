@@ -17,7 +17,7 @@ from pipelines.errors import ConfigError
 from pipelines.model.batch import GroupBatch, TaskSequence, group_sequences
 from pipelines.model.config import ModelConfig
 from pipelines.model.encoders import Encoder
-from pipelines.model.normalization import TaskStatistics, is_constant
+from pipelines.model.normalization import ActionUnits, TaskStatistics, is_constant
 from pipelines.model.random_map import RandomMap
 from pipelines.playing.model import RunningStatistics
 from pipelines.rollout.fallback import pooled
@@ -48,13 +48,12 @@ def test_formulas_are_the_released_ones() -> None:
     expected = (observation - np.arange(5)) / (np.arange(5) * 0.5 + 1e-6)
     expected[:, 0] = 0.0
     np.testing.assert_allclose(statistics.normalize_observation(observation), expected, rtol=1e-6)
-    assert statistics.normalize_action(
-        np.array([1.0, 1.0], dtype=np.float32)
-    ).tolist() == pytest.approx([2 / 2.000001, 1 / 2.000001])
-    assert statistics.unnormalize_action(np.array([1.0, 1.0], dtype=np.float32)).tolist() == [
-        1.0,
-        2.0,
-    ]
+    units = ActionUnits(
+        *map(torch.tensor, (statistics.action_mean[None], statistics.action_std[None]))
+    )
+    action = torch.ones(1, 1, 2)
+    assert units.normalize(action).flatten().tolist() == pytest.approx([2 / 2.000001, 1 / 2.000001])
+    assert units.restore(action).flatten().tolist() == [1.0, 2.0]
     assert statistics.scale_reward(np.array([3.0], dtype=np.float32)).tolist() == [1.5]
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.errors import ConfigError
 from pipelines.methods import DEFAULT, cut_tasks, find_method
+from pipelines.methods.base import Method
 from pipelines.methods.windows import Window, WindowSampler
 from pipelines.model.batch import TaskSequence, group_sequences
 from pipelines.rng import stream
@@ -121,6 +123,48 @@ def test_masked_rewards_are_zero_and_nothing_else_changes():
         assert one.previous_reward_BL.any() and not other.previous_reward_BL.any()
         assert torch.equal(one.observation_BLO, other.observation_BLO)
         assert torch.equal(one.action_BLA, other.action_BLA)
+
+
+class Imitate(Method):
+    """Predicts what the demonstrator would have done, as Decision-Pretrained Transformers do."""
+
+    title = "imitate"
+    fields = ("noise",)
+    target = "demonstrator_action"
+
+    def loss_weights(self, rows):
+        return 1 - rows["noise"]
+
+
+def test_a_method_chooses_its_target_and_weighs_its_steps():
+    """Each token has the demonstrator's action of its own row, and that row's weight."""
+    data = MemoryData()
+    for rows in data._rows.values():
+        rows["demonstrator_action"] = -3 * rows["action"]
+    tasks = select_tasks(data)
+    cut = cut_tasks(data, tasks, context=32)
+    sampler = WindowSampler(cut, context=32, batch_size=4, seed=0)
+    model = model_config(small_config(), tasks)
+    plain = BatchLoader(data, tasks, cut, sampler, model).step(0)[0].batches
+    found = BatchLoader(data, tasks, cut, sampler, model, method=Imitate()).step(0)[0].batches
+    for one, other in zip(plain, found, strict=True):
+        assert torch.equal(other.action_BLA, -3 * one.action_BLA)
+        assert torch.equal(other.previous_action_BLA, one.previous_action_BLA)
+        assert one.weight_BL is None
+    window = Window("toy-b", 1, 37, 1)
+    loader = BatchLoader(data, tasks, cut, sampler, model, method=Imitate())
+    noise = data.window("toy-b", 1, 38, 32)["noise"]
+    assert loader.assemble([window]).batches[0].weight_BL[0].tolist() == (1 - noise).tolist()
+
+
+def test_a_dataset_without_what_a_method_reads_is_refused(monkeypatch):
+    data = MemoryData()
+    tasks = select_tasks(data)
+    monkeypatch.setattr("pipelines.methods.find_method", lambda name: Imitate())
+    with pytest.raises(ConfigError, match=r"(?s)imitate.*demonstrator_action"):
+        for task in tasks:
+            task.attributes["fields"] = ["observation", "action", "reward", "episode_step"]
+        cut_tasks(data, tasks, context=32, method="imitate")
 
 
 @pytest.mark.parametrize("map_seed", [None, 3])
