@@ -9,51 +9,30 @@ from typing import Any
 from pipelines.errors import unknown
 from pipelines.model.config import GroupDims, ModelConfig
 
+
+def _size(layers: int, heads: int, width: int, context: int) -> Mapping[str, int]:
+    """Return a size with the paper's proportions."""
+    return {
+        "layers": layers,
+        "heads": heads,
+        "width": width,
+        "feed_forward": 4 * width,
+        "action_embedding": width // 2 - 1,
+        "observation_embedding": width // 2 - 1,
+        "reward_embedding": 2,
+        "context": context,
+    }
+
+
 #: Sizes by name. `paper` is Table 2 of the paper, its embeddings those of the released
 #: configuration; the other three keep its proportions (feed-forward of four widths, two channels
 #: for the reward, the rest shared equally by action and observation).
 PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "tiny": {
-            "layers": 4,
-            "heads": 4,
-            "width": 128,
-            "feed_forward": 512,
-            "action_embedding": 63,
-            "observation_embedding": 63,
-            "reward_embedding": 2,
-            "context": 512,
-        },
-        "small": {
-            "layers": 6,
-            "heads": 8,
-            "width": 256,
-            "feed_forward": 1024,
-            "action_embedding": 127,
-            "observation_embedding": 127,
-            "reward_embedding": 2,
-            "context": 1024,
-        },
-        "base": {
-            "layers": 12,
-            "heads": 12,
-            "width": 768,
-            "feed_forward": 3072,
-            "action_embedding": 383,
-            "observation_embedding": 383,
-            "reward_embedding": 2,
-            "context": 4096,
-        },
-        "paper": {
-            "layers": 20,
-            "heads": 16,
-            "width": 1024,
-            "feed_forward": 4096,
-            "action_embedding": 511,
-            "observation_embedding": 511,
-            "reward_embedding": 2,
-            "context": 8192,
-        },
+        "tiny": _size(layers=4, heads=4, width=128, context=512),
+        "small": _size(layers=6, heads=8, width=256, context=1024),
+        "base": _size(layers=12, heads=12, width=768, context=4096),
+        "paper": _size(layers=20, heads=16, width=1024, context=8192),
     }
 )
 

@@ -27,46 +27,22 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 #: and `base` lie between and are our choice.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "tiny": {
-            "steps": 800,
-            "batch_size": 8,
-            "gradient_accumulation": 1,
-            "learning_rate": 1e-3,
-            "weight_decay": 0.01,
-            "warmup_fraction": 0.0625,
-            "clip_norm": 1.0,
-            "checkpoint_every": 100,
-        },
-        "small": {
-            "steps": 5_000,
-            "batch_size": 16,
-            "gradient_accumulation": 1,
-            "learning_rate": 6e-4,
-            "weight_decay": 0.01,
-            "warmup_fraction": 0.02,
-            "clip_norm": 1.0,
-            "checkpoint_every": 100,
-        },
-        "base": {
-            "steps": 50_000,
-            "batch_size": 32,
-            "gradient_accumulation": 1,
-            "learning_rate": 3e-4,
-            "weight_decay": 0.1,
-            "warmup_fraction": 0.02,
-            "clip_norm": 1.0,
-            "checkpoint_every": 500,
-        },
-        "paper": {
-            "steps": 663_000,
-            "batch_size": 64,
-            "gradient_accumulation": 2,
-            "learning_rate": 3e-4,
-            "weight_decay": 0.1,
-            "warmup_fraction": 0.01,
-            "clip_norm": 0.0,
-            "checkpoint_every": 1_000,
-        },
+        preset: {
+            "steps": steps,
+            "batch_size": batch_size,
+            "gradient_accumulation": accumulation,
+            "learning_rate": rate,
+            "weight_decay": decay,
+            "warmup_fraction": warmup,
+            "clip_norm": clip,
+            "checkpoint_every": every,
+        }
+        for preset, steps, batch_size, accumulation, rate, decay, warmup, clip, every in (
+            ("tiny", 800, 8, 1, 1e-3, 0.01, 0.0625, 1.0, 100),
+            ("small", 5_000, 16, 1, 6e-4, 0.01, 0.02, 1.0, 100),
+            ("base", 50_000, 32, 1, 3e-4, 0.1, 0.02, 1.0, 500),
+            ("paper", 663_000, 64, 2, 3e-4, 0.1, 0.01, 0.0, 1_000),
+        )
     }
 )
 
