@@ -170,7 +170,7 @@ class Evaluator:
         )
 
     def _copies(self, purpose: str, numbers: Sequence[int]) -> BatchEnvironment:
-        """Return a batch for some episodes, the one of the episodes before where possible."""
+        """Return a batch for some episodes, the one before where possible."""
         if self._batch is not None and (
             self._per_episode_copies or self._batch.size != len(numbers)
         ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
+import pytest
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.block import Block, find_position
@@ -16,6 +17,7 @@ from pipelines.tasks.registry import catalogue
 from pipelines.tasks.spec import Schedule
 
 
+@pytest.mark.simulator
 def test_way_points_go_on_where_an_interrupted_collection_stopped(tmp_path):
     """Shards end within episodes, in the middle of a grasp: phase, steps and latched places have
     to come back by replaying the episode's observations."""
