@@ -1,6 +1,6 @@
 """Shards in memory, and the thread that makes them durable while the simulation goes on.
 
-Shapes: R rows of a shard, B trajectories of the block, O observation, A action, E episodes.
+Shapes: R rows of a shard, B trajectories of the job, O observation, A action, E episodes.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from pipelines.rows import HISTORY_ROWS, row_layout
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipelines.distill.block import Block, EpisodeMark
+    from pipelines.distill.job import EpisodeMark, Job
     from pipelines.playing.episodes import Episode
 
 
 _SCRATCH = "episodes"
 _WRITERS = 4
-"""Threads that write the trajectories of a block: most of a small shard's time is waiting."""
+"""Threads that write the trajectories of a job: most of a small shard's time is waiting."""
 
 
 class ShardBuffer:
-    """One shard of a block; time comes first, so that a step fills one contiguous row.
+    """One shard of a job; time comes first, so that a step fills one contiguous row.
 
     Attributes:
         rows: Array (R, B, ...) of each per-step field.
@@ -43,11 +43,11 @@ class ShardBuffer:
         shard: Its number.
     """
 
-    def __init__(self, block: Block) -> None:
-        size = len(block.trajectories)
-        layout = row_layout("histories", block.task.observation_dim, block.task.actions)
+    def __init__(self, job: Job) -> None:
+        size = len(job.trajectories)
+        layout = row_layout("histories", job.task.observation_dim, job.task.actions)
         self.rows: dict[str, NDArray[Any]] = {
-            name: np.zeros((block.shard_rows, size, *shape), dtype)
+            name: np.zeros((job.shard_rows, size, *shape), dtype)
             for name, (shape, dtype) in layout.items()
         }
         self.begin(0, size)
@@ -74,15 +74,15 @@ class ShardWriter:
     simulator; two buffers take turns and bound the memory.
 
     Args:
-        block: The block.
+        job: The job.
         directory: The staging directory.
         durable: Number of durable shards of each trajectory; they are not written again.
     """
 
-    def __init__(self, block: Block, directory: Path, durable: tuple[int, ...]) -> None:
-        self._block, self._directory, self._durable = block, directory, durable
-        self._buffers = [ShardBuffer(block) for _ in range(min(2, block.shards))]
-        threads = min(_WRITERS, len(block.trajectories))
+    def __init__(self, job: Job, directory: Path, durable: tuple[int, ...]) -> None:
+        self._job, self._directory, self._durable = job, directory, durable
+        self._buffers = [ShardBuffer(job) for _ in range(min(2, job.shards))]
+        threads = min(_WRITERS, len(job.trajectories))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="shard-writer")
         self._pending: list[Future[None]] = []
         self._arrays = RowArrays()
@@ -92,7 +92,7 @@ class ShardWriter:
     def begin(self, shard: int) -> ShardBuffer:
         """Return the buffer of the next shard."""
         buffer = self._buffers[shard % len(self._buffers)]
-        buffer.begin(shard, len(self._block.trajectories))
+        buffer.begin(shard, len(self._job.trajectories))
         return buffer
 
     def submit(self, buffer: ShardBuffer) -> None:
@@ -104,7 +104,7 @@ class ShardWriter:
         self.wait()
         self._pending = [
             self._threads.submit(self._write_shard, buffer, index, trajectory)
-            for index, trajectory in enumerate(self._block.trajectories)
+            for index, trajectory in enumerate(self._job.trajectories)
             if buffer.shard >= self._durable[index]
         ]
 
@@ -127,23 +127,23 @@ class ShardWriter:
             self.wait()
 
     def _write_shard(self, buffer: ShardBuffer, index: int, trajectory: int) -> None:
-        block, shard = self._block, buffer.shard
-        begin, end = block.shard_range(shard)
-        with WorkItem(self._directory, shard_unit(block.task.name, trajectory, shard)) as unit:
-            path = trajectory_path(block.task.name, trajectory)
+        job, shard = self._job, buffer.shard
+        begin, end = job.shard_range(shard)
+        with WorkItem(self._directory, shard_unit(job.task.name, trajectory, shard)) as unit:
+            path = trajectory_path(job.task.name, trajectory)
             # The first shard owns the group: attributes, even none, make it write the metadata.
             with self._opening:
                 group = unit.group(path, {} if shard == 0 else None)
-                scratch = unit.scratch(f"{path}/{shard:05d}") if shard < block.shards - 1 else None
+                scratch = unit.scratch(f"{path}/{shard:05d}") if shard < job.shards - 1 else None
             for name in HISTORY_ROWS:
                 rows = buffer.rows[name]
                 if shard == 0:
-                    shape = (block.steps, *rows.shape[2:])
-                    self._arrays.create(group, name, shape, rows.dtype, block.shard_rows)
+                    shape = (job.steps, *rows.shape[2:])
+                    self._arrays.create(group, name, shape, rows.dtype, job.shard_rows)
                 values = rows[: end - begin, index]
-                self._arrays.write_chunk(group, name, shard, values, block.shard_rows)
+                self._arrays.write_chunk(group, name, shard, values, job.shard_rows)
             unit.data.update(buffer.data, next=asdict(buffer.marks[index]))
-            table = _table(buffer.episodes[index], block.task.observation_dim)
+            table = _table(buffer.episodes[index], job.task.observation_dim)
             if scratch is not None:
                 for name, values in {_SCRATCH: table, **buffer.scratch}.items():
                     self._arrays.write(scratch, name, values)
@@ -156,9 +156,7 @@ class ShardWriter:
     ) -> dict[str, NDArray[Any]]:
         """Join the episodes of all shards; those of the last one are still in memory."""
         with self._opening:
-            earlier = [
-                unit.scratch(f"{path}/{shard:05d}") for shard in range(self._block.shards - 1)
-            ]
+            earlier = [unit.scratch(f"{path}/{shard:05d}") for shard in range(self._job.shards - 1)]
         tables = [np.asarray(group[_SCRATCH][...]) for group in earlier]  # type: ignore[index]
         table = np.concatenate([*tables, last])
         return {

@@ -1,4 +1,4 @@
-"""Algorithm 1 of the paper over a block of trajectories, recorded while it simulates.
+"""Algorithm 1 of the paper over a job of trajectories, recorded while it simulates.
 
     a_t = (1 - epsilon_t) pi(s_t) + epsilon_t u_t,   u_t uniform in the box of actions
 
@@ -6,7 +6,7 @@ Noise is keyed by (seed, task, trajectory, shard) and episodes by (seed, task, t
 episode), so a run that is resumed at a shard writes the bytes that an uninterrupted one writes.
 An episode that crosses into the shard is simulated again from its seed with the recorded actions.
 
-Shapes: R rows of a shard, B trajectories of the block, O observation, A action.
+Shapes: R rows of a shard, B trajectories of the job, O observation, A action.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.distill.block import Block, EpisodeMark, Position
 from pipelines.distill.buffers import ShardBuffer, ShardWriter
+from pipelines.distill.job import EpisodeMark, Job, Position
 from pipelines.distill.schedule import noise_along
 from pipelines.errors import VintixError
 from pipelines.histories.layout import trajectory_path
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 _REPORT_STEPS = 512
 
 
-def collect_block(
-    block: Block,
+def collect_job(
+    job: Job,
     environment: BatchEnvironment,
     policy: Policy,
     directory: Path,
@@ -43,11 +43,11 @@ def collect_block(
     position: Position | None = None,
     progress: Advance = lambda amount=1: None,
 ) -> None:
-    """Collect what is left of a block; every (trajectory, shard) becomes a durable work item.
+    """Collect what is left of a job; every (trajectory, shard) becomes a durable work item.
 
     Args:
-        block: What to collect.
-        environment: As many copies of the task as the block has trajectories, checked
+        job: What to collect.
+        environment: As many copies of the task as the job has trajectories, checked
             (`pipelines.domains.checked`).
         policy: The demonstrator, for as many copies.
         directory: The staging directory.
@@ -55,76 +55,76 @@ def collect_block(
         progress: Told of environment steps as they are done.
 
     Raises:
-        ReplayError: A resumed episode came out differently; the block must be begun again.
+        ReplayError: A resumed episode came out differently; the job must be begun again.
         StorageError: A shard could not be written; those before it are kept.
         VintixError: The environment or the policy returned a number that is not finite.
     """
-    position = position or Position.start(block)
-    if position.shard >= block.shards:
+    position = position or Position.start(job)
+    if position.shard >= job.shards:
         return
-    collector = _Collector(block, environment, policy)
+    collector = _Collector(job, environment, policy)
     collector.restore(position, directory)
-    with ShardWriter(block, directory, position.durable) as writer:
-        for shard in range(position.shard, block.shards):
+    with ShardWriter(job, directory, position.durable) as writer:
+        for shard in range(position.shard, job.shards):
             buffer = writer.begin(shard)
             collector.fill(buffer, progress)
             writer.submit(buffer)
 
 
 class _Collector:
-    """Plays a block and fills shards with what happens."""
+    """Plays a job and fills shards with what happens."""
 
     _buffer: ShardBuffer
 
-    def __init__(self, block: Block, environment: BatchEnvironment, policy: Policy) -> None:
-        self._block, self._policy = block, policy
+    def __init__(self, job: Job, environment: BatchEnvironment, policy: Policy) -> None:
+        self._job, self._policy = job, policy
         self._view = environment.demonstrator_view
         low_A, high_A = environment.action_low_A, environment.action_high_A
-        self._actions = block.task.actions.bounded(low_A, high_A)
-        self._epsilon_T = noise_along(block.steps, block.schedule).astype(np.float32)
+        self._actions = job.task.actions.bounded(low_A, high_A)
+        self._epsilon_T = noise_along(job.steps, job.schedule).astype(np.float32)
         self._episodes = Episodes(
             environment,
-            block.episode_seed,
+            job.episode_seed,
             on_begin=lambda copies, _: policy.reset(copies),
             on_end=self._end,
-            steps=block.steps,
+            steps=job.steps,
         )
 
     def restore(self, position: Position, directory: Path) -> None:
         """Bring environment, policy and counters to the first step of a shard."""
-        block, marks = self._block, position.marks
-        here = position.shard * block.shard_rows
+        job, marks = self._job, position.marks
+        here = position.shard * job.shard_rows
         self._episodes.replay(
             here,
             [mark.episode for mark in marks],
             [mark.start for mark in marks],
-            [_read_rows(directory, block, copy, mark, here) for copy, mark in enumerate(marks)],
+            [_read_rows(directory, job, copy, mark, here) for copy, mark in enumerate(marks)],
             lambda observation_BO: self._policy.act(self._view(observation_BO)),
-            block.where,
+            job.where,
         )
 
     def fill(self, buffer: ShardBuffer, progress: Advance) -> None:
         """Simulate one shard into a buffer."""
-        block, episodes, self._buffer = self._block, self._episodes, buffer
-        begin, end = block.shard_range(buffer.shard)
+        job, episodes, self._buffer = self._job, self._episodes, buffer
+        begin, end = job.shard_range(buffer.shard)
         epsilon_R = self._epsilon_T[begin:end]
         buffer.rows["noise"][: end - begin] = epsilon_R[:, None]
         # One stream of noise for each trajectory.
         generators = [
-            stream(block.seed, "distill", block.task.name, trajectory, "noise", buffer.shard)
-            for trajectory in block.trajectories
+            stream(job.seed, "distill", job.task.name, trajectory, "noise", buffer.shard)
+            for trajectory in job.trajectories
         ]
         self._mix = self._actions.mixer(self._actions.draw(generators, end - begin), epsilon_R)
         for first in range(0, end - begin, _REPORT_STEPS):
             last = min(first + _REPORT_STEPS, end - begin)
             self._run(buffer, first, last)
-            progress((last - first) * len(block.trajectories))
-        check_finite(block, buffer)
+            progress((last - first) * len(job.trajectories))
+        check_finite(job, buffer)
         buffer.marks = tuple(
             EpisodeMark(int(number), int(start))
             for number, start in zip(episodes.number_B, episodes.start_B, strict=True)
         )
-        if end == block.steps:
+        if end == job.steps:
             self._keep(episodes.cut())
 
     def _run(self, buffer: ShardBuffer, first: int, last: int) -> None:
@@ -147,7 +147,7 @@ class _Collector:
             rewards[row] = step(action_BA).reward_B
 
     def _end(self, after: StepBatch, ended: list[Episode]) -> None:
-        row = self._episodes.now - 1 - self._block.shard_range(self._buffer.shard)[0]
+        row = self._episodes.now - 1 - self._job.shard_range(self._buffer.shard)[0]
         self._buffer.rows["terminated"][row] = after.terminated_B
         self._buffer.rows["truncated"][row] = after.truncated_B
         self._keep(ended)
@@ -158,7 +158,7 @@ class _Collector:
 
 
 def _read_rows(
-    directory: Path, block: Block, copy: int, mark: EpisodeMark, stop: int
+    directory: Path, job: Job, copy: int, mark: EpisodeMark, stop: int
 ) -> dict[str, NDArray[np.float32]]:
     """Return what is staged of a trajectory's unfinished episode."""
     from pipelines.artifacts.schema import DATA
@@ -166,19 +166,19 @@ def _read_rows(
 
     if mark.start == stop:
         return {}
-    path = trajectory_path(block.task.name, block.trajectories[copy])
+    path = trajectory_path(job.task.name, job.trajectories[copy])
     group = open_staged(directory / DATA, path)
     names = ("observation", "action", "demonstrator_action")
     return {name: np.asarray(group[name][mark.start : stop]) for name in names}  # type: ignore[index]
 
 
-def check_finite(block: Block, buffer: ShardBuffer) -> None:
+def check_finite(job: Job, buffer: ShardBuffer) -> None:
     """Check the numbers of a full shard.
 
     Raises:
         VintixError: One is not finite.
     """
-    begin, end = block.shard_range(buffer.shard)
+    begin, end = job.shard_range(buffer.shard)
     for name in ("observation", "demonstrator_action", "action", "reward"):
         values = buffer.rows[name][: end - begin]
         # A sum is finite only where all terms are, and needs no array of flags.
@@ -189,7 +189,7 @@ def check_finite(block: Block, buffer: ShardBuffer) -> None:
             row, copy = int(bad[0][0]), int(bad[0][1])
             raise VintixError(
                 f"{name} is not finite",
-                where=block.where(copy, begin + row),
+                where=job.where(copy, begin + row),
                 expected="finite numbers",
                 found=values[row, copy].tolist(),
                 fix="measure the demonstrator again: vintix demonstrators --evaluate"

@@ -122,7 +122,7 @@ def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str
         each: The task, with the decay that its pilot found.
         pilot: What is recorded of the pilot; None for a task without one.
     """
-    block = each.blocks[0]
+    job = each.jobs[0]
     card = each.demonstrator.card
     measured = {
         "random": float(card["random"]["mean"]),
@@ -133,14 +133,14 @@ def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str
     scores = {reference: score.as_json() for reference, score in each.task.scores.items()}
     return {
         "task": each.task.as_json(),
-        "schedule": None if block.training else schedule_json(block.schedule),
-        **history_attributes(block),
+        "schedule": None if job.training else schedule_json(job.schedule),
+        **history_attributes(job),
         **({} if pilot is None else {"pilot": dict(pilot)}),
-        "options": dict(block.options),
+        "options": dict(job.options),
         "scores": {**scores, "measured": measured},
-        "steps": block.steps,
+        "steps": job.steps,
         "trajectories": each.planned_trajectories,
-        "shard_rows": block.shard_rows,
+        "shard_rows": job.shard_rows,
     }
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifacts.row_arrays import balanced_rows
-from pipelines.distill.block import RESUME_POINT, Block, EpisodeMark, Position
+from pipelines.distill.job import RESUME_POINT, EpisodeMark, Job, Position
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.layout import trajectory_path
 from pipelines.learners.settings import STEPS_PER_SECOND, segment_length
@@ -96,15 +96,15 @@ def training_json(settings: TrainSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json", include=deciding)
 
 
-def history_attributes(block: Block) -> dict[str, Any]:
+def history_attributes(job: Job) -> dict[str, Any]:
     """Return the further attributes of a task's history; none for noise distillation."""
-    if block.training is None:
+    if job.training is None:
         return {}
-    return {"source": SOURCE, "train": training_json(block.training)}
+    return {"source": SOURCE, "train": training_json(job.training)}
 
 
 def record_training(
-    block: Block,
+    job: Job,
     environment: BatchEnvironment,
     demonstrator: Policy,
     directory: Path,
@@ -115,7 +115,7 @@ def record_training(
     """Train from scratch, or go on, and record every step; each shard becomes a durable unit.
 
     Args:
-        block: One trajectory, with its training.
+        job: One trajectory, with its training.
         environment: One copy of the task, checked.
         demonstrator: Whose action is recorded beside the learner's.
         directory: The staging directory.
@@ -124,7 +124,7 @@ def record_training(
 
     Raises:
         ConfigError: A hyperparameter is unknown or not valid, or the environment does not fit.
-        ReplayError: A resumed episode came out differently; the block must be begun again.
+        ReplayError: A resumed episode came out differently; the job must be begun again.
         StorageError: A shard could not be written; those before it are kept.
         VintixError: The training broke down, or a number is not finite.
     """
@@ -132,25 +132,25 @@ def record_training(
     from pipelines.distill.recorder import Recorder
     from pipelines.learners.settings import one_thread
 
-    settings = block.training
+    settings = job.training
     if settings is None:
-        raise ValueError("the block is of noise distillation")
-    position = position or Position.start(block)
+        raise ValueError("the job is of noise distillation")
+    position = position or Position.start(job)
     shard, mark = position.shard, position.marks[0]
-    if shard >= block.shards:
+    if shard >= job.shards:
         return
-    dumped, carried = _read_rest(block, directory, shard)
-    first = _first_kept(block, shard, mark)
-    recorder = Recorder(block, environment, demonstrator, mark, first, carried, progress)
-    with one_thread(settings), ShardWriter(block, directory, position.durable) as writer:
-        while shard < block.shards:
+    dumped, carried = _read_resume_point(job, directory, shard)
+    first = _first_kept(job, shard, mark)
+    recorder = Recorder(job, environment, demonstrator, mark, first, carried, progress)
+    with one_thread(settings), ShardWriter(job, directory, position.durable) as writer:
+        while shard < job.shards:
             shard, dumped = _train_segment(
-                block, directory, settings, recorder, shard, dumped, writer
+                job, directory, settings, recorder, shard, dumped, writer
             )
 
 
 def _train_segment(
-    block: Block,
+    job: Job,
     directory: Path,
     settings: TrainSettings,
     recorder: Recorder,
@@ -160,15 +160,6 @@ def _train_segment(
 ) -> tuple[int, bytes | None]:
     """Train until a shard is full, and make what was recorded durable.
 
-    Args:
-        block: The trajectory.
-        directory: The staging directory.
-        settings: How to train.
-        recorder: The environment.
-        shard: The shard to fill.
-        dumped: The learner's state; None at the beginning.
-        writer: Writes the shards.
-
     Returns:
         The next shard to fill, and the learner's state; None where the trajectory is complete.
     """
@@ -177,24 +168,24 @@ def _train_segment(
 
     begin = recorder.total
     # Keyed by the step: the state is all that a segment takes from those before it.
-    key = ("distill", block.task.name, block.trajectories[0], "learner", begin)
-    seed = derive_seed(block.seed, *key)
-    learner = Learner(settings, block.task, lambda: recorder, seed, _SECTION)
+    key = ("distill", job.task.name, job.trajectories[0], "learner", begin)
+    seed = derive_seed(job.seed, *key)
+    learner = Learner(settings, job.task, lambda: recorder, seed, _SECTION)
     try:
         if dumped is not None:
             learner.load(dumped)
-            for transitions in _transitions(block, directory, shard):
+            for transitions in _transitions(job, directory, shard):
                 learner.load_transitions(transitions)
         recorder.resume()
         try:
-            learner.learn(block.shard_range(shard)[1])
+            learner.learn(job.shard_range(shard)[1])
         except TrajectoryComplete:
-            _write_shards(block, recorder, shard, block.shards, writer, None)
-            return block.shards, None
+            _write_shards(job, recorder, shard, job.shards, writer, None)
+            return job.shards, None
         if learner.steps != recorder.total:
             raise VintixError(
                 "the learner's count of steps is not that of its environment",
-                where=f"task {block.task.name}, trajectory {block.trajectories[0]}",
+                where=f"task {job.task.name}, trajectory {job.trajectories[0]}",
                 expected=recorder.total,
                 found=learner.steps,
             )
@@ -204,35 +195,26 @@ def _train_segment(
             state[_TRANSITION + name] = values
     finally:
         learner.close()
-    following = recorder.total // block.shard_rows
-    _write_shards(block, recorder, shard, following, writer, state)
-    recorder.forget(_first_kept(block, following, recorder.mark))
+    following = recorder.total // job.shard_rows
+    _write_shards(job, recorder, shard, following, writer, state)
+    recorder.forget(_first_kept(job, following, recorder.mark))
     return following, dumped
 
 
 def _write_shards(
-    block: Block,
+    job: Job,
     recorder: Recorder,
     shard: int,
     stop: int,
     writer: ShardWriter,
     state: dict[str, NDArray[Any]] | None,
 ) -> None:
-    """Write the shards that a segment filled, what a resumed run needs with the last of them.
-
-    Args:
-        block: The trajectory.
-        recorder: What was recorded.
-        shard: The first shard.
-        stop: The one after the last.
-        writer: Writes them.
-        state: The learner's; None where the trajectory is complete.
-    """
+    """Write shards `shard` to `stop` - 1 and, with the last of them, what a resumed run needs."""
     from pipelines.distill.collect import check_finite
 
     for number in range(shard, stop):
         buffer = writer.begin(number)
-        begin, end = block.shard_range(number)
+        begin, end = job.shard_range(number)
         for name, rows in recorder.rows.items():
             recorded = rows[begin - recorder.first : end - recorder.first]
             buffer.rows[name][: end - begin, 0] = recorded
@@ -240,46 +222,46 @@ def _write_shards(
         if number == stop - 1:
             buffer.episodes = [recorder.take_episodes()]
             if state is not None:
-                kept = _first_kept(block, stop, recorder.mark) - recorder.first
+                kept = _first_kept(job, stop, recorder.mark) - recorder.first
                 carried = {
                     _CARRIED + name: rows[kept : recorder.filled]
                     for name, rows in recorder.rows.items()
                 }
                 buffer.data, buffer.scratch = {RESUME_POINT: True}, {**state, **carried}
-        check_finite(block, buffer)
+        check_finite(job, buffer)
         writer.submit(buffer)
     # The next segment reads the transitions back.
     writer.wait()
 
 
-def _first_kept(block: Block, shard: int, mark: EpisodeMark) -> int:
+def _first_kept(job: Job, shard: int, mark: EpisodeMark) -> int:
     """Return the first step that is still needed: of a shard to be filled, or to be replayed."""
-    return min(block.shard_range(shard)[0], mark.start)
+    return min(job.shard_range(shard)[0], mark.start)
 
 
-def _read_rest(
-    block: Block, directory: Path, shard: int
+def _read_resume_point(
+    job: Job, directory: Path, shard: int
 ) -> tuple[bytes | None, dict[str, NDArray[Any]]]:
     """Return the learner's state and the rows that go before a shard; nothing at the beginning."""
     if shard == 0:
         return None, {}
-    group: Any = _scratch(block, directory, shard - 1)
+    group: Any = _scratch(job, directory, shard - 1)
     carried = {name: np.asarray(group[_CARRIED + name][...]) for name in HISTORY_ROWS}
     return np.asarray(group[_LEARNER][...]).tobytes(), carried
 
 
-def _transitions(block: Block, directory: Path, shards: int) -> Iterator[dict[str, NDArray[Any]]]:
+def _transitions(job: Job, directory: Path, shards: int) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the transitions of each segment so far, in order; none on-policy."""
     for shard in range(shards):
-        group: Any = _scratch(block, directory, shard)
+        group: Any = _scratch(job, directory, shard)
         names = [name for name in group.array_keys() if name.startswith(_TRANSITION)]
         if names:
             yield {name.removeprefix(_TRANSITION): np.asarray(group[name][...]) for name in names}
 
 
-def _scratch(block: Block, directory: Path, shard: int) -> zarr.Group:
+def _scratch(job: Job, directory: Path, shard: int) -> zarr.Group:
     from pipelines.artifacts.work import SCRATCH
     from pipelines.artifacts.zarr_stores import open_staged
 
-    path = f"{trajectory_path(block.task.name, block.trajectories[0])}/{shard:05d}"
+    path = f"{trajectory_path(job.task.name, job.trajectories[0])}/{shard:05d}"
     return open_staged(directory / SCRATCH, path)

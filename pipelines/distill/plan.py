@@ -1,4 +1,4 @@
-"""What a distillation is going to do: tasks and their blocks, steps, bytes and time."""
+"""What a distillation is going to do: tasks and their jobs, steps, bytes and time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.distill.block import Block, shard_rows
 from pipelines.distill.choice import builtin_demonstrators, choose_demonstrators
 from pipelines.distill.config import (
     PILOT_EPISODES,
@@ -15,6 +14,7 @@ from pipelines.distill.config import (
     VECTORIZED_PILOT_EPISODES,
     VECTORIZED_SHARD_ROWS,
 )
+from pipelines.distill.job import Job, shard_rows
 from pipelines.distill.learning import SOURCE, history_attributes, training_rows, training_settings
 from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
@@ -45,18 +45,18 @@ class TaskPlan:
 
     Attributes:
         task: The task.
-        blocks: Its blocks.
+        jobs: Its jobs.
         demonstrator: Its demonstrator, measured.
         steps_per_second: Environment steps that one worker is expected to make in a second.
         startup_seconds: Time until a process has made and reset its first environment.
-        fit: How a pilot finds the decay; until it has run, the blocks have the task's own. None
-            where the blocks' decay is the one.
+        fit: How a pilot finds the decay; until it has run, the jobs have the task's own. None
+            where the jobs' decay is the one.
         pilot_episodes: Episodes of the pilot at each level of noise.
         planned_trajectories: Number of trajectories of the whole plan, of which a part has some.
     """
 
     task: TaskSpec
-    blocks: tuple[Block, ...]
+    jobs: tuple[Job, ...]
     demonstrator: Demonstrator
     steps_per_second: float
     startup_seconds: float
@@ -67,20 +67,20 @@ class TaskPlan:
     @property
     def noise(self) -> str:
         """How the noise decays, as text."""
-        training = self.blocks[0].training
+        training = self.jobs[0].training
         if training is not None:
             return f"none ({training.algorithm})"
-        return self.fit or schedule_text(schedule_json(self.blocks[0].schedule))
+        return self.fit or schedule_text(schedule_json(self.jobs[0].schedule))
 
     @property
     def trajectories(self) -> int:
-        """Number of trajectories of the blocks."""
-        return sum(len(block.trajectories) for block in self.blocks)
+        """Number of trajectories of the jobs."""
+        return sum(len(job.trajectories) for job in self.jobs)
 
     @property
     def total_steps(self) -> int:
         """Environment steps over all trajectories."""
-        return sum(block.total_steps for block in self.blocks)
+        return sum(job.total_steps for job in self.jobs)
 
     @property
     def data_bytes(self) -> int:
@@ -105,26 +105,26 @@ class TaskPlan:
         """Expected time on one worker, of which the fingerprint has an environment of its own."""
         return (
             2 * self.startup_seconds
-            + len(self.blocks) * JOB_SECONDS
+            + len(self.jobs) * JOB_SECONDS
             + self.total_steps / self.steps_per_second
             + self.pilot_seconds
         )
 
     def as_config(self) -> dict[str, Any]:
         """Return what decides the result, for the artifact's configuration."""
-        block = self.blocks[0]
-        origin = history_attributes(block) or {
+        job = self.jobs[0]
+        origin = history_attributes(job) or {
             "schedule": {"fit": self.fit, "episodes": self.pilot_episodes}
             if self.fit
-            else schedule_json(block.schedule)
+            else schedule_json(job.schedule)
         }
         return {
             "trajectories": self.planned_trajectories,
-            "steps": block.steps,
+            "steps": job.steps,
             **origin,
-            "options": dict(block.options),
-            "shard_rows": block.shard_rows,
-            "block": len(block.trajectories),
+            "options": dict(job.options),
+            "shard_rows": job.shard_rows,
+            "block": len(job.trajectories),
         }
 
 
@@ -152,7 +152,7 @@ class Distillation:
         return {"seed": self.seed, "tasks": tasks}
 
     def of_partition(self, partition: Partition | None) -> Distillation:
-        """Return what one partition collects: some of the blocks, and the tasks that have any.
+        """Return what one partition collects: some of the jobs, and the tasks that have any.
 
         Args:
             partition: Which; None for everything.
@@ -160,18 +160,16 @@ class Distillation:
         if partition is None:
             return self
         seconds = {
-            (each.task.name, block.trajectories[0]): block.total_steps / each.steps_per_second
+            (each.task.name, job.trajectories[0]): job.total_steps / each.steps_per_second
             for each in self.tasks
-            for block in each.blocks
+            for job in each.jobs
         }
         chosen = set(split(seconds, partition.count)[partition.index - 1])
         tasks = [
             replace(
                 each,
-                blocks=tuple(
-                    block
-                    for block in each.blocks
-                    if (each.task.name, block.trajectories[0]) in chosen
+                jobs=tuple(
+                    job for job in each.jobs if (each.task.name, job.trajectories[0]) in chosen
                 ),
             )
             for each in self.tasks
@@ -182,7 +180,7 @@ class Distillation:
         )
         return replace(
             self,
-            tasks=tuple(each for each in tasks if each.blocks),
+            tasks=tuple(each for each in tasks if each.jobs),
             notes=(*self.notes, *([note] if spare > 0 else [])),
         )
 
@@ -255,7 +253,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
             "steps": each.total_steps,
             **({"pilot_steps": each.pilot_steps} if pilots else {}),
             "schedule": each.noise,
-            "jobs": len(each.blocks),
+            "jobs": len(each.jobs),
             "bytes": each.data_bytes,
             "seconds": round(each.seconds, 1),
         }
@@ -268,7 +266,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         "steps": sum(each.total_steps for each in tasks),
         **({"pilot_steps": sum(each.pilot_steps for each in tasks)} if pilots else {}),
         "schedule": "",
-        "jobs": sum(len(each.blocks) for each in tasks),
+        "jobs": sum(len(each.jobs) for each in tasks),
         "bytes": sum(each.data_bytes for each in tasks),
         "seconds": round(before + _seconds(tasks, workers), 1),
     }
@@ -288,18 +286,16 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
 
 def _seconds(tasks: Sequence[TaskPlan], workers: int) -> float:
     """Return how long all tasks take on some workers, the pilots before the collection."""
-    blocks = [
-        (each.seconds - each.pilot_seconds) / len(each.blocks)
-        for each in tasks
-        for _ in each.blocks
+    jobs = [
+        (each.seconds - each.pilot_seconds) / len(each.jobs) for each in tasks for _ in each.jobs
     ]
     # Each worker makes the first environment of a task anew.
     again = sum(
-        each.startup_seconds * (min(workers, len(each.blocks)) - 1) / workers for each in tasks
+        each.startup_seconds * (min(workers, len(each.jobs)) - 1) / workers for each in tasks
     )
     pilots = [each.pilot_seconds for each in tasks]
     longest = max(max(pilots, default=0.0), sum(pilots) / workers)
-    return run_seconds(blocks, workers) + again + longest
+    return run_seconds(jobs, workers) + again + longest
 
 
 def _plan_builtin(
@@ -348,7 +344,7 @@ def _plan_task(
     return TaskPlan(
         task,
         tuple(
-            Block(
+            Job(
                 task=task,
                 trajectories=tuple(range(first, min(first + size, trajectories))),
                 steps=steps,
@@ -377,7 +373,7 @@ def _few_episodes(config: DistillConfig, plans: Sequence[TaskPlan]) -> list[str]
     Episodes are counted by the task's horizon: there are more where episodes end before it.
     """
     least = LEAST_EPISODES_A_TRAJECTORY
-    short = [each.task for each in plans if each.blocks[0].steps < least * each.task.horizon]
+    short = [each.task for each in plans if each.jobs[0].steps < least * each.task.horizon]
     if not short:
         return []
     if config.steps is not None:
@@ -397,7 +393,7 @@ def _few_episodes(config: DistillConfig, plans: Sequence[TaskPlan]) -> list[str]
 def _check_simulator(each: TaskPlan, domain: Domain, artifact: Artifact) -> None:
     from pipelines.domains.registry import simulators
 
-    wanted = simulators(domain, each.blocks[0].options)
+    wanted = simulators(domain, each.jobs[0].options)
     measured = simulators(domain, each.demonstrator.options)
     if each.demonstrator.options and wanted != measured:
         flags = " ".join(f"--option {name}={value}" for name, value in wanted.items())

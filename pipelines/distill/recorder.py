@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from pipelines.distill.block import Block, EpisodeMark
+from pipelines.distill.job import EpisodeMark, Job
 from pipelines.playing.episodes import Episode, Episodes
 from pipelines.rows import row_layout
 
@@ -35,7 +35,7 @@ class Recorder(gymnasium.Env[Any, Any]):
     noise distillation gives to those of the same trajectory, whatever seed a learner asks for.
 
     Args:
-        block: The trajectory; one alone.
+        job: The trajectory; one alone.
         environment: A batch of one copy, checked; whoever made it closes it.
         demonstrator: The policy whose action is kept beside the learner's, for one copy.
         mark: The episode in progress, or the first one.
@@ -55,7 +55,7 @@ class Recorder(gymnasium.Env[Any, Any]):
 
     def __init__(
         self,
-        block: Block,
+        job: Job,
         environment: BatchEnvironment,
         demonstrator: Policy,
         mark: EpisodeMark,
@@ -63,7 +63,7 @@ class Recorder(gymnasium.Env[Any, Any]):
         carried: Mapping[str, NDArray[Any]],
         advance: Callable[[int], None] = lambda steps: None,
     ) -> None:
-        self._block, self._demonstrator, self._advance = block, demonstrator, advance
+        self._job, self._demonstrator, self._advance = job, demonstrator, advance
         self._view = environment.demonstrator_view
         self._low_A, self._high_A = environment.action_low_A, environment.action_high_A
         self.observation_space = gymnasium.spaces.Box(
@@ -71,7 +71,7 @@ class Recorder(gymnasium.Env[Any, Any]):
         )
         self.action_space = gymnasium.spaces.Box(self._low_A, self._high_A, dtype=np.float32)
         self.first, self.filled = first, len(carried["reward"]) if carried else 0
-        layout = row_layout("histories", block.task.observation_dim, block.task.actions)
+        layout = row_layout("histories", job.task.observation_dim, job.task.actions)
         self.rows: dict[str, NDArray[Any]] = {
             name: np.zeros((self.filled + _FIRST_ROWS, *shape), dtype)
             for name, (shape, dtype) in layout.items()
@@ -82,10 +82,10 @@ class Recorder(gymnasium.Env[Any, Any]):
         self._resumed = True
         self._episodes = Episodes(
             environment,
-            block.episode_seed,
+            job.episode_seed,
             on_begin=lambda copies, _: demonstrator.reset(copies),
             on_end=lambda _, ended: self._ended.extend(ended),
-            steps=block.steps,
+            steps=job.steps,
         )
         running = slice(mark.start - first, self.filled)
         names = ("observation", "action", "demonstrator_action")
@@ -95,7 +95,7 @@ class Recorder(gymnasium.Env[Any, Any]):
             [mark.start],
             [{name: self.rows[name][running] for name in names}],
             self._demonstrate,
-            block.where,
+            job.where,
         )
 
     @property
@@ -142,7 +142,7 @@ class Recorder(gymnasium.Env[Any, Any]):
         rows["reward"][row] = reward
         rows["terminated"][row], rows["truncated"][row] = terminated, truncated
         self._advance(1)
-        if self.total == self._block.steps:
+        if self.total == self._job.steps:
             # As in noise distillation, what the end of the trajectory cuts off has no flag.
             self._ended += self._episodes.cut()
             raise TrajectoryComplete

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.cluster import RayCluster
 from pipelines.demonstrators import stage as demonstrators
-from pipelines.distill.block import Block, find_position
 from pipelines.distill.choice import builtin_demonstrators
 from pipelines.distill.history import (
     TaskHistory,
@@ -19,6 +18,7 @@ from pipelines.distill.history import (
     publish_history,
     task_attributes,
 )
+from pipelines.distill.job import Job, find_position
 from pipelines.distill.learning import PACKAGES, SOURCE
 from pipelines.distill.pilot import PilotJob, describe_fit, run_pilot
 from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
@@ -118,48 +118,48 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
 
 
 @dataclass(frozen=True, slots=True)
-class _CollectJob:
-    """A block to collect, and the fingerprint that a cluster's node has to have.
+class _JobWithPolicy:
+    """A job, its demonstrator, and the fingerprint that a cluster's node has to have.
 
-    The policy travels along: opening its artifact in every job takes longer than a short block.
+    The policy travels along: opening its artifact in every job takes longer than a short job.
     """
 
-    block: Block
+    job: Job
     policy: PolicySpec
     directory: Path
     fingerprint: Mapping[str, Any] | None
 
 
-def _collect_job(job: _CollectJob, advance: Advance) -> None:
-    """Build environment and demonstrator and collect a block; runs in a worker."""
+def _collect(work: _JobWithPolicy, advance: Advance) -> None:
+    """Build environment and demonstrator and collect a job; runs in a worker."""
     from pipelines.artifacts.work import StagedWork
-    from pipelines.distill.collect import collect_block
+    from pipelines.distill.collect import collect_job
     from pipelines.distill.learning import record_training
     from pipelines.domains.registry import domain_of
     from pipelines.playing.episodes import policy_for
 
-    block = job.block
-    _check_node(job)
+    job = work.job
+    _check_node(work)
     # Looked up here and now: a job whose node died is given to another one with the same words.
-    position = find_position(StagedWork(job.directory), block)
-    collect = collect_block if block.training is None else record_training
-    with block.make_environment() as environment:
-        policy = policy_for(environment, job.policy, domain_of(block.task))
-        collect(block, environment, policy, job.directory, position=position, progress=advance)
+    position = find_position(StagedWork(work.directory), job)
+    collect = collect_job if job.training is None else record_training
+    with job.make_environment() as environment:
+        policy = policy_for(environment, work.policy, domain_of(job.task))
+        collect(job, environment, policy, work.directory, position=position, progress=advance)
 
 
-def _check_node(job: _CollectJob) -> None:
+def _check_node(work: _JobWithPolicy) -> None:
     """Refuse a cluster's node whose environment is not that of the machine that leads the run."""
     import socket
 
     from pipelines.playing.fingerprint import check_same_environment, fingerprint
 
-    if job.fingerprint is None:
+    if work.fingerprint is None:
         return
-    task = job.block.task
+    task = work.job.task
     check_same_environment(
-        job.fingerprint,
-        fingerprint(task, job.block.options),
+        work.fingerprint,
+        fingerprint(task, work.job.options),
         "the environment on a node is not that of the machine that leads the run",
         where=f"task {task.name}, node {socket.gethostname()}",
         fix="install the same packages on all nodes",
@@ -201,7 +201,7 @@ class Collection:
         from pipelines.playing.fingerprint import check_same_environment
 
         tasks = self.distillation.tasks
-        jobs = [(each.task, each.blocks[0].options) for each in tasks]
+        jobs = [(each.task, each.jobs[0].options) for each in tasks]
         # Those of a few tasks take less time than workers need to start, and those of a cluster
         # are compared with this machine's.
         few = len(jobs) < 8
@@ -222,7 +222,7 @@ class Collection:
         recorded = self.distillation.demonstrators.manifest.fingerprints
         for each in tasks:
             name = each.task.name
-            if name in recorded and dict(each.blocks[0].options) == each.demonstrator.options:
+            if name in recorded and dict(each.jobs[0].options) == each.demonstrator.options:
                 check_same_environment(
                     recorded[name],
                     found[name],
@@ -236,7 +236,7 @@ class Collection:
         return found
 
     def fit_schedules(self) -> None:
-        """Run the pilots that are not staged yet and give the blocks the decays they found.
+        """Run the pilots that are not staged yet and give the jobs the decays they found.
 
         Raises:
             TasksFailedError: Some pilots failed.
@@ -250,9 +250,9 @@ class Collection:
         jobs = [
             PilotJob(
                 task=each.task,
-                options=each.blocks[0].options,
+                options=each.jobs[0].options,
                 policy=each.demonstrator.spec,
-                seed=each.blocks[0].seed,
+                seed=each.jobs[0].seed,
                 episodes=each.pilot_episodes,
             )
             for each in waiting
@@ -279,7 +279,7 @@ class Collection:
         self.distillation = replace(self.distillation, tasks=tasks)
 
     def collect(self) -> None:
-        """Run every block to its end.
+        """Run every job to its end.
 
         Raises:
             TasksFailedError: Some did not get there.
@@ -287,73 +287,72 @@ class Collection:
         """
         from pipelines.playing.episodes import ReplayError
 
-        ordered = sorted(self.distillation.tasks, key=lambda each: -each.seconds / len(each.blocks))
-        blocks = [block for each in ordered for block in each.blocks]
-        outcomes = self._collect_blocks(blocks)
+        ordered = sorted(self.distillation.tasks, key=lambda each: -each.seconds / len(each.jobs))
+        jobs = [job for each in ordered for job in each.jobs]
+        outcomes = self._collect_jobs(jobs)
         again = [
-            block
-            for block, outcome in zip(blocks, outcomes, strict=True)
+            job
+            for job, outcome in zip(jobs, outcomes, strict=True)
             if isinstance(outcome.error, ReplayError)
         ]
         # Nothing recorded is wrong, but what would follow it could not be reproduced.
-        for block in again:
+        for job in again:
             self._reporter.warn(
-                f"{block.task.name}: the environment does not repeat a recorded episode; "
-                f"trajectories {block.trajectories[0]} to {block.trajectories[-1]} are collected "
+                f"{job.task.name}: the environment does not repeat a recorded episode; "
+                f"trajectories {job.trajectories[0]} to {job.trajectories[-1]} are collected "
                 "from their beginning"
             )
-            for unit in block.units():
+            for unit in job.units():
                 if self._staging.done(unit):
                     self._staging.drop(unit)
         if again:
-            second = iter(self._collect_blocks(again))
+            second = iter(self._collect_jobs(again))
             outcomes = [
                 next(second) if isinstance(outcome.error, ReplayError) else outcome
                 for outcome in outcomes
             ]
-        for block, outcome in zip(blocks, outcomes, strict=True):
+        for job, outcome in zip(jobs, outcomes, strict=True):
             if outcome.error is not None:
-                self._reporter.warn(f"{block.task.name}: {'; '.join(outcome.error.parts())}")
-        self._raise_failures([block.task.name for block in blocks], outcomes)
+                self._reporter.warn(f"{job.task.name}: {'; '.join(outcome.error.parts())}")
+        self._raise_failures([job.task.name for job in jobs], outcomes)
 
-    def _collect_blocks(self, blocks: Sequence[Block]) -> list[Outcome[None]]:
+    def _collect_jobs(self, jobs: Sequence[Job]) -> list[Outcome[None]]:
         policies = {each.task.name: each.demonstrator.spec for each in self.distillation.tasks}
-        positions = [find_position(self._staging, block) for block in blocks]
+        positions = [find_position(self._staging, job) for job in jobs]
         waiting = [
-            (block, position)
-            for block, position in zip(blocks, positions, strict=True)
-            if position.shard < block.shards
+            (job, position)
+            for job, position in zip(jobs, positions, strict=True)
+            if position.shard < job.shards
         ]
-        jobs = [
-            _CollectJob(
-                block=block,
-                policy=policies[block.task.name],
+        work = [
+            _JobWithPolicy(
+                job=job,
+                policy=policies[job.task.name],
                 directory=self._staging.directory,
-                fingerprint=self._staging.data(_environment_item(block.task.name))["fingerprint"]
+                fingerprint=self._staging.data(_environment_item(job.task.name))["fingerprint"]
                 if self._pool.remote
                 else None,
             )
-            for block, _ in waiting
+            for job, _ in waiting
         ]
-        if not jobs:
-            return [Outcome()] * len(blocks)
+        if not work:
+            return [Outcome()] * len(jobs)
         done = run_parallel(
-            _collect_job,
-            jobs,
+            _collect,
+            work,
             self._pool,
             self._reporter,
             label="distill",
             total=sum(
-                block.total_steps - at.shard * block.shard_rows * len(at.durable)
-                for block, at in waiting
+                job.total_steps - at.shard * job.shard_rows * len(at.durable) for job, at in waiting
             ),
             unit="steps",
-            on_done=_report_tasks([block for block, _ in waiting], self._reporter),
+            on_done=_report_tasks([job for job, _ in waiting], self._reporter),
         )
         collected = iter(done)
         return [
-            next(collected) if at.shard < block.shards else Outcome()
-            for block, at in zip(blocks, positions, strict=True)
+            next(collected) if at.shard < job.shards else Outcome()
+            for job, at in zip(jobs, positions, strict=True)
         ]
 
     def _check_staged(self, task: str, found: Mapping[str, Any]) -> None:
@@ -394,19 +393,17 @@ def _with_schedule(each: TaskPlan, staging: Staging) -> TaskPlan:
     if not each.fit:
         return each
     schedule = schedule_from_json(staging.data(_pilot_item(each))["schedule"])
-    return replace(each, blocks=tuple(replace(block, schedule=schedule) for block in each.blocks))
+    return replace(each, jobs=tuple(replace(job, schedule=schedule) for job in each.jobs))
 
 
-def _report_tasks(
-    blocks: Sequence[Block], reporter: Reporter
-) -> Callable[[int, Outcome[None]], None]:
-    """Return a callback that reports each task whose last block has been collected."""
-    left = Counter(block.task.name for block in blocks)
+def _report_tasks(jobs: Sequence[Job], reporter: Reporter) -> Callable[[int, Outcome[None]], None]:
+    """Return a callback that reports each task whose last job has been collected."""
+    left = Counter(job.task.name for job in jobs)
     failed: set[str] = set()
     collected: list[str] = []
 
     def report(index: int, outcome: Outcome[None]) -> None:
-        name = blocks[index].task.name
+        name = jobs[index].task.name
         left[name] -= 1
         if outcome.error is not None:
             failed.add(name)
@@ -431,7 +428,7 @@ def _task_history(each: TaskPlan, staging: Staging, order: list[str] | None) -> 
     return TaskHistory(
         each.task.name,
         task_attributes(each, pilot),
-        sorted(trajectory for block in each.blocks for trajectory in block.trajectories),
-        [name for block in each.blocks for name in block.units()],
+        sorted(trajectory for job in each.jobs for trajectory in job.trajectories),
+        [name for job in each.jobs for name in job.units()],
         place=None if order is None else order.index(each.task.name),
     )

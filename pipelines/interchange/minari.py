@@ -25,7 +25,7 @@ import numpy as np
 from pipelines.actions import actions_of
 from pipelines.artifacts import files
 from pipelines.dependencies import load_extra
-from pipelines.distill.block import episode_seed
+from pipelines.distill.job import episode_seed
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig

@@ -10,9 +10,9 @@ import pytest
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.demonstrators.experts import builtin_policy
-from pipelines.distill.block import Block, shard_rows
-from pipelines.distill.collect import collect_block
+from pipelines.distill.collect import collect_job
 from pipelines.distill.config import SHARD_ROWS, VECTORIZED_SHARD_ROWS
+from pipelines.distill.job import Job, shard_rows
 from pipelines.distill.schedule import epsilons
 from pipelines.domains.checked import make_batch
 from pipelines.domains.registry import domain_of, full_catalogue, resolve_options
@@ -30,7 +30,7 @@ def make_block(name, steps, trajectories):
     task = full_catalogue().get(name)
     domain = domain_of(task)
     most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
-    return Block(
+    return Job(
         task=task,
         trajectories=tuple(range(trajectories)),
         steps=steps,
@@ -104,7 +104,7 @@ def test_one_worker_against_a_bare_loop(tmp_path, capsys, name, steps, trajector
         environment, policy = make_parts(block)
         with workspace.stage("histories", f"h{round_}", config={}) as staging:
             begun = time.perf_counter()
-            collect_block(block, environment, policy, staging.directory)
+            collect_job(block, environment, policy, staging.directory)
             seconds["distill"].append(time.perf_counter() - begun)
         environment.close()
     best = {label: min(found) for label, found in seconds.items()}
@@ -120,7 +120,7 @@ def _collect(job, advance):
     block, directory = job
     environment, policy = make_parts(block)
     begun = time.monotonic()
-    collect_block(block, environment, policy, directory, progress=advance)
+    collect_job(block, environment, policy, directory, progress=advance)
     ended = time.monotonic()
     environment.close()
     return begun, ended

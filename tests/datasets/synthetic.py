@@ -6,7 +6,7 @@ import numpy as np
 
 from pipelines.actions import Box
 from pipelines.artifacts.arrays import create_rows, write_array
-from pipelines.distill.block import shard_rows
+from pipelines.distill.job import shard_rows
 from pipelines.histories.layout import trajectory_path
 from pipelines.rows import row_layout
 from pipelines.tasks.spec import TaskSpec

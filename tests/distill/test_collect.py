@@ -10,8 +10,8 @@ import pytest
 
 from distill.toy import refuse_commits
 from pipelines.artifacts.workspace import Workspace
-from pipelines.distill.block import Block, Position, find_position, shard_rows
-from pipelines.distill.collect import collect_block
+from pipelines.distill.collect import collect_job
+from pipelines.distill.job import Job, Position, find_position, shard_rows
 from pipelines.distill.schedule import epsilons
 from pipelines.domains.loop import LoopBatch
 from pipelines.errors import StorageError, VintixError
@@ -26,10 +26,10 @@ pytestmark = pytest.mark.usefixtures("toy_domain")
 STEPS = 150
 
 
-def make_block(trajectories=(0, 1, 2), rows=40, steps=STEPS, schedule=None):
+def make_job(trajectories=(0, 1, 2), rows=40, steps=STEPS, schedule=None):
     from vintix_toy import Toy
 
-    return Block(
+    return Job(
         task=Toy().tasks()[0],
         trajectories=tuple(trajectories),
         steps=steps,
@@ -40,10 +40,10 @@ def make_block(trajectories=(0, 1, 2), rows=40, steps=STEPS, schedule=None):
     )
 
 
-def parts(block, environment=None):
+def parts(job, environment=None):
     from vintix_toy import ToyEnv, ToyPolicy
 
-    environment = environment or LoopBatch([ToyEnv() for _ in block.trajectories])
+    environment = environment or LoopBatch([ToyEnv() for _ in job.trajectories])
     return environment, ToyPolicy()
 
 
@@ -51,26 +51,26 @@ def staged(tmp_path, name="x"):
     return Workspace(tmp_path / name).stage("histories", "h", config={"x": 1})
 
 
-def naive(block, trajectory):
+def naive(job, trajectory):
     """Algorithm 1 as the paper writes it: one environment, one step at a time, lists."""
     from vintix_toy import HIGH, LOW, ToyEnv, ToyPolicy
 
-    key = ("distill", block.task.name, trajectory)
-    epsilon_T = epsilons(block.steps, block.schedule.p, block.schedule.f).astype(np.float32)
+    key = ("distill", job.task.name, trajectory)
+    epsilon_T = epsilons(job.steps, job.schedule.p, job.schedule.f).astype(np.float32)
     env, policy = ToyEnv(), ToyPolicy()
     rows = {name: [] for name in HISTORY_ROWS}
     episodes = {name: [] for name in HISTORY_EPISODES}
     episode, start, total = 0, 0, 0.0
-    observation, _ = env.reset(seed=derive_seed(block.seed, *key, "episode", episode))
+    observation, _ = env.reset(seed=derive_seed(job.seed, *key, "episode", episode))
     policy.reset([0])
-    for t in range(block.steps):
-        if t % block.shard_rows == 0:
-            rng = stream(block.seed, *key, "noise", t // block.shard_rows)
-            length = min(block.shard_rows, block.steps - t)
+    for t in range(job.steps):
+        if t % job.shard_rows == 0:
+            rng = stream(job.seed, *key, "noise", t // job.shard_rows)
+            length = min(job.shard_rows, job.steps - t)
             noise = rng.random((length, 2), dtype=np.float32) * (HIGH - LOW) + LOW
         expert = policy.act(observation[None])[0]
         share = epsilon_T[t]
-        action = (1 - share) * expert + share * noise[t % block.shard_rows]
+        action = (1 - share) * expert + share * noise[t % job.shard_rows]
         action = np.clip(action, LOW, HIGH)
         for name, value in zip(
             ("observation", "action", "noise", "demonstrator_action"),
@@ -83,19 +83,19 @@ def naive(block, trajectory):
         rows["terminated"].append(terminated)
         rows["truncated"].append(truncated)
         total += reward
-        if terminated or truncated or t == block.steps - 1:
+        if terminated or truncated or t == job.steps - 1:
             for name, value in zip(
                 HISTORY_EPISODES, (start, t + 1 - start, total, observation), strict=True
             ):
                 episodes[name].append(value)
             episode, start, total = episode + 1, t + 1, 0.0
-            observation, _ = env.reset(seed=derive_seed(block.seed, *key, "episode", episode))
+            observation, _ = env.reset(seed=derive_seed(job.seed, *key, "episode", episode))
             policy.reset([0])
     return {name: np.array(values) for name, values in {**rows, **episodes}.items()}
 
 
-def read(staging, block, trajectory):
-    group = staging.group(trajectory_path(block.task.name, trajectory))
+def read(staging, job, trajectory):
+    group = staging.group(trajectory_path(job.task.name, trajectory))
     return {name: np.asarray(group[name][...]) for name in (*HISTORY_ROWS, *HISTORY_EPISODES)}
 
 
@@ -108,11 +108,11 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize(("rows", "steps"), [(1, 8), (17, STEPS), (50, STEPS), (STEPS, STEPS)])
 def test_history_equals_a_naive_loop(tmp_path, rows, steps):
     """Bit for bit, with episodes across shards, both endings, and a last episode cut off."""
-    block = make_block(rows=rows, steps=steps)
+    job = make_job(rows=rows, steps=steps)
     with staged(tmp_path) as staging:
-        collect_block(block, *parts(block), staging.directory)
-        for trajectory in block.trajectories:
-            found, expected = read(staging, block, trajectory), naive(block, trajectory)
+        collect_job(job, *parts(job), staging.directory)
+        for trajectory in job.trajectories:
+            found, expected = read(staging, job, trajectory), naive(job, trajectory)
             assert_equal(found, expected)
             assert found["action"].dtype == found["observation"].dtype == np.float32
             assert found["episode_return"].dtype == np.float64
@@ -120,51 +120,51 @@ def test_history_equals_a_naive_loop(tmp_path, rows, steps):
 
 def test_the_toy_exercises_every_case():
     """Guards the test above: its trajectories do hold all that it claims to compare."""
-    found = [naive(make_block(), trajectory) for trajectory in range(3)]
+    found = [naive(make_job(), trajectory) for trajectory in range(3)]
     assert any(each["terminated"].any() for each in found)
     assert any(each["truncated"].any() for each in found)
     assert any(not (each["terminated"][-1] or each["truncated"][-1]) for each in found)
     assert len(set(np.concatenate([each["episode_length"] for each in found]).tolist())) > 4
 
 
-def test_block_equals_single(tmp_path):
-    """A trajectory does not depend on its neighbours in the block."""
+def test_a_job_equals_single(tmp_path):
+    """A trajectory does not depend on its neighbours in the job."""
     for trajectory in range(3):
-        single = make_block([trajectory])
+        single = make_job([trajectory])
         with staged(tmp_path, f"single{trajectory}") as staging:
-            collect_block(single, *parts(single), staging.directory)
+            collect_job(single, *parts(single), staging.directory)
             alone = read(staging, single, trajectory)
-        assert_equal(alone, naive(make_block(), trajectory))
-    block = make_block()
+        assert_equal(alone, naive(make_job(), trajectory))
+    job = make_job()
     with staged(tmp_path, "block") as staging:
-        collect_block(block, *parts(block), staging.directory)
-        assert_equal(read(staging, block, 2), alone)
+        collect_job(job, *parts(job), staging.directory)
+        assert_equal(read(staging, job, 2), alone)
 
 
 @pytest.mark.parametrize("failing", range(8))
 def test_resumed_after_a_failure_at_any_unit(tmp_path, monkeypatch, failing):
-    """Wherever it fails, the resumed block has the bytes of an uninterrupted one."""
-    block = make_block([0, 1], rows=17, steps=60)  # 4 shards of 2 trajectories
+    """Wherever it fails, the resumed job has the bytes of an uninterrupted one."""
+    job = make_job([0, 1], rows=17, steps=60)  # 4 shards of 2 trajectories
     with staged(tmp_path) as staging:
-        reference = {k: naive(block, k) for k in block.trajectories}
+        reference = {k: naive(job, k) for k in job.trajectories}
         with monkeypatch.context() as patch:
             refuse_commits(patch, failing, failing + 1)
             with pytest.raises(StorageError, match="no room"):
-                collect_block(block, *parts(block), staging.directory)
+                collect_job(job, *parts(job), staging.directory)
     with staged(tmp_path) as staging:
-        position = find_position(staging, block)
+        position = find_position(staging, job)
         assert position.shard == failing // 2
-        collect_block(block, *parts(block), staging.directory, position=position)
-        for trajectory in block.trajectories:
-            assert_equal(read(staging, block, trajectory), reference[trajectory])
-        assert find_position(staging, block).shard == block.shards
+        collect_job(job, *parts(job), staging.directory, position=position)
+        for trajectory in job.trajectories:
+            assert_equal(read(staging, job, trajectory), reference[trajectory])
+        assert find_position(staging, job).shard == job.shards
 
 
 def test_resumed_files_have_equal_bytes(tmp_path):
-    """Not just equal arrays: every published file of a block resumed three times is the same."""
-    block = make_block(rows=31)
+    """Not just equal arrays: every published file of a job resumed three times is the same."""
+    job = make_job(rows=31)
     with staged(tmp_path, "whole") as staging:
-        collect_block(block, *parts(block), staging.directory)
+        collect_job(job, *parts(job), staging.directory)
         whole = staging.publish(summary={})
 
     class StopError(Exception):
@@ -181,10 +181,8 @@ def test_resumed_files_have_equal_bytes(tmp_path):
                 raise StopError
 
         with staged(tmp_path, "parts") as staging, contextlib.suppress(StopError):
-            position = find_position(staging, block)
-            collect_block(
-                block, *parts(block), staging.directory, position=position, progress=progress
-            )
+            position = find_position(staging, job)
+            collect_job(job, *parts(job), staging.directory, position=position, progress=progress)
             finished = True
             pieces = staging.publish(summary={})
         done += 1
@@ -205,13 +203,13 @@ def test_demonstrators_may_see_more_than_is_recorded(tmp_path):
             seen.extend(observation_BO.copy())
             return super().act(observation_BO)
 
-    block = make_block([0], rows=16, steps=48)
+    job = make_job([0], rows=16, steps=48)
 
     def collect(staging, position=None):
         seen.clear()
         batch = Telling([ToyEnv()])
-        collect_block(block, batch, Remembering(), staging.directory, position=position)
-        return read(staging, block, 0), np.array(seen)
+        collect_job(job, batch, Remembering(), staging.directory, position=position)
+        return read(staging, job, 0), np.array(seen)
 
     seen = []
     with staged(tmp_path) as staging:
@@ -224,7 +222,7 @@ def test_demonstrators_may_see_more_than_is_recorded(tmp_path):
         with contextlib.suppress(StorageError), pytest.MonkeyPatch.context() as patch:
             refuse_commits(patch, 1)
             collect(staging)
-        position = find_position(staging, block)
+        position = find_position(staging, job)
         assert position.shard == 1
         again, told = collect(staging, position)
         np.testing.assert_array_equal(told[-32:], rows["observation"][16:] + 1)
@@ -233,46 +231,46 @@ def test_demonstrators_may_see_more_than_is_recorded(tmp_path):
 
 def test_a_gap_drops_what_follows_it(tmp_path):
     """A shard lost by the disk takes later ones of its trajectory along, and all come back."""
-    block = make_block(rows=50)
+    job = make_job(rows=50)
     with staged(tmp_path) as staging:
-        collect_block(block, *parts(block), staging.directory)
+        collect_job(job, *parts(job), staging.directory)
         staging.work_items()
         staging.drop("toy-a/00001/00000")
-        position = find_position(staging, block)
+        position = find_position(staging, job)
         assert position.durable == (3, 0, 3)
         assert position.shard == 0
         assert not staging.done("toy-a/00001/00002")
-        collect_block(block, *parts(block), staging.directory, position=position)
-        for trajectory in block.trajectories:
-            assert_equal(read(staging, block, trajectory), naive(block, trajectory))
+        collect_job(job, *parts(job), staging.directory, position=position)
+        for trajectory in job.trajectories:
+            assert_equal(read(staging, job, trajectory), naive(job, trajectory))
 
 
 def test_an_environment_that_does_not_repeat_itself_is_noticed(tmp_path):
     """Resuming an episode in another environment must not continue it as if nothing had been."""
     from vintix_toy import ToyEnv
 
-    block = make_block([0], rows=17)
+    job = make_job([0], rows=17)
     with staged(tmp_path) as staging:
-        collect_block(block, *parts(block), staging.directory)
+        collect_job(job, *parts(job), staging.directory)
         staging.work_items()
-        for shard in range(4, block.shards):
+        for shard in range(4, job.shards):
             staging.drop(f"toy-a/00000/{shard:05d}")
-        position = find_position(staging, block)
+        position = find_position(staging, job)
         assert position.marks[0].start < 4 * 17, "the test needs an episode across the boundary"
         environment = LoopBatch([ToyEnv(drift=0.01)])
         with pytest.raises(ReplayError):
-            collect_block(block, *parts(block, environment), staging.directory, position=position)
+            collect_job(job, *parts(job, environment), staging.directory, position=position)
 
 
 @pytest.mark.parametrize("p", [0.3, 1.0, 4.0])
 def test_actions_stay_in_the_box(tmp_path, p):
     """The mix is inside the bounds, and is what Algorithm 1 says up to float32."""
-    block = make_block(rows=64, schedule=Schedule(p=p, f=0.1))
+    job = make_job(rows=64, schedule=Schedule(p=p, f=0.1))
     with staged(tmp_path) as staging:
-        collect_block(block, *parts(block), staging.directory)
-        for trajectory in block.trajectories:
-            found = read(staging, block, trajectory)
-            low, high = parts(block)[0].action_low_A, parts(block)[0].action_high_A
+        collect_job(job, *parts(job), staging.directory)
+        for trajectory in job.trajectories:
+            found = read(staging, job, trajectory)
+            low, high = parts(job)[0].action_low_A, parts(job)[0].action_high_A
             assert (found["action"] >= low).all()
             assert (found["action"] <= high).all()
             free = found["noise"] == 0
@@ -287,25 +285,25 @@ def test_actions_stay_in_the_box(tmp_path, p):
 
 def test_an_episode_that_ends_with_the_trajectory_is_complete(tmp_path):
     """No empty episode follows when the last step ends one."""
-    full = naive(make_block([0]), 0)
+    full = naive(make_job([0]), 0)
     steps = int(full["episode_start"][3])
-    block = make_block([0], rows=17, steps=steps, schedule=Schedule(p=1000.0, f=0.0))
+    job = make_job([0], rows=17, steps=steps, schedule=Schedule(p=1000.0, f=0.0))
     with staged(tmp_path) as staging:
-        collect_block(block, *parts(block), staging.directory)
-        assert_equal(read(staging, block, 0), naive(block, 0))
-        found = read(staging, block, 0)
+        collect_job(job, *parts(job), staging.directory)
+        assert_equal(read(staging, job, 0), naive(job, 0))
+        found = read(staging, job, 0)
         assert found["episode_length"].sum() == steps
         assert (found["episode_length"] > 0).all()
 
 
 def test_noise_is_keyed_by_shard_not_by_history(tmp_path):
     """Another seed changes everything, the same seed nothing."""
-    block = make_block([0], rows=40)
+    job = make_job([0], rows=40)
     actions = []
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        each = dataclasses.replace(block, seed=seed)
+        each = dataclasses.replace(job, seed=seed)
         with staged(tmp_path, name) as staging:
-            collect_block(each, *parts(each), staging.directory)
+            collect_job(each, *parts(each), staging.directory)
             actions.append(read(staging, each, 0)["action"])
     np.testing.assert_array_equal(actions[0], actions[1])
     assert (actions[0] != actions[2]).any(axis=1)[: STEPS // 2].all()
@@ -319,26 +317,26 @@ def test_not_a_number_is_an_error_that_says_where(tmp_path):
             observation, reward, *rest = super().step(action)
             return observation, np.nan if self.steps == 3 else reward, *rest
 
-    block = make_block([0])
+    job = make_job([0])
     with (
         staged(tmp_path) as staging,
         pytest.raises(VintixError, match="reward is not finite") as found,
     ):
-        collect_block(block, *parts(block, LoopBatch([Broken()])), staging.directory)
+        collect_job(job, *parts(job, LoopBatch([Broken()])), staging.directory)
     assert "step 2" in found.value.where
 
 
 def test_nothing_to_do(tmp_path):
-    block = make_block([0])
-    position = Position(block.shards, (block.shards,), ())
+    job = make_job([0])
+    position = Position(job.shards, (job.shards,), ())
     with staged(tmp_path) as staging:
-        collect_block(block, *parts(block), staging.directory, position=position)
+        collect_job(job, *parts(job), staging.directory, position=position)
         assert staging.work_items() == []
 
 
 def test_shards_are_bounded_in_bytes():
-    """64 MiB a trajectory and 128 a block whatever the width; no padding for round lengths."""
-    narrow, wide = make_block().task, None
+    """64 MiB a trajectory and 128 a job whatever the width; no padding for round lengths."""
+    narrow, wide = make_job().task, None
     wide = dataclasses.replace(narrow, observation_dim=428, action_dim=52)
     assert shard_rows(narrow, 100_000, 1, 65_536) == 50_000
     assert shard_rows(narrow, 2_000, 1, 65_536) == 2_000

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pipelines.artifacts.workspace import Workspace
-from pipelines.distill.block import Block, find_position
-from pipelines.distill.collect import collect_block
+from pipelines.distill.collect import collect_job
+from pipelines.distill.job import Job, find_position
 from pipelines.domains.registry import domain_of, resolve_options
 from pipelines.policies.phases import tuned_policy
 from pipelines.policies.registry import build_policy
@@ -24,7 +24,7 @@ def test_way_points_go_on_where_an_interrupted_collection_stopped(tmp_path):
     task = next(each for each in catalogue().tasks if each.env_id == "stick-push-v3")
     domain, one_A = domain_of(task), np.ones(4, np.float32)
     options = resolve_options(domain, {})
-    block = Block(
+    job = Job(
         task=task,
         trajectories=(0, 1),
         steps=240,
@@ -44,8 +44,8 @@ def test_way_points_go_on_where_an_interrupted_collection_stopped(tmp_path):
                 raise InterruptedError
 
         with contextlib.closing(domain.make_batch(task, 2, options, [0, 1])) as batch:
-            collect_block(
-                block,
+            collect_job(
+                job,
                 batch,
                 build_policy(tuned_policy(task.env_id), -one_A, one_A),
                 directory,
@@ -54,16 +54,16 @@ def test_way_points_go_on_where_an_interrupted_collection_stopped(tmp_path):
             )
 
     with Workspace(tmp_path / "whole").stage("histories", "h", config={"x": 1}) as staging:
-        collect(staging.directory, find_position(staging, block))
+        collect(staging.directory, find_position(staging, job))
         whole = staging.publish(summary={})
     stops = []
     while True:
         with Workspace(tmp_path / "parts").stage("histories", "h", config={"x": 1}) as staging:
-            position = find_position(staging, block)
+            position = find_position(staging, job)
             stops.append(position.shard)
             with contextlib.suppress(InterruptedError):
                 collect(staging.directory, position, limit=150)
-            if find_position(staging, block).shard == block.shards:
+            if find_position(staging, job).shard == job.shards:
                 parts = staging.publish(summary={})
                 break
     assert len(set(stops)) > 2

@@ -109,9 +109,9 @@ def test_partitions_do_not_depend_on_the_order_of_the_tasks(workspace):
     for n in (1, 2):
         partitions = [
             {
-                (block.task.name, block.trajectories)
+                (job.task.name, job.trajectories)
                 for each in resolve(config, workspace).of_partition(Partition(n, 2)).tasks
-                for block in each.blocks
+                for job in each.jobs
             }
             for config in (one, two)
         ]

@@ -45,13 +45,13 @@ def test_reference_and_domain(workspace):
 def test_trajectories_are_collected_together_where_a_batch_is_cheaper(workspace, monkeypatch):
     """Each alone otherwise, so that cores share a task; what is recorded is the same either way."""
 
-    def blocks():
+    def jobs():
         (task,) = resolve(DistillConfig(tasks=("toy-a",), trajectories=3), workspace).tasks
-        return [block.trajectories for block in task.blocks]
+        return [job.trajectories for job in task.jobs]
 
-    assert blocks() == [(0,), (1,), (2,)]
+    assert jobs() == [(0,), (1,), (2,)]
     monkeypatch.setattr(type(find_domain("toy")), "batched", True)
-    assert blocks() == [(0, 1, 2)]
+    assert jobs() == [(0, 1, 2)]
     assert find_domain("bidexhands").batched
 
 
@@ -83,7 +83,7 @@ def test_selections_that_exclude_each_other(workspace):
 def test_lengths(workspace):
     def steps(**changes):
         found = resolve(DistillConfig(tasks=("toy-a",), **changes), workspace)
-        return found.tasks[0].blocks[0].steps
+        return found.tasks[0].jobs[0].steps
 
     assert steps() == 200
     assert steps(scale=0.5) == 100
@@ -137,9 +137,9 @@ def test_a_plan_counts_its_pilots(workspace):
     assert fitted.rows[0]["seconds"] >= plain.rows[0]["seconds"] + more
 
 
-def test_blocks_follow_the_domain(workspace):
+def test_jobs_follow_the_domain(workspace):
     found = resolve(DistillConfig(trajectories=5), workspace)
-    shapes = {each.task.name: [block.trajectories for block in each.blocks] for each in found.tasks}
+    shapes = {each.task.name: [job.trajectories for job in each.jobs] for each in found.tasks}
     assert shapes["toy-a"] == [(0,), (1,), (2,), (3,), (4,)]
     assert shapes["toy-c"] == [(0, 1, 2, 3, 4)]
 
@@ -147,7 +147,7 @@ def test_blocks_follow_the_domain(workspace):
 def test_schedule_is_the_tasks_own_unless_given(workspace):
     def schedule(**changes):
         found = resolve(DistillConfig(tasks=("toy-a",), **changes), workspace)
-        return found.tasks[0].blocks[0].schedule
+        return found.tasks[0].jobs[0].schedule
 
     assert schedule() == Schedule(p=1.5, f=0.2)
     assert schedule(schedule="p=0.7,f=0.1") == Schedule(p=0.7, f=0.1)
@@ -178,7 +178,7 @@ def test_options_carry_over_from_the_demonstrators(workspace):
 
     def options(**changes):
         config = DistillConfig(demonstrators="small", **changes)
-        return resolve(config, workspace).tasks[0].blocks[0].options
+        return resolve(config, workspace).tasks[0].jobs[0].options
 
     assert options() == {"radius": 0.9}
     assert options(options={"radius": 0.7}) == {"radius": 0.7}

@@ -8,15 +8,15 @@ import numpy as np
 
 from domains.isaacgym.conftest import Fake
 from pipelines.artifacts.workspace import Workspace
-from pipelines.distill.block import Block, find_position
-from pipelines.distill.collect import collect_block
+from pipelines.distill.collect import collect_job
+from pipelines.distill.job import Job, find_position
 from pipelines.domains.isaacgym.batch import IsaacGymBatch
 from pipelines.domains.isaacgym.settings import IsaacGymError
 from pipelines.policies.base import Policy
 from pipelines.tasks.registry import catalogue
 
 TASK = catalogue().get("hand-push-block")
-BLOCK = Block(
+BLOCK = Job(
     task=TASK,
     trajectories=(0, 1, 2),
     steps=150,
@@ -42,7 +42,7 @@ def collect(tmp_path: Path, name: str, batch: IsaacGymBatch) -> str | None:
     with Workspace(tmp_path / name).stage("histories", "h", config={"x": 1}) as staging:
         position = find_position(staging, BLOCK)
         try:
-            collect_block(BLOCK, batch, Follow(), staging.directory, position=position)
+            collect_job(BLOCK, batch, Follow(), staging.directory, position=position)
         except IsaacGymError:
             return None
         finally:

@@ -1,4 +1,4 @@
-"""A block of trajectories: what is collected together, and where a collection stands."""
+"""A job of trajectories: what is collected together, and where a collection stands."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 SHARD_BYTES = 64 << 20
 """Most bytes of one trajectory's shard, before compression."""
 
-BLOCK_BYTES = 128 << 20
-"""Most bytes of one shard over all trajectories of a block; a worker holds two of these."""
+JOB_BYTES = 128 << 20
+"""Most bytes of one shard over all trajectories of a job; a worker holds two of these."""
 
 RESUME_POINT = "rests"
 """Key in a shard's record: the learner whose history it is was written down after it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Job:
     """Trajectories of one task that are stepped together, as one batch.
 
-    Which trajectories form a block follows from the configuration alone, never from scheduling:
+    Which trajectories form a job follows from the configuration alone, never from scheduling:
     a batched matrix product may round differently in another batch size.
 
     Attributes:
@@ -43,7 +43,7 @@ class Block:
         schedule: Decay of the noise.
         options: Values of all options of the domain.
         seed: Base seed of the run.
-        training: How the learner trains whose history the block is; None for noise distillation.
+        training: How the learner trains whose history the job is; None for noise distillation.
     """
 
     task: TaskSpec
@@ -81,11 +81,11 @@ class Block:
         return make_batch(self.task, len(seeds), self.options, seeds)
 
     def episode_seed(self, copy: int, episode: int) -> int:
-        """Return the seed of an episode of the trajectory at a place of the block."""
+        """Return the seed of an episode of the trajectory at a place of the job."""
         return episode_seed(self.seed, self.task.name, self.trajectories[copy], episode)
 
     def where(self, copy: int, step: int) -> str:
-        """Return what an error says of a step of the trajectory at a place of the block."""
+        """Return what an error says of a step of the trajectory at a place of the job."""
         return f"task {self.task.name}, trajectory {self.trajectories[copy]}, step {step}"
 
     def units(self) -> list[str]:
@@ -117,7 +117,7 @@ class EpisodeMark:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the collection of a block goes on.
+    """Where the collection of a job goes on.
 
     Attributes:
         shard: First shard that some trajectory lacks.
@@ -131,21 +131,21 @@ class Position:
     marks: tuple[EpisodeMark, ...]
 
     @classmethod
-    def start(cls, block: Block) -> Position:
+    def start(cls, job: Job) -> Position:
         """Return the beginning."""
-        count = len(block.trajectories)
+        count = len(job.trajectories)
         return cls(0, (0,) * count, (EpisodeMark(),) * count)
 
 
-def find_position(staging: StagedWork, block: Block) -> Position:
-    """Return where a block goes on after what is staged, and drop shards behind a gap.
+def find_position(staging: StagedWork, job: Job) -> Position:
+    """Return where a job goes on after what is staged, and drop shards behind a gap.
 
     Shards are written in order, so a gap means that the disk lost one: what follows it would be
     swept away when the first shard of the trajectory makes its arrays anew.
     """
     durable = []
-    for trajectory in block.trajectories:
-        units = [shard_unit(block.task.name, trajectory, shard) for shard in range(block.shards)]
+    for trajectory in job.trajectories:
+        units = [shard_unit(job.task.name, trajectory, shard) for shard in range(job.shards)]
         count = next((n for n, unit in enumerate(units) if not staging.done(unit)), len(units))
         for unit in units[count:]:
             if staging.done(unit):
@@ -153,7 +153,7 @@ def find_position(staging: StagedWork, block: Block) -> Position:
         # A learner is written down with the last shard that a segment fills; a segment that fills
         # several and was interrupted between them is recorded again.
         while (
-            block.training
+            job.training
             and 0 < count < len(units)
             and not staging.data(units[count - 1]).get(RESUME_POINT)
         ):
@@ -162,10 +162,10 @@ def find_position(staging: StagedWork, block: Block) -> Position:
         durable.append(count)
     shard = min(durable)
     marks = tuple(
-        EpisodeMark(**staging.data(shard_unit(block.task.name, trajectory, shard - 1))["next"])
+        EpisodeMark(**staging.data(shard_unit(job.task.name, trajectory, shard - 1))["next"])
         if shard
         else EpisodeMark()
-        for trajectory in block.trajectories
+        for trajectory in job.trajectories
     )
     return Position(shard, tuple(durable), marks)
 
@@ -173,5 +173,5 @@ def find_position(staging: StagedWork, block: Block) -> Position:
 def shard_rows(task: TaskSpec, steps: int, size: int, most: int) -> int:
     """Return the steps of a shard, `most` at most, for `size` trajectories of so many steps."""
     row = row_bytes("histories", task.observation_dim, task.actions)
-    by_bytes = min(SHARD_BYTES, BLOCK_BYTES // size) // row
+    by_bytes = min(SHARD_BYTES, JOB_BYTES // size) // row
     return balanced_rows(steps, max(1, min(most, by_bytes)))
