@@ -41,10 +41,7 @@ _SAME_OPTIONS = "with the options that the other parts were collected with"
 
 
 def merge(
-    references: Sequence[str],
-    workspace: Workspace,
-    reporter: Reporter,
-    name: str | None = None,
+    references: Sequence[str], workspace: Workspace, reporter: Reporter, name: str | None = None
 ) -> StageResult:
     """Join the parts of one plan.
 

@@ -60,8 +60,8 @@ def distill(workspace, algorithm="ppo", reporter=None, **changes):
 
 def rows_of(artifact, task="toy-a", trajectory=0):
     reader = HistoryReader(artifact)
-    (job,) = reader.jobs(task, trajectory, rows=reader.rows(task, trajectory))
-    return {name: np.array(values) for name, values in job.items()}
+    (block,) = reader.blocks(task, trajectory, rows=reader.rows(task, trajectory))
+    return {name: np.array(values) for name, values in block.items()}
 
 
 @pytest.fixture(scope="module")

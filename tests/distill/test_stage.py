@@ -49,7 +49,7 @@ def test_what_it_publishes(workspace):
         assert attributes["scores"]["measured"]["expert"] == -5.0
         assert (attributes["steps"], attributes["trajectories"]) == (90, 2)
         for trajectory in reader.trajectories(name):
-            rows = next(reader.jobs(name, trajectory, rows=90))
+            rows = next(reader.blocks(name, trajectory, rows=90))
             last = bool(rows["terminated"][-1] or rows["truncated"][-1])
             assert attributes["last_episode_complete"][trajectory] == last
             assert reader.episodes(name, trajectory)["complete"][-1] == last
