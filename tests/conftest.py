@@ -47,6 +47,9 @@ START_PROCESSES = {
 }
 """Fixtures with which a test starts processes, or that start some."""
 
+OF_A_LINE = {"git", "uname"}
+"""Programs that are asked for a line, once a session: a revision, the name of a processor."""
+
 MEANING = {"process": "this test starts a process", "simulator": "this test steps a simulator"}
 
 _used: set[str] = set()
@@ -66,14 +69,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     import mujoco
 
-    from pipelines.artifacts.provenance import git_revision
     from pipelines.domains.industrial_benchmark.dynamics import Dynamics
 
-    # Asked of git once a session: else the first test that publishes something starts a process.
-    git_revision()
-
-    def heard(event: str, arguments: object) -> None:
-        if event in ("subprocess.Popen", "os.posix_spawn", "os.fork"):
+    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("os.posix_spawn", "os.fork") or (
+            event == "subprocess.Popen" and Path(os.fsdecode(arguments[0])).name not in OF_A_LINE
+        ):
             _used.add("process")
 
     sys.addaudithook(heard)

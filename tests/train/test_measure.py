@@ -151,6 +151,7 @@ def test_a_short_rollout_is_logged_and_moves_nothing(tmp_path):
         assert np.isfinite(one["inverted-pendulum"]["score"])
 
 
+@pytest.mark.simulator
 def test_short_rollouts_are_played_through_maps_where_training_is(tmp_path, monkeypatch):
     """As the checkpoint's own rollouts will be; only what changes is handed to the engine."""
     from pipelines.playing import model
