@@ -238,3 +238,28 @@ def test_progress_is_reported_in_bytes(tmp_path):
 def test_problem_is_json():
     problem = Problem("a", "b", "c")
     assert problem.as_dict() == {"path": "a", "expected": "b", "found": "c"}
+
+
+@pytest.mark.parametrize(
+    ("starts", "counts", "path", "found"),
+    [
+        ([0, 3, 0, 2], [2, 2], None, None),
+        ([0, 3, 0, 0], [2, 2], "episode_start", "episode 3 starts too early"),
+        ([0, 3, 0, 5], [2, 2], "episode_start", "row 5"),
+        ([0, 3, 0, 2], [2, 1], "trajectory_start", "3"),
+    ],
+)
+def test_deep_checks_the_episodes_of_trajectories_that_share_arrays(
+    tmp_path, starts, counts, path, found
+):
+    """Episodes count the steps of their own trajectory: two of five rows each."""
+
+    def fill(group):
+        write_array(group, "reward", np.zeros(10, np.float32))
+        write_array(group, "episode_start", np.array(starts))
+        table = {"start": [0, 5], "length": [5, 5], "episodes": counts}
+        for name, values in table.items():
+            write_array(group, f"trajectory_{name}", np.array(values))
+
+    problems = [(problem.path, problem.found) for problem in _deep(tmp_path, fill)]
+    assert problems == ([] if path is None else [(f"data.zarr/task/00000/{path}", found)])
