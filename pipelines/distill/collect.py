@@ -138,7 +138,8 @@ class _Collector:
         experts, rewards = rows["demonstrator_action"], rows["reward"]
         act, view, mix, step = self._policy.act, self._view, self._mix, episodes.step
         for row in range(first, last):
-            episodes.begin()
+            if episodes.beginning:
+                episodes.begin()
             observation_BO = episodes.observation_BO
             observations[row] = observation_BO
             expert_BA = act(view(observation_BO))

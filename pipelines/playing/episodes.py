@@ -74,6 +74,7 @@ class Episodes:
         start_B: The step at which each running episode began.
         return_B: float64, sum of each running episode's rewards.
         now: Steps made.
+        beginning: The copies that `begin` would begin an episode of.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Episodes:
         self._playing_B = np.ones(batch.size, np.bool_)
         self.playing = np.flatnonzero(self._playing_B)
         self._seeds = [0] * batch.size
-        self._beginning: list[int] = []
+        self.beginning: list[int] = []
 
     def start(self) -> None:
         """Begin the first episode of every copy."""
@@ -125,9 +126,9 @@ class Episodes:
 
     def begin(self) -> None:
         """Begin the episodes that follow those that have ended, if any have."""
-        if copies := self._beginning:
+        if copies := self.beginning:
             self.observation_BO[copies] = self._first()
-            self._beginning = []
+            self.beginning = []
             self._on_begin([copy for copy in copies if self._playing_B[copy]], self.number_B)
 
     def cut(self) -> list[Episode]:
@@ -254,7 +255,7 @@ class Episodes:
         if self._success_B is not None:
             self._success_B[copies] = False
         self._first = self.batch.reset_async(copies, [self._seeds[copy] for copy in copies])
-        self._beginning = copies
+        self.beginning = copies
 
     def _restart(self, copies: list[int]) -> None:
         if copies:
