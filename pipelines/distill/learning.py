@@ -23,7 +23,7 @@ from pipelines.artifacts.row_arrays import balanced_rows
 from pipelines.distill.job import RESUME_POINT, EpisodeMark, Job, Position
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.layout import trajectory_path
-from pipelines.learners.settings import STEPS_PER_SECOND, segment_length
+from pipelines.learners.settings import LIBRARY_LEARNERS, segment_length
 from pipelines.rng import derive_seed
 from pipelines.rows import HISTORY_ROWS
 
@@ -63,13 +63,13 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
     if config.source != SOURCE:
         return None
     settings = config.train
-    if settings.algorithm == "es":
+    if settings.algorithm not in LIBRARY_LEARNERS:
         raise ConfigError(
-            "the evolution strategy es has no learning history",
+            f"a search over whole episodes, such as {settings.algorithm}, has no learning history",
             where=f"{_SECTION}.algorithm",
-            expected=", ".join(STEPS_PER_SECOND),
+            expected=", ".join(LIBRARY_LEARNERS),
             found=settings.algorithm,
-            fix="vintix distill --set distill.train.algorithm=ppo: es plays many candidates side "
+            fix="vintix distill --set distill.train.algorithm=ppo: it plays many candidates side "
             "by side, which are no single trajectory of a learner",
         )
     if "total_steps" in settings.model_fields_set and settings.total_steps != steps:

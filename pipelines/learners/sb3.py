@@ -19,6 +19,7 @@ import numpy as np
 
 from pipelines.errors import ConfigError, MissingDependencyError, VintixError
 from pipelines.learners.sb3_weights import Normalization, find_actor, policy_spec, widened
+from pipelines.learners.settings import LIBRARY_LEARNERS
 
 if TYPE_CHECKING:
     import gymnasium
@@ -28,16 +29,6 @@ if TYPE_CHECKING:
     from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
-_OFF_POLICY = ("sac", "td3", "tqc", "crossq")
-_CLASSES = {
-    "ppo": ("stable_baselines3", "PPO"),
-    "sac": ("stable_baselines3", "SAC"),
-    "td3": ("stable_baselines3", "TD3"),
-    "tqc": ("sb3_contrib", "TQC"),
-    "crossq": ("sb3_contrib", "CrossQ"),
-    "trpo": ("sb3_contrib", "TRPO"),
-    "ars": ("sb3_contrib", "ARS"),
-}
 _OF_POLICY = ("net_arch", "activation_fn", "log_std_init")
 # What this module sets, and what it could not write down.
 _TAKEN = (
@@ -195,7 +186,7 @@ class Learner:
 
     def dump_transitions(self, since: int) -> dict[str, np.ndarray[Any, Any]]:
         """Return the transitions that the replay buffer took in since a step; empty on-policy."""
-        if self.settings.algorithm not in _OFF_POLICY:
+        if not LIBRARY_LEARNERS[self.settings.algorithm].off_policy:
             return {}
         buffer = self.model.replay_buffer
         count = min(self.steps - since, buffer.buffer_size)
@@ -329,7 +320,7 @@ def _make_model(settings: TrainSettings, env: Any, seed: int, section: str) -> A
             expected=f"none of {', '.join(_TAKEN)}",
             found=", ".join(taken),
         )
-    module, name = _CLASSES[settings.algorithm]
+    known = LIBRARY_LEARNERS[settings.algorithm]
     # The library writes into what it is given.
     given = copy.deepcopy(settings.hyperparameters)
     policy = given.pop("policy", "LinearPolicy" if settings.algorithm == "ars" else "MlpPolicy")
@@ -343,15 +334,15 @@ def _make_model(settings: TrainSettings, env: Any, seed: int, section: str) -> A
             width = len(env.action_space.low)
             spread = float(given["action_noise"])
             given["action_noise"] = NormalActionNoise(np.zeros(width), np.full(width, spread))
-        learner = getattr(importlib.import_module(module), name)
+        learner = getattr(importlib.import_module(known.module), known.name)
         return learner(
             policy, env, seed=seed, device="cpu", verbose=0, policy_kwargs=policy_kwargs, **given
         )
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(
-            f"The hyperparameters do not fit the learner {name}.",
+            f"The hyperparameters do not fit the learner {known.name}.",
             where=f"{section}.hyperparameters",
-            expected=f"arguments of {module}.{name}",
+            expected=f"arguments of {known.module}.{known.name}",
             found=str(error).splitlines()[0] if str(error) else type(error).__name__,
         ) from error
 

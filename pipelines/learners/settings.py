@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -19,21 +20,38 @@ Algorithm = Literal["ppo", "sac", "td3", "tqc", "crossq", "trpo", "ars", "es", "
 NUMPY_ALGORITHMS = ("es", "waypoints")
 """Searches over whole episodes, which need no torch."""
 
-STEPS_PER_SECOND = {
-    "ppo": 950,
-    "trpo": 1300,
-    "sac": 45,
-    "td3": 55,
-    "tqc": 30,
-    "crossq": 15,
-    "ars": 6500,
+
+@dataclass(frozen=True, slots=True)
+class LibraryLearner:
+    """A learner of Stable-Baselines3 or sb3-contrib.
+
+    Attributes:
+        module: Where its class is.
+        name: The class.
+        steps_per_second: Steps that it makes in a second of one core's time with its default
+            settings, beside an environment that takes none; measured on inverted-pendulum. For
+            plans.
+        off_policy: Whether it has a replay buffer.
+    """
+
+    module: str
+    name: str
+    steps_per_second: float
+    off_policy: bool = False
+
+
+LIBRARY_LEARNERS = {
+    "ppo": LibraryLearner("stable_baselines3", "PPO", 950),
+    "trpo": LibraryLearner("sb3_contrib", "TRPO", 1300),
+    "sac": LibraryLearner("stable_baselines3", "SAC", 45, off_policy=True),
+    "td3": LibraryLearner("stable_baselines3", "TD3", 55, off_policy=True),
+    "tqc": LibraryLearner("sb3_contrib", "TQC", 30, off_policy=True),
+    "crossq": LibraryLearner("sb3_contrib", "CrossQ", 15, off_policy=True),
+    "ars": LibraryLearner("sb3_contrib", "ARS", 6500),
 }
-"""Steps that each learner of Stable-Baselines3 and sb3-contrib makes in a second of one core's time
-with its default settings, beside an environment that takes none; measured on inverted-pendulum.
-For plans."""
 
 _SINGLE_COPY = 10_000.0
-"""The same of a copy of a vectorised environment: such a learner steps one."""
+"""Steps a second of one copy of a vectorised environment: such a learner steps one."""
 
 
 class TrainSettings(BaseModel):
@@ -101,7 +119,7 @@ def training_rate(settings: TrainSettings, domain: Domain) -> float:
         # It computes next to nothing beside the environments, and steps all of them at once.
         return domain.steps_per_second
     simulated = _SINGLE_COPY if domain.vectorized else domain.steps_per_second
-    return 1 / (1 / STEPS_PER_SECOND[settings.algorithm] + 1 / simulated)
+    return 1 / (1 / LIBRARY_LEARNERS[settings.algorithm].steps_per_second + 1 / simulated)
 
 
 @contextmanager
