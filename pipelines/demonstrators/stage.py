@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.demonstrators.experts import expert_training, train_settings
 from pipelines.demonstrators.selection import Selection, plan, select, skipped_note
 from pipelines.errors import UsageError, tasks_failed
-from pipelines.learners.settings import NUMPY_ALGORITHMS
+from pipelines.learners.settings import EPISODE_LEARNERS
 from pipelines.parallel import Outcome, run_parallel
 from pipelines.stage import StageResult
 
@@ -363,7 +363,7 @@ def _packages(config: DemonstratorsConfig, selection: Selection) -> list[str]:
 
     names = simulator_packages(selection.tasks)
     algorithms = {train_settings(config.train, task).algorithm for task in selection.tasks}
-    if selection.training and not algorithms <= set(NUMPY_ALGORITHMS):
+    if selection.training and not algorithms <= set(EPISODE_LEARNERS):
         names |= {"stable-baselines3", "sb3-contrib", "torch"}
     return sorted(names)
 

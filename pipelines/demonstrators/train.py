@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,16 @@ import numpy as np
 from pipelines.artifacts import files
 from pipelines.artifacts.arrays import from_npz, to_npz
 from pipelines.artifacts.work import all_intact
-from pipelines.learners.settings import NUMPY_ALGORITHMS, one_thread, segment_length
+from pipelines.learners.settings import EPISODE_LEARNERS, one_thread, segment_length
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.storage import policy_attributes
 from pipelines.rng import derive_seed
 
 if TYPE_CHECKING:
     from pipelines.demonstrators.evaluate import Evaluator
-    from pipelines.learners.evolution import EvolutionLearner
+    from pipelines.learners.episodes import EpisodeLearner
     from pipelines.learners.sb3 import Learner
     from pipelines.learners.settings import TrainSettings
-    from pipelines.learners.waypoints import WaypointLearner
     from pipelines.reporter import Advance
 
 
@@ -66,7 +66,7 @@ def train_policy(
         ConfigError: A hyperparameter is not valid.
         VintixError: The training broke down.
     """
-    checkpoint = _Checkpoint(directory, "npz" if settings.algorithm in NUMPY_ALGORITHMS else "pt")
+    checkpoint = _Checkpoint(directory, "npz" if settings.algorithm in EPISODE_LEARNERS else "pt")
     curve: list[tuple[int, float]] = [(int(s), float(r)) for s, r in checkpoint.state["curve"]]
     seconds: list[float] = []
     transitions: list[dict[str, np.ndarray[Any, Any]]] = checkpoint.transitions(len(curve))
@@ -104,19 +104,17 @@ def train_policy(
 
 def _make_learner(
     settings: TrainSettings, evaluator: Evaluator, options: dict[str, Any], segment: int
-) -> Learner | EvolutionLearner | WaypointLearner:
+) -> Learner | EpisodeLearner:
     task, domain = evaluator.task, evaluator.domain
     key = ("demonstrators", task.name, "train")
-    if settings.algorithm in NUMPY_ALGORITHMS:
+    if settings.algorithm in EPISODE_LEARNERS:
         # They key what they draw by the iteration, and have no need of a seed for each segment.
         seed = derive_seed(evaluator.seed, *key)
-        if settings.algorithm == "es":
-            from pipelines.learners.evolution import EvolutionLearner
-
-            return EvolutionLearner(settings, task, domain, options, seed)
-        from pipelines.learners.waypoints import WaypointLearner
-
-        return WaypointLearner(settings, task, domain, options, seed)
+        module, _, name = EPISODE_LEARNERS[settings.algorithm].partition(":")
+        found: EpisodeLearner = getattr(import_module(module), name)(
+            settings, task, domain, options, seed
+        )
+        return found
     from pipelines.domains.checked import make_env
     from pipelines.learners.sb3 import Learner
 

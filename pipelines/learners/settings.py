@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 Activation = Literal["tanh", "relu"]
 Algorithm = Literal["ppo", "sac", "td3", "tqc", "crossq", "trpo", "ars", "es", "waypoints"]
 
-NUMPY_ALGORITHMS = ("es", "waypoints")
-"""Searches over whole episodes, which need no torch."""
+EPISODE_LEARNERS = {
+    "es": "pipelines.learners.evolution:EvolutionLearner",
+    "waypoints": "pipelines.learners.waypoints:WaypointLearner",
+}
+"""Searches over whole episodes, which need no torch, as ``module:class``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class TrainSettings(BaseModel):
 
     @model_validator(mode="after")
     def _prefix_has_a_learner(self) -> Self:
-        if self.observation_prefix is not None and self.algorithm in NUMPY_ALGORITHMS:
+        if self.observation_prefix is not None and self.algorithm in EPISODE_LEARNERS:
             raise ValueError(f"{self.algorithm} takes no observation_prefix")
         return self
 
@@ -115,7 +118,7 @@ def segment_length(settings: TrainSettings) -> int:
 
 def training_rate(settings: TrainSettings, domain: Domain) -> float:
     """Return the steps of training that one core is expected to make in a second."""
-    if settings.algorithm in NUMPY_ALGORITHMS:
+    if settings.algorithm in EPISODE_LEARNERS:
         # It computes next to nothing beside the environments, and steps all of them at once.
         return domain.steps_per_second
     simulated = _SINGLE_COPY if domain.vectorized else domain.steps_per_second
@@ -125,7 +128,7 @@ def training_rate(settings: TrainSettings, domain: Domain) -> float:
 @contextmanager
 def one_thread(settings: TrainSettings) -> Iterator[None]:
     """Compute with one thread: more would change the sums, and workers have one as well."""
-    if settings.algorithm in NUMPY_ALGORITHMS:
+    if settings.algorithm in EPISODE_LEARNERS:
         # It uses no library with threads of its own, and needs no torch.
         yield
         return

@@ -13,7 +13,7 @@ from pipelines.artifacts import files
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.train import train_policy
 from pipelines.errors import ConfigError, StorageError
-from pipelines.learners.settings import NUMPY_ALGORITHMS, TrainSettings, segment_length
+from pipelines.learners.settings import EPISODE_LEARNERS, TrainSettings, segment_length
 from pipelines.policies.registry import build_policy
 
 SMALL = {
@@ -196,7 +196,7 @@ def test_a_prefix_beyond_the_observation_is_a_configuration_error(tmp_path):
         train(settings("ppo", observation_prefix=4), tmp_path / "run")
 
 
-@pytest.mark.parametrize("algorithm", NUMPY_ALGORITHMS)
+@pytest.mark.parametrize("algorithm", EPISODE_LEARNERS)
 def test_searches_take_no_prefix(algorithm):
     with pytest.raises(ValidationError, match="takes no observation_prefix"):
         TrainSettings(algorithm=algorithm, observation_prefix=2)
