@@ -55,7 +55,8 @@ def _sign(fields):
 
 
 def test_manifest_survives_writing_and_reading():
-    manifest = seal(_fields(parents=[_parent()]))
+    current = SCHEMA_VERSIONS["histories"]
+    manifest = seal(_fields(schema_version=current, parents=[_parent()]))
     assert parse_manifest(dump_manifest(manifest), where="here") == manifest
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 import typer
@@ -37,7 +37,9 @@ def _built_once(monkeypatch):
 
 def _wrong(command: Any, name: str) -> tuple[str, ...]:
     """Return values that a parameter cannot have; none where any text may be one."""
-    hint = get_type_hints(inspect.unwrap(command.callback))[name]
+    hint = inspect.signature(command.callback, eval_str=True).parameters[name].annotation
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
     kinds = (hint, *get_args(hint))
     if int in kinds:
         return (str(2**63), str(-(2**63) - 1))

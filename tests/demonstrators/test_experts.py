@@ -142,6 +142,7 @@ def test_other_experts_earn_what_their_cards_say(name, shipped):
     assert found.mean() == pytest.approx(card["mean"], abs=margin)
 
 
+@pytest.mark.process
 def test_the_stage_records_how_an_expert_was_trained(workspace):
     """A builtin that was trained is told from one that was not, also in the artifact."""
     config = DemonstratorsConfig(tasks=("industrial-benchmark-25", "industrial-benchmark-70"))
