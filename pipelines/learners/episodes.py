@@ -78,6 +78,14 @@ class EpisodeLearner(ABC):
     def policy(self) -> PolicySpec:
         """Return the policy at the centre of the search, in float32."""
 
+    @abstractmethod
+    def dump(self) -> bytes:
+        """Return the state as the bytes of an .npz file."""
+
+    @abstractmethod
+    def load(self, dumped: bytes) -> None:
+        """Take over what `dump` returned."""
+
     def learn(self, until: int, advance: Advance | None = None) -> None:
         """Train until at least this many steps; an iteration is finished."""
         while self.steps < until:
