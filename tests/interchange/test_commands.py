@@ -31,8 +31,8 @@ def shell(tmp_path: Path) -> Shell:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_ends_with_two_examples_of_options_it_explains(command: str) -> None:
-    text = help_of(command)
+def test_help_ends_with_two_examples_of_options_it_explains(shell: Shell, command: str) -> None:
+    text = help_of(shell, command)
     examples = examples_of(command)
     assert len(examples) >= 2
     for example in examples:

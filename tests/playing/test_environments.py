@@ -107,6 +107,7 @@ def test_what_an_environment_raises_arrives_and_the_workers_go_on(
     assert len(again["toy-wide"][0].reward_T) == 4
 
 
+@pytest.mark.process
 def test_a_worker_that_ends_is_an_error_that_says_so() -> None:
     with (
         EnvironmentWorkers(1, make_toy) as single,
