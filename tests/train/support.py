@@ -160,6 +160,9 @@ class MemoryData:
             found = self.window(task, trajectory, row, min(7, start + length - row))
             yield {name: found[name] for name in fields}
 
+    def fields(self, task: str) -> tuple[str, ...]:
+        return ROW_FIELDS
+
     def episode_starts(self, task: str, trajectory: int) -> np.ndarray:
         return np.flatnonzero(self._rows[task, trajectory]["episode_step"] == 0)
 
@@ -168,7 +171,7 @@ def read_subsequence(
     subsequence: Subsequence, data: DatasetReader, start: int, length: int
 ) -> dict[str, np.ndarray]:
     """Rows of a subsequence in one piece."""
-    pieces = list(subsequence.pieces(data, start, length, ROW_FIELDS))
+    pieces = list(subsequence.pieces(data, start, length, data.fields(subsequence.task)))
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
