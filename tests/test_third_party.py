@@ -26,6 +26,7 @@ from pipelines.train.stage import run as train
 from tests.cli.support import install_metadata
 from tests.train.support import SMALL_MODEL, ToyTask, small_config, write_dataset
 
+pytestmark = pytest.mark.simulator
 METHOD = '''
 from pipelines.methods.base import Method
 

@@ -65,7 +65,7 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
     settings = config.train
     if settings.algorithm not in LIBRARY_LEARNERS:
         raise ConfigError(
-            f"a search over whole episodes, such as {settings.algorithm}, has no learning history",
+            f"the search over whole episodes {settings.algorithm} has no learning history",
             where=f"{_SECTION}.algorithm",
             expected=", ".join(LIBRARY_LEARNERS),
             found=settings.algorithm,

@@ -191,8 +191,8 @@ def test_store_behaves_like_a_dictionary():
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=30,
-            stateful_step_count=30,
+            max_examples=12,
+            stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

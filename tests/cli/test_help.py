@@ -221,6 +221,7 @@ def quickstart(shell, *arguments: str, file: Path | None = None):
     return shell.run([sys.executable, "-c", QUICKSTART, str(file), *arguments])
 
 
+@pytest.mark.slow
 def test_quickstart_examples_run(empty):
     """On the point mass; ``--workspace`` of the second one points into the test's directory."""
     run = TINY_RUN.replace("{workers: 1}", "{workers: 1, domains: [point-mass]}")

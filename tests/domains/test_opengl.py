@@ -80,6 +80,7 @@ def test_a_variable_that_forbids_drawing(
     assert os.environ[VARIABLE] == asked
 
 
+@pytest.mark.process
 def test_a_failed_attempt_is_told_in_a_line_and_leaves_this_process_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

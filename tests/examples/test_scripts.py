@@ -25,7 +25,10 @@ TINY = {
     "DOMAIN": "point-mass",
 }
 
-pytestmark = pytest.mark.skipif(BASH is None, reason="bash is not installed")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(BASH is None, reason="bash is not installed"),
+]
 
 
 @pytest.fixture
@@ -68,6 +71,7 @@ def test_all_scripts_are_run_here():
     assert [path.name for path in SCRIPTS] == ["array_job.sh", "nightly.sh"]
 
 
+@pytest.mark.slow
 def test_nightly(scripts):
     """Collects, packs, trains and evaluates; the second night finds everything done."""
     small = {"SCALE": "0.1", "STEPS": "3", "SHOTS": "2"}

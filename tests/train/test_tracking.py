@@ -157,6 +157,7 @@ def test_a_resumed_run_has_each_step_once(kind, stand_in, lost, monkeypatch, wor
     assert held_once(rows, artifact)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("end", ["crash", "kill"])
 def test_an_interrupted_run_has_each_step_once_in_tensorboard(end, workspace):
     """A crash leaves steps beyond the checkpoint in the files; a kill leaves those before it."""
