@@ -70,12 +70,13 @@ def check_file(path: Path, size: int | None = None) -> None:
     _check_regular(path.lstat(), size, path)
 
 
-def open_file(path: Path, size: int | None = None) -> BinaryIO:
+def open_file(path: Path, size: int | None = None, *, any_size: bool = False) -> BinaryIO:
     """Open a regular file for reading; nothing else is ever opened, and no link followed.
 
     Args:
         path: The file.
         size: The bytes it has to have; None for at most `MAX_METADATA_BYTES`.
+        any_size: Whether its size is not looked at: another process may be writing to it.
 
     Raises:
         UnfitFileError: It is a link, a directory, a pipe, a socket or a device, or its size does
@@ -83,20 +84,20 @@ def open_file(path: Path, size: int | None = None) -> BinaryIO:
         OSError: It cannot be opened.
     """
     # Opening some devices does something, so they are recognised before as well as after.
-    check_file(path, size)
+    _check_regular(path.lstat(), size, path, any_size)
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     file = os.fdopen(os.open(path, flags), "rb")
     try:
-        _check_regular(os.fstat(file.fileno()), size, path)
+        _check_regular(os.fstat(file.fileno()), size, path, any_size)
     except BaseException:
         file.close()
         raise
     return file
 
 
-def read_file(path: Path, size: int | None = None) -> bytes:
+def read_file(path: Path, size: int | None = None, *, any_size: bool = False) -> bytes:
     """Read a whole regular file; raises as `open_file`, also where it grew or shrank meanwhile."""
-    with open_file(path, size) as file:
+    with open_file(path, size, any_size=any_size) as file:
         expected = os.fstat(file.fileno()).st_size
         data = file.read(expected + 1)
     if len(data) != expected:
@@ -111,7 +112,7 @@ def read_if_there(path: Path, *, any_size: bool = False) -> bytes | None:
         path: The file.
         any_size: Whether it may be larger than `MAX_METADATA_BYTES`.
     """
-    return _unless_absent(path, lambda: read_file(path, path.lstat().st_size if any_size else None))
+    return _unless_absent(path, lambda: read_file(path, any_size=any_size))
 
 
 def write_file(path: Path, data: bytes | memoryview) -> FileRecord:
@@ -496,8 +497,12 @@ def _check_kind(mode: int, path: Path) -> None:
         raise UnfitFileError(errno.EINVAL, kind, str(path))
 
 
-def _check_regular(found: os.stat_result, size: int | None, path: Path) -> None:
+def _check_regular(
+    found: os.stat_result, size: int | None, path: Path, any_size: bool = False
+) -> None:
     _check_kind(found.st_mode, path)
+    if any_size:
+        return
     if found.st_size != size and (size is not None or found.st_size > MAX_METADATA_BYTES):
         most = "" if size is not None else f", more than the {MAX_METADATA_BYTES:,} that are read"
         raise UnfitFileError(errno.EFBIG, f"{found.st_size:,} bytes{most}", str(path))

@@ -136,7 +136,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     try:
-        with open_file(path, path.lstat().st_size) as file:
+        with open_file(path, any_size=True) as file:
             while line := file.readline(_LONGEST_LINE):
                 try:
                     row = json.loads(line)

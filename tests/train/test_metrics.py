@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 
@@ -65,3 +66,19 @@ def test_a_full_disk_is_a_storage_error(tmp_path):
     log._file = Full()
     with pytest.raises(StorageError, match="No space left"):
         log.add({"step": 1})
+
+
+def test_a_log_is_read_while_another_process_writes_it(tmp_path, monkeypatch):
+    """It may grow between the look at it and its opening."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": 1.0}\n')
+    opened = os.open
+
+    def grow_and_open(file, *arguments):
+        if file == path:
+            with path.open("ab") as log:
+                log.write(b'{"step": 2, "loss": 0.5}\n')
+        return opened(file, *arguments)
+
+    monkeypatch.setattr(os, "open", grow_and_open)
+    assert [row["step"] for row in read_metrics(path)] == [1, 2]
