@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipelines.domains.goals import HiddenGoals
+
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
@@ -50,9 +52,12 @@ class BatchEnvironment(ABC):
         action_high_A: float32, upper bound.
         packages: Versions of what simulates, where that is not the domain's packages; for the
             fingerprint.
+        hidden_goals: The goals of the copies, where demonstrators know of a goal that the
+            observation does not show; then the batch is never in worker processes.
     """
 
     packages: Mapping[str, str] | None = None
+    hidden_goals: HiddenGoals | None = None
     size: int
     observation_dim: int
     action_low_A: NDArray[np.float32]
@@ -82,13 +87,15 @@ class BatchEnvironment(ABC):
     def demonstrator_view(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what demonstrators see of the present step.
 
-        It is the observation, unless an option of the domain shows them more: then what they do is
+        It is the observation, and the goal where there are `hidden_goals`: then what they do is
         recorded, and not all that they see.
 
         Args:
             observation_BO: The latest observations of all copies (B, O).
         """
-        return observation_BO
+        if self.hidden_goals is None:
+            return observation_BO
+        return self.hidden_goals.show(observation_BO, self.hidden_goals.current())
 
     def reset_async(
         self, indices: Sequence[int], seeds: Sequence[int]

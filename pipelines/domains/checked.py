@@ -130,7 +130,7 @@ class CheckedBatch(BatchEnvironment):
 
     def __init__(self, batch: BatchEnvironment, task: TaskSpec, size: int, where: str) -> None:
         self._batch, self._where, self._horizon = batch, where, task.horizon
-        self.packages = batch.packages
+        self.packages, self.hidden_goals = batch.packages, batch.hidden_goals
         self.size, self.observation_dim = size, task.observation_dim
         self.action_low_A = np.asarray(batch.action_low_A, dtype=np.float32)
         self.action_high_A = np.asarray(batch.action_high_A, dtype=np.float32)

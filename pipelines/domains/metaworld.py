@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
+from pipelines.domains.goals import KNOWLEDGE
 from pipelines.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -107,9 +108,12 @@ class MetaWorld(Domain):
         for env, seed in zip(envs, stream_seeds, strict=True):
             self.begin_stream(env, options, seed)
         from pipelines.domains.loop import LoopBatch
-        from pipelines.domains.sawyer import GoalTellingBatch
+        from pipelines.domains.sawyer import SawyerGoals
 
-        return (GoalTellingBatch if options.get("goal") == "demonstrator" else LoopBatch)(envs)
+        batch = LoopBatch(envs)
+        if options.get("goal") in KNOWLEDGE:
+            batch.hidden_goals = SawyerGoals(envs, options["goal"])
+        return batch
 
     def begin_stream(self, env: gymnasium.Env[Any, Any], options: Options, seed: int) -> None:
         """Fix the goal with ``goal_reset=trajectory``; see `Domain.begin_stream`."""
@@ -132,10 +136,10 @@ class MetaWorld(Domain):
         from pipelines.policies.metaworld_script import script_policy
         from pipelines.policies.phases import tuned_policy
 
-        sees_goal = options.get("goal") == "demonstrator"
+        sees_goal = options.get("goal") in KNOWLEDGE
         tuned = tuned_policy(task.env_id, measured_better=True, sees_goal=sees_goal)
         return tuned or script_policy(task.env_id)
 
     def copies_are_separate(self, options: Options) -> bool:
         """Tell whether worker processes may hold the copies: not where demonstrators see more."""
-        return options.get("goal") != "demonstrator"
+        return options.get("goal") not in KNOWLEDGE

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -22,7 +22,7 @@ import mujoco
 import numpy as np
 from gymnasium.utils import seeding
 
-from pipelines.domains.loop import LoopBatch
+from pipelines.domains.goals import HiddenGoals, Knowledge
 from pipelines.domains.remade import RemadeWhenCopied
 
 if TYPE_CHECKING:
@@ -385,17 +385,31 @@ def make_sawyer(
     return made
 
 
-class GoalTellingBatch(LoopBatch):
-    """Copies whose goal the demonstrators see, and nobody else."""
+class SawyerGoals(HiddenGoals):
+    """The goals of some environments, positions in metres."""
 
-    def demonstrator_view(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the observations (B, O) with the goal; see `BatchEnvironment`."""
+    dim = 3
+
+    def __init__(self, envs: Sequence[gymnasium.Env[Any, Any]], knowledge: Knowledge) -> None:
+        self._envs, self.knowledge = [env.unwrapped for env in envs], knowledge
+
+    def current(self) -> NDArray[np.float32]:
+        """Return the goal of each one's episode; see `HiddenGoals`."""
+        goals: list[Any] = [env.goal_position for env in self._envs]  # type: ignore[attr-defined]
+        return np.array(goals, np.float32)
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float32]:
+        """Return goals as the environments draw them; see `HiddenGoals`."""
+        raise NotImplementedError
+
+    def show(
+        self, observation_BO: NDArray[np.float32], goal_BG: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the observations with the goals in their place; see `HiddenGoals`."""
         from pipelines.policies.metaworld_script import GOAL
 
         seen_BO = observation_BO.copy()
-        for index, env in enumerate(self._envs):
-            made: Any = env.unwrapped
-            seen_BO[index, GOAL] = made.goal_position
+        seen_BO[:, GOAL] = goal_BG
         return seen_BO
 
 

@@ -1,0 +1,71 @@
+"""Goals that a task's observations do not show: what demonstrators may know of them.
+
+A batch with hidden goals has a `HiddenGoals`. It tells the goal of each copy, draws others as the
+environment does, shows a demonstrator any of them, and says what a step would have paid under them.
+With these, the collection of histories can have a demonstrator that knows the goal, one that is
+told a wrong one (a decoy), or one that believes what the rewards so far allow.
+
+Shapes: B copies of an environment, O observation, G numbers of a goal, P other goals.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Knowledge = Literal["demonstrator", "decoy", "belief"]
+"""What the demonstrators of a collection are shown: the goal; one drawn anew for each episode; one
+drawn among those that the rewards so far allow. Everyone else's demonstrators see the goal."""
+
+KNOWLEDGE: tuple[Knowledge, ...] = get_args(Knowledge)
+
+
+class HiddenGoals(ABC):
+    """The goals of the copies of a batch.
+
+    Attributes:
+        dim: G.
+        knowledge: What demonstrators are shown while histories are collected.
+        reward_spread: Standard deviation of the difference between the rewards of a step under two
+            goals so close that they need not be told apart; 0 where equal rewards are equal
+            numbers. Only where `rewards` is there.
+    """
+
+    dim: int
+    knowledge: Knowledge
+    reward_spread: float = 0.0
+
+    @abstractmethod
+    def current(self) -> NDArray[np.float32]:
+        """Return the goal of each copy's episode (B, G), float32."""
+
+    @abstractmethod
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float32]:
+        """Return goals (count, G) from the distribution that the environment draws its own from."""
+
+    @abstractmethod
+    def show(
+        self, observation_BO: NDArray[np.float32], goal_BG: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return what a demonstrator sees of the present step that takes these goals for true.
+
+        Args:
+            observation_BO: The latest observations of all copies.
+            goal_BG: A goal of each.
+        """
+
+    def rewards(self, goal_BPG: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        """Return what the latest step would have paid each copy under other goals (B, P).
+
+        Args:
+            goal_BPG: P goals of each copy.
+
+        Returns:
+            float64, unscaled, exactly the reward of the step for the true goal; None where the
+            domain cannot say.
+        """
+        return None
