@@ -160,10 +160,9 @@ def parse_manifest(
         ArtifactSchemaError: A newer release wrote it, or its kind is unknown.
     """
     try:
-        raw = unseal(data)
+        raw, sealed = unseal(data)
     except ValueError as error:
         raise _damaged(where, str(error)) from error
-    sealed = checksum(raw)
     kind: Any = raw.get("kind")
     version = raw.get("schema_version")
     if kind not in list(SCHEMA_VERSIONS) or not isinstance(version, int) or version < 1:
@@ -185,7 +184,7 @@ def parse_manifest(
     try:
         # Of the manifest as it was written: an upgrade keeps the digest by which children know it.
         digest = content_digest(raw)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged(where, "fields of another form") from error
     if raw.get("digest") != digest:
         raise _damaged(where, "a digest that is not that of the content")
