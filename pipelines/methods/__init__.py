@@ -9,7 +9,6 @@ from pipelines.errors import ConfigError, VintixError
 from pipelines.methods.base import Method
 from pipelines.methods.windows import Subsequence
 from pipelines.plugins import Kind
-from pipelines.rows import DATASET_ROWS
 
 if TYPE_CHECKING:
     from pipelines.datasets.reader import DatasetReader, DatasetTask
@@ -26,6 +25,7 @@ METHODS: Kind[Method] = Kind(
         "ad": "pipelines.methods.ad:AD",
         "ed": "pipelines.methods.ed:ED",
         "ad-no-reward": "pipelines.methods.ad_no_reward:ADNoReward",
+        "dpt": "pipelines.methods.dpt:DPT",
     },
 )
 
@@ -83,7 +83,7 @@ def cut_tasks(
     """
     learner = find_method(method)
     for task in tasks:
-        there = task.attributes.get("fields", DATASET_ROWS)
+        there = data.fields(task.name)
         missing = sorted({*learner.fields, learner.target} - {*there})
         if missing:
             raise ConfigError(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.methods.windows import (
+    ContextOrder,
     Sampler,
     Sampling,
     Subsequence,
@@ -62,7 +63,7 @@ class Rules:
     defaults: ClassVar[Mapping[str, object]] = {}
     by_process: ClassVar[bool] = False
 
-    def check(self, *, sampling: Sampling, random_map: bool) -> None:
+    def check(self, *, sampling: Sampling, random_map: bool, context_order: ContextOrder) -> None:
         """Refuse settings that do not fit these rules.
 
         Raises:

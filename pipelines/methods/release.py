@@ -17,7 +17,14 @@ import numpy as np
 
 from pipelines.errors import ConfigError
 from pipelines.methods.base import Method, Rules, Schedule
-from pipelines.methods.windows import Sampling, Subsequence, Window, check_even, last_part
+from pipelines.methods.windows import (
+    ContextOrder,
+    Sampling,
+    Subsequence,
+    Window,
+    check_even,
+    last_part,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,12 +46,14 @@ class ReleaseRules(Rules):
     # It averages over processes what it sums within one.
     by_process = True
 
-    def check(self, *, sampling: Sampling, random_map: bool) -> None:
+    def check(self, *, sampling: Sampling, random_map: bool, context_order: ContextOrder) -> None:
         """Refuse what the release does not know."""
         if sampling != "window":
             raise ValueError("fidelity release draws windows: sampling must be window")
         if random_map:
             raise ValueError("the released code knows no random maps: not with fidelity release")
+        if context_order != "recorded":
+            raise ValueError("fidelity release shows episodes as recorded: leave context_order out")
 
     def cut(
         self,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipelines.datasets.reader import DatasetReader
 
 Sampling = Literal["task", "window"]
+ContextOrder = Literal["recorded", "shuffled"]
 Integers = npt.NDArray[np.int64]
 
 #: Windows that every phase of a thinned trajectory must hold, end to end. Histories that were
@@ -168,6 +169,21 @@ class Window:
     subsequence: int
     step: int = field(default=0, compare=False)
     index: int = field(default=0, compare=False)
+
+
+def shuffled_episodes(episode_step_L: Integers, draw: np.random.Generator) -> Integers:
+    """Return the steps of a window with its episodes in a random order, indices (L,).
+
+    Episodes that the window cuts off are moved as they are. A step keeps the action and reward
+    that came before it, which an episode's first step does not show.
+
+    Args:
+        episode_step_L: Step within the episode; 0 begins one.
+        draw: Draws the order.
+    """
+    starts = np.flatnonzero(episode_step_L[1:] == 0) + 1
+    episodes = np.split(np.arange(len(episode_step_L)), starts)
+    return np.concatenate([episodes[index] for index in draw.permutation(len(episodes))])
 
 
 class Sampler(Protocol):

@@ -99,6 +99,7 @@ def make_loader(
         prepared.model,
         method=config.learner,
         map_seed=config.seed if config.random_map else None,
+        order_seed=config.seed if config.context_order == "shuffled" else None,
         pin=prepared.hardware.device == "cuda",
         rank=group.rank,
         world=group.size,
@@ -287,6 +288,7 @@ def _measures(
             prepared.model,
             method=config.learner,
             map_seed=seed if config.random_map else None,
+            order_seed=seed if config.context_order == "shuffled" else None,
         )
         measure = HeldOutLoss(trainer, loader, hardware.torch_device)
         measures.append((config.validation_every, "validation", measure))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from pipelines.methods import DEFAULT, METHODS, find_method
 from pipelines.methods.base import Method, Rules, Schedule
-from pipelines.methods.windows import Sampling
+from pipelines.methods.windows import ContextOrder, Sampling
 from pipelines.model.presets import PRESETS
 from pipelines.options import Domains, Name, Seed, Tasks, option, setting
 from pipelines.plugins import OneOf
@@ -78,6 +78,7 @@ ADDED: Mapping[str, Any] = MappingProxyType(
         "validation_fraction": 0.0,
         "compile": False,
         "random_map": False,
+        "context_order": "recorded",
     }
 )
 
@@ -107,7 +108,9 @@ class TrainConfig(BaseModel):
     # ed uses the noise-free end of the histories only (Appendix C.1); ad-no-reward sets rewards to
     # 0 (Appendix C.2).
     method: Annotated[str, OneOf(METHODS)] = option(
-        "What is learnt: ad (the paper), ed (expert distillation) or ad-no-reward.", DEFAULT
+        "What is learnt: ad (the paper), ed (expert distillation), ad-no-reward, or dpt (the "
+        "demonstrator's actions without noise).",
+        DEFAULT,
     )
     steps: int = option(
         "Optimizer steps; a run of fewer in the workspace is continued from its last one, with the "
@@ -177,6 +180,11 @@ class TrainConfig(BaseModel):
         "and one of actions, so that it has to learn from its context what the channels mean; the "
         "checkpoint is then played through such maps, too.",
         False,
+    )
+    context_order: ContextOrder = setting(
+        "Order of the episodes of a window: recorded, or shuffled, each window anew, as "
+        "Decision-Pretrained Transformers see them.",
+        "recorded",
     )
     checkpoint_every: int = setting(
         "Optimizer steps between two durable checkpoints. One that comes due while the "
@@ -319,5 +327,7 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"the method {self.method} has no fidelity {self.fidelity}, only {', '.join(known)}"
             )
-        known[self.fidelity].check(sampling=self.sampling, random_map=self.random_map)
+        known[self.fidelity].check(
+            sampling=self.sampling, random_map=self.random_map, context_order=self.context_order
+        )
         return self

@@ -23,7 +23,13 @@ import torch
 
 from pipelines.methods import DEFAULT, find_method
 from pipelines.methods.base import Method
-from pipelines.methods.windows import TOKEN_FIELDS, Sampler, Subsequence, Window
+from pipelines.methods.windows import (
+    TOKEN_FIELDS,
+    Sampler,
+    Subsequence,
+    Window,
+    shuffled_episodes,
+)
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import ModelConfig
 from pipelines.model.normalization import TaskStatistics, divisor
@@ -105,6 +111,8 @@ class BatchLoader:
         method: Says what is shown, what is to be predicted, and how steps are weighted.
         map_seed: Base seed of a random map for each window, of which the window's step and index
             say which; None for no maps.
+        order_seed: Base seed of the order of each window's episodes, likewise; None for the order
+            of the data.
         pin: Put batches into page-locked memory, for copies to a GPU.
         rank: This process.
         world: Number of processes. With more than one, a micro-batch has an empty batch of each
@@ -122,6 +130,7 @@ class BatchLoader:
         *,
         method: Method | None = None,
         map_seed: int | None = None,
+        order_seed: int | None = None,
         pin: bool = False,
         rank: int = 0,
         world: int = 1,
@@ -135,7 +144,7 @@ class BatchLoader:
         self._config = config
         self._method = find_method(DEFAULT) if method is None else method
         self._fields = {*TOKEN_FIELDS, *self._method.fields, self._method.target}
-        self._map_seed = map_seed
+        self._map_seed, self._order_seed = map_seed, order_seed
         self._pin = pin
         self._rank, self._world = rank, world
         #: All domains there are, sorted.
@@ -223,6 +232,13 @@ class BatchLoader:
                         weight_BL = torch.ones(size, length)
                     weight_BL[place, own] = torch.from_numpy(weight_N[skipped:])
                 row += count
+            if self._order_seed is not None:
+                draw = stream(self._order_seed, "train", "order", window.step, window.index)
+                order_L = shuffled_episodes(steps[place], draw)
+                for values in (observations, previous, actions, rewards, steps):
+                    values[place] = values[place, order_L]
+                if weight_BL is not None:
+                    weight_BL[place] = weight_BL[place, order_L]
             if self._map_seed is not None:
                 draw = stream(self._map_seed, "train", "map", window.step, window.index)
                 normalized = self._config.normalize_observations

@@ -46,9 +46,10 @@ class Run:
         method = "" if self.config.method == DEFAULT else f"-{self.config.method}"
         release = "-release" if self.config.fidelity == "release" else ""
         mapped = "-map" if self.config.random_map else ""
+        order = "-shuffled" if self.config.context_order == "shuffled" else ""
         origin = "" if self.init is None else f"-from-{self.init.manifest.name}"
         name = f"{self.dataset.manifest.name}-{self.config.preset}"
-        return f"{name}{method}{release}{mapped}{origin}"
+        return f"{name}{method}{release}{mapped}{order}{origin}"
 
     def size(self) -> str:
         """Return how large the model is and what a step sees, a sentence."""

@@ -55,7 +55,7 @@ def test_unknown_preset_in_the_environment_is_a_config_error():
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"betas": (0.9, 1.0)}, "betas"),
         ({"warmup_fraction": 1.0}, "warmup_fraction"),
-        ({"method": "dpt"}, "method"),
+        ({"method": "gail"}, "method"),
         ({"model": {"groups": {}}}, "model"),
         ({"model": {"context": 3}}, "model"),
         ({"stepz": 3}, "stepz"),
@@ -67,10 +67,12 @@ def test_a_value_out_of_range_is_refused_by_its_field(changes, field):
     assert caught.value.errors()[0]["loc"][0] == field
 
 
-def test_random_maps_are_not_the_releases():
+def test_random_maps_and_shuffled_episodes_are_not_the_releases():
     assert TrainConfig(random_map=True).random_map
     with pytest.raises(ValidationError, match="random maps"):
         TrainConfig(random_map=True, fidelity="release")
+    with pytest.raises(ValidationError, match="as recorded"):
+        TrainConfig(context_order="shuffled", fidelity="release")
 
 
 def test_gpus_and_the_cpu_contradict_each_other():

@@ -157,14 +157,52 @@ def test_a_method_chooses_its_target_and_weighs_its_steps():
     assert loader.assemble([window]).batches[0].weight_BL[0].tolist() == (1 - noise).tolist()
 
 
-def test_a_dataset_without_what_a_method_reads_is_refused(monkeypatch):
+def test_dpt_shows_what_was_done_and_asks_for_what_the_demonstrator_would_do():
+    _, plain, _ = make_loader()
+    data, dpt, _ = make_loader(method="dpt")
+    for rows in data._rows.values():
+        rows["demonstrator_action"] = -3 * rows["action"]
+    for one, other in zip(plain.step(0)[0].batches, dpt.step(0)[0].batches, strict=True):
+        assert torch.equal(other.action_BLA, -3 * one.action_BLA)
+        assert torch.equal(other.previous_action_BLA, one.previous_action_BLA)
+        assert torch.equal(other.previous_reward_BL, one.previous_reward_BL)
+
+
+def test_a_dataset_without_what_a_method_reads_is_refused():
+    data = MemoryData()
+    with pytest.raises(ConfigError, match=r"(?s)dpt.*demonstrator_action"):
+        cut_tasks(data, select_tasks(data), context=32, method="dpt")
+
+
+@pytest.mark.parametrize("maps", [{}, {"map_seed": 3}])
+def test_episodes_of_a_window_in_random_order_stay_whole(maps):
+    """Every step keeps its target, its past, its weight and its map; each window has an order."""
     data = MemoryData()
     tasks = select_tasks(data)
-    monkeypatch.setattr("pipelines.methods.find_method", lambda name: Imitate())
-    with pytest.raises(ConfigError, match=r"(?s)imitate.*demonstrator_action"):
-        for task in tasks:
-            task.attributes["fields"] = ["observation", "action", "reward", "episode_step"]
-        cut_tasks(data, tasks, context=32, method="imitate")
+    for rows in data._rows.values():
+        rows["demonstrator_action"] = rows["action"]
+    cut = cut_tasks(data, tasks, context=96)
+    config = model_config(small_config(context=96), tasks)
+
+    def rows(place, **seeds):
+        sampler = WindowSampler(cut, context=96, batch_size=1, seed=0)
+        loader = BatchLoader(data, tasks, cut, sampler, config, method=Imitate(), **seeds)
+        batch = loader.assemble([Window("toy-b", 1, 36, 1, *place)]).batches[0]
+        values = [each for each in vars(batch).values() if isinstance(each, torch.Tensor)]
+        return torch.cat([each[0].reshape(96, -1).double() for each in values], dim=1).tolist()
+
+    # Row 37 is step 17 of its episode: 3 steps, four episodes of 20, and 13 steps.
+    parts = np.split(np.arange(96), [3, 23, 43, 63, 83])
+    orders = set()
+    for place in ((0, 0), (0, 1), (1, 0), (2, 0)):
+        recorded, shuffled = rows(place, **maps), rows(place, order_seed=1, **maps)
+        order = [recorded.index(row) for row in shuffled]
+        starts = [index for index, row in enumerate(order) if row in [part[0] for part in parts]]
+        found = np.split(np.array(order), starts[1:])
+        assert sorted(each.tolist() for each in found) == [part.tolist() for part in parts]
+        assert shuffled == rows(place, order_seed=1, **maps)
+        orders.add(tuple(order))
+    assert len(orders) == 4
 
 
 @pytest.mark.parametrize("map_seed", [None, 3])

@@ -93,7 +93,15 @@ def test_measuring_moves_nothing(workspace):
 def test_without_it_the_configuration_is_as_before(workspace):
     """Artifacts made before there was such a thing are still up to date."""
     config = train(workspace, small_config(steps=2)).artifact.config
-    added = {"validation_fraction", "fidelity", "compile", "keep_last", "track", "random_map"}
+    added = {
+        "validation_fraction",
+        "fidelity",
+        "compile",
+        "keep_last",
+        "track",
+        "random_map",
+        "context_order",
+    }
     assert not added & set(config)
     held_out = train(workspace, small_config(steps=2, validation_fraction=0.5)).artifact
     assert held_out.config["validation_fraction"] == 0.5
