@@ -71,7 +71,8 @@ def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
         )
     if not named:
         # A domain that does not work is no reason to refuse the others.
-        chosen = [task for task in chosen if task.domain in load_domains()]
+        usual = {name for name, domain in load_domains().items() if domain.selected_by_default}
+        chosen = [task for task in chosen if task.domain in usual]
     served = [task for task in chosen if _serves(config, task, measured)]
     left_out = [task for task in chosen if task not in served]
     refused = [task.name for task in left_out if task.name in explicit]

@@ -154,7 +154,7 @@ def _make_one(job: _Job, advance: Advance) -> None:
         domain,
         job.options,
         config.seed,
-        per_episode_copies=job.options != resolve_options(domain, {}),
+        per_episode_copies=domain.fixes_goals or job.options != resolve_options(domain, {}),
     )
     logs: dict[str, bytes] = {}
     with evaluator:

@@ -70,6 +70,9 @@ class Domain(ABC):
         changes: What a rollout may change of its tasks' physics, by the option's name.
         change_keeps_scores: Whether scores that were measured on a task stand for a changed one.
         held_out_are_variations: Whether its held-out tasks are variations of its training tasks.
+        selected_by_default: Whether its tasks are taken where neither tasks nor domains are named.
+        fixes_goals: Whether, under the default options, a copy keeps something for all episodes of
+            a trajectory, such as a goal; then a return is measured over copies and not episodes.
         histories_figure: Where the paper shows histories of its tasks.
         returns_figure: Where the paper shows returns of its tasks against shots.
     """
@@ -85,6 +88,8 @@ class Domain(ABC):
     changes: tuple[str, ...] = ()
     change_keeps_scores: bool = True
     held_out_are_variations: bool = False
+    selected_by_default: bool = True
+    fixes_goals: bool = False
     histories_figure: str = "Appendix E"
     returns_figure: str = "Appendix F"
 

@@ -39,6 +39,7 @@ DOMAINS: Kind[Domain] = Kind(
         "metaworld": "pipelines.domains.metaworld:MetaWorld",
         "industrial-benchmark": "pipelines.domains.industrial_benchmark:IndustrialBenchmark",
         "bidexhands": "pipelines.domains.bidexhands:BiDexHands",
+        "hidden-goal": "pipelines.domains.hidden_goal:HiddenGoal",
     },
 )
 GROUP = DOMAINS.group
@@ -66,7 +67,7 @@ def broken_domains() -> Mapping[str, MissingDependencyError]:
 
 
 def full_catalogue() -> Catalogue:
-    """Return the paper's tasks and variations, followed by those of installed plugins."""
+    """Return the paper's tasks and variations, followed by those of the other domains."""
     return _discover().catalogue
 
 

@@ -148,7 +148,8 @@ class TaskSpec:
             where nobody has measured it.
         schedule: Noise decay of the paper's family (Appendix A.3).
         scores: Score references by name: ``paper`` (Tables 7 to 10), ``release`` (the authors'
-            YAML). What we measure lives in demonstrators artifacts, never here.
+            YAML). What we measure lives in demonstrators artifacts, and here (``measured``) only of
+            tasks that nobody has published scores of.
         simulator: What else the domain needs to make the task, such as ``{"setpoint": 50}``.
         observation_dim_v4: Observation dims under Gymnasium's v4 MuJoCo environments where they
             differ; the published parameter count is made with these.

@@ -189,6 +189,7 @@ def test_domain_names_may_be_written_with_either_separator() -> None:
         ("mujoco", {"viscosity": "DEFAULT"}, {"gravity": "default", "viscosity": "default"}),
         ("metaworld", {}, {"goal": "hidden", "goal_reset": "episode"}),
         ("metaworld", {"goal": "Visible"}, {"goal": "visible", "goal_reset": "episode"}),
+        ("hidden-goal", {"goals": "Held-Out"}, {"goal": "demonstrator", "goals": "held-out"}),
         (
             "bidexhands",
             {"base_damping": "4.5", "copies_per_simulation": 2, "euler": "Signed"},

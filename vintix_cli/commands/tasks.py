@@ -72,7 +72,8 @@ def tasks(
 ) -> None:
     """List the tasks, show some of them in full, or draw one.
 
-    102 tasks and 44 variations of the paper, and those of installed plugins.
+    102 tasks and 44 variations of the paper, those beside the paper (hidden-goal), and those of
+    installed plugins.
     """
     from pipelines.domains.registry import full_catalogue
 
@@ -164,9 +165,14 @@ def _row(task: dict[str, Any]) -> dict[str, Any]:
 def _counts(tasks: list[dict[str, Any]]) -> str:
     variations = sum(task["variation_of"] is not None for task in tasks)
     training = sum(task["split"] == "train" for task in tasks)
+    from pipelines.tasks import catalogue
+
+    published = {task.name for task in catalogue().tasks}
+    further = sum(task["name"] not in published and not task["variation_of"] for task in tasks)
     return (
-        f"{len(tasks) - variations} tasks ({training} for training) and {variations} variations; "
-        "vintix tasks NAME shows one in full"
+        f"{len(tasks) - variations} tasks ({training} for training) and {variations} variations"
+        + (f", {further} of the tasks beside the paper's" if further else "")
+        + "; vintix tasks NAME shows one in full"
     )
 
 

@@ -1,0 +1,126 @@
+"""Tasks in which only reward tells the goal (docs/hidden-goal.md).
+
+The goal of a copy is drawn from its stream seed, kept for all its episodes and never observed. The
+tasks are beside those of the paper and belong to none of its tables. `batch` says what the
+families have in common; `point` is the first of them, `policy` has the demonstrators.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from importlib import import_module, resources
+from typing import TYPE_CHECKING, Any
+
+from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
+from pipelines.domains.goals import KNOWLEDGE
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from pipelines.domains.hidden_goal.batch import HiddenGoalBatch
+    from pipelines.policies.base import PolicyBuilder, PolicySpec
+    from pipelines.tasks.spec import TaskSpec
+
+TASKS = "tasks.yaml"
+_FAMILIES = {
+    "point-dense": ("point", "DensePoints"),
+    "point-ring": ("point", "RingPoints"),
+}
+"""Module and class of each family."""
+
+
+class HiddenGoal(Domain):
+    """The domain plugin."""
+
+    name = "hidden-goal"
+    packages = ("numpy",)
+    vectorized = True
+    steps_per_second = 300_000.0
+    startup_seconds = 0.01
+    picture_steps = 20
+    selected_by_default = False
+    fixes_goals = True
+
+    def tasks(self) -> Sequence[TaskSpec]:
+        """Return the tasks of ``tasks.yaml``."""
+        return _tasks()
+
+    def options(self) -> Sequence[OptionSpec]:
+        """Return ``goal`` and ``goals``."""
+        return (
+            OptionSpec(
+                "goal",
+                "demonstrator",
+                "who is shown the goal: nobody (hidden), everybody (visible), or demonstrators, "
+                "who while histories are collected may be shown another one (decoy, belief)",
+                choices=("hidden", "visible", *KNOWLEDGE),
+            ),
+            OptionSpec(
+                "goals",
+                "training",
+                "which goals are drawn: those of training, the fifth that is held out, or all",
+                choices=("training", "held-out", "all"),
+            ),
+        )
+
+    def make_env(self, task: TaskSpec, options: Options) -> gymnasium.Env[Any, Any]:
+        """Make one task; each reset draws a goal from the episode's seed.
+
+        With ``env.unwrapped.fix_goal(seed)`` all episodes have one.
+        """
+        from pipelines.domains.hidden_goal.batch import HiddenGoalEnv
+
+        return HiddenGoalEnv(self._batch(task, options, [0]))
+
+    def make_batch(
+        self, task: TaskSpec, size: int, options: Options, stream_seeds: Sequence[int]
+    ) -> BatchEnvironment:
+        """Make copies of a task, whose goals are drawn from the stream seeds."""
+        from pipelines.domains.hidden_goal.batch import BatchGoals
+
+        batch = self._batch(task, options, stream_seeds)
+        if options.get("goal") in KNOWLEDGE:
+            batch.hidden_goals = BatchGoals(batch, options["goal"])
+        return batch
+
+    def _batch(
+        self, task: TaskSpec, options: Options, stream_seeds: Sequence[int]
+    ) -> HiddenGoalBatch:
+        from pipelines.domains.hidden_goal.batch import Setting
+
+        module, name = _FAMILIES[task.simulator["family"]]
+        family = getattr(import_module(f"{__name__}.{module}"), name)
+        setting = Setting(
+            stream_seeds=stream_seeds,
+            horizon=task.horizon,
+            goals=options["goals"],
+            visible=options["goal"] == "visible",
+        )
+        batch: HiddenGoalBatch = family(setting)
+        return batch
+
+    def begin_stream(self, env: gymnasium.Env[Any, Any], options: Options, seed: int) -> None:
+        """Fix the goal; see `Domain.begin_stream`."""
+        made: Any = env.unwrapped
+        made.fix_goal(seed)
+
+    def policies(self) -> Mapping[str, PolicyBuilder]:
+        """Return the demonstrators."""
+        from pipelines.domains.hidden_goal import policy
+
+        return {policy.POINT: policy.build_to_goal}
+
+    def demonstrator(self, task: TaskSpec) -> PolicySpec | None:
+        """Return the policy that does the best thing for the goal that it is shown."""
+        from pipelines.policies.base import PolicySpec
+
+        return PolicySpec(task.simulator["demonstrator"])
+
+
+@functools.cache
+def _tasks() -> tuple[TaskSpec, ...]:
+    from pipelines.tasks.loader import parse_domain
+
+    text = (resources.files(__name__) / TASKS).read_text(encoding="utf-8")
+    return parse_domain(text, f"hidden_goal/{TASKS}")

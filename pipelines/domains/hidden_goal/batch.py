@@ -1,0 +1,218 @@
+"""Copies of a task whose goal the observation does not show, and the goals that there are.
+
+A copy's goal is drawn from its stream seed and kept for all its episodes. The last entries of an
+observation are kept free for the goal: zeros, but where the option ``goal`` is ``visible``, and in
+what demonstrators see. What a step pays is one function of the step and of a goal, `rewards`, with
+which the environment pays as well, so that two goals of a task differ in reward alone.
+
+Goals are held out by their cell: the goals of a task are cut into cells, numbered in each direction
+from 0, and a fifth of the cells is held out, those whose weighted sum of numbers, with the weights
+1, 2, 1, 2 and so on, is divisible by 5. They are spread evenly over the task.
+
+Shapes: B copies, O observation, A action, G numbers of a goal, P goals, N goals or copies, C
+directions of cells.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.domains.batch import BatchEnvironment, StepBatch
+from pipelines.domains.goals import HiddenGoals, Knowledge
+from pipelines.domains.loop import SingleEnv
+from pipelines.rng import stream
+
+GoalSet = Literal["training", "held-out", "all"]
+GOAL_SETS: tuple[GoalSet, ...] = get_args(GoalSet)
+
+HELD_OUT_OF = 5
+"""One cell of goals in so many is held out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is the same for the batches of all families.
+
+    Attributes:
+        stream_seeds: A seed for each copy, of which its goal is drawn.
+        horizon: Steps of an episode.
+        goals: Which goals there are.
+        visible: Whether the observation shows the goal.
+    """
+
+    stream_seeds: Sequence[int]
+    horizon: int
+    goals: GoalSet = "all"
+    visible: bool = False
+
+
+class HiddenGoalBatch(BatchEnvironment):
+    """B copies of a task; a family is a class derived from this one.
+
+    Attributes:
+        goal_dim: G.
+        reward_spread: As of `HiddenGoals`.
+        goal_BG: float32, the goal of each copy.
+    """
+
+    goal_dim: int
+    reward_spread = 0.0
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self.size = len(setting.stream_seeds)
+        self._age_B = np.zeros(self.size, np.int64)
+        self.goal_BG = np.zeros((self.size, self.goal_dim), np.float32)
+        for copy, seed in enumerate(setting.stream_seeds):
+            self.fix_goal(copy, seed)
+
+    def fix_goal(self, copy: int, seed: int) -> None:
+        """Draw the goal of a copy from a seed."""
+        self.goal_BG[copy] = self.draw_goals(stream(seed, "hidden goal"), 1)[0]
+
+    def draw_goals(self, generator: np.random.Generator, count: int) -> NDArray[np.float32]:
+        """Return goals (count, G) of the setting's set."""
+        if self._setting.goals == "all":
+            return self.any_goals(generator, count)
+        wanted = self._setting.goals == "held-out"
+        kept_NG = np.zeros((0, self.goal_dim), np.float32)
+        while len(kept_NG) < count:
+            drawn_NG = self.any_goals(generator, count)
+            drawn_NG = drawn_NG[held_out(self.cells(drawn_NG)) == wanted]
+            kept_NG = np.concatenate([kept_NG, drawn_NG])
+        return kept_NG[:count]
+
+    def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """Begin an episode in some copies; see `BatchEnvironment.reset`."""
+        where = np.asarray(indices, np.intp)
+        self._age_B[where] = 0
+        self.begin(where, seeds)
+        return self._seen()[where]
+
+    def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
+        """Advance all copies by one step; see `BatchEnvironment.step`."""
+        self._age_B += 1
+        self.move(action_BA)
+        return StepBatch(
+            observation_BO=self._seen(),
+            reward_B=self.rewards(self.goal_BG[:, None])[:, 0],
+            terminated_B=np.zeros(self.size, np.bool_),
+            truncated_B=self._age_B >= self._setting.horizon,
+            success_B=None,
+        )
+
+    def _seen(self) -> NDArray[np.float32]:
+        observation_BO = self.observe()
+        if self._setting.visible:
+            self.show(observation_BO, self.goal_BG)
+        return observation_BO
+
+    # What a family has
+
+    @abstractmethod
+    def any_goals(self, generator: np.random.Generator, count: int) -> NDArray[np.float32]:
+        """Draw goals (count, G), float32, held out or not."""
+
+    @abstractmethod
+    def cells(self, goal_NG: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the numbers (N, C) of the cells that goals are in."""
+
+    @abstractmethod
+    def begin(self, where: NDArray[np.intp], seeds: Sequence[int]) -> None:
+        """Put some copies to the start of an episode."""
+
+    @abstractmethod
+    def move(self, action_BA: NDArray[Any]) -> None:
+        """Advance the state of all copies by one step."""
+
+    @abstractmethod
+    def observe(self) -> NDArray[np.float32]:
+        """Return what the copies show (B, O), a new array, with zeros for the goal."""
+
+    @abstractmethod
+    def show(self, observation_BO: NDArray[np.float32], goal_BG: NDArray[np.float32]) -> None:
+        """Write goals, or what follows from them at the present step, into observations."""
+
+    @abstractmethod
+    def rewards(self, goal_BPG: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return what the latest step pays each copy under each of its goals (B, P), float64.
+
+        Only between a step and the next reset or step.
+        """
+
+
+def held_out(cell_NC: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which goals (N,) are held out, by the numbers of their cells."""
+    weight_C = 1 + np.arange(cell_NC.shape[1]) % 2
+    return (cell_NC @ weight_C) % HELD_OUT_OF == 0
+
+
+class BatchGoals(HiddenGoals):
+    """The goals of a batch as those who collect histories ask for them."""
+
+    def __init__(self, batch: HiddenGoalBatch, knowledge: Knowledge) -> None:
+        self._batch, self.knowledge = batch, knowledge
+        self.dim, self.reward_spread = batch.goal_dim, batch.reward_spread
+
+    def current(self) -> NDArray[np.float32]:
+        """Return the goal of each copy; see `HiddenGoals`."""
+        return self._batch.goal_BG.copy()
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float32]:
+        """Return goals of the set that the copies have theirs from; see `HiddenGoals`."""
+        return self._batch.draw_goals(generator, count)
+
+    def show(
+        self, observation_BO: NDArray[np.float32], goal_BG: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the observations with the goals in their place; see `HiddenGoals`."""
+        seen_BO = observation_BO.copy()
+        self._batch.show(seen_BO, goal_BG)
+        return seen_BO
+
+    def rewards(self, goal_BPG: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return what the latest step would have paid; see `HiddenGoals`."""
+        return self._batch.rewards(goal_BPG)
+
+
+class HiddenGoalEnv(SingleEnv):
+    """A batch of one copy as a Gymnasium environment.
+
+    Each reset draws the goal from the seed of its episode, until `fix_goal`: from then on all
+    episodes have one goal.
+
+    Args:
+        batch: One copy.
+    """
+
+    def __init__(self, batch: HiddenGoalBatch) -> None:
+        super().__init__(batch, -np.inf, np.inf)
+        self._copy, self._fixed = batch, False
+
+    def fix_goal(self, seed: int) -> None:
+        """Draw the goal of all later episodes from a seed."""
+        self._copy.fix_goal(0, seed)
+        self._fixed = True
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin an episode; `options` are not used."""
+        gymnasium.Env.reset(self, seed=seed)
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        if not self._fixed:
+            self._copy.fix_goal(0, seed)
+        return self._batch.reset([0], [seed])[0], {}
+
+    @property
+    def hidden_goals(self) -> HiddenGoals:
+        """The goal of the present episode, for demonstrators."""
+        return BatchGoals(self._copy, "demonstrator")

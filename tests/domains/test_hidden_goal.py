@@ -1,0 +1,207 @@
+"""Tasks in which only reward tells the goal: stepping, goals, the split of goals, and scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.demonstrators.config import DemonstratorsConfig
+from pipelines.demonstrators.evaluate import Evaluator
+from pipelines.demonstrators.experts import builtin_policy
+from pipelines.demonstrators.selection import select
+from pipelines.domains import checked
+from pipelines.domains.hidden_goal import HiddenGoal
+from pipelines.domains.hidden_goal.batch import held_out
+from pipelines.domains.registry import resolve_options
+from pipelines.playing.episodes import policy_for
+from pipelines.rng import stream
+from pipelines.tasks.registry import catalogue
+
+DOMAIN = HiddenGoal()
+TASKS = {task.name: task for task in DOMAIN.tasks()}
+every_task = pytest.mark.parametrize("name", TASKS)
+any_task = st.sampled_from(sorted(TASKS))
+seed = st.integers(0, 2**31 - 1)
+
+
+def make(name: str, streams: list[int], **options: Any) -> Any:
+    resolved = resolve_options(DOMAIN, options)
+    return checked.make_batch(DOMAIN, TASKS[name], len(streams), resolved, streams)
+
+
+def random_actions(name: str, batch: Any, key: int, steps: int) -> np.ndarray:
+    """Actions (T, B, A), those of a copy the same whatever the others are."""
+    actions = TASKS[name].actions.bounded(batch.action_low_A, batch.action_high_A)
+    return actions.draw([stream(key, "actions") for _ in range(batch.size)], steps)
+
+
+def observations(batch: Any, actions_TBA: np.ndarray, episode: int) -> tuple[Any, Any]:
+    """Play one episode; return what was seen (T + 1, B, O) and paid (T, B)."""
+    seen, paid = [batch.reset(range(batch.size), [episode] * batch.size)], []
+    for action_BA in actions_TBA:
+        after = batch.step(action_BA)
+        seen.append(after.observation_BO)
+        paid.append(after.reward_B)
+    return np.array(seen), np.array(paid)
+
+
+@settings(max_examples=60, deadline=None)
+@given(any_task, st.lists(seed, min_size=1, max_size=4), seed, seed)
+def test_a_step_pays_what_rewards_says_of_its_goal(
+    name: str, streams: list[int], episode: int, key: int
+) -> None:
+    """To the last bit, of the true goal among others."""
+    batch = make(name, streams)
+    goals = batch.hidden_goals
+    true_BG = goals.current()
+    assert true_BG.shape == (len(streams), goals.dim) and true_BG.dtype == np.float32
+    others_PG = goals.draw(stream(key, "others"), 5)
+    goal_BPG = np.concatenate(
+        [true_BG[:, None], np.broadcast_to(others_PG, (len(streams), 5, goals.dim))], axis=1
+    )
+    batch.reset(range(batch.size), [episode + copy for copy in range(batch.size)])
+    for action_BA in random_actions(name, batch, key, TASKS[name].horizon):
+        after = batch.step(action_BA)
+        reward_BP = goals.rewards(goal_BPG)
+        assert reward_BP.shape == (len(streams), 6) and reward_BP.dtype == np.float64
+        np.testing.assert_array_equal(reward_BP[:, 0], after.reward_B)
+    assert after.truncated_B.all() and not after.terminated_B.any()
+    np.testing.assert_array_equal(goals.current(), true_BG)
+
+
+@settings(max_examples=30, deadline=None)
+@given(any_task, st.lists(seed, min_size=2, max_size=4), seed, seed)
+def test_a_copy_does_the_same_alone_and_in_its_second_episode(
+    name: str, streams: list[int], episode: int, key: int
+) -> None:
+    batch, last = make(name, streams), make(name, streams[-1:])
+    actions_TBA = random_actions(name, batch, key, TASKS[name].horizon)
+    together = observations(batch, actions_TBA, episode)
+    observations(last, actions_TBA[:, -1:], episode + 1)
+    alone = observations(last, actions_TBA[:, -1:], episode)
+    for every, one in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(every[:, -1:], one)
+
+
+@every_task
+def test_two_goals_differ_in_reward_alone(name: str) -> None:
+    """The same episodes and actions look the same to the byte, and pay other rewards."""
+    first, second = make(name, [1] * 64), make(name, list(range(64)))
+    np.testing.assert_array_equal(first.hidden_goals.current()[0], first.hidden_goals.current()[1])
+    assert len(np.unique(second.hidden_goals.current(), axis=0)) > 32
+    actions_TBA = random_actions(name, first, 0, TASKS[name].horizon)
+    (seen, paid), (also_seen, also_paid) = (
+        observations(batch, actions_TBA, 7) for batch in (first, second)
+    )
+    np.testing.assert_array_equal(seen, also_seen)
+    assert (paid != also_paid).any()
+    np.testing.assert_array_equal(paid, paid[:, :1].repeat(64, 1))
+
+
+@every_task
+def test_who_is_shown_the_goal(name: str) -> None:
+    """The options change what is seen, and nothing else."""
+    streams = [3, 4]
+    told = make(name, streams, goal="demonstrator")
+    actions_TBA = random_actions(name, told, 0, 5)
+    seen, paid = observations(told, actions_TBA, 7)
+    view_BO = told.demonstrator_view(seen[-1])
+    assert (view_BO != seen[-1]).any()
+    for goal in ("decoy", "belief"):
+        assert make(name, streams, goal=goal).hidden_goals.knowledge == goal
+    hidden = make(name, streams, goal="hidden")
+    assert hidden.hidden_goals is None
+    visible = make(name, streams, goal="visible")
+    assert visible.hidden_goals is None
+    for batch, expected in ((hidden, seen[-1]), (visible, view_BO)):
+        also_seen, also_paid = observations(batch, actions_TBA, 7)
+        np.testing.assert_array_equal(also_seen[-1], expected)
+        np.testing.assert_array_equal(also_paid, paid)
+    other_BG = told.hidden_goals.draw(stream(0, "other"), 2)
+    assert (told.hidden_goals.show(seen[-1], other_BG) != view_BO).any()
+
+
+@every_task
+def test_a_fifth_of_the_goals_is_held_out(name: str) -> None:
+    """Training and held-out goals have no cell in common, and all are theirs together."""
+    cells = {}
+    for goals in ("training", "held-out", "all"):
+        batch = make(name, list(range(50)), goals=goals)
+        drawn_NG = batch.hidden_goals.draw(stream(0, "goals"), 2000)
+        cells[goals] = batch.unwrapped.cells(
+            np.concatenate([drawn_NG, batch.hidden_goals.current()])
+        )
+    assert not held_out(cells["training"]).any()
+    assert held_out(cells["held-out"]).all()
+    assert 0.15 < held_out(cells["all"]).mean() < 0.25
+
+
+@every_task
+def test_the_shipped_scores_are_those_of_today(name: str) -> None:
+    """Mean returns of 200 episodes, of random play and of the demonstrator, each on its goal."""
+    task = TASKS[name]
+    score, options = task.scores["measured"], resolve_options(DOMAIN, {})
+    spec = builtin_policy(task, DOMAIN, options)
+    assert spec is not None
+    with Evaluator(task, DOMAIN, options, seed=1, per_episode_copies=True) as evaluator:
+        for found, mean, std in (
+            (evaluator.random(200), score.random, score.random_std),
+            (evaluator.policy(spec, 200), score.expert, score.expert_std),
+        ):
+            assert abs(found.returns_E.mean() - mean) <= 4 * std / np.sqrt(200) + 1e-3
+
+
+@every_task
+def test_a_demonstrator_that_is_told_another_goal_is_worse(name: str) -> None:
+    """What it does follows from the goal that it is shown."""
+    batch = make(name, list(range(300)))
+    goals, task = batch.hidden_goals, TASKS[name]
+    spec = builtin_policy(task, DOMAIN, resolve_options(DOMAIN, {}))
+    assert spec is not None
+    shown = {"true": goals.current(), "other": goals.draw(stream(0, "other"), batch.size)}
+    total = dict.fromkeys(shown, 0.0)
+    for which, goal_BG in shown.items():
+        policy = policy_for(batch, spec, DOMAIN)
+        policy.reset(range(batch.size))
+        observation_BO = batch.reset(range(batch.size), list(range(batch.size)))
+        for _ in range(task.horizon):
+            after = batch.step(policy.act(goals.show(observation_BO, goal_BG)))
+            observation_BO = after.observation_BO
+            total[which] += after.reward_B.mean()
+    score = task.scores["measured"]
+    assert score.normalize(total["true"]) > 0.9
+    assert score.normalize(total["other"]) < 0.5
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@every_task
+def test_a_plain_environment_draws_a_goal_at_each_reset_until_it_is_fixed(name: str) -> None:
+    env: Any = checked.make_env(DOMAIN, TASKS[name], resolve_options(DOMAIN, {}))
+    check_env(env, skip_render_check=True)
+
+    def goal(seed: int | None) -> tuple[float, ...]:
+        env.reset(seed=seed)
+        return tuple(env.unwrapped.hidden_goals.current()[0].tolist())
+
+    assert goal(1) == goal(1)
+    assert len({goal(1), goal(2), goal(3), goal(None), goal(None)}) >= 3
+    DOMAIN.begin_stream(env, {}, 5)
+    batch = make(name, [5])
+    kept = tuple(batch.hidden_goals.current()[0].tolist())
+    assert {goal(1), goal(None), goal(2)} == {kept}
+
+
+def test_they_are_beside_the_tasks_of_the_paper(tmp_path: Any) -> None:
+    """In no table of the paper's, and not among what is taken where nothing is named."""
+    from pipelines.artifacts.workspace import Workspace
+
+    assert not {task.name for task in catalogue().tasks} & set(TASKS)
+    workspace = Workspace(tmp_path)
+    assert not {task.name for task in select(DemonstratorsConfig(), workspace).tasks} & set(TASKS)
+    chosen = select(DemonstratorsConfig(domains=("hidden-goal",)), workspace)
+    assert {task.name for task in chosen.tasks} == set(TASKS)
