@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
@@ -142,7 +141,7 @@ class ShardWriter:
                     self._arrays.create(group, name, shape, rows.dtype, job.shard_rows)
                 values = rows[: end - begin, index]
                 self._arrays.write_chunk(group, name, shard, values, job.shard_rows)
-            unit.data.update(buffer.data, next=asdict(buffer.marks[index]))
+            unit.data.update(buffer.data, next=buffer.marks[index].as_json())
             table = _table(buffer.episodes[index], job.task.observation_dim)
             if scratch is not None:
                 for name, values in {_SCRATCH: table, **buffer.scratch}.items():

@@ -5,6 +5,8 @@
 Noise is keyed by (seed, task, trajectory, shard) and episodes by (seed, task, trajectory,
 episode), so a run that is resumed at a shard writes the bytes that an uninterrupted one writes.
 An episode that crosses into the shard is simulated again from its seed with the recorded actions.
+Where a goal is hidden, pi may act for another one than the recorded demonstrator
+(`pipelines.distill.demonstrators`).
 
 Shapes: R rows of a shard, B trajectories of the job, O observation, A action.
 """
@@ -17,12 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.distill.buffers import ShardBuffer, ShardWriter
+from pipelines.distill.demonstrators import demonstrators_of
 from pipelines.distill.job import EpisodeMark, Job, Position
 from pipelines.distill.schedule import noise_along
 from pipelines.errors import VintixError
 from pipelines.histories.layout import trajectory_path
 from pipelines.playing.episodes import Episode, Episodes
-from pipelines.rng import stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +42,7 @@ def collect_job(
     policy: Policy,
     directory: Path,
     *,
+    decoy: Policy | None = None,
     position: Position | None = None,
     progress: Advance = lambda amount=1: None,
 ) -> None:
@@ -51,10 +54,12 @@ def collect_job(
             (`pipelines.domains.checked`).
         policy: The demonstrator, for as many copies.
         directory: The staging directory.
+        decoy: Another instance of the demonstrator, where there are decoys.
         position: Where to go on; None for the beginning.
         progress: Told of environment steps as they are done.
 
     Raises:
+        ConfigError: The task's goals do not fit the option ``goal``.
         ReplayError: A resumed episode came out differently; the job must be begun again.
         StorageError: A shard could not be written; those before it are kept.
         VintixError: The environment or the policy returned a number that is not finite.
@@ -62,7 +67,7 @@ def collect_job(
     position = position or Position.start(job)
     if position.shard >= job.shards:
         return
-    collector = _Collector(job, environment, policy)
+    collector = _Collector(job, environment, policy, decoy)
     collector.restore(position, directory)
     with ShardWriter(job, directory, position.durable) as writer:
         for shard in range(position.shard, job.shards):
@@ -76,8 +81,11 @@ class _Collector:
 
     _buffer: ShardBuffer
 
-    def __init__(self, job: Job, environment: BatchEnvironment, policy: Policy) -> None:
+    def __init__(
+        self, job: Job, environment: BatchEnvironment, policy: Policy, decoy: Policy | None
+    ) -> None:
         self._job, self._policy = job, policy
+        self._demonstrators = demonstrators_of(job, environment, policy, decoy)
         self._view = environment.demonstrator_view
         low_A, high_A = environment.action_low_A, environment.action_high_A
         self._actions = job.task.actions.bounded(low_A, high_A)
@@ -85,7 +93,7 @@ class _Collector:
         self._episodes = Episodes(
             environment,
             job.episode_seed,
-            on_begin=lambda copies, _: policy.reset(copies),
+            on_begin=self._begin,
             on_end=self._end,
             steps=job.steps,
         )
@@ -94,14 +102,24 @@ class _Collector:
         """Bring environment, policy and counters to the first step of a shard."""
         job, marks = self._job, position.marks
         here = position.shard * job.shard_rows
+        demonstrators = self._demonstrators
+        if demonstrators is not None:
+            demonstrators.restore([mark.demonstrator for mark in marks])
         self._episodes.replay(
             here,
             [mark.episode for mark in marks],
             [mark.start for mark in marks],
             [_read_rows(directory, job, copy, mark, here) for copy, mark in enumerate(marks)],
-            lambda observation_BO: self._policy.act(self._view(observation_BO)),
+            lambda observation_BO: (
+                self._policy.act(self._view(observation_BO))
+                if demonstrators is None
+                else demonstrators.act(observation_BO)[1]
+            ),
             job.where,
+            *([] if demonstrators is None else [demonstrators.learn]),
         )
+        if demonstrators is not None:
+            demonstrators.restore(None)
 
     def fill(self, buffer: ShardBuffer, progress: Advance) -> None:
         """Simulate one shard into a buffer."""
@@ -111,19 +129,16 @@ class _Collector:
         buffer.rows["noise"][: end - begin] = epsilon_R[:, None]
         # One stream of noise for each trajectory.
         generators = [
-            stream(job.seed, "distill", job.task.name, trajectory, "noise", buffer.shard)
-            for trajectory in job.trajectories
+            job.stream(copy, "noise", buffer.shard) for copy in range(len(job.trajectories))
         ]
+        run = self._run if self._demonstrators is None else self._run_demonstrators
         self._mix = self._actions.mixer(self._actions.draw(generators, end - begin), epsilon_R)
         for first in range(0, end - begin, _REPORT_STEPS):
             last = min(first + _REPORT_STEPS, end - begin)
-            self._run(buffer, first, last)
+            run(buffer, first, last)
             progress((last - first) * len(job.trajectories))
         check_finite(job, buffer)
-        buffer.marks = tuple(
-            EpisodeMark(int(number), int(start))
-            for number, start in zip(episodes.number_B, episodes.start_B, strict=True)
-        )
+        buffer.marks = tuple(self._mark(copy) for copy in range(len(job.trajectories)))
         if end == job.steps:
             self._keep(episodes.cut())
 
@@ -146,6 +161,36 @@ class _Collector:
             experts[row] = expert_BA
             actions[row] = action_BA = mix(row, expert_BA)
             rewards[row] = step(action_BA).reward_B
+
+    def _run_demonstrators(self, buffer: ShardBuffer, first: int, last: int) -> None:
+        """Simulate a span of rows with demonstrators that do not see all."""
+        rows, episodes, demonstrators = buffer.rows, self._episodes, self._demonstrators
+        if demonstrators is None:
+            raise ValueError("nobody demonstrates but the policy")
+        for row in range(first, last):
+            episodes.begin()
+            rows["observation"][row] = observation_BO = episodes.observation_BO
+            acted_BA, rows["demonstrator_action"][row] = demonstrators.act(observation_BO)
+            rows["action"][row] = action_BA = self._mix(row, acted_BA)
+            after = episodes.step(action_BA)
+            rows["reward"][row] = after.reward_B
+            demonstrators.learn(after)
+
+    def _begin(self, copies: list[int], number_B: NDArray[np.int64]) -> None:
+        if self._demonstrators is None:
+            self._policy.reset(copies)
+        else:
+            self._demonstrators.begin(copies, number_B, self._episodes.start_B)
+
+    def _mark(self, copy: int) -> EpisodeMark:
+        """Return which episode of a copy is in progress."""
+        episodes, demonstrators = self._episodes, self._demonstrators
+        number, start = int(episodes.number_B[copy]), int(episodes.start_B[copy])
+        if demonstrators is None:
+            return EpisodeMark(number, start)
+        return EpisodeMark(
+            number, start, demonstrators.state(copy, beginning=start == episodes.now)
+        )
 
     def _end(self, after: StepBatch, ended: list[Episode]) -> None:
         row = self._episodes.now - 1 - self._job.shard_range(self._buffer.shard)[0]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.learning import history_attributes
+from pipelines.domains.goals import knowledge_of
 from pipelines.errors import ConfigError
 from pipelines.histories.layout import trajectory_path
 from pipelines.stage import StageResult
@@ -130,11 +131,13 @@ def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str
         "random_std": float(card["random"]["std"]),
         "expert_std": float(card["expert"]["std"]),
     }
+    knowledge = knowledge_of(job.options)
     scores = {reference: score.as_json() for reference, score in each.task.scores.items()}
     return {
         "task": each.task.as_json(),
         "schedule": None if job.training else schedule_json(job.schedule),
         **history_attributes(job),
+        **({} if knowledge is None else {"knowledge": knowledge}),
         **({} if pilot is None else {"pilot": dict(pilot)}),
         "options": dict(job.options),
         "scores": {**scores, "measured": measured},

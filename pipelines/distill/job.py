@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.row_arrays import balanced_rows
 from pipelines.histories.layout import shard_unit
-from pipelines.rng import derive_seed
+from pipelines.rng import Key, derive_seed, stream
 from pipelines.rows import row_bytes
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipelines.artifacts.work import StagedWork
     from pipelines.domains.base import BatchEnvironment
     from pipelines.learners.settings import TrainSettings
@@ -84,6 +86,11 @@ class Job:
         """Return the seed of an episode of the trajectory at a place of the job."""
         return episode_seed(self.seed, self.task.name, self.trajectories[copy], episode)
 
+    def stream(self, copy: int, *key: Key) -> np.random.Generator:
+        """Return a generator of the trajectory at a place of the job, by what it is for."""
+        trajectory = self.trajectories[copy]
+        return stream(self.seed, "distill", self.task.name, trajectory, *key)
+
     def where(self, copy: int, step: int) -> str:
         """Return what an error says of a step of the trajectory at a place of the job."""
         return f"task {self.task.name}, trajectory {self.trajectories[copy]}, step {step}"
@@ -109,10 +116,18 @@ class EpisodeMark:
     Attributes:
         episode: Its number within the trajectory.
         start: Its first step.
+        demonstrator: What its demonstrator knew when it began, as of
+            `pipelines.distill.demonstrators`; None where that follows from the episode.
     """
 
     episode: int = 0
     start: int = 0
+    demonstrator: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the mark as it is recorded."""
+        known = {} if self.demonstrator is None else {"demonstrator": self.demonstrator}
+        return {"episode": self.episode, "start": self.start, **known}
 
 
 @dataclass(frozen=True, slots=True)

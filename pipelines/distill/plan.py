@@ -18,6 +18,7 @@ from pipelines.distill.job import Job, shard_rows
 from pipelines.distill.learning import SOURCE, history_attributes, training_rows, training_settings
 from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
+from pipelines.domains.goals import knowledge_of
 from pipelines.errors import ConfigError
 from pipelines.hardware import available_cores
 from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
@@ -330,6 +331,15 @@ def _plan_task(
     trajectories = config.trajectories or task.trajectories
     steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
     training = training_settings(config, task, steps)
+    knowledge = knowledge_of(options)
+    if training is not None and knowledge in ("decoy", "belief"):
+        raise ConfigError(
+            "Who acts in a learning history is its learner, not a demonstrator.",
+            where=f"task {task.name}",
+            expected="goal=demonstrator, whose action is recorded beside the learner's",
+            found=f"goal={knowledge}",
+            fix=f"vintix distill --source {SOURCE} --option goal=demonstrator",
+        )
     together = (domain.vectorized or domain.batched) and training is None
     size = trajectories if together else 1
     if training is not None:

@@ -135,6 +135,7 @@ def _collect(work: _JobWithPolicy, advance: Advance) -> None:
     from pipelines.artifacts.work import StagedWork
     from pipelines.distill.collect import collect_job
     from pipelines.distill.learning import record_training
+    from pipelines.domains.goals import knowledge_of
     from pipelines.domains.registry import domain_of
     from pipelines.playing.episodes import policy_for
 
@@ -142,10 +143,15 @@ def _collect(work: _JobWithPolicy, advance: Advance) -> None:
     _check_node(work)
     # Looked up here and now: a job whose node died is given to another one with the same words.
     position = find_position(StagedWork(work.directory), job)
-    collect = collect_job if job.training is None else record_training
+    at: dict[str, Any] = {"position": position, "progress": advance}
     with job.make_environment() as environment:
-        policy = policy_for(environment, work.policy, domain_of(job.task))
-        collect(job, environment, policy, work.directory, position=position, progress=advance)
+        parts = environment, work.policy, domain_of(job.task)
+        policy = policy_for(*parts)
+        if job.training is None:
+            decoy = policy_for(*parts) if knowledge_of(job.options) == "decoy" else None
+            collect_job(job, environment, policy, work.directory, decoy=decoy, **at)
+        else:
+            record_training(job, environment, policy, work.directory, **at)
 
 
 def _check_node(work: _JobWithPolicy) -> None:

@@ -11,7 +11,8 @@ Shapes: B copies of an environment, O observation, G numbers of a goal, P other 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,15 @@ drawn among those that the rewards so far allow. Everyone else's demonstrators s
 KNOWLEDGE: tuple[Knowledge, ...] = get_args(Knowledge)
 
 
+def knowledge_of(options: Mapping[str, Any]) -> Knowledge | None:
+    """Return what demonstrators know by the option ``goal`` of a domain; None if it hides nothing.
+
+    Args:
+        options: Values of all options of the domain.
+    """
+    return next((each for each in KNOWLEDGE if each == options.get("goal")), None)
+
+
 class HiddenGoals(ABC):
     """The goals of the copies of a batch.
 
@@ -33,11 +43,14 @@ class HiddenGoals(ABC):
         reward_spread: Standard deviation of the difference between the rewards of a step under two
             goals so close that they need not be told apart; 0 where equal rewards are equal
             numbers. Only where `rewards` is there.
+        count: P, how many goals a belief is drawn over where there is no end of them: so many that
+            the nearest to any goal is as good as that.
     """
 
     dim: int
     knowledge: Knowledge
     reward_spread: float = 0.0
+    count: int = 1024
 
     @abstractmethod
     def current(self) -> NDArray[np.float32]:
@@ -46,6 +59,10 @@ class HiddenGoals(ABC):
     @abstractmethod
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float32]:
         """Return goals (count, G) from the distribution that the environment draws its own from."""
+
+    def every(self) -> NDArray[np.float32] | None:
+        """Return all goals there are (P, G), if they are few and equally likely; else None."""
+        return None
 
     @abstractmethod
     def show(

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["pack_tasks", "paper_plan", "plan", "run"]
 
-_ORIGIN = ("imported", "source", "train")
-"""Attributes of a history that is not noise-distilled: where it comes from."""
+_ORIGIN = ("imported", "source", "train", "knowledge")
+"""Attributes of a history that not all have: where it comes from, what its demonstrators know."""
 _REDUCED_ROWS = 8_192
 """Rows reduced at a time: a float64 copy of them stays small."""
 

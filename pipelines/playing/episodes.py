@@ -149,6 +149,7 @@ class Episodes:
         recorded: Sequence[Mapping[str, NDArray[np.float32]]],
         act: Callable[[NDArray[np.float32]], NDArray[np.float32]],
         where: Callable[[int, int], str],
+        on_step: Callable[[StepBatch], object] = lambda after: None,
     ) -> None:
         """Start in the middle of episodes, by simulating them again from their seeds.
 
@@ -163,6 +164,7 @@ class Episodes:
                 episode so far, a row a step.
             act: What the demonstrator does at an observation of all copies.
             where: Returns what an error says of a copy and a step.
+            on_step: Called with each step, those of episodes that nobody records among them.
 
         Raises:
             ReplayError: An episode came out differently.
@@ -192,6 +194,7 @@ class Episodes:
                     raise _replay_error(where(copy, int(starts[copy] + step - ahead_B[copy])))
                 action_BA[copy] = row["action"]
             after = self._step(action_BA.copy())
+            on_step(after)
             self.observation_BO = np.array(after.observation_BO, np.float32)
             self.return_B += after.reward_B
             ended_B = after.terminated_B | after.truncated_B
