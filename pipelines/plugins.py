@@ -8,10 +8,12 @@ alone.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
-from typing import Any, Generic, TypeVar
+from types import SimpleNamespace
+from typing import Any, Generic, TypeVar, get_type_hints
 
 from pipelines.errors import MissingDependencyError, VintixError, unknown
 
@@ -30,6 +32,7 @@ class Kind(Generic[Base]):
         base: The class that they derive from, as ``module:class``.
         option: How a user chooses another one.
         own: The project's own, name to ``module:class``.
+        reserved: Keywords of their constructors that are no options.
     """
 
     group: str
@@ -37,6 +40,7 @@ class Kind(Generic[Base]):
     base: str
     option: str
     own: Mapping[str, str]
+    reserved: tuple[str, ...] = ()
 
     def entries(self) -> list[metadata.EntryPoint]:
         """Return all entries by name, the project's own first: no other can take their names."""
@@ -87,6 +91,49 @@ class Kind(Generic[Base]):
         # A plugin can fail in any way.
         except Exception as error:
             raise self.unusable(entry, error) from error
+
+    def options(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of one of them, JSON; what is not given has its default.
+
+        Options are the keyword-only parameters of its constructor. Their annotations say what they
+        may be, such as ``bins: Annotated[int, pydantic.Field(ge=2)] = 21``.
+
+        Args:
+            name: Its name.
+            given: Values by option.
+
+        Raises:
+            ValueError: It has no such option, or a value is not of the annotation.
+            UsageError, MissingDependencyError: As `find`.
+        """
+        from pydantic import ConfigDict, ValidationError, create_model
+
+        made = self.find(name).__init__  # type: ignore[misc]
+        known = {
+            each.name: each
+            for each in inspect.signature(made).parameters.values()
+            if each.kind is each.KEYWORD_ONLY and each.name not in self.reserved
+        }
+        for option in given:
+            if option not in known:
+                has = f"it has {', '.join(known)}" if known else "it has none"
+                raise ValueError(f"the {self.noun} {name} has no option {option!r}: {has}")
+        # The other annotations may name what is imported for type checkers alone.
+        annotations = SimpleNamespace(
+            __annotations__={option: each.annotation for option, each in known.items()}
+        )
+        hints = get_type_hints(annotations, made.__globals__, include_extras=True)
+        fields: Any = {option: (hints[option], each.default) for option, each in known.items()}
+        model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+        try:
+            found: dict[str, Any] = model(**given).model_dump(mode="json")
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = ".".join(map(str, first["loc"]))
+            raise ValueError(
+                f"option {option} of the {self.noun} {name}: {first['msg']}"
+            ) from error
+        return found
 
     def package(self, name: str) -> str | None:
         """Return the distribution that brings a name; None for the project's own."""

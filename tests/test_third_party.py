@@ -12,7 +12,7 @@ import pytest
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.config import choices_of
-from pipelines.errors import UsageError
+from pipelines.errors import ConfigError, UsageError
 from pipelines.methods import METHODS
 from pipelines.model.backbones import BACKBONES
 from pipelines.model.heads import HEADS
@@ -50,8 +50,9 @@ from pipelines.model.initialization import Linear
 class Gaussian(Head):
     deterministic = False
 
-    def __init__(self, width, actions):
+    def __init__(self, width, actions, *, spread: float = 1.0):
         super().__init__(width, actions)
+        self.spread = spread
         self.out = Linear(width, 2 * actions.width)
 
     def loss(self, hidden, target, units):
@@ -62,7 +63,7 @@ class Gaussian(Head):
         mean, log_std = self.out(hidden).chunk(2, dim=-1)
         if draws is None:
             return mean
-        return mean + log_std.exp() * draws.normal(1, mean.shape[-1])
+        return mean + self.spread * log_std.exp() * draws.normal(1, mean.shape[-1])
 """
 BACKBONE = """
 import torch
@@ -184,6 +185,12 @@ def test_a_part_of_the_model_of_another_package_trains_and_plays(
     assert played == returns(workspace, "second", name="b")
     if kind == "head":
         assert played != returns(workspace, "first", name="c", seed=1)
+        assert found.config["model"]["head_options"] == {"spread": 1.0}
+        narrow = {**model, "head_options": {"spread": 0.0}}
+        trained(workspace, "narrow", model=narrow)
+        assert returns(workspace, "narrow", name="d") != played
+        with pytest.raises(ConfigError, match="no option 'wide': it has spread"):
+            plan(small_config(model={**model, "head_options": {"wide": 1}}), workspace)
 
 
 def test_a_reader_without_the_package_is_told_which_brings_it(

@@ -14,6 +14,8 @@ from pydantic import (
     ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -24,7 +26,7 @@ from pipelines.model.backbones import BACKBONES
 from pipelines.model.backbones import DEFAULT as PAPERS_BACKBONE
 from pipelines.model.heads import DEFAULT as PAPERS_HEAD
 from pipelines.model.heads import HEADS
-from pipelines.plugins import OneOf
+from pipelines.plugins import Kind, OneOf
 
 #: Rows of the within-episode position table (the released code's `max_emb_episode_length`).
 EPISODE_POSITIONS = 10_000
@@ -36,17 +38,42 @@ class GroupDims(BaseModel):
     Attributes:
         observation_dim: Channels of an observation, at least 1.
         action_dim: Channels of an action, at least 1.
+        action_bounds: Lower and upper bounds of the actions to predict, for heads that need them;
+            else None, and left out of what is stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     observation_dim: int = Field(ge=1)
     action_dim: int = Field(ge=1)
+    action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def actions(self) -> ActionSpec:
         """What the actions are."""
-        return Box(self.action_dim)
+        if self.action_bounds is None:
+            return Box(self.action_dim)
+        import numpy as np
+
+        low_A, high_A = (np.array(bound, np.float32) for bound in self.action_bounds)
+        return Box(self.action_dim, low_A, high_A)
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if self.action_bounds is not None:
+            low, high = self.action_bounds
+            if not len(low) == len(high) == self.action_dim:
+                raise ValueError(f"the bounds of {self.action_dim} actions have as many numbers")
+            if not all(one <= other for one, other in zip(low, high, strict=True)):
+                raise ValueError("a lower bound of actions is above the upper one")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_bounds(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if self.action_bounds is None:
+            del values["action_bounds"]
+        return values
 
 
 class ModelConfig(BaseModel):
@@ -82,6 +109,8 @@ class ModelConfig(BaseModel):
         context: Training sequence length in steps, and the size of the cache at inference.
         head: Name of the action head; left out of what is stored where it is `mse`.
         backbone: Name of the backbone; left out likewise where it is `transformer`.
+        head_options: Options of the head, complete; left out where it has none.
+        backbone_options: Options of the backbone, likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -108,13 +137,29 @@ class ModelConfig(BaseModel):
     context: int = Field(ge=1)
     head: Annotated[str, OneOf(HEADS)] = PAPERS_HEAD
     backbone: Annotated[str, OneOf(BACKBONES)] = PAPERS_BACKBONE
+    head_options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    backbone_options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+
+    @field_validator("head_options", "backbone_options")
+    @classmethod
+    def _complete_options(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        part = str(info.field_name).removesuffix("_options")
+        kind: Kind[Any] = HEADS if part == "head" else BACKBONES
+        # A name that nothing answers to is told of by its own field.
+        name = info.data.get(part)
+        return given if name is None else kind.options(name, given)
 
     @model_serializer(mode="wrap")
     def _leave_out_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # There were artifacts before there were these.
         values: dict[str, Any] = handler(self)
-        later = {"head": PAPERS_HEAD, "backbone": PAPERS_BACKBONE}
-        return {name: one for name, one in values.items() if later.get(name) != one}
+        later = {
+            "head": PAPERS_HEAD,
+            "backbone": PAPERS_BACKBONE,
+            "head_options": {},
+            "backbone_options": {},
+        }
+        return {name: one for name, one in values.items() if later.get(name, ...) != one}
 
     @property
     def head_dim(self) -> int:

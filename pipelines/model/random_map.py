@@ -68,7 +68,7 @@ class RandomMap:
             observation_OO = _in_units(observation_OO, statistics.observation_std)
             observation_OO[:, statistics.constant_observation] = 0.0
         std_A = statistics.action_std
-        moving = np.flatnonzero(std_A > CONSTANT * std_A.max())
+        moving = np.flatnonzero(_moving(statistics))
         action_AA = np.eye(len(std_A))
         action_AA[np.ix_(moving, moving)] = haar(len(moving), generator)
         return cls(
@@ -96,6 +96,24 @@ class RandomMap:
         observation_NO[...] = self.observation(observation_NO)
         for array_NA in action_NA:
             array_NA[...] = self.action(array_NA)
+
+
+def mapped_bounds(statistics: TaskStatistics, action_NA: Floats) -> tuple[Floats, Floats]:
+    """Return the lower and upper bounds (A,) that actions (N, A) keep under any map."""
+    scale_A = statistics.action_std + np.float32(STD_EPSILON)
+    moving_A = _moving(statistics)
+    units_NA = (action_NA - statistics.action_mean) / scale_A
+    most_A = scale_A * np.linalg.norm(units_NA[:, moving_A], axis=1).max()
+    return (
+        np.where(moving_A, statistics.action_mean - most_A, action_NA.min(axis=0)),
+        np.where(moving_A, statistics.action_mean + most_A, action_NA.max(axis=0)),
+    )
+
+
+def _moving(statistics: TaskStatistics) -> npt.NDArray[np.bool_]:
+    """Return which channels of actions are mapped, (A,) bool."""
+    moving_A: npt.NDArray[np.bool_] = statistics.action_std > CONSTANT * statistics.action_std.max()
+    return moving_A
 
 
 def haar(size: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:

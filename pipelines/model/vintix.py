@@ -33,7 +33,10 @@ class GroupHeads(nn.Module):
         super().__init__()
         kind = HEADS.find(config.head)
         self.acs_decoders = nn.ModuleDict(
-            {group: kind(config.width, dims.actions) for group, dims in config.groups.items()}
+            {
+                group: kind(config.width, dims.actions, **config.head_options)
+                for group, dims in config.groups.items()
+            }
         )
 
     def of(self, group: str) -> Head:
@@ -74,7 +77,9 @@ class Vintix(nn.Module):
         self.encoder = Encoder(config)
         # What another package's layers draw when they are made, `init_weights` draws anew.
         with torch.random.fork_rng(devices=[]):
-            backbone = BACKBONES.find(config.backbone)(config, attention=attention)
+            backbone = BACKBONES.find(config.backbone)(
+                config, attention=attention, **config.backbone_options
+            )
             head = GroupHeads(config)
         #: Whether its heads act without random numbers.
         self.deterministic = HEADS.find(config.head).deterministic

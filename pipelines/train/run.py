@@ -126,7 +126,7 @@ def prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False)
     dataset = workspace.find("datasets", config.dataset)
     data = DatasetReader(dataset)
     tasks = select_tasks(data, config.tasks, config.domains)
-    model = model_config(config, tasks)
+    model = with_bounds(model_config(config, tasks), config, data, tasks)
     init = None
     if config.init is not None:
         init = workspace.find(KIND, config.init)
@@ -158,6 +158,32 @@ def model_config(config: TrainConfig, tasks: list[DatasetTask]) -> ModelConfig:
 
     overrides = {**config.model, "context": config.context}
     return preset(config.preset, group_dims(tasks), **overrides)
+
+
+def with_bounds(
+    model: ModelConfig, config: TrainConfig, data: DatasetReader, tasks: list[DatasetTask]
+) -> ModelConfig:
+    """Return an architecture with the bounds of the actions, where its head needs them.
+
+    Raises:
+        ConfigError: The dataset does not have the actions that the method predicts.
+    """
+    from pipelines.model.heads import HEADS
+
+    if not HEADS.find(model.head).needs_bounds:
+        return model
+    from pipelines.train.bounds import action_bounds
+
+    found = action_bounds(data, tasks, config.learner.target, random_map=config.random_map)
+    groups = {
+        name: dims.model_copy(
+            update={"action_bounds": tuple(tuple(each.tolist()) for each in found[name])}
+        )
+        if name in found
+        else dims
+        for name, dims in model.groups.items()
+    }
+    return model.model_copy(update={"groups": groups})
 
 
 def find_shorter_run(

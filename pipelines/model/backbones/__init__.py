@@ -15,6 +15,7 @@ BACKBONES: Kind[Backbone] = Kind(
     base="pipelines.model.backbones.base:Backbone",
     option="--set train.model.backbone",
     own={"transformer": "pipelines.model.backbones.transformer:Transformer"},
+    reserved=("attention",),
 )
 DEFAULT = "transformer"
 """The paper's."""

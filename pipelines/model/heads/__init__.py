@@ -14,7 +14,10 @@ HEADS: Kind[Head] = Kind(
     noun="action head",
     base="pipelines.model.heads.base:Head",
     option="--set train.model.head",
-    own={"mse": "pipelines.model.heads.mse:MSE"},
+    own={
+        "mse": "pipelines.model.heads.mse:MSE",
+        "bins": "pipelines.model.heads.bins:Bins",
+    },
 )
 DEFAULT = "mse"
 """The paper's."""

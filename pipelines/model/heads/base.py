@@ -44,13 +44,18 @@ class Head(nn.Module, ABC):
     """The head of one group; the parameters of each group are its own.
 
     A head derives from this class and is named by an entry point of the group ``vintix.heads``.
-    Its linear layers are best made of `pipelines.model.initialization.Linear`.
+    Its linear layers are best made of `pipelines.model.initialization.Linear`. Keyword-only
+    parameters of its constructor are options (``--set train.model.head_options.NAME=VALUE``; see
+    `pipelines.plugins.Kind.options`).
 
     Attributes:
         deterministic: Whether `act` needs no random numbers.
+        needs_bounds: Whether it has to know the bounds of the actions: those of what it is trained
+            to predict, which the model's configuration keeps for each group.
     """
 
     deterministic: ClassVar[bool] = True
+    needs_bounds: ClassVar[bool] = False
 
     def __init__(self, width: int, actions: ActionSpec) -> None:
         """Make the head.
