@@ -41,7 +41,7 @@ def play(setpoint: float, target_NA: NDArray[np.float64], seeds: Sequence[int]) 
     observation_BO = batch.reset(range(batch.size), list(seeds) * candidates)
     total_B = np.zeros(batch.size)
     for _ in range(HORIZON):
-        action_BA = steer(observation_BO, target_BA, batch.action_low_A, batch.action_high_A)
+        action_BA = steer(observation_BO, target_BA, *batch.actions.bounds)
         after = batch.step(action_BA)
         observation_BO = after.observation_BO
         total_B += after.reward_B

@@ -26,6 +26,7 @@ from pipelines.rng import derive_seed, stream
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pipelines.actions import ActionSpec
     from pipelines.domains.base import BatchEnvironment, Domain, Options, StepBatch
     from pipelines.policies.base import PolicySpec
     from pipelines.reporter import Advance
@@ -98,18 +99,18 @@ class Evaluator:
             self._batch.close()
             self._batch = None
 
-    def action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the lower and upper action bounds (A,) of the task."""
+    def actions(self) -> ActionSpec:
+        """Return what the actions of the task are, with their bounds."""
         seed = derive_seed(self.seed, "demonstrators", self.task.name, "bounds")
         with make_batch(self.domain, self.task, 1, self.options, [seed]) as batch:
-            return batch.action_low_A, batch.action_high_A
+            return batch.actions
 
     def random(self, episodes: int, advance: Advance | None = None) -> Evaluation:
         """Measure uniformly random actions, from the streams (..., "random", episode)."""
 
         def make(batch: BatchEnvironment, numbers: Sequence[int]) -> Actor:
             key = (self.seed, "demonstrators", self.task.name, "random")
-            return RandomActor(self.task, batch, lambda copy, _: stream(*key, numbers[copy]))
+            return RandomActor(batch, lambda copy, _: stream(*key, numbers[copy]))
 
         return self._play("random", episodes, make, advance)
 

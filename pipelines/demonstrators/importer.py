@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines import foreign
+from pipelines.actions import ActionSpec, box_of
 from pipelines.artifacts import files
 from pipelines.errors import (
     ArtifactCorruptError,
@@ -108,8 +109,7 @@ _CLIP_MEAN = 2.0
 def import_policy(
     path: Path,
     task: TaskSpec,
-    action_low_A: NDArray[np.float32],
-    action_high_A: NDArray[np.float32],
+    actions: ActionSpec,
     *,
     normalization_path: Path | None = None,
     activation: Activation | None = None,
@@ -119,8 +119,7 @@ def import_policy(
     Args:
         path: The zip.
         task: The task it is for.
-        action_low_A: Lower action bounds of the task.
-        action_high_A: Upper action bounds.
+        actions: What the actions of the task are, with their bounds.
         normalization_path: Its observation statistics as .npz or .json, with ``mean`` and ``var``
             (and ``epsilon``, default 1e-8) or ``std``, and ``clip_obs`` (default 10).
         activation: What a class of the user's own between its layers computes.
@@ -145,8 +144,7 @@ def import_policy(
         said = _read_data(
             _parse_data(members[_DATA], path),
             task.observation_dim,
-            action_low_A,
-            action_high_A,
+            actions,
             activation,
         )
         if said.normalized and statistics is None:
@@ -175,7 +173,7 @@ def import_policy(
             action_dim=task.action_dim,
         )
         # Checks that the layers fit each other, and that folding left finite numbers.
-        build_policy(spec, action_low_A, action_high_A)
+        build_policy(spec, actions)
     except ConfigError as error:
         raise UnsupportedContentError(
             error.message,
@@ -356,13 +354,12 @@ class _SavedPolicy:
 def _read_data(
     data: Mapping[str, Any],
     observation_dim: int,
-    action_low_A: NDArray[np.float32],
-    action_high_A: NDArray[np.float32],
+    actions: ActionSpec,
     activation: Activation | None = None,
 ) -> _SavedPolicy:
     """Read the fields that say what the weights mean; refuse what is no policy of this task."""
     _check_observations(_fields(data, "observation_space"), observation_dim)
-    _check_actions(_fields(data, "action_space"), action_low_A, action_high_A)
+    _check_actions(_fields(data, "action_space"), actions)
     family = _family(_fields(data, "policy_class"))
     settings = dict(_fields(data, "policy_kwargs"))
     for hidden in (":type:", ":serialized:"):
@@ -422,9 +419,8 @@ def _check_observations(space: Mapping[str, Any], observation_dim: int) -> None:
         raise _other_task(expected, _space_text(space))
 
 
-def _check_actions(
-    space: Mapping[str, Any], low_A: NDArray[np.float32], high_A: NDArray[np.float32]
-) -> None:
+def _check_actions(space: Mapping[str, Any], actions: ActionSpec) -> None:
+    low_A, high_A = box_of(actions, "an imported policy").bounds
     expected = f"a Box from {_bound_text(low_A)} to {_bound_text(high_A)}"
     found = _space_text(space)
     if (

@@ -233,7 +233,7 @@ def _imported(
     spec = import_policy(
         config.import_path,
         evaluator.task,
-        *evaluator.action_bounds(),
+        evaluator.actions(),
         normalization_path=config.normalization_path,
         activation=config.activation,
     )

@@ -2,6 +2,8 @@
 
     a_t = (1 - epsilon_t) pi(s_t) + epsilon_t u_t,   u_t uniform in the box of actions
 
+Of discrete actions, u_t is played with probability epsilon_t in place of pi(s_t).
+
 Noise is keyed by (seed, task, trajectory, shard) and episodes by (seed, task, trajectory,
 episode), so a run that is resumed at a shard writes the bytes that an uninterrupted one writes.
 An episode that crosses into the shard is simulated again from its seed with the recorded actions.
@@ -87,8 +89,7 @@ class _Collector:
         self._job, self._policy = job, policy
         self._demonstrators = demonstrators_of(job, environment, policy, decoy)
         self._view = environment.demonstrator_view
-        low_A, high_A = environment.action_low_A, environment.action_high_A
-        self._actions = job.task.actions.bounded(low_A, high_A)
+        self._actions = environment.actions
         self._epsilon_T = noise_along(job.steps, job.schedule).astype(np.float32)
         self._episodes = Episodes(
             environment,
@@ -132,7 +133,7 @@ class _Collector:
             job.stream(copy, "noise", buffer.shard) for copy in range(len(job.trajectories))
         ]
         run = self._run if self._demonstrators is None else self._run_demonstrators
-        self._mix = self._actions.mixer(self._actions.draw(generators, end - begin), epsilon_R)
+        self._mix = self._actions.mixer(generators, epsilon_R)
         for first in range(0, end - begin, _REPORT_STEPS):
             last = min(first + _REPORT_STEPS, end - begin)
             run(buffer, first, last)
@@ -222,23 +223,29 @@ def check_finite(job: Job, buffer: ShardBuffer) -> None:
     """Check the numbers of a full shard.
 
     Raises:
-        VintixError: One is not finite.
+        VintixError: One is not finite, or a discrete action is none of the task's.
     """
     begin, end = job.shard_range(buffer.shard)
     for name in ("observation", "demonstrator_action", "action", "reward"):
         values = buffer.rows[name][: end - begin]
-        # A sum is finite only where all terms are, and needs no array of flags.
-        if np.isfinite(values.sum(dtype=np.float64)):
-            continue
-        bad = np.argwhere(~np.isfinite(values))
+        acts, expected = "action" in name, "finite numbers"
+        if values.dtype.kind == "f":
+            # A sum is finite only where all terms are, and needs no array of flags.
+            if np.isfinite(values.sum(dtype=np.float64)):
+                continue
+            good = np.isfinite(values)
+        else:
+            good = (values >= 0) & (values < job.task.actions.width)
+            expected = str(job.task.actions)
+        bad = np.argwhere(~good)
         if len(bad):
             row, copy = int(bad[0][0]), int(bad[0][1])
             raise VintixError(
-                f"{name} is not finite",
+                f"{name} is not " + ("finite" if values.dtype.kind == "f" else "one of the task's"),
                 where=job.where(copy, begin + row),
-                expected="finite numbers",
+                expected=expected,
                 found=values[row, copy].tolist(),
                 fix="measure the demonstrator again: vintix demonstrators --evaluate"
-                if "action" in name
+                if acts
                 else "scale what the environment returns: it has to fit into a float32",
             )

@@ -116,14 +116,13 @@ class _NoisyActor(PolicyActor):
         self, job: PilotJob, batch: BatchEnvironment, policy: Policy, level: float
     ) -> None:
         super().__init__(batch, policy)
-        self._actions = job.task.actions.bounded(batch.action_low_A, batch.action_high_A)
-        self._level = level
+        self._actions = batch.actions
+        self._level_1 = np.array([level])
         key = (job.seed, "pilot", job.task.name, repr(level), "noise")
         self._generators = [stream(*key, copy) for copy in range(batch.size)]
 
-    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
-        random_BA = self._actions.draw(self._generators, 1)[0]
-        return self._actions.mix(super().act(observation_BO), random_BA, self._level)
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
+        return self._actions.mixer(self._generators, self._level_1)(0, super().act(observation_BO))
 
 
 def _play(

@@ -65,11 +65,11 @@ class Recorder(gymnasium.Env[Any, Any]):
     ) -> None:
         self._job, self._demonstrator, self._advance = job, demonstrator, advance
         self._view = environment.demonstrator_view
-        self._low_A, self._high_A = environment.action_low_A, environment.action_high_A
+        self._actions = environment.actions
         self.observation_space = gymnasium.spaces.Box(
             -np.inf, np.inf, (environment.observation_dim,), np.float32
         )
-        self.action_space = gymnasium.spaces.Box(self._low_A, self._high_A, dtype=np.float32)
+        self.action_space = self._actions.space
         self.first, self.filled = first, len(carried["reward"]) if carried else 0
         layout = row_layout("histories", job.task.observation_dim, job.task.actions)
         self.rows: dict[str, NDArray[Any]] = {
@@ -132,7 +132,7 @@ class Recorder(gymnasium.Env[Any, Any]):
         """
         rows, row = self.rows, self._next_row()
         # Rescaling from [-1, 1], as some learners do, may step over a bound by a rounding.
-        executed_A = np.clip(np.asarray(action, dtype=np.float32), self._low_A, self._high_A)
+        executed_A = self._actions.decode(np.asarray(action))
         rows["observation"][row] = self._episodes.observation_BO[0]
         rows["action"][row] = executed_A
         rows["demonstrator_action"][row] = self._demonstrate(self._episodes.observation_BO)[0]
@@ -169,7 +169,7 @@ class Recorder(gymnasium.Env[Any, Any]):
     def _observation(self) -> NDArray[np.float32]:
         return np.array(self._episodes.observation_BO[0], dtype=np.float32)
 
-    def _demonstrate(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _demonstrate(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
         """Return what the demonstrator does now (1, A), by all that it sees."""
         return self._demonstrator.act(self._view(observation_BO))
 

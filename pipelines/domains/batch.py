@@ -1,6 +1,7 @@
 """What is stepped: copies of a task, all at once.
 
-B copies of an environment, O observation, A action.
+B copies of an environment, O observation, A action: actions are (B, A), or (B,) where they are
+discrete.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Self
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Self
+
+from pipelines.actions import ActionSpec, Box
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,8 +51,10 @@ class BatchEnvironment(ABC):
     Attributes:
         size: B.
         observation_dim: O.
-        action_low_A: float32, lower bound of each action dimension.
+        action_low_A: float32, lower bound of each action dimension, where the actions are a box.
         action_high_A: float32, upper bound.
+        actions: What the actions are. A batch whose actions are no box sets it in place of the
+            bounds.
         packages: Versions of what simulates, where that is not the domain's packages; for the
             fingerprint.
         hidden_goals: The goals of the copies, where demonstrators know of a goal that the
@@ -62,6 +67,11 @@ class BatchEnvironment(ABC):
     observation_dim: int
     action_low_A: NDArray[np.float32]
     action_high_A: NDArray[np.float32]
+
+    @cached_property
+    def actions(self) -> ActionSpec:
+        """What the actions are, by default the box between the bounds."""
+        return Box.between(self.action_low_A, self.action_high_A)
 
     @property
     def unwrapped(self) -> BatchEnvironment:
@@ -81,8 +91,13 @@ class BatchEnvironment(ABC):
         """
 
     @abstractmethod
-    def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
-        """Advance all copies by one step; actions (B, A) are within the bounds."""
+    def step(self, action_BA: NDArray[Any]) -> StepBatch:
+        """Advance all copies by one step.
+
+        Args:
+            action_BA: float32 (B, A) within the bounds, or int64 (B,) from 0 to n - 1 where
+                actions are discrete.
+        """
 
     def demonstrator_view(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what demonstrators see of the present step.
@@ -103,7 +118,7 @@ class BatchEnvironment(ABC):
         """Ask for a reset; the function that is returned makes it, or waits for it."""
         return partial(self.reset, indices, seeds)
 
-    def step_async(self, action_BA: NDArray[np.float32]) -> Callable[[], StepBatch]:
+    def step_async(self, action_BA: NDArray[Any]) -> Callable[[], StepBatch]:
         """Ask for a step; the function that is returned makes it, or waits for it."""
         return partial(self.step, action_BA)
 

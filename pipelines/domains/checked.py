@@ -4,7 +4,8 @@ Whoever steps a task makes its environments here and not by the domain's own met
 environment says is compared with its task when it is made, and at each reset and step; an episode
 that has run to the horizon is truncated, whether or not the domain does so itself.
 
-Shapes: B copies of an environment, O observation, A action.
+Shapes: B copies of an environment, O observation, A action: (B, A) of a box, (B,) of discrete
+actions.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
+from pipelines.actions import Box
 from pipelines.domains.base import BatchEnvironment, Domain, Options, StepBatch
 from pipelines.domains.loop import (
     FIX,
     Kind,
+    actions_of_space,
     array_kind,
     array_text,
     check_bounds,
@@ -132,15 +135,21 @@ class CheckedBatch(BatchEnvironment):
         self._batch, self._where, self._horizon = batch, where, task.horizon
         self.packages, self.hidden_goals = batch.packages, batch.hidden_goals
         self.size, self.observation_dim = size, task.observation_dim
-        self.action_low_A = np.asarray(batch.action_low_A, dtype=np.float32)
-        self.action_high_A = np.asarray(batch.action_high_A, dtype=np.float32)
-        expected = (size, task.observation_dim, (task.action_dim,), (task.action_dim,))
-        shapes = (self.action_low_A.shape, self.action_high_A.shape)
-        found = (batch.size, batch.observation_dim, *shapes)
+        actions = batch.actions
+        if isinstance(actions, Box):
+            low_A, high_A = (np.asarray(each, dtype=np.float32) for each in actions.bounds)
+            if low_A.shape != high_A.shape:
+                shapes = f"shapes {low_A.shape} and {high_A.shape}"
+                raise fault("The environment's box is none.", "bounds of one shape", shapes, where)
+            check_bounds(low_A, high_A, where)
+            actions = Box.between(low_A, high_A)
+        self.actions = actions
+        expected = (size, task.observation_dim, task.actions)
+        found = (batch.size, batch.observation_dim, actions)
         if found != expected:
-            parts = f"copies, observation dims, shapes of the actions' bounds {expected}"
-            raise fault("The environment does not fit its task.", parts, found, where)
-        check_bounds(self.action_low_A, self.action_high_A, where)
+            parts = "{} copies, {} observation dims, {}"
+            message = "The environment does not fit its task."
+            raise fault(message, parts.format(*expected), parts.format(*found), where)
         self._shape_B, self._shape_BO = (size,), (size, task.observation_dim)
         self._zero_N = np.zeros(size * task.observation_dim, np.float32)
         self._tick, self._first_end = 0, task.horizon
@@ -169,7 +178,7 @@ class CheckedBatch(BatchEnvironment):
         self._first_end = int(self._end_tick_B.min())
         return observation
 
-    def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
+    def step(self, action_BA: NDArray[Any]) -> StepBatch:
         """Advance all copies by one step; see `BatchEnvironment.step`."""
         try:
             after = self._batch.step(action_BA)
@@ -211,7 +220,7 @@ class CheckedBatch(BatchEnvironment):
         """Give back what the copies hold."""
         self._batch.close()
 
-    def _explain(self, after: StepBatch, action_BA: NDArray[np.float32]) -> None:
+    def _explain(self, after: StepBatch, action_BA: NDArray[Any]) -> None:
         """Raise what is wrong with a step, if it is; large numbers add up to infinity, too."""
         wanted: dict[str, Kind] = {
             "observation_BO": (self._shape_BO, _FLOAT32),
@@ -253,14 +262,14 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         check_spaces(env, where)
         space: Any = env.observation_space
-        expected = ((task.observation_dim,), (task.action_dim,))
-        found = (space.shape, env.action_space.shape)
+        expected = (task.observation_dim, task.actions)
+        found = (space.shape[0], actions_of_space(env.action_space))
         if found != expected:
             raise ConfigError(
                 "The environment does not fit its task.",
                 where=where,
-                expected="shapes {} of observations and {} of actions".format(*expected),
-                found=found,
+                expected="{} observation dims, {}".format(*expected),
+                found="{} observation dims, {}".format(*found),
             )
         self._where, self._horizon, self._steps = where, task.horizon, 0
         self._kind = (space.shape, space.dtype)
@@ -285,10 +294,8 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._steps = 0
         return observation_O, result[1]
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Advance by one step with an action (A,)."""
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Advance by one step with an action of the environment's space."""
         result: Any = self.env.step(action)
         check_step(result, self._kind, self._where)
         observation, reward, terminated, truncated, info = result

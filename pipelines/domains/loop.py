@@ -1,6 +1,6 @@
 """Plain Gymnasium environments: as a batch, made of a batch of one, and what they have to return.
 
-B copies of an environment, O observation, A action.
+B copies of an environment, O observation, A action: (B, A) of a box, (B,) of discrete actions.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gymnasium
 import numpy as np
 
+from pipelines.actions import ActionSpec, Box, Discrete
 from pipelines.domains.batch import BatchEnvironment, StepBatch
 from pipelines.errors import ConfigError
 
@@ -28,7 +29,7 @@ _FLAG = (bool, np.bool_)
 
 
 class LoopBatch(BatchEnvironment):
-    """Copies of one task, each a Gymnasium environment with vectors for observation and action.
+    """Copies of one task, each a Gymnasium environment that observes vectors.
 
     Success is read from ``info["success"]``; where no copy ever reports one, it is None.
 
@@ -37,20 +38,20 @@ class LoopBatch(BatchEnvironment):
 
     Raises:
         ConfigError: Here, at a reset or at a step: an environment is not what Gymnasium asks for,
-            or its spaces are no vectors.
+            or its spaces are none that the stages can use.
     """
 
     def __init__(self, envs: Sequence[gymnasium.Env[Any, Any]]) -> None:
         for env in envs:
             check_spaces(env)
-        space: Any = envs[0].action_space
         observation_space: Any = envs[0].observation_space
         self._envs = list(envs)
         self._kind = (observation_space.shape, observation_space.dtype)
         self.size = len(self._envs)
         self.observation_dim = int(observation_space.shape[0])
-        self.action_low_A = np.asarray(space.low, dtype=np.float32)
-        self.action_high_A = np.asarray(space.high, dtype=np.float32)
+        self.actions = actions_of_space(envs[0].action_space)
+        # Gymnasium's environments take a choice as a plain number.
+        self._listed = self.actions.row_shape == ()
 
     def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
         """Begin an episode in some copies; see `BatchEnvironment.reset`."""
@@ -61,15 +62,16 @@ class LoopBatch(BatchEnvironment):
             observation[row] = result[0]
         return observation
 
-    def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
+    def step(self, action_BA: NDArray[Any]) -> StepBatch:
         """Advance all copies by one step; see `BatchEnvironment.step`."""
+        actions = action_BA.tolist() if self._listed else action_BA
         observation_BO = np.empty((self.size, self.observation_dim), np.float32)
         reward_B = np.empty(self.size, np.float64)
         terminated_B = np.empty(self.size, np.bool_)
         truncated_B = np.empty(self.size, np.bool_)
         success_B: NDArray[np.bool_] | None = None
         for index, env in enumerate(self._envs):
-            result = env.step(action_BA[index])
+            result = env.step(actions[index])
             # What has the wrong shape would be broadcast below.
             check_step(result, self._kind)
             observation, reward, terminated, truncated, info = result
@@ -107,7 +109,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         self._batch = batch
         shape = (batch.observation_dim,)
         self.observation_space = gymnasium.spaces.Box(low, high, shape, np.float32)
-        self.action_space = gymnasium.spaces.Box(batch.action_low_A, batch.action_high_A)
+        self.action_space = batch.actions.space
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -118,11 +120,9 @@ class SingleEnv(gymnasium.Env[Any, Any]):
             seed = int(self.np_random.integers(2**31))
         return self._batch.reset([0], [seed])[0], {}
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Advance by one step."""
-        after = self._batch.step(np.asarray(action, np.float32)[None])
+        after = self._batch.step(np.asarray(action, self._batch.actions.row_dtype)[None])
         return (
             after.observation_BO[0],
             float(after.reward_B[0]),
@@ -137,21 +137,46 @@ class SingleEnv(gymnasium.Env[Any, Any]):
 
 
 def check_spaces(env: gymnasium.Env[Any, Any], where: str | None = None) -> None:
-    """Check that an environment observes and acts by vectors, and that its actions are bounded.
+    """Check that an environment observes vectors, and that its actions are bounded or discrete.
 
     Raises:
         ConfigError: It does not.
     """
-    spaces: dict[str, Any] = {"observation": env.observation_space, "action": env.action_space}
-    for name, space in spaces.items():
-        if not (
-            isinstance(space, gymnasium.spaces.Box)
-            and len(space.shape) == 1
-            and space.dtype.kind in "fiu"
-        ):
-            message = f"The environment's {name} space is none that the stages can use."
-            raise fault(message, "a gymnasium.spaces.Box of one dimension", space, where)
-    check_bounds(spaces["action"].low, spaces["action"].high, where)
+    if not _is_vector(env.observation_space):
+        raise fault(
+            "The environment's observation space is none that the stages can use.",
+            "a gymnasium.spaces.Box of one dimension",
+            env.observation_space,
+            where,
+        )
+    space: Any = env.action_space
+    if isinstance(space, gymnasium.spaces.Discrete) and space.start == 0 and space.n > 1:
+        return
+    if not _is_vector(space):
+        raise fault(
+            "The environment's action space is none that the stages can use.",
+            "a gymnasium.spaces.Box of one dimension, or a Discrete that starts at 0",
+            space,
+            where,
+        )
+    check_bounds(space.low, space.high, where)
+
+
+def actions_of_space(space: gymnasium.Space[Any]) -> ActionSpec:
+    """Return the actions of a space that `check_spaces` has let pass."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return Discrete(int(space.n))
+    box: Any = space
+    return Box.between(np.asarray(box.low, np.float32), np.asarray(box.high, np.float32))
+
+
+def _is_vector(space: Any) -> bool:
+    return (
+        isinstance(space, gymnasium.spaces.Box)
+        and len(space.shape) == 1
+        and space.dtype is not None
+        and space.dtype.kind in "fiu"
+    )
 
 
 def check_reset(result: Any, kind: Kind, where: str | None = None) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.actions import box_of
 from pipelines.artifacts.arrays import from_npz, to_npz
 from pipelines.errors import ConfigError, VintixError
 from pipelines.learners.episodes import EpisodeLearner, Play, play_episodes, read_hyperparameters
@@ -316,7 +317,7 @@ class EvolutionLearner(EpisodeLearner):
     ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """Return what acts in all slots at once; it sees later changes of the parameters."""
         layers = self._layout.layers(parameters_SD)
-        low_A, high_A = batch.action_low_A, batch.action_high_A
+        low_A, high_A = box_of(batch.actions, "a search over whole episodes").bounds
         half_A = np.float32(0.5) * (high_A - low_A)
         normalize = self._settings.normalize_observations
         squash = self._given.output == "tanh_squash"

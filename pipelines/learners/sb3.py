@@ -225,9 +225,11 @@ class Learner:
         return spec
 
     def _check(self, spec: PolicySpec) -> None:
+        from pipelines.actions import box_of
+        from pipelines.domains.loop import actions_of_space
         from pipelines.policies.registry import build_policy
 
-        low_A, high_A = self.model.action_space.low, self.model.action_space.high
+        actions = box_of(actions_of_space(self.model.action_space), self.settings.algorithm)
         unit_BO = np.random.default_rng(0).standard_normal((64, self.task.observation_dim))
         mean_O, std_O = self._usual_observations()
         seen_BO = (mean_O + std_O * unit_BO[:, : self._observed]).astype(np.float32)
@@ -235,8 +237,8 @@ class Learner:
         if self._statistics is not None:
             seen_BO = self._statistics.normalize_obs(seen_BO)
         expected_BA = self.model.predict(seen_BO, deterministic=True)[0]
-        found_BA = build_policy(spec, low_A, high_A).act(observation_BO)
-        difference = float(np.abs((expected_BA - found_BA) / (high_A - low_A)).max())
+        found_BA = build_policy(spec, actions).act(observation_BO)
+        difference = float(np.abs((expected_BA - found_BA) / np.ptp(actions.bounds, axis=0)).max())
         if not difference <= 1e-4:
             raise VintixError(
                 f"task {self.task.name}: the extracted policy does not act as the learner does",

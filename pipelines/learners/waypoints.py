@@ -287,7 +287,7 @@ class WaypointLearner(EpisodeLearner):
         ]
         batch = self.make_copies(list(range(min(_SLOTS, len(plays)))))
         policy = WaypointsPolicy(self._config, *self._code.decode(candidates_CD))
-        width = len(batch.action_low_A)
+        width = batch.actions.width
         # What each slot mixes into its actions: how much, and from which stream.
         noises: list[tuple[float, np.random.Generator]] = []
 

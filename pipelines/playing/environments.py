@@ -5,7 +5,7 @@ their number. What a copy does follows from its own seeds and actions alone, so 
 depend on where it is. All that is asked until the first answer is wanted goes out as one message a
 worker, which answers with one, so neither side ever waits for room in a full pipe.
 
-Shapes: B copies of a task, O observation, A action.
+Shapes: B copies of a task, O observation, A action: (B, A) of a box, (B,) of discrete actions.
 """
 
 from __future__ import annotations
@@ -173,13 +173,13 @@ class WorkerBatch(BatchEnvironment):
         self._workers, self._number, self._rows = workers, number, dict(rows)
         self.size, self.observation_dim = sum(map(len, rows.values())), observation_dim
         for worker in self._rows:
-            self.action_low_A, self.action_high_A = workers.take(worker, number)
+            self.actions = workers.take(worker, number)
 
     def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
         """Begin an episode in some copies; see `BatchEnvironment.reset`."""
         return self.reset_async(indices, seeds)()
 
-    def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
+    def step(self, action_BA: NDArray[Any]) -> StepBatch:
         """Advance all copies by one step; see `BatchEnvironment.step`."""
         return self.step_async(action_BA)()
 
@@ -196,7 +196,7 @@ class WorkerBatch(BatchEnvironment):
                 self._ask(worker, "reset", rows, [int(seeds[place]) for place in own.tolist()])
         return partial(self._take_reset, places, len(indices))
 
-    def step_async(self, action_BA: NDArray[np.float32]) -> Callable[[], StepBatch]:
+    def step_async(self, action_BA: NDArray[Any]) -> Callable[[], StepBatch]:
         """Ask for a step; the function that is returned waits for its result."""
         for worker, mine in self._rows.items():
             self._ask(worker, "step", action_BA[mine])
@@ -243,7 +243,7 @@ def _serve(link: Connection, make_batch: MakeBatch) -> None:
     def answer(request: Request, _: Any) -> Any:
         if request.method == "make":
             made = batches[request.batch] = make_batch(*request.arguments)
-            return made.action_low_A, made.action_high_A
+            return made.actions
         if request.method == "close":
             return batches.pop(request.batch).close()
         return getattr(batches[request.batch], request.method)(*request.arguments)

@@ -1,13 +1,13 @@
 """Copies of one task that play episode after episode, each from a seed of its own.
 
-Shapes: B copies, O observation, A action.
+Shapes: B copies, O observation, A action: (B, A) of a box, (B,) of discrete actions.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from pipelines.domains.base import BatchEnvironment, Domain, StepBatch
     from pipelines.policies.base import Policy, PolicySpec
-    from pipelines.tasks.spec import TaskSpec
 
 
 class ReplayError(VintixError):
@@ -108,15 +107,15 @@ class Episodes:
         self._choose_seeds(copies)
         self._ask_reset(copies)
 
-    def step(self, action_BA: NDArray[np.float32]) -> StepBatch:
+    def step(self, action_BA: NDArray[Any]) -> StepBatch:
         """Make a step of all copies.
 
         Args:
-            action_BA: float32, within the bounds; the environment may keep it or work in place.
+            action_BA: As of `BatchEnvironment.step`; the environment may keep it or work in place.
         """
         return self._count(self._step(action_BA))
 
-    def ask(self, action_BA: NDArray[np.float32]) -> None:
+    def ask(self, action_BA: NDArray[Any]) -> None:
         """Ask for a step of all copies."""
         self._answer = self.batch.step_async(action_BA)
 
@@ -146,8 +145,8 @@ class Episodes:
         now: int,
         numbers: Sequence[int],
         starts: Sequence[int],
-        recorded: Sequence[Mapping[str, NDArray[np.float32]]],
-        act: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        recorded: Sequence[Mapping[str, NDArray[Any]]],
+        act: Callable[[NDArray[np.float32]], NDArray[Any]],
         where: Callable[[int, int], str],
         on_step: Callable[[StepBatch], object] = lambda after: None,
     ) -> None:
@@ -175,9 +174,7 @@ class Episodes:
         self._restart(everyone)
         length_B = now - self.start_B
         ahead_B = length_B.max() - length_B
-        low_A, high_A = self.batch.action_low_A, self.batch.action_high_A
-        middle_A = (low_A + (high_A - low_A) / 2).astype(np.float32)
-        action_BA = np.tile(middle_A, (self.batch.size, 1))
+        action_BA = self.batch.actions.idle(self.batch.size)
         ended_B = np.zeros(self.batch.size, np.bool_)
         for step in range(length_B.max()):
             if step:
@@ -273,8 +270,8 @@ class Actor(ABC):
         """Make ready for an episode of some copies; see `Episodes`."""
 
     @abstractmethod
-    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the next actions (B, A) of all copies, within the bounds."""
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the next actions of all copies, as `BatchEnvironment.step` takes them."""
 
 
 class PolicyActor(Actor):
@@ -287,7 +284,7 @@ class PolicyActor(Actor):
         """Have the policy forget the copies' last episode."""
         self._policy.reset(copies)
 
-    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
         """Return what the policy does."""
         return self._policy.act(self._view(observation_BO))
 
@@ -297,11 +294,10 @@ class RandomActor(Actor):
 
     def __init__(
         self,
-        task: TaskSpec,
         batch: BatchEnvironment,
         generator_of: Callable[[int, int], np.random.Generator],
     ) -> None:
-        self._actions = task.actions.bounded(batch.action_low_A, batch.action_high_A)
+        self._actions = batch.actions
         self._generator_of = generator_of
         self._generators: dict[int, np.random.Generator] = {}
 
@@ -310,7 +306,7 @@ class RandomActor(Actor):
         for copy in copies:
             self._generators[copy] = self._generator_of(copy, int(number_B[copy]))
 
-    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
         """Draw an action of each copy."""
         generators = [self._generators[copy] for copy in range(len(observation_BO))]
         return self._actions.draw(generators, 1, double=True)[0]
@@ -324,7 +320,7 @@ def policy_for(batch: BatchEnvironment, spec: PolicySpec, domain: Domain) -> Pol
     """
     from pipelines.policies.registry import build_policy
 
-    return build_policy(spec, batch.action_low_A, batch.action_high_A, domain.policies())
+    return build_policy(spec, batch.actions, domain.policies())
 
 
 def play(

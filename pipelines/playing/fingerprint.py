@@ -52,14 +52,12 @@ def fingerprint(task: TaskSpec, options: Mapping[str, Any]) -> dict[str, Any]:
 
     seed = derive_seed(0, "fingerprint", task.name)
     with make_batch(task, 1, options, [seed]) as batch:
-        low_A, high_A = batch.action_low_A, batch.action_high_A
         episodes = Episodes(batch, one_each([seed]))
         episodes.start()
         observations, rewards = [episodes.observation_BO[0].copy()], []
         while len(episodes.playing) and episodes.now < STEPS:
             generator = stream(0, "fingerprint", task.name, episodes.now)
-            uniform_A = generator.random(len(low_A), dtype="float32")
-            after = episodes.step((low_A + uniform_A * (high_A - low_A))[None])
+            after = episodes.step(batch.actions.draw([generator], 1)[0])
             observations.append(after.observation_BO[0].copy())
             rewards.append(float(after.reward_B[0]))
             episodes.begin()
@@ -71,7 +69,7 @@ def fingerprint(task: TaskSpec, options: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "env_id": task.env_id,
             "observation_dim": batch.observation_dim,
-            "action_dim": len(low_A),
+            "action_dim": batch.actions.width,
             "options": dict(options),
             "packages": dict(packages),
             "rollout": {

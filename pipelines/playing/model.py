@@ -261,9 +261,9 @@ class TaskStreams:
         if view.rewards == "shuffled":
             self._draws = [random_stream(seed, *task.key(copy, "rewards")) for copy in range(size)]
         batch = task.make(seed, make_batch, workers)
-        self._low_A, self._high_A = batch.action_low_A, batch.action_high_A
-        # What a copy is stepped with once its stream is over; within bounds, else without meaning.
-        self._action_SA = np.tile(np.clip(np.float32(0), self._low_A, self._high_A), (size, 1))
+        self._actions = batch.actions
+        # What a copy is stepped with once its stream is over is without meaning.
+        self._action_SA = self._actions.idle(size)
         self._last_reward_S = np.zeros(size, np.float32)
         self.recorder = StreamRecorder(task)
         self.episodes = Episodes(batch, task.episode_seeds(seed), on_end=self.recorder.end)
@@ -296,18 +296,18 @@ class TaskStreams:
         tokens.previous_reward_B[...] = self._last_reward_S[playing]
         tokens.episode_step_B[...] = self.episodes.now - self.episodes.start_B[playing]
 
-    def act(self, action_BA: NDArray[np.float32]) -> None:
-        """Ask for one step of the model's actions.
+    def act(self, action_BA: NDArray[Any]) -> None:
+        """Ask for one step of the model's actions, which are clipped to a box's bounds.
 
         Raises:
-            VintixError: An action is not a finite number.
+            VintixError: An action is not a finite number, or none of the task's.
         """
-        if not np.isfinite(action_BA).all():
-            raise self._not_finite(action_BA)
+        if self._actions.find_fault(action_BA) is not None:
+            raise self._unusable(action_BA)
         if self.maps is not None:
             rows = zip(self.playing, action_BA, strict=True)
             action_BA = np.stack([self.maps[copy].executed(one) for copy, one in rows])
-        self._action_SA[self.playing] = np.clip(action_BA, self._low_A, self._high_A)
+        self._action_SA[self.playing] = self._actions.decode(action_BA)
         self.episodes.ask(self._action_SA)
 
     def observe(self) -> None:
@@ -352,14 +352,17 @@ class TaskStreams:
         moved_BC = distance_BC > 10 * float32_resolution(mean_C)
         self._moved_SO[np.ix_(self.playing, self._constant_O)] |= moved_BC
 
-    def _not_finite(self, action_BA: NDArray[np.float32]) -> VintixError:
-        row = int(np.flatnonzero(~np.isfinite(action_BA).all(axis=1))[0])
+    def _unusable(self, action_BA: NDArray[Any]) -> VintixError:
+        find = self._actions.find_fault
+        row, found = next(
+            (row, fault) for row, one in enumerate(action_BA) if (fault := find(one)) is not None
+        )
         number = self.task.streams[self.playing[row]]
         return VintixError(
-            "the model's action is not a finite number",
+            "the model's action cannot be executed",
             where=f"task {self.task.spec.name}, stream {number}, step {self.episodes.now}",
-            expected="finite numbers",
-            found=action_BA[row].tolist(),
+            expected=self._actions,
+            found=found,
             fix="train the checkpoint anew with a lower learning rate",
         )
 

@@ -1,6 +1,7 @@
 """The interface of policies and how they are stored.
 
-Shapes: B copies of an environment, O observation, A action.
+Shapes: B copies of an environment, O observation, A action: (B, A) of a box, (B,) of discrete
+actions.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from pipelines.actions import ActionSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +40,9 @@ class Policy(ABC):
         """Forget the episode of some copies; called before the first action of a new one."""
 
     @abstractmethod
-    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return actions (B, A), float32, within the action bounds of the task."""
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
+        """Return actions: float32 (B, A) within the bounds, or whole numbers (B,) below n."""
 
 
-PolicyBuilder = Callable[[PolicySpec, "NDArray[np.float32]", "NDArray[np.float32]"], Policy]
-"""Makes a policy from its spec and the lower and upper action bounds (A,)."""
+PolicyBuilder = Callable[[PolicySpec, ActionSpec], Policy]
+"""Makes a policy from its spec and what the actions of the task are, with their bounds."""

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from pipelines.errors import ConfigError
 from pipelines.policies.base import Policy
 from pipelines.policies.rowwise import RowwiseLinear
-from pipelines.policies.validation import check_arrays, parse_config
+from pipelines.policies.validation import box_bounds, check_arrays, parse_config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pipelines.actions import ActionSpec
     from pipelines.policies.base import PolicySpec
 
 
@@ -56,9 +57,7 @@ class StateFeedbackPolicy(Policy):
         return np.clip(action_BA.astype(np.float32), self._low_A, self._high_A)
 
 
-def build_state_feedback(
-    spec: PolicySpec, action_low_A: NDArray[np.float32], action_high_A: NDArray[np.float32]
-) -> Policy:
+def build_state_feedback(spec: PolicySpec, actions: ActionSpec) -> Policy:
     """Build the kind ``state_feedback``: array ``gain`` (A, S).
 
     Raises:
@@ -67,13 +66,14 @@ def build_state_feedback(
     config = parse_config(StateFeedbackConfig, spec)
     gain_AS = check_arrays(spec, ["gain"])["gain"]
     features = FEATURES[config.features]
-    if gain_AS.ndim != 2 or len(gain_AS) != len(action_low_A):
+    bounds = box_bounds(spec, actions)
+    if gain_AS.ndim != 2 or len(gain_AS) != actions.width:
         raise ConfigError(
             "The gain of a state feedback does not fit the task.",
-            expected=f"({len(action_low_A)}, number of features)",
+            expected=f"({actions.width}, number of features)",
             found=gain_AS.shape,
         )
-    return StateFeedbackPolicy(gain_AS, features, action_low_A, action_high_A)
+    return StateFeedbackPolicy(gain_AS, features, *bounds)
 
 
 def double_pendulum_features(observation_BO: NDArray[Any]) -> NDArray[Any]:

@@ -15,10 +15,12 @@ from pydantic import BaseModel, ConfigDict
 
 from pipelines.errors import ConfigError, MissingDependencyError
 from pipelines.policies.base import Policy, PolicySpec
-from pipelines.policies.validation import check_arrays, parse_config
+from pipelines.policies.validation import box_bounds, check_arrays, parse_config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from pipelines.actions import ActionSpec
 
 GOAL = slice(36, 39)
 """Where the observation holds the goal (x, y, z), zeros while it is hidden."""
@@ -65,9 +67,7 @@ class MetaWorldScriptPolicy(Policy):
         return np.clip(action_BA.astype(np.float32), self._low_A, self._high_A)
 
 
-def build_metaworld_script(
-    spec: PolicySpec, action_low_A: NDArray[np.float32], action_high_A: NDArray[np.float32]
-) -> Policy:
+def build_metaworld_script(spec: PolicySpec, actions: ActionSpec) -> Policy:
     """Build the kind ``metaworld_script``; it has no arrays.
 
     Raises:
@@ -91,9 +91,8 @@ def build_metaworld_script(
             expected="a name of metaworld.policies.ENV_POLICY_MAP, such as reach-v3",
             found=config.script,
         )
-    return MetaWorldScriptPolicy(
-        ENV_POLICY_MAP[config.script](), config.goal, action_low_A, action_high_A
-    )
+    bounds = box_bounds(spec, actions)
+    return MetaWorldScriptPolicy(ENV_POLICY_MAP[config.script](), config.goal, *bounds)
 
 
 def script_policy(env_id: str) -> PolicySpec | None:

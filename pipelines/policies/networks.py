@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipelines.errors import ConfigError
 from pipelines.policies.base import Policy
 from pipelines.policies.rowwise import RowwiseLinear
-from pipelines.policies.validation import check_arrays, parse_config
+from pipelines.policies.validation import box_bounds, check_arrays, parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
+    from pipelines.actions import ActionSpec
     from pipelines.policies.base import PolicySpec
 
 Output = Literal["tanh_squash", "clip"]
@@ -101,9 +102,7 @@ class NetworkPolicy(Policy):
         return np.clip(hidden_BH, self._low_A, self._high_A).astype(np.float32, copy=False)
 
 
-def build_mlp(
-    spec: PolicySpec, action_low_A: NDArray[np.float32], action_high_A: NDArray[np.float32]
-) -> Policy:
+def build_mlp(spec: PolicySpec, actions: ActionSpec) -> Policy:
     """Build the kind ``mlp``: arrays ``weight_<i>`` (inputs, outputs) and ``bias_<i>`` (outputs,).
 
     Raises:
@@ -114,7 +113,8 @@ def build_mlp(
     arrays = check_arrays(spec, names + _normalization_names(config))
     weights = [arrays[f"weight_{index}"] for index in range(config.layers)]
     biases = [arrays[f"bias_{index}"] for index in range(config.layers)]
-    _check_chain(spec, weights, biases, len(action_low_A))
+    bounds = box_bounds(spec, actions)
+    _check_chain(spec, weights, biases, actions.width)
     return NetworkPolicy(
         [
             RowwiseLinear(weight.astype(np.float32), bias.astype(np.float32))
@@ -123,14 +123,11 @@ def build_mlp(
         config,
         np.tanh if config.activation == "tanh" else _relu,
         _normalization(spec, config, arrays, len(weights[0])),
-        action_low_A,
-        action_high_A,
+        *bounds,
     )
 
 
-def build_linear(
-    spec: PolicySpec, action_low_A: NDArray[np.float32], action_high_A: NDArray[np.float32]
-) -> Policy:
+def build_linear(spec: PolicySpec, actions: ActionSpec) -> Policy:
     """Build the kind ``linear``: array ``matrix`` (A, O), applied to (normalised) observations.
 
     Raises:
@@ -139,14 +136,14 @@ def build_linear(
     config = parse_config(LinearConfig, spec)
     arrays = check_arrays(spec, ["matrix", *_normalization_names(config)])
     matrix_AO = arrays["matrix"]
-    _check_chain(spec, [matrix_AO.T], None, len(action_low_A))
+    bounds = box_bounds(spec, actions)
+    _check_chain(spec, [matrix_AO.T], None, actions.width)
     return NetworkPolicy(
         [RowwiseLinear(matrix_AO.T.astype(np.float32))],
         config,
         np.tanh,
         _normalization(spec, config, arrays, matrix_AO.shape[1]),
-        action_low_A,
-        action_high_A,
+        *bounds,
     )
 
 

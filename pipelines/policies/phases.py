@@ -21,10 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pipelines.errors import ConfigError
 from pipelines.policies.base import Policy, PolicySpec
 from pipelines.policies.metaworld_script import GOAL, mean_goals
-from pipelines.policies.validation import check_arrays, parse_config
+from pipelines.policies.validation import box_bounds, check_arrays, parse_config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from pipelines.actions import ActionSpec
 
 ANCHORS = "cigah2"
 """What an axis of a way-point is relative to, one letter each.
@@ -225,9 +227,7 @@ def _length(vector_B3: NDArray[np.float64]) -> NDArray[np.float64]:
     return length_B
 
 
-def build_phases(
-    spec: PolicySpec, action_low_A: NDArray[np.float32], action_high_A: NDArray[np.float32]
-) -> Policy:
+def build_phases(spec: PolicySpec, actions: ActionSpec) -> Policy:
     """Build the kind ``phases``; it has no arrays.
 
     Raises:
@@ -235,13 +235,7 @@ def build_phases(
     """
     config = parse_config(PhasesConfig, spec)
     check_arrays(spec, [])
-    if len(action_low_A) != 4:
-        raise ConfigError(
-            "A policy of kind 'phases' moves a hand and its gripper.",
-            expected="4 action entries",
-            found=len(action_low_A),
-        )
-    return PhasesPolicy(config, action_low_A, action_high_A)
+    return PhasesPolicy(config, *box_bounds(spec, actions, 4))
 
 
 class Measured(BaseModel):

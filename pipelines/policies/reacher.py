@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipelines.errors import ConfigError
 from pipelines.policies.base import Policy
-from pipelines.policies.validation import check_arrays, parse_config
+from pipelines.policies.validation import box_bounds, check_arrays, parse_config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pipelines.actions import ActionSpec
     from pipelines.policies.base import PolicySpec
 
 
@@ -84,9 +84,7 @@ class ReacherPolicy(Policy):
         return np.stack([shoulder, elbow], axis=1)
 
 
-def build_reacher(
-    spec: PolicySpec, action_low_A: NDArray[np.float32], action_high_A: NDArray[np.float32]
-) -> Policy:
+def build_reacher(spec: PolicySpec, actions: ActionSpec) -> Policy:
     """Build the kind ``reacher``; it has no arrays.
 
     Raises:
@@ -94,13 +92,7 @@ def build_reacher(
     """
     config = parse_config(ReacherConfig, spec)
     check_arrays(spec, [])
-    if len(action_low_A) != 2:
-        raise ConfigError(
-            "A policy of kind 'reacher' moves two joints.",
-            expected="2 action dimensions",
-            found=len(action_low_A),
-        )
-    return ReacherPolicy(config, action_low_A, action_high_A)
+    return ReacherPolicy(config, *box_bounds(spec, actions, 2))
 
 
 def _wrap(angle: NDArray[Any]) -> NDArray[Any]:

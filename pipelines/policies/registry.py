@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 from pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from pipelines.actions import ActionSpec
     from pipelines.policies.base import Policy, PolicyBuilder, PolicySpec
 
 KINDS: dict[str, tuple[str, str]] = {
@@ -27,16 +25,14 @@ KINDS: dict[str, tuple[str, str]] = {
 
 def build_policy(
     spec: PolicySpec,
-    action_low_A: NDArray[np.float32],
-    action_high_A: NDArray[np.float32],
+    actions: ActionSpec,
     domain_policies: Mapping[str, PolicyBuilder] | None = None,
 ) -> Policy:
     """Make a policy.
 
     Args:
         spec: The policy as data.
-        action_low_A: Lower action bounds (A,) of the task.
-        action_high_A: Upper action bounds (A,).
+        actions: What the actions of the task are, with their bounds.
         domain_policies: The kinds that the task's domain adds (`Domain.policies`).
 
     Raises:
@@ -50,7 +46,7 @@ def build_policy(
             fix="rename it in the domain's policies()",
         )
     if spec.kind in added:
-        return added[spec.kind](spec, action_low_A, action_high_A)
+        return added[spec.kind](spec, actions)
     if spec.kind not in KINDS:
         raise ConfigError(
             f"Unknown kind of policy {spec.kind!r}.",
@@ -60,4 +56,4 @@ def build_policy(
         )
     module, function = KINDS[spec.kind]
     builder: PolicyBuilder = getattr(importlib.import_module(module), function)
-    return builder(spec, action_low_A, action_high_A)
+    return builder(spec, actions)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from pipelines.actions import ActionSpec, box_of
 from pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +35,22 @@ def parse_config(model: type[Model], spec: PolicySpec) -> Model:
             expected=first["msg"],
             found=repr(first["input"]),
         ) from error
+
+
+def box_bounds(
+    spec: PolicySpec, actions: ActionSpec, dim: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the bounds (A,) of continuous actions, for a policy that has no others.
+
+    Args:
+        spec: The policy.
+        actions: Those of the task.
+        dim: The A that the policy has; None for any.
+
+    Raises:
+        ConfigError: The task's actions are others.
+    """
+    return box_of(actions, f"a policy of kind {spec.kind!r}", dim).bounds
 
 
 def check_arrays(spec: PolicySpec, names: Sequence[str]) -> dict[str, NDArray[Any]]:

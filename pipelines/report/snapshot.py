@@ -173,5 +173,5 @@ def _actor(
     spec = base_policy(task, options)
     if spec is None:
         generator = stream(seed, "picture actions", task.name)
-        return RANDOM, RandomActor(task, batch, lambda copy, number: generator)
+        return RANDOM, RandomActor(batch, lambda copy, number: generator)
     return DEMONSTRATOR, PolicyActor(batch, policy_for(batch, spec, domain))

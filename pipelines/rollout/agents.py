@@ -171,7 +171,7 @@ def baseline_agent(
 
     def actor_of(task: StreamTask, batch: BatchEnvironment) -> Actor:
         if baseline == "random":
-            return RandomActor(task.spec, batch, random_generators(task, config.seed))
+            return RandomActor(batch, random_generators(task, config.seed))
         policy = policy_for(batch, policies[task.spec.name], domain_of(task.spec))
         return PolicyActor(batch, policy)
 

@@ -1,7 +1,8 @@
 """Reads the catalogue's YAML files into task specifications.
 
-A file holds one domain: ``domain``, ``groups`` (dims by group), ``defaults`` (fields of every task,
-with ``{name}``, ``{stem}`` and the like filled in), ``tasks`` (what is particular to each) and, for
+A file holds one domain: ``domain``, ``groups`` (dims by group, with ``action_dim`` or, where the
+actions are discrete, ``actions: {kind: discrete, n: 5}``), ``defaults`` (fields of every task, with
+``{name}``, ``{stem}`` and the like filled in), ``tasks`` (what is particular to each) and, for
 MuJoCo, ``variations`` (changes applied to every task). Beside them, ``schedules.json`` holds the
 decays that were fitted to the package's demonstrators (runs/schedule_fits.py); a task that is not
 in it keeps the ``schedule`` of its domain's file.
@@ -15,6 +16,7 @@ from dataclasses import replace
 from importlib import resources
 from typing import Any
 
+from pipelines.actions import from_json
 from pipelines.errors import ConfigError
 from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_from_json
 from pipelines.tasks.spec import ScoreReference, TaskSpec
@@ -125,13 +127,19 @@ def _task(
             schedule=Schedule(**entry.pop("schedule", {})),
             scores={key: ScoreReference(**s) for key, s in entry.pop("scores", {}).items()},
             simulator=simulator,
-            **groups[group],
+            **_dims(groups[group]),
             **entry,
         )
     except (TypeError, KeyError) as error:
         raise ConfigError(
             f"A catalogue entry does not fit a task: {error}.", where=f"{source}, task {name}"
         ) from error
+
+
+def _dims(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group's entry with its actions, where it names their kind, as a spec."""
+    actions = group.get("actions")
+    return {**group} if actions is None else {**group, "actions": from_json(actions)}
 
 
 def _variations(

@@ -52,7 +52,7 @@ class Catalogue:
 
     Raises:
         ConfigError: A name or alias is used twice, a variation lacks its base, or two tasks of
-            one group differ in their dimensions.
+            one group differ in their dimensions or kind of actions.
     """
 
     def __init__(
@@ -221,12 +221,11 @@ class Catalogue:
         for spec in self._all:
             other = first.setdefault(spec.group, spec)
             dims, other_dims = (
-                (spec.observation_dim, spec.action_dim),
-                (other.observation_dim, other.action_dim),
+                f"{each.observation_dim} observation dims, {each.actions}" for each in (spec, other)
             )
             if dims != other_dims:
                 raise ConfigError(
-                    f"Tasks of group {spec.group!r} differ in (observation, action) dimensions.",
+                    f"Tasks of group {spec.group!r} differ in observation dimensions or actions.",
                     where=f"{_describe(other)} and {_describe(spec)}",
                     expected=other_dims,
                     found=dims,

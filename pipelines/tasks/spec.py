@@ -127,7 +127,8 @@ def score_of(scores: Mapping[str, Any], reference: str) -> ScoreReference | None
 class TaskSpec:
     """One task, or one variation of a task.
 
-    Domains outside this project construct it themselves: only the first six fields are needed.
+    Domains outside this project construct it themselves: only the first five fields are needed,
+    the horizon, and `action_dim` or `actions`.
 
     Attributes:
         name: Canonical id (letters, digits, ``-``, ``_``; a variation may hold dots).
@@ -135,7 +136,8 @@ class TaskSpec:
         group: Tasks of one group share observation and action dimensions and the meaning of the
             channels, and with them one encoder and one head. No dots: it is a module's name.
         observation_dim: Length of the observation vector, >= 1.
-        action_dim: Length of the action vector, >= 1.
+        action_dim: Length of the action vector, >= 1; of other actions than those of a box, the
+            channels that a model sees, which need not be given.
         horizon: Most steps recorded in one episode, >= 1.
         env_id: What the domain calls the environment; the name where not given.
         aliases: Other names the task answers to.
@@ -158,6 +160,7 @@ class TaskSpec:
             factor on the default (``{"gravity": "1.1x"}``). None for a task of its own.
         inert_reason: Why the variation changes nothing; None where it does change something.
         noise_curve: Noise decay in place of `schedule`, for tasks that the family does not suit.
+        actions: What the actions are; a box of `action_dim` where not given.
 
     Raises:
         ConfigError: A field is out of range.
@@ -167,7 +170,7 @@ class TaskSpec:
     domain: str
     group: str
     observation_dim: int
-    action_dim: int
+    action_dim: int = 0
     horizon: int
     env_id: str = ""
     aliases: tuple[str, ...] = ()
@@ -185,11 +188,19 @@ class TaskSpec:
     variation: Mapping[str, float | str] | None = field(default=None, hash=False)
     inert_reason: str | None = None
     noise_curve: NoiseCurve | None = None
+    actions: ActionSpec = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        self._check_names()
-        self._check_numbers()
         freeze = object.__setattr__
+        self._check_names()
+        if isinstance(self.actions, ActionSpec):
+            freeze(self, "action_dim", self.action_dim or self.actions.width)
+        elif self.actions is not None:
+            self._reject("actions", "a Box or a Discrete of pipelines.actions", self.actions)
+        self._check_numbers()
+        freeze(self, "actions", self.actions or Box(self.action_dim))
+        if self.actions.width != self.action_dim:
+            self._reject("action_dim", self.actions.width, self.action_dim)
         freeze(self, "env_id", self.env_id or self.name)
         freeze(self, "reward_scale", float(self.reward_scale))
         freeze(self, "aliases", tuple(self.aliases))
@@ -202,11 +213,6 @@ class TaskSpec:
     def inert(self) -> bool:
         """Whether this is a variation that leaves the dynamics as they are."""
         return self.inert_reason is not None
-
-    @property
-    def actions(self) -> ActionSpec:
-        """What the actions of the task's group are."""
-        return Box(self.action_dim)
 
     @property
     def decay(self) -> Decay:
@@ -227,8 +233,9 @@ class TaskSpec:
         """Return the object that ``vintix tasks --json`` prints for the task.
 
         The first eleven fields are frozen; scripts rely on them. ``variation_of`` is null for a
-        task of its own.
+        task of its own. ``actions`` is there where they are no box.
         """
+        other = {} if isinstance(self.actions, Box) else {"actions": self.actions.as_json()}
         return {
             "name": self.name,
             "aliases": list(self.aliases),
@@ -248,6 +255,7 @@ class TaskSpec:
             "scores": {name: score.as_json() for name, score in self.scores.items()},
             "inert": self.inert,
             "noise_curve": schedule_json(self.noise_curve) if self.noise_curve else None,
+            **other,
         }
 
     def _check_names(self) -> None:
@@ -291,7 +299,7 @@ class TaskSpec:
                 self.mean_episode_length,
             )
 
-    def _reject(self, label: str, expected: str, found: object) -> None:
+    def _reject(self, label: str, expected: object, found: object) -> None:
         raise ConfigError(
             f"Task specification: {label} is not valid.",
             where=f"task {self.name!r} of domain {self.domain!r}",

@@ -64,8 +64,7 @@ def test_trajectories_together_cost_less_than_one_by_one(record_property, capsys
     playing = {}
     for size in (10, 1):
         batch = domain.make_batch(task, size, options, list(range(size)))
-        bounds = batch.action_low_A, batch.action_high_A
-        playing[size] = (batch, build_policy(spec, *bounds, domain.policies()))
+        playing[size] = (batch, build_policy(spec, batch.actions, domain.policies()))
 
     def seconds(size: int) -> float:
         batch, policy = playing[size]

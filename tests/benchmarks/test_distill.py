@@ -46,13 +46,12 @@ def make_parts(block):
     seeds = list(block.trajectories)
     environment = make_batch(domain, block.task, len(seeds), block.options, seeds)
     spec = builtin_policy(block.task, domain, block.options)
-    low_A, high_A = environment.action_low_A, environment.action_high_A
-    return environment, build_policy(spec, low_A, high_A, domain.policies())
+    return environment, build_policy(spec, environment.actions, domain.policies())
 
 
 def bare_loop(block, environment, policy):
     """The same steps, policy calls and noise, kept in memory."""
-    low_A, high_A = environment.action_low_A, environment.action_high_A
+    low_A, high_A = environment.actions.bounds
     everyone = list(range(environment.size))
     epsilon_T = epsilons(block.steps, block.schedule.p, block.schedule.f).astype(np.float32)
     noise = np.random.default_rng(0).random((block.steps, len(everyone), len(low_A)), np.float32)

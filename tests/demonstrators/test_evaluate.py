@@ -6,6 +6,7 @@ import pytest
 from demonstrators.conftest import get
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.experts import builtin_policy, has_builtin, read_experts
+from pipelines.domains.loop import actions_of_space
 from pipelines.errors import VintixError
 from pipelines.policies.base import Policy, PolicySpec
 from pipelines.policies.registry import build_policy
@@ -40,7 +41,7 @@ def test_a_policy_is_measured_as_in_a_plain_loop():
     with Evaluator(task, domain, options, seed=1) as evaluator:
         found = evaluator.policy(spec, 12)
     env = domain.make_env(task, options)
-    policy = build_policy(spec, env.action_space.low, env.action_space.high)
+    policy = build_policy(spec, actions_of_space(env.action_space))
     for episode in range(12):
         seed = derive_seed(1, "demonstrators", "tiny-a", "expert", "episode", episode)
         observation, over, total = env.reset(seed=seed)[0], False, 0.0

@@ -91,7 +91,7 @@ def test_the_policy_acts_as_its_candidate_did(policy, output):
     observation = np.random.default_rng(0).normal(size=(1, 3)).astype(np.float32)
     parameters = trained._state.parameters_D[None].astype(np.float32)
     expected = trained._actor(parameters, batch)(observation)
-    stored = build_policy(trained.policy(), batch.action_low_A, batch.action_high_A)
+    stored = build_policy(trained.policy(), batch.actions)
     np.testing.assert_allclose(stored.act(observation), expected, atol=2e-6)
 
 

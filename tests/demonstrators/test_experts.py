@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from demonstrators.conftest import get
+from pipelines.actions import Box
 from pipelines.demonstrators import stage
 from pipelines.demonstrators.config import DemonstratorsConfig
 from pipelines.demonstrators.evaluate import Evaluator
@@ -107,7 +108,7 @@ def test_a_shipped_expert_is_what_builtin_gives(name, shipped):
     assert spec is not None and set(spec.arrays) == set(shipped.policy.arrays)
     assert all(array.dtype == np.float32 for array in spec.arrays.values())
     low = -np.ones(task.action_dim, np.float32)
-    policy = build_policy(spec, low, -low, domain.policies())
+    policy = build_policy(spec, Box.between(low, -low), domain.policies())
     observation = 10 * np.random.default_rng(0).normal(size=(7, task.observation_dim))
     action = policy.act(observation.astype(np.float32))
     assert action.shape == (7, task.action_dim) and np.abs(action).max() <= 1

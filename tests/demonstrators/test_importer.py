@@ -15,6 +15,7 @@ import pytest
 from gymnasium import spaces
 
 from demonstrators.conftest import get
+from pipelines.actions import Box
 from pipelines.demonstrators import importer
 from pipelines.demonstrators.importer import read_statistics
 from pipelines.errors import (
@@ -34,7 +35,7 @@ LOW, HIGH = np.array([-2.0], np.float32), np.array([1.0], np.float32)
 
 def import_policy(path, task, **more):
     """Import for the bounds of the tiny tasks."""
-    return importer.import_policy(path, task, LOW, HIGH, **more)
+    return importer.import_policy(path, task, Box.between(LOW, HIGH), **more)
 
 
 def library():
@@ -96,7 +97,7 @@ def observations():
 
 def assert_same(model, spec):
     low, high = model.action_space.low, model.action_space.high
-    found = build_policy(spec, low, high).act(observations())
+    found = build_policy(spec, Box.between(low, high)).act(observations())
     expected = model.predict(observations(), deterministic=True)[0]
     assert np.ptp(expected) > 0
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -157,7 +158,7 @@ def test_normalisation_comes_from_numbers(tmp_path, suffix):
     spec = import_policy(tmp_path / "model.zip", task, normalization_path=path)
     low, high = model.action_space.low, model.action_space.high
     expected = model.predict(statistics.normalize_obs(observations()), deterministic=True)[0]
-    found = build_policy(spec, low, high).act(observations())
+    found = build_policy(spec, Box.between(low, high)).act(observations())
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -414,7 +415,7 @@ def test_a_policy_of_normalised_observations_needs_their_statistics(tmp_path):
     np.savez(tmp_path / "n.npz", **values)
     spec = import_policy(path, task, normalization_path=tmp_path / "n.npz")
     expected = model.predict(normalized.normalize_obs(observations()), deterministic=True)[0]
-    found = build_policy(spec, LOW, HIGH).act(observations())
+    found = build_policy(spec, Box.between(LOW, HIGH)).act(observations())
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from demonstrators.conftest import get
+from pipelines.actions import Box
 from pipelines.demonstrators import stage
 from pipelines.demonstrators.config import DemonstratorsConfig
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
@@ -47,7 +48,9 @@ def test_an_artifact_holds_policies_cards_and_fingerprints(workspace):
     paper = found.card["paper"]
     assert paper["normalized_expert"] == pytest.approx((found.card["expert"]["mean"] + 20) / 15)
     assert artifact.manifest.fingerprints["tiny-a"]["env_id"] == task.env_id
-    policy = build_policy(found.spec, np.float32([-2]), np.float32([1]), domain.policies())
+    policy = build_policy(
+        found.spec, Box.between(np.float32([-2]), np.float32([1])), domain.policies()
+    )
     np.testing.assert_allclose(policy.act(np.float32([[1, 0.5, 0]])), [[-0.25]])
     json.dumps(result.report)
     assert [row["name"] for row in result.report["tasks"]] == list(TASKS)

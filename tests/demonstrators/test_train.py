@@ -9,6 +9,7 @@ from artifacts.helpers import FileSystem
 from pydantic import ValidationError
 
 from demonstrators.conftest import get
+from pipelines.actions import Box
 from pipelines.artifacts import files
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.train import train_policy
@@ -181,7 +182,7 @@ def test_a_policy_that_looks_at_a_prefix_is_one_of_whole_observations(
 ):
     given = settings(algorithm, observation_prefix=2, normalize_observations=normalize)
     policy = train(given, tmp_path / "run").policy
-    act = build_policy(policy, -np.ones(1, np.float32), np.ones(1, np.float32)).act
+    act = build_policy(policy, Box.between(-np.ones(1, np.float32), np.ones(1, np.float32))).act
     observation_BO = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)
     action_BA = act(observation_BO)
     assert np.ptp(action_BA, axis=0).min() > 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from demonstrators.test_train import assert_killed_resumes
+from pipelines.actions import Box
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.train import train_policy
 from pipelines.domains.bidexhands.hand import joint_names, joint_ranges, servo_joints
@@ -121,9 +122,8 @@ def test_fixed_bases_have_nothing_to_search_but_fingers():
     assert len(fixed.start_D) == 1 + 2 * 2 * 13
     assert len(free.start_D) == len(fixed.start_D) + 2 * 2 * 6
     learner = WaypointLearner(settings(), *get("hand-over"), seed=0)
-    policy = build_policy(
-        learner.policy(), -np.ones(40, np.float32), np.ones(40, np.float32), get()[1].policies()
-    )
+    actions = Box.between(-np.ones(40, np.float32), np.ones(40, np.float32))
+    policy = build_policy(learner.policy(), actions, get()[1].policies())
     assert policy.act(np.zeros((1, 398), np.float32)).shape == (1, 40)
 
 

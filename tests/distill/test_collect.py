@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 
 from distill.toy import refuse_commits
+from pipelines.actions import Box, Discrete
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.collect import collect_job
 from pipelines.distill.job import Job, Position, find_position, shard_rows
 from pipelines.distill.schedule import epsilons
+from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.loop import LoopBatch
 from pipelines.errors import StorageError, VintixError
 from pipelines.histories.layout import trajectory_path
 from pipelines.playing.episodes import ReplayError
+from pipelines.policies.base import Policy
 from pipelines.rng import derive_seed, stream
 from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS
-from pipelines.tasks.spec import Schedule
+from pipelines.tasks.spec import Schedule, TaskSpec
 
 pytestmark = pytest.mark.usefixtures("toy_domain")
 
@@ -103,6 +106,84 @@ def assert_equal(found, expected):
     for name, values in expected.items():
         assert found[name].shape == values.shape, name
         np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+class Corridor(BatchEnvironment):
+    """Places 0 to 8; actions: left, stay, right. Ends at 8; starts where the seed says."""
+
+    actions = Discrete(3)
+
+    def __init__(self, size):
+        self.size, self.observation_dim = size, 1
+        self.place_B = np.zeros(size)
+
+    def reset(self, indices, seeds):
+        self.place_B[indices] = np.array(seeds) % 5
+        return self.place_B[indices, None].astype(np.float32)
+
+    def step(self, action_B):
+        assert action_B.dtype == np.int64 and action_B.shape == (self.size,)
+        self.place_B = np.clip(self.place_B + action_B - 1, 0, 8)
+        ended_B = self.place_B == 8
+        observation_BO = self.place_B[:, None].astype(np.float32)
+        return StepBatch(observation_BO, -1.0 * ~ended_B, ended_B, ~ended_B & False, None)
+
+
+class Rightward(Policy):
+    def act(self, observation_BO):
+        return np.full(len(observation_BO), 2)
+
+
+def test_discrete_actions_are_recorded_with_noise_in_their_place(tmp_path):
+    """AD-epsilon: whole numbers, random ones as often as the schedule says, whatever the shards."""
+    task = TaskSpec(
+        name="corridor",
+        domain="corridor",
+        group="corridor",
+        observation_dim=1,
+        actions=Discrete(3),
+        horizon=1000,
+    )
+    job = dataclasses.replace(make_job(rows=70, steps=700), task=task, options={})
+    with staged(tmp_path) as staging:
+        collect_job(job, Corridor(3), Rightward(), staging.directory)
+        found = [read(staging, job, trajectory) for trajectory in job.trajectories]
+    for rows in found:
+        assert rows["action"].dtype == rows["demonstrator_action"].dtype == np.int64
+        assert rows["action"].shape == (700,) and set(rows["action"]) == {0, 1, 2}
+        assert (rows["demonstrator_action"] == 2).all()
+        places = rows["observation"][:, 0]
+        moved = np.clip(places[:-1] + rows["action"][:-1] - 1, 0, 8)
+        inside = ~rows["terminated"][:-1]
+        np.testing.assert_array_equal(places[1:][inside], moved[inside])
+    other = np.concatenate([rows["action"] != 2 for rows in found])
+    noise = np.concatenate([rows["noise"] for rows in found])
+    for low, high in ((0.0, 1e-6), (0.2, 0.5), (0.5, 0.8)):
+        chosen = (noise >= low) & (noise < high)
+        expected = noise[chosen].mean() * 2 / 3
+        np.testing.assert_allclose(other[chosen].mean(), expected, atol=0.06)
+
+    with staged(tmp_path, "resumed") as staging:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(StorageError):
+            refuse_commits(patch, 7)
+            collect_job(job, Corridor(3), Rightward(), staging.directory)
+        position = find_position(staging, job)
+        assert position.shard > 0
+        collect_job(job, Corridor(3), Rightward(), staging.directory, position=position)
+        for trajectory, rows in zip(job.trajectories, found, strict=True):
+            assert_equal(read(staging, job, trajectory), rows)
+
+
+def test_a_policy_without_choices_is_refused(tmp_path):
+    class Wrong(Rightward):
+        def act(self, observation_BO):
+            return np.full(len(observation_BO), 3)
+
+    job = dataclasses.replace(
+        make_job(), task=dataclasses.replace(make_job().task, action_dim=3, actions=Discrete(3))
+    )
+    with staged(tmp_path) as staging, pytest.raises(VintixError, match="demonstrator_action"):
+        collect_job(job, Corridor(3), Wrong(), staging.directory)
 
 
 @pytest.mark.parametrize(("rows", "steps"), [(1, 8), (17, STEPS), (50, STEPS), (STEPS, STEPS)])
@@ -270,7 +351,7 @@ def test_actions_stay_in_the_box(tmp_path, p):
         collect_job(job, *parts(job), staging.directory)
         for trajectory in job.trajectories:
             found = read(staging, job, trajectory)
-            low, high = parts(job)[0].action_low_A, parts(job)[0].action_high_A
+            low, high = parts(job)[0].actions.bounds
             assert (found["action"] >= low).all()
             assert (found["action"] <= high).all()
             free = found["noise"] == 0
@@ -337,7 +418,7 @@ def test_nothing_to_do(tmp_path):
 def test_shards_are_bounded_in_bytes():
     """64 MiB a trajectory and 128 a job whatever the width; no padding for round lengths."""
     narrow, wide = make_job().task, None
-    wide = dataclasses.replace(narrow, observation_dim=428, action_dim=52)
+    wide = dataclasses.replace(narrow, observation_dim=428, action_dim=52, actions=Box(52))
     assert shard_rows(narrow, 100_000, 1, 65_536) == 50_000
     assert shard_rows(narrow, 2_000, 1, 65_536) == 2_000
     assert shard_rows(narrow, 100_000, 1, 4_000) == 4_000

@@ -7,6 +7,7 @@ import contextlib
 import numpy as np
 import pytest
 
+from pipelines.actions import Box
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.collect import collect_job
 from pipelines.distill.job import Job, find_position
@@ -47,7 +48,7 @@ def test_way_points_go_on_where_an_interrupted_collection_stopped(tmp_path):
             collect_job(
                 job,
                 batch,
-                build_policy(tuned_policy(task.env_id), -one_A, one_A),
+                build_policy(tuned_policy(task.env_id), Box.between(-one_A, one_A)),
                 directory,
                 position=position,
                 progress=progress,

@@ -51,8 +51,8 @@ def test_the_pilot_measures_the_response(workspace):
     for episode in range(4):
         environment = domain.make_batch(task, 1, {"radius": 0.5}, [0])
         spec = load_demonstrator(workspace.find("demonstrators"), "toy-a").spec
-        low_A, high_A = environment.action_low_A, environment.action_high_A
-        policy = build_policy(spec, low_A, high_A, domain.policies())
+        low_A, high_A = environment.actions.bounds
+        policy = build_policy(spec, environment.actions, domain.policies())
         seed = derive_seed(0, "pilot", "toy-a", repr(0.0), "episode", episode)
         observation_BO, total, ended = environment.reset([0], [seed]), 0.0, False
         policy.reset([0])

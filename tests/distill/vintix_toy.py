@@ -100,7 +100,7 @@ class Toy(Domain):
         return ToyEnv(options["radius"], drift)
 
     def policies(self):
-        return {"toy": lambda spec, low_A, high_A: ToyPolicy()}
+        return {"toy": lambda spec, actions: ToyPolicy()}
 
     def demonstrator(self, task):
         return PolicySpec("toy")

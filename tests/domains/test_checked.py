@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from pipelines.actions import Discrete
 from pipelines.domains.base import BatchEnvironment, Domain, StepBatch
 from pipelines.domains.checked import make_batch, make_env, make_rendered_env
 from pipelines.errors import ConfigError, VintixError
@@ -171,6 +172,43 @@ def test_spaces_that_are_not_the_tasks_are_refused(changed: dict[str, Any]) -> N
             make()
         assert caught.value.where == "domain plain, task plain-task"
         assert caught.value.expected and caught.value.found
+
+
+def test_copies_with_discrete_actions_take_whole_numbers() -> None:
+    """Gymnasium's environments get plain ones, which is what they index with."""
+    given: list[Any] = []
+
+    class Choosing(PlainEnv):
+        def step(self, action: Any) -> Any:
+            given.append(action)
+            return super().step(action)
+
+    class ChoosingBatch(PlainBatch):
+        actions = Discrete(3)
+
+        def __init__(self, size: int) -> None:
+            self.size, self.observation_dim = size, 3
+
+    task = replace(TASK, action_dim=3, actions=Discrete(3))
+
+    def make_choosing() -> PlainEnv:
+        env = Choosing()
+        env.action_space = gymnasium.spaces.Discrete(3)
+        return env
+
+    for domain in (Plain(make_choosing), Plain(batch=ChoosingBatch)):
+        with make_batch(domain, task, 2, {}, [0, 0]) as copies:
+            assert copies.actions == Discrete(3)
+            copies.reset([0, 1], [0, 0])
+            copies.step(np.array([2, 0]))
+        with pytest.raises(ConfigError, match="2 copies, 3 observation dims, 3 discrete actions"):
+            make_batch(domain, TASK, 2, {}, [0, 0])
+    assert given == [2, 0] and {type(each) for each in given} == {int}
+    env = make_env(Plain(make_choosing), task, {})
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    with pytest.raises(ConfigError, match="starts at 0"):
+        make_env(Plain(_spaces(action_space=gymnasium.spaces.Discrete(3, start=1))), task, {})
 
 
 def _returning(reset: Any = None, step: Any = None) -> Callable[[], PlainEnv]:

@@ -90,7 +90,7 @@ def test_it_gives_the_observations_that_the_stages_record(name: str) -> None:
     np.testing.assert_array_equal(batch.reset([0], [6])[0], first)
     rng = np.random.default_rng(0)
     for _ in range(8):
-        action = rng.uniform(batch.action_low_A, batch.action_high_A).astype(np.float32)
+        action = rng.uniform(*batch.actions.bounds).astype(np.float32)
         observation, reward, *_ = env.step(action)
         done = batch.step(action[None])
         np.testing.assert_array_equal(done.observation_BO[0], observation)

@@ -389,7 +389,7 @@ def play(setpoint: int, size: int, seed: int) -> np.ndarray:
     task = TASKS[setpoint]
     batch = DOMAIN.make_batch(task, size, {}, range(size))
     spec = DOMAIN.demonstrator(task)
-    policy = DOMAIN.policies()[spec.kind](spec, batch.action_low_A, batch.action_high_A)
+    policy = DOMAIN.policies()[spec.kind](spec, batch.actions)
     observation = batch.reset(range(size), range(seed, seed + size))
     policy.reset(range(size))
     total = np.zeros(size)

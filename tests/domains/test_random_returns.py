@@ -74,7 +74,7 @@ def random_returns(task: TaskSpec) -> np.ndarray:
     size = EPISODES if domain.name in BATCHED else 1
     groups = [list(range(k, k + size)) for k in range(0, EPISODES, size)]
     batch = domain.make_batch(task, size, options, seeds[:size])
-    low_A, high_A = batch.action_low_A, batch.action_high_A
+    low_A, high_A = batch.actions.bounds
     for group in groups:
         batch.reset(range(len(group)), [seeds[k] for k in group])
         rng = stream(0, "random-returns", task.name, "actions", group[0])

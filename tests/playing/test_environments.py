@@ -77,7 +77,7 @@ def test_baselines_are_the_same_bytes_too(workers: EnvironmentWorkers) -> None:
         done: list[int] = []
         records = play_streams(
             tasks,
-            lambda task, batch: RandomActor(task.spec, batch, random_generators(task, 4)),
+            lambda task, batch: RandomActor(batch, random_generators(task, 4)),
             seed=4,
             make_batch=make_toy,
             workers=workers,

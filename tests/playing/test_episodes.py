@@ -86,10 +86,10 @@ def test_random_actions_follow_from_the_generator_of_each_episode() -> None:
     batch = ToyBatch(EVEN, 2, [0, 1])
     play(
         batch,
-        RandomActor(EVEN, batch, lambda copy, number: np.random.default_rng([copy, number])),
+        RandomActor(batch, lambda copy, number: np.random.default_rng([copy, number])),
         lambda copy, number: 0 if number < 2 else None,
     )
-    low_A, high_A = batch.action_low_A, batch.action_high_A
+    low_A, high_A = batch.actions.bounds
     for copy in range(2):
         draws = [np.random.default_rng([copy, number]).random((5, 2)) for number in range(2)]
         expected = (low_A + (high_A - low_A) * np.concatenate(draws)).astype(np.float32)

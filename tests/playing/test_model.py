@@ -65,7 +65,7 @@ def test_every_action_is_the_full_models_prediction_of_the_stream_so_far(
         for copy in range(2):
             expected = full_pass_actions(model, spec, batch, copy).numpy()
             found = np.array(batch.seen[copy].actions)
-            bounded = np.clip(expected, batch.action_low_A, batch.action_high_A)
+            bounded = np.clip(expected, *batch.actions.bounds)
             np.testing.assert_allclose(found, bounded, atol=1e-5)
             clipped += int((bounded != expected).sum())
             assert found.std() > 0.02, "constant actions would not tell right from wrong"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pipelines.actions import Box
 from pipelines.errors import ConfigError
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.feedback import double_pendulum_features
@@ -28,19 +29,22 @@ def test_double_pendulum_angles_come_back_from_their_sines_and_cosines():
 
 def test_state_feedback_pushes_against_the_deviation():
     gain = np.array([[1.0, 2.0, 0.0, -1.0]])
-    policy = build_policy(PolicySpec("state_feedback", {}, {"gain": gain}), -3 * ONE, 3 * ONE)
+    policy = build_policy(
+        PolicySpec("state_feedback", {}, {"gain": gain}), Box.between(-3 * ONE, 3 * ONE)
+    )
     observation = np.array([[1, 0.5, 7, 0.25], [10, 0, 0, 0]], np.float32)
     np.testing.assert_allclose(policy.act(observation), [[-1.75], [-3.0]])
 
 
 def test_state_feedback_refuses_a_gain_for_another_task():
     with pytest.raises(ConfigError):
-        build_policy(PolicySpec("state_feedback", {}, {"gain": np.ones((2, 4))}), -ONE, ONE)
+        build_policy(
+            PolicySpec("state_feedback", {}, {"gain": np.ones((2, 4))}), Box.between(-ONE, ONE)
+        )
     with pytest.raises(ConfigError):
         build_policy(
             PolicySpec("state_feedback", {"features": "magic"}, {"gain": np.ones((1, 4))}),
-            -ONE,
-            ONE,
+            Box.between(-ONE, ONE),
         )
 
 
@@ -53,7 +57,7 @@ def reacher_observation(joints, target):
 
 def test_reacher_comes_to_rest_on_its_target():
     """Following the torques as if they were velocities ends with the fingertip on the target."""
-    policy = build_policy(PolicySpec("reacher"), -TWO, TWO)
+    policy = build_policy(PolicySpec("reacher"), Box.between(-TWO, TWO))
     generator = np.random.default_rng(0)
     for _ in range(20):
         joints = generator.uniform(-np.pi, np.pi, 2)
@@ -66,9 +70,9 @@ def test_reacher_comes_to_rest_on_its_target():
 
 def test_reacher_needs_two_joints():
     with pytest.raises(ConfigError):
-        build_policy(PolicySpec("reacher"), -ONE, ONE)
+        build_policy(PolicySpec("reacher"), Box.between(-ONE, ONE))
     with pytest.raises(ConfigError):
-        build_policy(PolicySpec("reacher", {"first_link": 0}), -TWO, TWO)
+        build_policy(PolicySpec("reacher", {"first_link": 0}), Box.between(-TWO, TWO))
 
 
 def test_every_metaworld_task_has_a_mean_goal():
@@ -107,7 +111,7 @@ def test_the_mean_goals_are_those_of_the_environments():
 
 def script(goal=(0.1, 0.8, 0.2)):
     spec = PolicySpec("metaworld_script", {"script": "reach-v3", "goal": list(goal)})
-    return build_policy(spec, -FOUR, FOUR)
+    return build_policy(spec, Box.between(-FOUR, FOUR))
 
 
 def test_a_script_reads_the_mean_goal_where_the_goal_is_hidden():
@@ -133,5 +137,6 @@ def test_a_script_is_clipped_to_the_box_without_a_warning(recwarn):
 def test_an_unknown_script_is_refused():
     with pytest.raises(ConfigError):
         build_policy(
-            PolicySpec("metaworld_script", {"script": "fly-v3", "goal": [0, 0, 0]}), -FOUR, FOUR
+            PolicySpec("metaworld_script", {"script": "fly-v3", "goal": [0, 0, 0]}),
+            Box.between(-FOUR, FOUR),
         )

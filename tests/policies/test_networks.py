@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from pipelines.actions import Box
 from pipelines.errors import ConfigError
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.registry import build_policy
@@ -63,7 +64,7 @@ def torch_mlp(spec, observation):
 def test_an_mlp_equals_torch(activation, output, sizes):
     spec = mlp(activation, output, normalize=True, observation_clip=1.5, sizes=sizes)
     observation = np.random.default_rng(4).standard_normal((20, 5)).astype(np.float32) * 3
-    found = build_policy(spec, LOW, HIGH).act(observation)
+    found = build_policy(spec, Box.between(LOW, HIGH)).act(observation)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, torch_mlp(spec, observation), atol=2e-5)
 
@@ -72,14 +73,14 @@ def test_an_mlp_equals_torch(activation, output, sizes):
 def test_actions_stay_in_the_box(output):
     spec = mlp(output=output)
     observation = np.random.default_rng(5).standard_normal((500, 5)).astype(np.float32) * 100
-    action = build_policy(spec, LOW, HIGH).act(observation)
+    action = build_policy(spec, Box.between(LOW, HIGH)).act(observation)
     assert (action >= LOW).all() and (action <= HIGH).all()
     assert (action.max(axis=0) > LOW).all()
 
 
 def test_an_action_does_not_depend_on_the_batch():
     spec = mlp("tanh", "tanh_squash", normalize=True, sizes=(5, 64, 64))
-    policy = build_policy(spec, LOW, HIGH)
+    policy = build_policy(spec, Box.between(LOW, HIGH))
     observation = np.random.default_rng(6).standard_normal((33, 5)).astype(np.float32)
     whole = policy.act(observation)
     for size in (1, 2, 7, 16):
@@ -97,7 +98,9 @@ def test_a_linear_policy_is_matrix_times_normalised_observation():
     )
     observation = generator.standard_normal((6, 4)).astype(np.float32)
     expected = np.clip((observation - mean) / std @ matrix.T, LOW, HIGH)
-    np.testing.assert_allclose(build_policy(spec, LOW, HIGH).act(observation), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        build_policy(spec, Box.between(LOW, HIGH)).act(observation), expected, atol=1e-5
+    )
 
 
 def change(spec, config=None, **arrays):
@@ -125,4 +128,4 @@ def change(spec, config=None, **arrays):
 )
 def test_what_does_not_fit_is_refused(broken):
     with pytest.raises(ConfigError):
-        build_policy(broken, LOW, HIGH)
+        build_policy(broken, Box.between(LOW, HIGH))

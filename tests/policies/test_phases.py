@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipelines.actions import Box
 from pipelines.demonstrators.experts import builtin_policy, has_builtin
 from pipelines.domains.registry import domain_of, resolve_options
 from pipelines.errors import ConfigError
@@ -23,7 +24,9 @@ def phase(anchor="ccc", offset=(0.0, 0.0, 0.0), gripper=0.0, gain=1.0, **switch)
 
 
 def build(*phases, **config):
-    return build_policy(PolicySpec("phases", {"phases": phases, **config}), -FOUR, FOUR)
+    return build_policy(
+        PolicySpec("phases", {"phases": phases, **config}), Box.between(-FOUR, FOUR)
+    )
 
 
 def observation(hand=(0, 0, 0), first=(0, 0, 0), second=(0, 0, 0)):
@@ -132,7 +135,7 @@ def test_copies_remember_on_their_own_and_forget_when_reset():
     resets = {0: range(5), 7: [1, 3], 30: [0], 31: [4, 1]}
 
     def run(copies):
-        policy, found = build_policy(spec, -FOUR, FOUR), []
+        policy, found = build_policy(spec, Box.between(-FOUR, FOUR)), []
         for step, seen_BO in enumerate(seen_TBO):
             if step in resets:
                 policy.reset([copies.index(i) for i in resets[step] if i in copies])
@@ -155,7 +158,9 @@ def test_it_knows_no_more_than_the_recorded_observation():
         hidden[:, 36:] = 0
         shown = hidden.copy()
         shown[:, 36:] = 0.3
-        actions = [build_policy(spec, -FOUR, FOUR).act(each) for each in (hidden, shown)]
+        actions = [
+            build_policy(spec, Box.between(-FOUR, FOUR)).act(each) for each in (hidden, shown)
+        ]
         np.testing.assert_array_equal(*actions)
 
 
@@ -186,15 +191,15 @@ def test_it_aims_at_the_goal_it_is_told_and_at_the_mean_one_where_it_is_told_non
 )
 def test_a_configuration_that_means_nothing_is_refused(config):
     with pytest.raises(ConfigError):
-        build_policy(PolicySpec("phases", config), -FOUR, FOUR)
+        build_policy(PolicySpec("phases", config), Box.between(-FOUR, FOUR))
 
 
 def test_it_moves_four_actions_and_has_no_arrays():
     good = {"phases": [phase()]}
     with pytest.raises(ConfigError):
-        build_policy(PolicySpec("phases", good), -FOUR[:3], FOUR[:3])
+        build_policy(PolicySpec("phases", good), Box.between(-FOUR[:3], FOUR[:3]))
     with pytest.raises(ConfigError):
-        build_policy(PolicySpec("phases", good, {"weight": FOUR}), -FOUR, FOUR)
+        build_policy(PolicySpec("phases", good, {"weight": FOUR}), Box.between(-FOUR, FOUR))
 
 
 def test_the_stored_phases_belong_to_tasks_and_are_measured():
@@ -228,7 +233,7 @@ def test_a_task_gets_the_better_of_its_two_controllers():
         tuned = metaworld_phases().get(task.env_id)
         better = tuned is not None and tuned.measured.phases > tuned.measured.script
         assert spec == (tuned_policy(task.env_id) if better else script_policy(task.env_id))
-        build_policy(spec, -FOUR, FOUR)
+        build_policy(spec, Box.between(-FOUR, FOUR))
         kinds.setdefault(spec.kind, []).append(task.name)
     assert set(kinds) == {"phases", "metaworld_script"}
 

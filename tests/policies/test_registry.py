@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import zarr
 
+from pipelines.actions import Box
 from pipelines.errors import ArtifactCorruptError, ConfigError
 from pipelines.policies.base import Policy, PolicySpec
 from pipelines.policies.registry import KINDS, build_policy
@@ -19,16 +20,16 @@ class Still(Policy):
 
 def test_an_unknown_kind_names_the_known_ones():
     with pytest.raises(ConfigError) as caught:
-        build_policy(PolicySpec("magic"), LOW, HIGH, {"own": lambda *_: Still()})
+        build_policy(PolicySpec("magic"), Box.between(LOW, HIGH), {"own": lambda *_: Still()})
     for kind in (*KINDS, "own"):
         assert kind in caught.value.expected
 
 
 def test_a_domain_adds_kinds_and_cannot_replace_any():
-    made = build_policy(PolicySpec("own"), LOW, HIGH, {"own": lambda *_: Still()})
+    made = build_policy(PolicySpec("own"), Box.between(LOW, HIGH), {"own": lambda *_: Still()})
     assert isinstance(made, Still)
     with pytest.raises(ConfigError, match="already there"):
-        build_policy(PolicySpec("mlp"), LOW, HIGH, {"mlp": lambda *_: Still()})
+        build_policy(PolicySpec("mlp"), Box.between(LOW, HIGH), {"mlp": lambda *_: Still()})
 
 
 def test_a_stored_policy_is_the_same_policy():
@@ -52,7 +53,9 @@ def test_a_stored_policy_is_the_same_policy():
         assert loaded.arrays[name].dtype == array.dtype
         assert loaded.arrays[name].tobytes() == array.tobytes()
     observation = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
-    before, after = (build_policy(each, LOW, HIGH).act(observation) for each in (spec, loaded))
+    before, after = (
+        build_policy(each, Box.between(LOW, HIGH)).act(observation) for each in (spec, loaded)
+    )
     assert before.tobytes() == after.tobytes()
 
 

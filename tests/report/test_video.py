@@ -36,7 +36,7 @@ class Drawn(gymnasium.Env[Any, Any]):
     def __init__(self, spec: TaskSpec) -> None:
         self.batch = ToyBatch(spec, 1, [0])
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (spec.observation_dim,))
-        self.action_space = gymnasium.spaces.Box(self.batch.action_low_A, self.batch.action_high_A)
+        self.action_space = self.batch.actions.space
         self.episode = -1
         self.closed = False
 

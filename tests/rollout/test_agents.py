@@ -184,8 +184,8 @@ def test_baselines_play_the_models_episodes(toy: Toy, tmp_path: Path, monkeypatc
 
     made: list[Constant] = []
 
-    def build(_: Any, low_A: Any, __: Any) -> Constant:
-        made.append(Constant(low_A))
+    def build(_: Any, actions: Any) -> Constant:
+        made.append(Constant(actions.bounds[0]))
         return made[-1]
 
     monkeypatch.setattr(toy, "demonstrator", lambda task: policy, raising=False)

@@ -105,7 +105,7 @@ def test_every_action_follows_from_prompt_and_stream(
             sequence = history_after_prompt(spec, batch, stream, 7)
             with torch.no_grad():
                 expected = model(group_sequences(model.config, [sequence])[0])[0][0, 7:].numpy()
-            bounded = np.clip(expected, batch.action_low_A, batch.action_high_A)
+            bounded = np.clip(expected, *batch.actions.bounds)
             np.testing.assert_allclose(np.array(batch.seen[stream].actions), bounded, atol=1e-5)
 
 

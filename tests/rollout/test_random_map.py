@@ -108,7 +108,7 @@ def play_by_hand(model: Vintix, task: StreamTask, number: int) -> np.ndarray:
             with torch.no_grad():
                 predicted = model([history])[0][0, -1].numpy()
             action = back(predicted).astype(np.float32)
-            action = np.clip(action, env.action_low_A, env.action_high_A)
+            action = np.clip(action, *env.actions.bounds)
             result = env.step(action[None])
             observation, reward = result.observation_BO[0], result.reward_B[0]
             received.append(reward)

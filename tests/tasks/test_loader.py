@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pipelines.actions import Discrete
 from pipelines.errors import ConfigError
 from pipelines.tasks.loader import parse_domain, parse_schedules
 from pipelines.tasks.schedule import NoiseCurve, Schedule
@@ -41,6 +42,15 @@ def test_defaults_and_templates():
     assert (task.schedule.p, task.schedule.f) == (2, 0.1)
     assert (variation.name, variation.variation_of) == ("grid-world-wind-0.5", "grid-world")
     assert variation.inert and variation.split == "validation"
+
+
+def test_a_group_may_have_discrete_actions():
+    text = FILE.replace("action_dim: 2", "actions: {kind: discrete, n: 5}")
+    assert text != FILE
+    for task in parse_domain(text, "mine.yaml"):
+        assert (task.actions, task.action_dim) == (Discrete(5), 5)
+    with pytest.raises(ConfigError, match="kind of actions"):
+        parse_domain(text.replace("discrete", "digital"), "mine.yaml")
 
 
 def test_a_fitted_decay_takes_the_place_of_the_files():

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from pipelines.actions import Box, Discrete, actions_of
 from pipelines.errors import ConfigError
 from pipelines.tasks import Schedule, ScoreReference, TaskSpec, catalogue
 from pipelines.tasks.spec import score_of
@@ -43,6 +44,20 @@ def test_a_plugin_needs_six_fields():
     assert spec.schedule == Schedule(1, 0.1)
     assert spec.timesteps == 1_000_000
     assert spec.episodes == 20_000  # of full length, as nobody has measured them
+
+
+def test_discrete_actions_are_said_in_place_of_a_dimension():
+    rest = {name: value for name, value in MINIMAL.items() if name != "action_dim"}
+    spec = TaskSpec(**rest, actions=Discrete(5))
+    assert (spec.actions, spec.action_dim) == (Discrete(5), 5)
+    printed = json.loads(json.dumps(spec.as_json()))
+    assert actions_of(printed) == spec.actions and printed["action_dim"] == 5
+    assert pickle.loads(pickle.dumps(spec)) == spec != TaskSpec(**rest, actions=Discrete(4))
+    box = TaskSpec(**MINIMAL)
+    assert box.actions == Box(2) and "actions" not in box.as_json()
+    for wrong in ({"actions": 5}, {"actions": Discrete(5), "action_dim": 4}, {}):
+        with pytest.raises(ConfigError, match="action"):
+            TaskSpec(**rest, **wrong)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ class PointMass(Domain):
     def policies(self) -> Mapping[str, PolicyBuilder]:
         """Return how the expert is built from its configuration."""
         return {
-            "point_mass_to_corner": lambda spec, low_A, high_A: ToCorner(
+            "point_mass_to_corner": lambda spec, actions: ToCorner(
                 spec.config["corner"], spec.config["gain"]
             )
         }

@@ -24,11 +24,12 @@ from pipelines.domains.bidexhands.scene import FORCE, NOMINAL_DAMPING, TORQUE
 from pipelines.domains.bidexhands.snapshot import SPAN_J, SUM_J, hand_width
 from pipelines.errors import ConfigError
 from pipelines.policies.base import Policy
-from pipelines.policies.validation import check_arrays, parse_config
+from pipelines.policies.validation import box_bounds, check_arrays, parse_config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pipelines.actions import ActionSpec
     from pipelines.domains.bidexhands.tasks.base import HandTask
     from pipelines.policies.base import PolicySpec
 
@@ -253,9 +254,7 @@ def rotation_vector(quaternion: Array) -> Array:
     return vector
 
 
-def build_waypoints(
-    spec: PolicySpec, action_low_A: NDArray[np.float32], action_high_A: NDArray[np.float32]
-) -> Policy:
+def build_waypoints(spec: PolicySpec, actions: ActionSpec) -> Policy:
     """Build the kind ``hand_waypoints``.
 
     Arrays: ``times`` (K,) and ``knots`` (K, 2, 26).
@@ -276,12 +275,7 @@ def build_waypoints(
                 found=arrays[name].shape,
             )
     width = 2 * (SERVOS if config.fixed_base else WIDTH)
-    if len(action_low_A) != width:
-        raise ConfigError(
-            f"A policy of kind {KIND!r} moves two hands.",
-            expected=f"{width} action entries",
-            found=len(action_low_A),
-        )
+    box_bounds(spec, actions, width)
     times_K = arrays["times"].astype(np.float64)
     return WaypointsPolicy(config, times_K[None], arrays["knots"].astype(np.float64)[None])
 

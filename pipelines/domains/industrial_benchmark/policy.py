@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.actions import ActionSpec
 from pipelines.domains.industrial_benchmark.dynamics import CONTROL_STEPS, SHIFT, VELOCITY
 from pipelines.errors import ConfigError
 from pipelines.policies.base import Policy, PolicySpec
+from pipelines.policies.validation import box_bounds
 
 KIND = "industrial_benchmark_setpoint"
 TARGETS = ("velocity", "gain", "shift")
@@ -62,9 +64,7 @@ class SetpointPolicy(Policy):
         return steer(observation_BO, self._target_A, self._low_A, self._high_A)
 
 
-def build_setpoint_policy(
-    spec: PolicySpec, low_A: NDArray[np.float32], high_A: NDArray[np.float32]
-) -> SetpointPolicy:
+def build_setpoint_policy(spec: PolicySpec, actions: ActionSpec) -> SetpointPolicy:
     """Make the policy of a spec whose config is ``{"velocity", "gain", "shift"}``.
 
     Raises:
@@ -83,4 +83,4 @@ def build_setpoint_policy(
             found=config,
         )
     target_A = np.array([config[name] for name in TARGETS], dtype=np.float32)
-    return SetpointPolicy(target_A, low_A, high_A)
+    return SetpointPolicy(target_A, *box_bounds(spec, actions, len(target_A)))
