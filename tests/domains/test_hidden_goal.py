@@ -36,7 +36,7 @@ def make(name: str, streams: list[int], **options: Any) -> Any:
 
 def random_actions(name: str, batch: Any, key: int, steps: int) -> np.ndarray:
     """Actions (T, B, A), those of a copy the same whatever the others are."""
-    actions = TASKS[name].actions.bounded(batch.action_low_A, batch.action_high_A)
+    actions = batch.actions
     return actions.draw([stream(key, "actions") for _ in range(batch.size)], steps)
 
 

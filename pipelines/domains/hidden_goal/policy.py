@@ -12,11 +12,12 @@ import numpy as np
 from pipelines.domains.hidden_goal.point import STEP
 from pipelines.errors import ConfigError
 from pipelines.policies.base import Policy
-from pipelines.policies.validation import check_arrays
+from pipelines.policies.validation import box_bounds, check_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pipelines.actions import ActionSpec
     from pipelines.policies.base import PolicySpec
 
 POINT = "hidden_goal_point"
@@ -34,19 +35,17 @@ class ToGoal(Policy):
         return np.clip(wanted_BA, self._low_A, self._high_A)
 
 
-def build_to_goal(
-    spec: PolicySpec, low_A: NDArray[np.float32], high_A: NDArray[np.float32]
-) -> Policy:
+def build_to_goal(spec: PolicySpec, actions: ActionSpec) -> Policy:
     """Build the kind ``hidden_goal_point``; it has neither configuration nor arrays.
 
     Raises:
         ConfigError: It has, or the task has not two action dimensions.
     """
     check_arrays(spec, [])
-    if spec.config or len(low_A) != 2:
+    if spec.config:
         raise ConfigError(
             f"A policy of kind {spec.kind!r} does not fit.",
-            expected="no configuration, and 2 action dimensions",
-            found=f"{dict(spec.config)}, and {len(low_A)}",
+            expected="no configuration",
+            found=dict(spec.config),
         )
-    return ToGoal(low_A, high_A)
+    return ToGoal(*box_bounds(spec, actions, 2))
