@@ -75,8 +75,12 @@ def fast(session: nox.Session) -> None:
 
 @shared()
 def slow(session: nox.Session) -> None:
-    """Run the tests that simulate, train or inject faults for minutes."""
-    _run(session, "pytest", "-m", "slow", *session.posargs)
+    """Run the tests that simulate, train or inject faults for minutes, and try many examples."""
+    _run(
+        session,
+        *("pytest", "-m", "slow or hypothesis", "--hypothesis-profile", "thorough"),
+        *session.posargs,
+    )
 
 
 @shared()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing.process
 import os
@@ -9,13 +10,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import settings
 
 from pipelines.domains.opengl import VARIABLE, prepare_opengl
 from pipelines.errors import MissingDependencyError
 
 DATA = Path(__file__).with_name("data")
+
+settings.register_profile("brief", max_examples=25, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.load_profile("brief")
 
 
 @pytest.fixture
@@ -93,6 +100,14 @@ def _hear(owner: Any, name: str, marker: str) -> None:
         return original(*arguments, **named)
 
     setattr(owner, name, heard)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Do not wait for the disk: power does not fail here, and each file costs milliseconds."""
+    measured = item.get_closest_marker("benchmark")
+    with contextlib.nullcontext() if measured else patch("os.fsync", lambda descriptor: None):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

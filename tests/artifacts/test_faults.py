@@ -17,7 +17,7 @@ from pipelines.errors import ArtifactMissingError, StorageError
 from .helpers import CONFIG, Crash, FileSystem, check_tiny, quick_directory, run_tiny
 
 SMALL = {**CONFIG, "shards": 1}
-SLICES = 4  # so that pytest-xdist may spread them
+EVERY = [False, pytest.param(True, marks=pytest.mark.slow)]
 
 
 def _disk_full() -> OSError:
@@ -28,15 +28,16 @@ def _input_output_error() -> OSError:
     return OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def _changes_of_a_run(root: Path) -> tuple[int, str]:
+def _changes_of_a_run(root: Path) -> tuple[list[str], str]:
+    """Return the name of each change, and the digest."""
     counted = FileSystem(root)
     with counted.installed():
         digest = run_tiny(root, config=SMALL).digest
-    kinds = {name for name, _ in counted.log}
-    assert kinds == {
+    names = [name for name, _ in counted.log]
+    assert set(names) == {
         *("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "link")
     }
-    return len(counted.log), digest
+    return names, digest
 
 
 def _visible_is_whole(root: Path) -> None:
@@ -48,19 +49,22 @@ def _visible_is_whole(root: Path) -> None:
         assert not list(root.glob("histories/tiny/v*"))
 
 
-def _each(part: int, body: Callable[[Path, int, str], None]) -> None:
+def _each(every: bool, body: Callable[[Path, int, str], None]) -> None:
+    """Go through every change, or through the first and the last one of each kind."""
     with quick_directory() as directory:
-        count, digest = _changes_of_a_run(directory / "undisturbed")
-        assert count > 100
-        for number in range(1 + part, count + 1, SLICES):
+        names, digest = _changes_of_a_run(directory / "undisturbed")
+        assert len(names) > 100
+        last = {name: number for number, name in enumerate(names, 1)}
+        ends = {names.index(name) + 1 for name in last} | set(last.values())
+        for number in range(1, len(names) + 1) if every else sorted(ends):
             root = directory / str(number)
             body(root, number, digest)
             shutil.rmtree(root, ignore_errors=True)
 
 
-@pytest.mark.parametrize("part", range(SLICES))
-def test_death_at_every_change(part):
-    """Killed before its Nth change, for every N: nothing partial is visible, resume is exact."""
+@pytest.mark.parametrize("every", EVERY)
+def test_death_at_a_change(every):
+    """Killed before its Nth change: nothing partial is visible, resume is exact."""
 
     def dies(root: Path, number: int, digest: str) -> None:
         system = FileSystem(root, refuses=lambda n, name, path: n >= number)
@@ -71,13 +75,13 @@ def test_death_at_every_change(part):
         assert again.digest == digest
         assert verify(again) == []
 
-    _each(part, dies)
+    _each(every, dies)
 
 
-@pytest.mark.parametrize("part", range(SLICES))
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("error", [_disk_full, _input_output_error])
-def test_refusal_of_every_change(error, part):
-    """ENOSPC that stays and EIO that passes, at every N: an error that helps, and no damage."""
+def test_refusal_of_a_change(error, every):
+    """ENOSPC that stays and EIO that passes, at the Nth: an error that helps, and no damage."""
     stays = error is _disk_full
 
     def refused(root: Path, number: int, digest: str) -> None:
@@ -105,7 +109,7 @@ def test_refusal_of_every_change(error, part):
         assert again.digest == digest
         assert verify(again) == []
 
-    _each(part, refused)
+    _each(every, refused)
 
 
 def test_error_names_the_room_that_is_needed(tmp_path):

@@ -18,7 +18,7 @@ from .helpers import check_tiny, quick_directory, run_tiny
 pytestmark = pytest.mark.process
 
 SEEDS = 24
-SLICES = 4  # so that pytest-xdist may spread them
+SLICES = 4
 
 
 def _work(root, started):
@@ -55,7 +55,9 @@ def context():
     return context
 
 
-@pytest.mark.parametrize("part", range(SLICES))
+@pytest.mark.parametrize(
+    "part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, SLICES))]
+)
 def test_killed_runs_resume_to_equal_bytes(context, part):
     """Each seed kills its run once or twice, anywhere, then lets it end."""
     killed = 0

@@ -191,7 +191,7 @@ def test_store_behaves_like_a_dictionary():
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=12,
+            max_examples=settings.default.max_examples // 4,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

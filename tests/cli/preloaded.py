@@ -1,8 +1,9 @@
 """Run scripts in forks of one process that has the slow imports behind it.
 
-The standard streams of this program carry one JSON document a line: a command comes in, the
-process id of its fork goes out, and then its wait status. Each fork is a process as any other, with
-its own environment, working directory, streams and signals; it only need not import torch again.
+The standard streams of this program carry a message a line: for a command, a JSON object, the
+process id of its fork goes out; for a process id, the wait status of that fork, -1 before its end.
+Each fork is a process as any other, with its own environment, working directory, streams, signals
+and process group; it only need not import torch again, and does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -24,28 +25,36 @@ MODULES = (
     *("scipy.linalg", "torch._dynamo", "torch.utils._device", "yaml", "zarr"),
     *("concurrent.futures.process", "filelock", "pydantic.type_adapter", "vintix_cli.app"),
     *(f"pipelines.{stage}.stage" for stage in STAGES),
+    *("pipelines.demonstrators.evaluate", "pipelines.distill.collect", "pipelines.distill.merge"),
+    *("pipelines.model.saved", "pipelines.playing.model", "pipelines.train.loop"),
 )
 
 
 def serve() -> dict[str, Any] | None:
     """Fork for each command that comes in; returns the command in the fork, None at the end."""
-    commands = os.fdopen(os.dup(0), "rb")
+    messages = os.fdopen(os.dup(0), "rb")
     answers = os.dup(1)
     os.dup2(2, 1)
-    for line in commands:
+    for line in messages:
+        message: Any = json.loads(line)
+        if isinstance(message, int):
+            ended, status = os.waitpid(message, os.WNOHANG)
+            os.write(answers, b"%d\n" % (status if ended else -1))
+            continue
         pid = os.fork()
         if pid == 0:
-            commands.close()
+            messages.close()
             os.close(answers)
-            found: dict[str, Any] = json.loads(line)
+            found: dict[str, Any] = message
             return found
         os.write(answers, b"%d\n" % pid)
-        os.write(answers, b"%d\n" % os.waitpid(pid, 0)[1])
     return None
 
 
 def become(command: dict[str, Any], path: list[str]) -> None:
     """Take over what a new process would be given."""
+    if command["session"]:
+        os.setsid()
     for number, name, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, command["stdout"], os.O_WRONLY | os.O_APPEND),
@@ -84,6 +93,8 @@ def main() -> None:
     for name in MODULES:
         importlib.import_module(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A power failure is not tested, and each file would cost milliseconds.
+    os.fsync = lambda descriptor: None
     gc.freeze()
     command = serve()
     if command is not None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,35 +82,73 @@ class Preloaded:
         self._process.stdin.close()
         self._process.wait()
 
-    def run(self, arguments: list[str], directory: Path, environment: dict[str, str]) -> Done:
-        """Run ``vintix`` to its end."""
-        with tempfile.TemporaryDirectory() as name:
-            outputs = {stream: Path(name, stream) for stream in ("stdout", "stderr")}
-            for path in outputs.values():
-                path.touch()
-            command = {
-                "script": str(_SCRIPT),
-                "arguments": arguments,
-                "directory": str(directory),
-                "environment": environment,
-                **{stream: str(path) for stream, path in outputs.items()},
-            }
-            self._process.stdin.write(json.dumps(command).encode() + b"\n")
-            self._process.stdin.flush()
-            pid = int(self._process.stdout.readline())
-            timer = threading.Timer(TIMEOUT, os.kill, (pid, signal.SIGKILL))
-            timer.start()
-            status = int(self._process.stdout.readline())
-            timer.cancel()
-            return Done(
-                os.waitstatus_to_exitcode(status), *(p.read_text() for p in outputs.values())
-            )
+    def ask(self, message: object) -> int:
+        """Send a message and return the answer."""
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
 
 @functools.cache
 def preloaded() -> Preloaded:
     """Return the one of this test process."""
     return Preloaded()
+
+
+class Fork:
+    """A command that runs in a fork of the preloaded process."""
+
+    def __init__(
+        self,
+        arguments: list[str],
+        directory: Path,
+        environment: dict[str, str],
+        *,
+        session: bool = False,
+    ) -> None:
+        self._outputs = tempfile.TemporaryDirectory()
+        self._files = [Path(self._outputs.name, name) for name in ("stdout", "stderr")]
+        for path in self._files:
+            path.touch()
+        stdout, stderr = map(str, self._files)
+        self.returncode: int | None = None
+        self.pid = preloaded().ask(
+            {
+                "script": str(_SCRIPT),
+                "arguments": arguments,
+                "directory": str(directory),
+                "environment": environment,
+                "session": session,
+                "stdout": stdout,
+                "stderr": stderr,
+            }
+        )
+
+    def poll(self) -> int | None:
+        """Return the exit code, None before the end."""
+        if self.returncode is None:
+            status = preloaded().ask(self.pid)
+            self.returncode = None if status == -1 else os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal if it has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        """Return the exit code; a process that takes longer is killed."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.005)
+        return code
+
+    def communicate(self, timeout: float = TIMEOUT) -> tuple[str, str]:
+        """Wait for the end, and return what was written to stdout and stderr."""
+        self.wait(timeout)
+        return self._files[0].read_text(), self._files[1].read_text()
 
 
 @dataclass(frozen=True)
@@ -138,7 +176,9 @@ class Shell:
         if not _SCRIPT.exists():
             return self.run([*VINTIX, *map(str, arguments)], variables)
         environment = {**self.environment, **(variables or {})}
-        return preloaded().run([*map(str, arguments)], self.directory, environment)
+        fork = Fork([*map(str, arguments)], self.directory, environment)
+        stdout, stderr = fork.communicate()
+        return Done(fork.wait(), stdout, stderr)
 
     def run(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> Done:
         """Run any command to its end."""
@@ -156,8 +196,11 @@ class Shell:
 
     def start(
         self, *arguments: object, variables: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
+    ) -> Fork | subprocess.Popen[str]:
         """Start ``vintix`` in a process group of its own."""
+        environment = {**self.environment, **(variables or {})}
+        if _SCRIPT.exists():
+            return Fork([*map(str, arguments)], self.directory, environment, session=True)
         return subprocess.Popen(
             [*VINTIX, *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -165,7 +208,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             text=True,
             cwd=self.directory,
-            env={**self.environment, **(variables or {})},
+            env=environment,
             start_new_session=True,
         )
 

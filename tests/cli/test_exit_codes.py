@@ -324,9 +324,9 @@ def test_7_in_distill(faulty):
 # 130, 143
 
 INTERRUPTED = {
-    "distill": ("histories", ["--steps", "2000", "--set", "distill.shard_rows=100"]),
+    "distill": ("histories", ["--steps", "1200", "--set", "distill.shard_rows=100"]),
     # Checkpoints are left out while the disk is busy: enough steps for a few on a slow one.
-    "train": ("checkpoints", ["--steps", "300"]),
+    "train": ("checkpoints", ["--steps", "120"]),
 }
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from distill.toy import make_demonstrators, toy_installed
@@ -14,9 +16,16 @@ def toy_domain(tmp_path_factory):
         yield directory
 
 
-@pytest.fixture
-def workspace(tmp_path, toy_domain):
-    """A workspace with demonstrators of the three toy tasks."""
-    found = Workspace(tmp_path / "work")
+@pytest.fixture(scope="module")
+def toy_workspace(tmp_path_factory, toy_domain):
+    """A workspace with demonstrators of the three toy tasks; not to be changed."""
+    found = Workspace(tmp_path_factory.mktemp("toys") / "work")
     make_demonstrators(found)
     return found
+
+
+@pytest.fixture
+def workspace(tmp_path, toy_workspace):
+    """A copy of it."""
+    shutil.copytree(toy_workspace.root, tmp_path / "work")
+    return Workspace(tmp_path / "work")

@@ -44,8 +44,8 @@ STEEP_EARLY = response(lambda noise: (1 - noise) ** 3)
 STEEP_LATE = response(lambda noise: 1 - noise**4)
 
 
+@settings(max_examples=settings.default.max_examples // 5)
 @given(st.lists(numbers, min_size=11, max_size=11))
-@settings(deadline=None, max_examples=15)
 def test_auto_is_never_predicted_worse_than_linear(means):
     """Whatever was measured: linear decay is one of those it chooses among."""
     measured = response(dict(zip(LEVELS, means, strict=True)).__getitem__)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from e2e.conftest import SMALL
 
 TASKS = ("hand-push-block", "hand-kettle")
 
 
+@pytest.mark.slow
 def test_the_five_stages_as_written(empty):
     """Two tasks of different groups, one of them for validation; nothing is asked for
     but what the card has."""

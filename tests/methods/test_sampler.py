@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import ConfigError
@@ -28,7 +28,6 @@ def make(rows, *, context=8, batch_size=12, seed=0, sampling="task"):
     )
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     all_rows,
     st.integers(0, 2**31),
@@ -48,7 +47,6 @@ def test_pure_and_in_bounds(rows, seed, step, sampling):
         assert window.start >= 0 and window.start + 8 + 1 <= length
 
 
-@settings(max_examples=40, deadline=None)
 @given(all_rows, st.integers(0, 10**6), st.sampled_from([1, 2, 3, 4, 6, 12]))
 def test_slices_of_every_world_size_partition_the_global_batch(rows, step, world):
     sampler = make(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import ConfigError
@@ -18,7 +18,6 @@ def subsequences_of(task, **options):
     return data, cut_tasks(data, list(data.tasks.values()), **options)[task.name]
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     every=st.integers(2, 4),
     episode_length=st.integers(3, 30),

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import UsageError
@@ -80,7 +80,6 @@ def test_blocked_equals_reference_with_a_window(dtype: torch.dtype, window: int)
         torch.testing.assert_close(ours, expected, atol=tolerance, rtol=tolerance)
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     length=st.integers(1, 70),
     rows=st.integers(1, 24),
@@ -211,7 +210,6 @@ def test_cuda_backends_equal_reference_forward_and_backward(
         torch.testing.assert_close(ours.double(), expected, atol=tolerance * scale, rtol=tolerance)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     length=st.integers(1, 400),
     heads=st.integers(1, 9),
@@ -278,7 +276,6 @@ def test_slopes_of_other_counts_interleave_the_next_power_of_two() -> None:
     assert alibi_slopes(12).tolist() == pytest.approx(expected)
 
 
-@settings(deadline=None)
 @given(heads=st.integers(1, 128))
 def test_slopes_are_distinct_and_within_zero_and_one(heads: int) -> None:
     slopes = alibi_slopes(heads)

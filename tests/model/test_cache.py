@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import UsageError
@@ -46,7 +46,6 @@ def last_window(
     return scores.softmax(-1) @ v[:, :, first : step + 1]
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     heads=st.integers(1, 5),
     context=st.integers(1, 9),

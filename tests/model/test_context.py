@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import UsageError
@@ -69,7 +69,6 @@ def step_all(
     )
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     heads=st.integers(1, 5),
     context=st.integers(1, 9),

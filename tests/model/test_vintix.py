@@ -228,9 +228,7 @@ def test_autocast_trains(config: MakeConfig, batch: MakeBatch) -> None:
     torch.testing.assert_close(predictions[0].float(), exact, atol=0.05, rtol=0.1)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3), length=st.integers(1, 6))
 def test_loss_is_the_mean_of_sequence_losses(
     config: MakeConfig, batch: MakeBatch, sizes: list[int], length: int

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from cli.fixtures import once, prepared, shell, site  # noqa: F401 - fixtures
@@ -16,19 +14,12 @@ from .made import write_everything
 ROLLOUTS = ("model-ad", "model-ed", "model-ad-no-reward", "unseen")
 
 
-@pytest.fixture(autouse=True)
-def _nothing_durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds of small files a test, of which none has to outlive a crash."""
-    monkeypatch.setattr(os, "fsync", lambda number: None)
-
-
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with rollouts of each kind that the paper has; not to be changed."""
 
     def fill(directory: Path) -> None:
-        with patch("os.fsync", lambda number: None):
-            write_everything(directory / "work")
+        write_everything(directory / "work")
 
     return Workspace(once(tmp_path_factory, "report", fill) / "work")
 

@@ -203,6 +203,7 @@ def wait_for_steps(workspace, process, steps):
     raise AssertionError(f"no {steps} steps: {process.poll()}")
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_killed_twice_equals_uninterrupted(workspace, new_workspace):
     """kill -9 in the middle, twice; the third run ends with the uninterrupted run's digest."""
@@ -217,20 +218,6 @@ def test_killed_twice_equals_uninterrupted(workspace, new_workspace):
     whole = train(other, config)
     assert content(metrics(resumed.artifact)) == content(metrics(whole.artifact))
     assert resumed.artifact.digest == whole.artifact.digest
-
-
-@pytest.mark.process
-def test_sigterm_checkpoints_and_says_where(workspace):
-    """A real signal: the run ends by itself and the next one goes on from the very step."""
-    config = small_config(steps=3000, checkpoint_every=100_000)
-    process = start(workspace, config)
-    wait_for_steps(workspace, process, 10)
-    process.send_signal(signal.SIGTERM)
-    _, trace = process.communicate(timeout=60)
-    assert "InterruptedRunError" in trace and "run the same command again" in trace
-    staged = next(workspace.root.glob("checkpoints/toys-tiny/.staging-*"))
-    steps = len(read_metrics(staged / "log/metrics.jsonl"))
-    assert durable_units(staged) == [f"checkpoint/{steps:08d}"]
 
 
 def test_only_the_last_two_checkpoints_are_kept_and_none_is_published(workspace):

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.domains.isaacgym import worker
@@ -52,7 +52,6 @@ def raw(header: bytes, payload: bytes = b"", magic: bytes = worker.MAGIC, opcode
     return PREFIX.pack(magic, opcode, 1, len(header), len(payload)) + header + payload
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(worker.OPCODES), st.integers(0, 2**32 - 1), fields, arrays)
 def test_a_frame_comes_back_as_it_was_sent(opcode, sequence, told, sent):
     """The whole protocol rests on this."""
@@ -65,7 +64,6 @@ def test_a_frame_comes_back_as_it_was_sent(opcode, sequence, told, sent):
         np.testing.assert_array_equal(frame.arrays[name], array)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_do_more_than_raise(data):
     """A stranger at the socket must not be able to crash or to fill the memory."""
@@ -73,7 +71,6 @@ def test_no_bytes_do_more_than_raise(data):
         assert read(data) is None or data[:4] == worker.MAGIC
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_a_cut_frame_is_an_error_wherever_it_is_cut(data):
     """Half an observation must never be taken for one."""

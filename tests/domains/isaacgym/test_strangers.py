@@ -11,7 +11,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domains.isaacgym.conftest import TOKEN
@@ -51,7 +51,6 @@ def meet(data: bytes) -> worker.Frame | None:
         return worker.authenticate(far, TOKEN)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60) | headers.map(frame) | headers.map(lambda h: frame(h, b"1234")))
 @example(hello(token="\ud800"))
 @example(hello(token=["a"]))
