@@ -107,6 +107,7 @@ def take_snapshot(
     # First of all, since it may choose what the simulator draws with before that is imported.
     env = make_rendered_env(domain, task, resolved, size)
     with LoopBatch([env]) as batch:
+        batch.hidden_goals = getattr(env.unwrapped, "hidden_goals", None)
         policy, actor = _actor(task, domain, resolved, batch, seed)
         ended: list[Episode] = []
         (episode,) = play(

@@ -19,6 +19,7 @@ from pipelines.domains.hidden_goal import HiddenGoal
 from pipelines.domains.hidden_goal.batch import held_out
 from pipelines.domains.registry import resolve_options
 from pipelines.playing.episodes import policy_for
+from pipelines.report.snapshot import take_snapshot
 from pipelines.rng import stream
 from pipelines.tasks.registry import catalogue
 
@@ -194,6 +195,17 @@ def test_a_plain_environment_draws_a_goal_at_each_reset_until_it_is_fixed(name: 
     batch = make(name, [5])
     kept = tuple(batch.hidden_goals.current()[0].tolist())
     assert {goal(1), goal(None), goal(2)} == {kept}
+
+
+@every_task
+def test_a_picture_shows_the_goal_and_the_demonstrator_reaches_it(name: str) -> None:
+    """The demonstrator of a picture sees what the observation does not show."""
+    task = TASKS[name]
+    taken = take_snapshot(task, size=(320, 240))
+    assert taken.image_HWC.shape == (240, 320, 3) and taken.image_HWC.std() > 5
+    assert task.scores["measured"].normalize(taken.episode_return) > 0.5
+    other = take_snapshot(task, size=(320, 240), seed=1)
+    assert (taken.image_HWC != other.image_HWC).any()
 
 
 def test_they_are_beside_the_tasks_of_the_paper(tmp_path: Any) -> None:

@@ -71,7 +71,15 @@ class HiddenGoal(Domain):
         """
         from pipelines.domains.hidden_goal.batch import HiddenGoalEnv
 
-        return HiddenGoalEnv(self._batch(task, options, [0]))
+        return HiddenGoalEnv(self._batch(task, options, [0]), task.name)
+
+    def make_rendered_env(
+        self, task: TaskSpec, options: Options, size: tuple[int, int] = (640, 480)
+    ) -> gymnasium.Env[Any, Any]:
+        """Make a task that draws its episode and the goal; see `Domain.make_rendered_env`."""
+        from pipelines.domains.hidden_goal.batch import HiddenGoalEnv
+
+        return HiddenGoalEnv(self._batch(task, options, [0]), task.name, "rgb_array", size)
 
     def make_batch(
         self, task: TaskSpec, size: int, options: Options, stream_seeds: Sequence[int]

@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import gymnasium
 import numpy as np
@@ -27,10 +27,16 @@ from numpy.typing import NDArray
 from pipelines.domains.batch import BatchEnvironment, StepBatch
 from pipelines.domains.goals import HiddenGoals, Knowledge
 from pipelines.domains.loop import SingleEnv
+from pipelines.drawing import STYLE
 from pipelines.rng import stream
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 GoalSet = Literal["training", "held-out", "all"]
 GOAL_SETS: tuple[GoalSet, ...] = get_args(GoalSet)
+
+_DPI = 100
 
 HELD_OUT_OF = 5
 """One cell of goals in so many is held out."""
@@ -141,11 +147,35 @@ class HiddenGoalBatch(BatchEnvironment):
         """Write goals, or what follows from them at the present step, into observations."""
 
     @abstractmethod
+    def draw(self, axes: Axes, trail: Sequence[Trace]) -> None:
+        """Draw the episode of the first copy, from its start to the present step.
+
+        Args:
+            axes: Where.
+            trail: The observation after the reset, and after each step, with what was done and
+                paid.
+        """
+
+    @abstractmethod
     def rewards(self, goal_BPG: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what the latest step pays each copy under each of its goals (B, P), float64.
 
         Only between a step and the next reset or step.
         """
+
+
+class Trace(NamedTuple):
+    """A step of an episode, for its picture.
+
+    Attributes:
+        observation_O: float32, after the step.
+        action_A: What was done; None after the reset.
+        reward: What was paid.
+    """
+
+    observation_O: NDArray[np.float32]
+    action_A: NDArray[Any] | None
+    reward: float
 
 
 def held_out(cell_NC: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -190,11 +220,25 @@ class HiddenGoalEnv(SingleEnv):
 
     Args:
         batch: One copy.
+        title: What pictures are called.
+        render_mode: ``rgb_array`` to draw, or None.
+        size: Width and height of pictures in pixels.
     """
 
-    def __init__(self, batch: HiddenGoalBatch) -> None:
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 5}
+
+    def __init__(
+        self,
+        batch: HiddenGoalBatch,
+        title: str,
+        render_mode: str | None = None,
+        size: tuple[int, int] = (640, 480),
+    ) -> None:
         super().__init__(batch, -np.inf, np.inf)
         self._copy, self._fixed = batch, False
+        self._title, self._size = title, size
+        self._trail: list[Trace] = []
+        self.render_mode = render_mode
 
     def fix_goal(self, seed: int) -> None:
         """Draw the goal of all later episodes from a seed."""
@@ -210,7 +254,44 @@ class HiddenGoalEnv(SingleEnv):
             seed = int(self.np_random.integers(2**31))
         if not self._fixed:
             self._copy.fix_goal(0, seed)
-        return self._batch.reset([0], [seed])[0], {}
+        observation_O = self._batch.reset([0], [seed])[0]
+        self._trail = [Trace(observation_O.copy(), None, 0.0)]
+        return observation_O, {}
+
+    def step(
+        self, action: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Advance by one step."""
+        after = super().step(action)
+        if self.render_mode is not None:
+            self._trail.append(Trace(after[0].copy(), np.array(action), after[1]))
+        return after
+
+    def render(self) -> Any:
+        """Draw the episode up to now and its goal: uint8 (H, W, 3), or None without a mode.
+
+        Raises:
+            gymnasium.error.ResetNeeded: No episode has begun.
+        """
+        if self.render_mode is None:
+            return None
+        if not self._trail:
+            raise gymnasium.error.ResetNeeded("No episode has begun: reset() before render().")
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        inches: Any = [pixels / _DPI for pixels in self._size]
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(inches, _DPI, layout="constrained", facecolor="white")
+            canvas = FigureCanvasAgg(figure)
+            axes = figure.subplots()
+            self._copy.draw(axes, self._trail)
+            steps, total = len(self._trail) - 1, sum(each.reward for each in self._trail)
+            axes.set_title(f"{self._title}: return {total:.3g} after {steps} steps")
+            figure.legend(loc="outside lower center", ncols=3)
+            canvas.draw()
+            return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
 
     @property
     def hidden_goals(self) -> HiddenGoals:

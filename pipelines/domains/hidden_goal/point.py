@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.domains.hidden_goal.batch import HiddenGoalBatch, Setting
+from pipelines.domains.hidden_goal.batch import HiddenGoalBatch, Setting, Trace
+from pipelines.drawing import COLOURS, MUTED
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 STEP = 0.1
@@ -64,6 +66,18 @@ class PointBatch(HiddenGoalBatch):
         apart_BPG = self.position_BX[:, None] - goal_BPG
         return np.sqrt(apart_BPG[..., 0] ** 2 + apart_BPG[..., 1] ** 2)
 
+    def draw(self, axes: Axes, trail: Sequence[Trace]) -> None:
+        """Draw the way of the point in the square, and its goal."""
+        way_TX = np.array([each.observation_O[:2] for each in trail])
+        axes.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal")
+        axes.plot(*way_TX.T, color=COLOURS[0], marker="o", markersize=3, label="the point")
+        axes.plot(*way_TX[-1], color=COLOURS[0], marker="o", markersize=9)
+        self.draw_goal(axes, self.goal_BG[0])
+
+    def draw_goal(self, axes: Axes, goal_G: NDArray[np.float32]) -> None:
+        """Draw a goal."""
+        axes.plot(*goal_G, "*", color=COLOURS[1], markersize=14, label="the goal, not observed")
+
 
 class DensePoints(PointBatch):
     """The goal is uniform in the square, cut into 10 x 10 cells; the reward is -distance."""
@@ -98,6 +112,14 @@ class RingPoints(PointBatch):
         goal_NG = goal_NG.astype(np.float64)
         turn_N = np.arctan2(goal_NG[:, 1], goal_NG[:, 0]) / (2 * np.pi) % 1
         return np.minimum(np.floor(turn_N * _ARCS), _ARCS - 1).astype(np.int64)[:, None]
+
+    def draw_goal(self, axes: Axes, goal_G: NDArray[np.float32]) -> None:
+        """Draw a goal, the circle that it is on, and where it pays."""
+        from matplotlib.patches import Circle
+
+        axes.add_patch(Circle((0, 0), RADIUS, fill=False, color=MUTED, linestyle=":"))
+        axes.add_patch(Circle(goal_G.tolist(), NEAR, color=COLOURS[1], alpha=0.2))
+        super().draw_goal(axes, goal_G)
 
     def rewards(self, goal_BPG: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return 1 near the goal, else 0."""
