@@ -81,8 +81,9 @@ class Vintix(nn.Module):
                 config, attention=attention, **config.backbone_options
             )
             head = GroupHeads(config)
-        #: Whether its heads act without random numbers.
-        self.deterministic = HEADS.find(config.head).deterministic
+        kind = HEADS.find(config.head)
+        #: Whether its heads act, and have a loss, without random numbers.
+        self.deterministic, self.random_loss = kind.deterministic, kind.random_loss
         self._prefix = backbone.prefix
         self.add_module(backbone.prefix, backbone)
         self.head = head

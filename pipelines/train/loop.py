@@ -106,7 +106,8 @@ class Trainer:
         self._reduce = StepReducer(self._parameters, group, sharded=self._sharded)
         architecture = model.config
         self._at_once = sequences_at_once(architecture, config, hardware)
-        self._random = architecture.attention_dropout > 0 or architecture.residual_dropout > 0
+        dropout = max(architecture.attention_dropout, architecture.residual_dropout)
+        self._random = dropout > 0 or model.random_loss
 
     def step(
         self, step: int, micro_batches: list[MicroBatch], signal: int | None = None

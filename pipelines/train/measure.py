@@ -58,12 +58,18 @@ class HeldOutLoss:
 
     def __init__(self, trainer: Trainer, loader: BatchLoader, device: torch.device) -> None:
         self._trainer, self._loader, self._device = trainer, loader, device
+        self._seed = trainer.config.seed
 
     def __call__(self, step: int) -> dict[str, Any]:
         """Return ``loss`` and ``domains``, its means over all windows and over each domain's."""
+        import torch
+
         losses: list[float] = []
         domains: list[str] = []
         with self._trainer.evaluation() as model:
+            if model.random_loss:
+                # The same numbers each time; training seeds its own for each step.
+                torch.manual_seed(derive_seed(self._seed, "train", "validation", "loss"))
             for micro in self._loader.step(0):
                 micro = micro.to(self._device)
                 _, each = model.loss(micro.batches)

@@ -77,9 +77,10 @@ def test_nothing_held_out_is_trained_on(workspace, monkeypatch):
             assert np.isfinite(row["validation"]["loss"])
 
 
-def test_measuring_moves_nothing(workspace):
+@pytest.mark.parametrize("part", [{"residual_dropout": 0.2}, {"head": "flow"}])
+def test_measuring_moves_nothing(workspace, part):
     """How often it is measured is no content: the same losses and weights, dropout and all."""
-    model = {**small_config().model, "residual_dropout": 0.2}
+    model = {**small_config().model, **part}
     settings = {"validation_fraction": 0.5, "model": model, "steps": 6}
     often = train(workspace, small_config(**settings, validation_every=1)).artifact
     assert train(workspace, small_config(**settings, validation_every=100)).up_to_date
@@ -87,6 +88,8 @@ def test_measuring_moves_nothing(workspace):
     write_dataset(other)
     seldom = train(other, small_config(**settings, validation_every=100)).artifact
     assert content(metrics(often)) == content(metrics(seldom))
+    last = [metrics(each)[-1]["validation"] for each in (often, seldom)]
+    assert last[0] == last[1]
     assert torch.equal(weights(often), weights(seldom))
 
 

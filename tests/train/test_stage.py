@@ -136,9 +136,10 @@ def test_resume_with_another_checkpoint_interval_is_the_same_run(workspace, new_
     assert resumed.artifact.digest == train(other, small_config()).artifact.digest
 
 
-def test_dropout_resumes_exactly(workspace, new_workspace):
-    """Random numbers inside the model are keyed by the step, and leave the caller's alone."""
-    config = small_config(model={**small_config().model, "residual_dropout": 0.2})
+@pytest.mark.parametrize("part", [{"residual_dropout": 0.2}, {"head": "flow"}])
+def test_random_numbers_of_the_model_resume_exactly(workspace, new_workspace, part):
+    """Dropout's and a loss's are keyed by the step, and leave the caller's alone."""
+    config = small_config(model={**small_config().model, **part})
     torch.manual_seed(5)
     with pytest.raises(InterruptedRunError):
         train(workspace, config, StopAfter(6))

@@ -17,6 +17,7 @@ HEADS: Kind[Head] = Kind(
     own={
         "mse": "pipelines.model.heads.mse:MSE",
         "bins": "pipelines.model.heads.bins:Bins",
+        "flow": "pipelines.model.heads.flow:Flow",
     },
 )
 DEFAULT = "mse"

@@ -52,10 +52,13 @@ class Head(nn.Module, ABC):
         deterministic: Whether `act` needs no random numbers.
         needs_bounds: Whether it has to know the bounds of the actions: those of what it is trained
             to predict, which the model's configuration keeps for each group.
+        random_loss: Whether `loss` draws from PyTorch's own generator, which training seeds for
+            each step.
     """
 
     deterministic: ClassVar[bool] = True
     needs_bounds: ClassVar[bool] = False
+    random_loss: ClassVar[bool] = False
 
     def __init__(self, width: int, actions: ActionSpec) -> None:
         """Make the head.
