@@ -101,6 +101,9 @@ class ShardWriter:
             StorageError: The shard before could not be written.
         """
         self.wait()
+        if self._job.together:
+            self._pending = [self._threads.submit(self._write_together, buffer)]
+            return
         self._pending = [
             self._threads.submit(self._write_shard, buffer, index, trajectory)
             for index, trajectory in enumerate(self._job.trajectories)
@@ -150,6 +153,21 @@ class ShardWriter:
                 for name, values in self._assemble(unit, path, table).items():
                     self._arrays.write(group, name, values)
 
+    def _write_together(self, buffer: ShardBuffer) -> None:
+        """Write all trajectories of a job of one shard, one behind the other, to be joined."""
+        job = self._job
+        with WorkItem(self._directory, job.unit) as unit:
+            scratch = unit.scratch(job.unit)
+            for name in HISTORY_ROWS:
+                rows_BT = np.swapaxes(buffer.rows[name][: job.steps], 0, 1)
+                values = rows_BT.reshape(-1, *rows_BT.shape[2:])
+                self._arrays.write(scratch, name, values)
+            tables = [_table(each, job.task.observation_dim) for each in buffer.episodes]
+            for name, values in _episode_arrays(np.concatenate(tables)).items():
+                self._arrays.write(scratch, name, values)
+            unit.data["trajectories"] = list(job.trajectories)
+            unit.data["episodes"] = [len(table) for table in tables]
+
     def _assemble(
         self, unit: WorkItem, path: str, last: NDArray[np.float64]
     ) -> dict[str, NDArray[Any]]:
@@ -157,17 +175,21 @@ class ShardWriter:
         with self._opening:
             earlier = [unit.scratch(f"{path}/{shard:05d}") for shard in range(self._job.shards - 1)]
         tables = [np.asarray(group[_SCRATCH][...]) for group in earlier]  # type: ignore[index]
-        table = np.concatenate([*tables, last])
-        return {
-            "episode_start": table[:, 0].astype(np.int64),
-            "episode_length": table[:, 1].astype(np.int32),
-            "episode_return": np.ascontiguousarray(table[:, 2]),
-            "episode_final_observation": table[:, 3:].astype(np.float32),
-        }
+        return _episode_arrays(np.concatenate([*tables, last]))
 
 
 Progress = Callable[[int], None]
 """Called with the number of environment steps since the last call."""
+
+
+def _episode_arrays(table: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Return the per-episode arrays of a history for the columns of `_table`."""
+    return {
+        "episode_start": table[:, 0].astype(np.int64),
+        "episode_length": table[:, 1].astype(np.int32),
+        "episode_return": np.ascontiguousarray(table[:, 2]),
+        "episode_final_observation": table[:, 3:].astype(np.float32),
+    }
 
 
 def _table(episodes: list[Episode], observation_dim: int) -> NDArray[np.float64]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines.distill.learning import history_attributes
 from pipelines.domains.goals import knowledge_of
 from pipelines.errors import ConfigError
-from pipelines.histories.layout import trajectory_path
 from pipelines.stage import StageResult
 from pipelines.tasks.schedule import schedule_json
 
@@ -151,20 +150,18 @@ def _close_task(staging: Staging, task: TaskHistory) -> dict[str, Any]:
     """Write a task's group, of a whole history with its rows; returns the report of them."""
     import numpy as np
 
-    from pipelines.histories.storage import join_trajectories
+    from pipelines.histories.storage import join_trajectories, staged_trajectories
 
     if staging.done(task.name):
         report: dict[str, Any] = staging.data(task.name)["report"]
         return report
     name = task.attributes["task"]["name"]
     returns, complete = [], []
-    for trajectory in task.trajectories:
-        group = staging.group(trajectory_path(name, trajectory))
-        returns.append(np.asarray(group["episode_return"][...]))  # type: ignore[index]
+    staged = staged_trajectories(staging, name, task.rows, task.trajectories)
+    for arrays in staged:
+        returns.append(np.asarray(arrays["episode_return"][...]))
         # The last flag that the environment raised says whether its last episode was finished.
-        complete.append(
-            bool(group["terminated"][-1]) or bool(group["truncated"][-1])  # type: ignore[index]
-        )
+        complete.append(bool(arrays["terminated"][-1]) or bool(arrays["truncated"][-1]))
     whole = [
         values if finished else values[:-1]
         for values, finished in zip(returns, complete, strict=True)
@@ -182,7 +179,7 @@ def _close_task(staging: Staging, task: TaskHistory) -> dict[str, Any]:
     with staging.work_item(task.name) as item:
         attributes = {**task.attributes, **closing}
         if task.place is None:
-            join_trajectories(item, staging, attributes, task.rows, task.trajectories)
+            join_trajectories(item, staging, attributes, task.rows, staged)
         else:
             item.group(name, attributes)
         item.data["report"] = report

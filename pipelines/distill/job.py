@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.row_arrays import balanced_rows
-from pipelines.histories.layout import shard_unit
+from pipelines.histories.layout import shard_unit, trajectories_path
 from pipelines.rng import Key, derive_seed, stream
 from pipelines.rows import row_bytes
 
@@ -46,6 +46,8 @@ class Job:
         options: Values of all options of the domain.
         seed: Base seed of the run.
         training: How the learner trains whose history the job is; None for noise distillation.
+        part: Whether the job belongs to a part of a history, in which each trajectory has arrays of
+            its own.
     """
 
     task: TaskSpec
@@ -56,6 +58,15 @@ class Job:
     options: Mapping[str, Any]
     seed: int
     training: TrainSettings | None = None
+    part: bool = False
+
+    @property
+    def together(self) -> bool:
+        """Whether its trajectories are staged as one work item: several of one shard each.
+
+        Thousands of short ones would else take longer to write than to simulate.
+        """
+        return self.shards == 1 and len(self.trajectories) > 1 and not self.part
 
     @property
     def shards(self) -> int:
@@ -95,8 +106,15 @@ class Job:
         """Return what an error says of a step of the trajectory at a place of the job."""
         return f"task {self.task.name}, trajectory {self.trajectories[copy]}, step {step}"
 
+    @property
+    def unit(self) -> str:
+        """The unit of a job that is staged as one."""
+        return trajectories_path(self.task.name, self.trajectories)
+
     def units(self) -> list[str]:
         """Return the units of all shards."""
+        if self.together:
+            return [self.unit]
         return [
             shard_unit(self.task.name, trajectory, shard)
             for trajectory in self.trajectories
@@ -158,6 +176,11 @@ def find_position(staging: StagedWork, job: Job) -> Position:
     Shards are written in order, so a gap means that the disk lost one: what follows it would be
     swept away when the first shard of the trajectory makes its arrays anew.
     """
+    if job.together:
+        if not staging.done(job.unit):
+            return Position.start(job)
+        count = len(job.trajectories)
+        return Position(1, (1,) * count, (EpisodeMark(),) * count)
     durable = []
     for trajectory in job.trajectories:
         units = [shard_unit(job.task.name, trajectory, shard) for shard in range(job.shards)]

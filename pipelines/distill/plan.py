@@ -363,6 +363,7 @@ def _plan_task(
                 options=options,
                 seed=config.seed,
                 training=training,
+                part=config.shard is not None,
             )
             for first in range(0, trajectories, size)
         ),

@@ -8,8 +8,8 @@
                               them; ``episode_start`` counts the steps of its own trajectory
 
 A part of a history (``vintix distill --shard``) has the arrays of each trajectory in a group of its
-own, ``<task>/<trajectory>/<field>``, as a history is staged and as schema version 1 of histories
-was; that is read as before.
+own, ``<task>/<trajectory>/<field>``, as long trajectories are staged and as schema version 1 of
+histories was; that is read as before.
 
 The history of a learner (``vintix distill --source learning-history``) has the same arrays, its
 noise 0, and says so in its task's attributes: ``source`` is ``learning-history``, ``train`` how the
@@ -23,10 +23,17 @@ is complete and its trajectories are ``steps`` long.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def trajectory_path(task: str, trajectory: int) -> str:
     """Return the group of a trajectory, such as ``hopper/00003``."""
     return f"{task}/{trajectory:05d}"
+
+
+def trajectories_path(task: str, trajectories: Sequence[int]) -> str:
+    """Return the group of trajectories that are staged together, such as ``hopper/00000-00999``."""
+    return f"{trajectory_path(task, trajectories[0])}-{trajectories[-1]:05d}"
 
 
 def shard_unit(task: str, trajectory: int, shard: int) -> str:

@@ -1,8 +1,9 @@
-"""From the arrays that each trajectory has while it is staged to those that its task is read from.
+"""From the arrays that trajectories have while they are staged to those that a task is read from.
 
-While a history is collected, merged or imported, each trajectory has arrays of its own, which
-resumed runs, parts of a plan and workers write independently. What is published has one array a
-field and task: chunk files of long trajectories go over as they are, short ones share files.
+While a history is collected, merged or imported, each long trajectory has arrays of its own, which
+resumed runs, parts of a plan and workers write independently; short ones that are simulated
+together share them. What is published has one array a field and task: chunk files of long
+trajectories go over as they are, short ones share files.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def join_trajectories(
     staging: Staging,
     attributes: Mapping[str, Any],
     work_items: Sequence[str],
-    trajectories: Sequence[int],
+    groups: Sequence[Any],
 ) -> None:
     """Write a task's group: its attributes and the rows and episodes of all its trajectories.
 
@@ -41,10 +42,9 @@ def join_trajectories(
         staging: Where the trajectories are staged.
         attributes: Of the task.
         work_items: Those that wrote the trajectories.
-        trajectories: Their numbers, from 0.
+        groups: The arrays of all trajectories, from `staged_trajectories`.
     """
     name = attributes["task"]["name"]
-    groups: list[Any] = [staging.group(trajectory_path(name, each)) for each in trajectories]
     first = groups[0]
     fields = {
         field: (first[field].shape[1:], first[field].dtype)
@@ -59,7 +59,8 @@ def join_trajectories(
     recorded = {path: entry for each in work_items for path, entry in staging.files(each).items()}
     for together in layout.groups:
         number = together.start
-        if len(together) == 1 and groups[number]["reward"].chunks[0] == layout.chunk_rows:
+        alone = len(together) == 1 and not isinstance(groups[number], dict)
+        if alone and _chunk_rows(groups[number]) == layout.chunk_rows:
             item.adopt(_chunk_keys(name, number, layout, fields), recorded)
             continue
         for number in together:
@@ -71,10 +72,50 @@ def join_trajectories(
     write_trajectories(group, layout, episodes)
 
 
+def staged_trajectories(
+    staging: Staging, task: str, work_items: Sequence[str], trajectories: Sequence[int]
+) -> list[Any]:
+    """Return the arrays of each trajectory by name: a group, or a dict of parts of shared arrays.
+
+    Args:
+        staging: Where they are staged.
+        task: Their task.
+        work_items: Those that wrote them.
+        trajectories: Their numbers, rising.
+    """
+    found: dict[int, Any] = {}
+    for item in work_items:
+        recorded = staging.data(item)
+        if "trajectories" not in recorded:
+            continue
+        numbers, counts = recorded["trajectories"], recorded["episodes"]
+        group: Any = staging.scratch(item)
+        arrays = {field: np.asarray(array[...]) for field, array in group.arrays()}
+        steps = len(arrays["reward"]) // len(numbers)
+        ends = np.cumsum(counts)
+        for place, number in enumerate(numbers):
+            rows = slice(place * steps, (place + 1) * steps)
+            episodes = slice(ends[place] - counts[place], ends[place])
+            found[number] = {
+                field: array[episodes if field in HISTORY_EPISODES else rows]
+                for field, array in arrays.items()
+            }
+    return [
+        found[each] if each in found else staging.group(trajectory_path(task, each))
+        for each in trajectories
+    ]
+
+
+def _chunk_rows(arrays: Any) -> int:
+    """Return the rows of a chunk as staged; of shared arrays those of a trajectory."""
+    reward = arrays["reward"]
+    return len(reward) if isinstance(reward, np.ndarray) else int(reward.chunks[0])
+
+
 def _most_rows(groups: Sequence[Any], lengths: Sequence[int]) -> int:
     """Return the most rows of a chunk: as staged, or more where trajectories may share one."""
     longest = max(lengths)
-    staged_rows = int(groups[lengths.index(longest)]["reward"].chunks[0])
+    staged_rows = _chunk_rows(groups[lengths.index(longest)])
     if longest > staged_rows:
         return staged_rows
     widest = groups[0]["observation"]

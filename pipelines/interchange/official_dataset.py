@@ -18,7 +18,7 @@ from pipelines.artifacts.row_arrays import balanced_rows
 from pipelines.dependencies import load_h5py
 from pipelines.errors import ArtifactCorruptError
 from pipelines.histories.layout import trajectory_path
-from pipelines.histories.storage import join_trajectories
+from pipelines.histories.storage import join_trajectories, staged_trajectories
 from pipelines.interchange.config import CHUNK_BYTES, ExportConfig, ImportDatasetConfig
 from pipelines.interchange.official_files import FIELDS, GROUP_ROWS
 from pipelines.interchange.official_source import DESCRIPTION, FORMAT, OfficialSource
@@ -200,9 +200,10 @@ def _write_histories(
             for trajectory in trajectories:
                 _write_history(source, name, trajectory, most, staging, progress, stop)
             if not staging.done(name):
-                staged = [trajectory_path(name, each) for each in trajectories]
+                items = [trajectory_path(name, each) for each in trajectories]
+                staged = staged_trajectories(staging, name, items, trajectories)
                 with staging.work_item(name) as item:
-                    join_trajectories(item, staging, attributes, staged, trajectories)
+                    join_trajectories(item, staging, attributes, items, staged)
             reports.append(_report(source, name))
     return staging.publish(
         summary={"tasks": reports, "steps": total, "imported": FORMAT},

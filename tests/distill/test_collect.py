@@ -17,7 +17,7 @@ from pipelines.distill.schedule import epsilons
 from pipelines.domains.base import BatchEnvironment, StepBatch
 from pipelines.domains.loop import LoopBatch
 from pipelines.errors import StorageError, VintixError
-from pipelines.histories.layout import trajectory_path
+from pipelines.histories.storage import staged_trajectories
 from pipelines.playing.episodes import ReplayError
 from pipelines.policies.base import Policy
 from pipelines.rng import derive_seed, stream
@@ -98,7 +98,7 @@ def naive(job, trajectory):
 
 
 def read(staging, job, trajectory):
-    group = staging.group(trajectory_path(job.task.name, trajectory))
+    (group,) = staged_trajectories(staging, job.task.name, job.units(), [trajectory])
     return {name: np.asarray(group[name][...]) for name in (*HISTORY_ROWS, *HISTORY_EPISODES)}
 
 
@@ -426,3 +426,19 @@ def test_shards_are_bounded_in_bytes():
     for size, most in ((1, 64 << 20), (15, 128 << 20)):
         rows = shard_rows(wide, 1_000_000, size, 65_536)
         assert 0.93 * most < rows * size * row <= most
+
+
+def test_short_trajectories_are_one_work_item_that_is_whole_or_made_again(tmp_path, monkeypatch):
+    """Of a job of one shard; in a part of a plan each keeps a work item of its own."""
+    job = make_job(rows=STEPS)
+    assert len(job.units()) == 1
+    assert len(dataclasses.replace(job, part=True).units()) == 3
+    with staged(tmp_path) as staging:
+        with monkeypatch.context() as patch:
+            refuse_commits(patch, 0, 1)
+            with pytest.raises(StorageError, match="no room"):
+                collect_job(job, *parts(job), staging.directory)
+        assert find_position(staging, job) == Position.start(job)
+        collect_job(job, *parts(job), staging.directory)
+        assert find_position(staging, job).shard == job.shards
+        assert_equal(read(staging, job, 1), naive(job, 1))
