@@ -26,6 +26,7 @@ METHODS: Kind[Method] = Kind(
         "ed": "pipelines.methods.ed:ED",
         "ad-no-reward": "pipelines.methods.ad_no_reward:ADNoReward",
         "dpt": "pipelines.methods.dpt:DPT",
+        "dpt-no-reward": "pipelines.methods.dpt_no_reward:DPTNoReward",
     },
 )
 

@@ -8,7 +8,12 @@ target of Vintix II (arXiv 2604.05112). At rollout the context grows by the mode
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pipelines.methods.base import Method
+
+if TYPE_CHECKING:
+    from pipelines.datasets.reader import DatasetReader
 
 
 class DPT(Method):
@@ -20,3 +25,7 @@ class DPT(Method):
 
     title = "DPT"
     target = "demonstrator_action"
+
+    def first_row(self, data: DatasetReader, task: str, trajectory: int) -> int:
+        """Return the row before the first: a window may begin as a rollout does."""
+        return -1

@@ -47,7 +47,8 @@ class Subsequence:
     Attributes:
         task: Name of the task.
         trajectory: Number of the trajectory.
-        first: The trajectory's first row that belongs to it, if it is gapless.
+        first: The trajectory's first row that belongs to it, if it is gapless; -1 stands for what
+            comes before the trajectory: nothing, so that a window's first token may be its first.
         rows: Its rows.
         phase: Which of the `every` phases of the episodes.
         every: Every which episode is kept; 1 for a gapless one.
@@ -85,6 +86,11 @@ class Subsequence:
                 episode = int(np.searchsorted(self.segment_end_E, start, side="right"))
                 row = int(self.trajectory_rows(np.array([start]))[0])
                 end = min(stop, int(self.segment_end_E[episode]))
+            if row < 0:
+                begins = next(data.pieces(self.task, self.trajectory, 0, 1, fields))
+                yield {name: np.zeros_like(values) for name, values in begins.items()}
+                start += 1
+                continue
             yield from data.pieces(self.task, self.trajectory, row, end - start, fields)
             start = end
 

@@ -168,6 +168,27 @@ def test_dpt_shows_what_was_done_and_asks_for_what_the_demonstrator_would_do():
         assert torch.equal(other.previous_reward_BL, one.previous_reward_BL)
 
 
+def test_a_window_of_dpt_may_begin_where_a_rollout_does():
+    """With a trajectory's first step, before which there is no action and no reward."""
+    data = MemoryData()
+    for rows in data._rows.values():
+        rows["demonstrator_action"] = rows["action"]
+    fields = (*data.fields("toy-b"), "demonstrator_action")
+    data.fields = lambda task: fields
+    tasks = select_tasks(data)
+    cut = cut_tasks(data, tasks, context=32, method="dpt")
+    assert cut["toy-b"][1].rows == data.tasks["toy-b"].rows[1] + 1
+    sampler = WindowSampler(cut, context=32, batch_size=4, seed=0)
+    model = model_config(small_config(), tasks)
+    loader = BatchLoader(data, tasks, cut, sampler, model, method=find_method("dpt"))
+    (batch,) = loader.assemble([Window("toy-b", 1, 0, 1)]).batches
+    rows = data.window("toy-b", 1, 0, 32)
+    assert torch.equal(batch.action_BLA[0], torch.from_numpy(rows["action"]))
+    assert batch.episode_step_BL[0].tolist() == rows["episode_step"].tolist()
+    assert torch.equal(batch.previous_action_BLA[0, 1:], batch.action_BLA[0, :-1])
+    assert not batch.previous_action_BLA[0, 0].any() and not batch.previous_reward_BL[0, 0]
+
+
 def test_a_dataset_without_what_a_method_reads_is_refused():
     data = MemoryData()
     with pytest.raises(ConfigError, match=r"(?s)dpt.*demonstrator_action"):
