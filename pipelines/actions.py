@@ -72,14 +72,13 @@ class ActionSpec(ABC):
         """
 
     @abstractmethod
-    def mixer(
-        self, generators: Sequence[np.random.Generator], epsilon_R: NDArray[np.float32]
-    ) -> Mix:
+    def mixer(self, generators: Sequence[np.random.Generator], epsilon: NDArray[np.float32]) -> Mix:
         """Return what puts noise into a policy's actions in R steps, with all of it drawn.
 
         Args:
             generators: One for each of the B copies.
-            epsilon_R: Share of noise of each step, in [0, 1].
+            epsilon: Share of noise, in [0, 1], of each step (R,), or of each step and copy (R, B);
+                of the latter a row is read when its step is mixed.
         """
 
     @abstractmethod
@@ -197,9 +196,7 @@ class Box(ActionSpec):
         # Rounding to float32 may step over a bound by one unit in the last place.
         return self.decode(drawn_RBA) if double else drawn_RBA
 
-    def mixer(
-        self, generators: Sequence[np.random.Generator], epsilon_R: NDArray[np.float32]
-    ) -> Mix:
+    def mixer(self, generators: Sequence[np.random.Generator], epsilon: NDArray[np.float32]) -> Mix:
         """Return what makes ``(1 - epsilon) action + epsilon random`` (Algorithm 1).
 
         The noise is scaled beforehand: this runs at every step of a fast simulator.
@@ -207,9 +204,16 @@ class Box(ActionSpec):
         import numpy as np
 
         low_A, high_A = self.bounds
-        keep_R = (1 - epsilon_R).tolist()
-        random = self.draw(generators, len(epsilon_R))
-        random *= epsilon_R.astype(np.float32, copy=False)[:, None, None]
+        random = self.draw(generators, len(epsilon))
+        if epsilon.ndim == 2:
+
+            def mix_each(step: int, action_BA: NDArray[Any]) -> NDArray[Any]:
+                share_B1 = epsilon[step, :, None]
+                return self.decode((1 - share_B1) * action_BA + share_B1 * random[step])
+
+            return mix_each
+        keep_R = (1 - epsilon).tolist()
+        random *= epsilon.astype(np.float32, copy=False)[:, None, None]
         multiply, minimum, maximum, float32 = np.multiply, np.minimum, np.maximum, np.float32
 
         def mix(step: int, action_BA: NDArray[Any]) -> NDArray[Any]:
@@ -306,24 +310,22 @@ class Discrete(ActionSpec):
 
         return np.stack([each.integers(self.n, size=steps) for each in generators], axis=1)
 
-    def mixer(
-        self, generators: Sequence[np.random.Generator], epsilon_R: NDArray[np.float32]
-    ) -> Mix:
+    def mixer(self, generators: Sequence[np.random.Generator], epsilon: NDArray[np.float32]) -> Mix:
         """Return what plays a random action with probability epsilon, else the policy's.
 
         This is the noise of AD-epsilon (Zisman et al. 2023, arXiv:2312.12275).
         """
         import numpy as np
 
-        random_RB = self.draw(generators, len(epsilon_R))
-        uniform_RB = np.stack([each.random(len(epsilon_R)) for each in generators], axis=1)
-        keep_RB = uniform_RB >= epsilon_R[:, None]
+        random_RB = self.draw(generators, len(epsilon))
+        uniform_RB = np.stack([each.random(len(epsilon)) for each in generators], axis=1)
+        epsilon_RB = epsilon if epsilon.ndim == 2 else epsilon[:, None]
         copyto = np.copyto
 
         def mix(step: int, action_B: NDArray[Any]) -> NDArray[Any]:
             mixed_B: NDArray[np.int64] = random_RB[step]
             try:
-                copyto(mixed_B, action_B, where=keep_RB[step])
+                copyto(mixed_B, action_B, where=uniform_RB[step] >= epsilon_RB[step])
             except (TypeError, ValueError) as error:
                 raise VintixError(
                     "a policy does not give one discrete action for each copy",

@@ -45,6 +45,22 @@ def test_noise_is_mixed_as_algorithm_1_says():
     np.testing.assert_array_equal(mixer(0, policy), policy)
 
 
+@pytest.mark.parametrize("spec", [BOX, CHOICE])
+def test_each_copy_may_have_noise_of_its_own(spec):
+    """A row of it counts when its step is mixed, as where an episode before has set it."""
+    steps, policy = 9, spec.idle(3)
+    epsilon = np.zeros((steps, 3), np.float32)
+    levels = np.float32([0.0, 0.4, 1.0])
+    mixer = spec.mixer(draws(), epsilon)
+    alike = [spec.mixer(draws(), np.full(steps, level, np.float32)) for level in levels]
+    for step in range(steps):
+        epsilon[step] = np.roll(levels, step)
+        mixed = mixer(step, policy)
+        expected = [each(step, policy) for each in alike]
+        for copy in range(3):
+            np.testing.assert_allclose(mixed[copy], expected[(copy - step) % 3][copy], atol=1e-6)
+
+
 def test_mixed_actions_are_new_arrays_within_the_bounds():
     mixer = BOX.mixer(draws(1), np.zeros(1, np.float32))
     beyond = np.array([[5, -5]], np.float32)

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.distill.buffers import ShardBuffer, ShardWriter
-from pipelines.distill.demonstrators import demonstrators_of
+from pipelines.distill.demonstrators import Informed, demonstrators_of
 from pipelines.distill.job import EpisodeMark, Job, Position
-from pipelines.distill.schedule import noise_along
+from pipelines.distill.schedule import draw_level, noise_of_trajectory
 from pipelines.errors import VintixError
 from pipelines.histories.layout import trajectory_path
 from pipelines.playing.episodes import Episode, Episodes
+from pipelines.tasks.schedule import Decay, EpisodeNoise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +91,12 @@ class _Collector:
         self._demonstrators = demonstrators_of(job, environment, policy, decoy)
         self._view = environment.demonstrator_view
         self._actions = environment.actions
-        self._epsilon_T = noise_along(job.steps, job.schedule).astype(np.float32)
+        self._epsilon_T = noise_of_trajectory(job.steps, job.schedule).astype(np.float32)
+        self._level_B = np.ones(len(job.trajectories), np.float32)
+        if not isinstance(job.schedule, (Decay, EpisodeNoise)):
+            for copy in range(len(job.trajectories)):
+                self._level_B[copy] = draw_level(job.schedule, job.stream(copy, "level"))
+        self._alike = isinstance(job.schedule, Decay) and isinstance(self._demonstrators, Informed)
         self._episodes = Episodes(
             environment,
             job.episode_seed,
@@ -104,36 +110,31 @@ class _Collector:
         job, marks = self._job, position.marks
         here = position.shard * job.shard_rows
         demonstrators = self._demonstrators
-        if demonstrators is not None:
-            demonstrators.restore([mark.demonstrator for mark in marks])
+        demonstrators.restore([mark.demonstrator for mark in marks])
         self._episodes.replay(
             here,
             [mark.episode for mark in marks],
             [mark.start for mark in marks],
             [_read_rows(directory, job, copy, mark, here) for copy, mark in enumerate(marks)],
-            lambda observation_BO: (
-                self._policy.act(self._view(observation_BO))
-                if demonstrators is None
-                else demonstrators.act(observation_BO)[1]
-            ),
+            lambda observation_BO: demonstrators.act(observation_BO)[1],
             job.where,
-            *([] if demonstrators is None else [demonstrators.learn]),
+            demonstrators.learn,
         )
-        if demonstrators is not None:
-            demonstrators.restore(None)
+        demonstrators.restore(None)
 
     def fill(self, buffer: ShardBuffer, progress: Advance) -> None:
         """Simulate one shard into a buffer."""
         job, episodes, self._buffer = self._job, self._episodes, buffer
         begin, end = job.shard_range(buffer.shard)
         epsilon_R = self._epsilon_T[begin:end]
-        buffer.rows["noise"][: end - begin] = epsilon_R[:, None]
         # One stream of noise for each trajectory.
         generators = [
             job.stream(copy, "noise", buffer.shard) for copy in range(len(job.trajectories))
         ]
-        run = self._run if self._demonstrators is None else self._run_demonstrators
-        self._mix = self._actions.mixer(generators, epsilon_R)
+        noise = buffer.rows["noise"][: end - begin]
+        np.multiply(epsilon_R[:, None], self._level_B, out=noise)
+        self._mix = self._actions.mixer(generators, epsilon_R if self._alike else noise)
+        run = self._run if self._alike else self._run_each
         for first in range(0, end - begin, _REPORT_STEPS):
             last = min(first + _REPORT_STEPS, end - begin)
             run(buffer, first, last)
@@ -163,13 +164,14 @@ class _Collector:
             actions[row] = action_BA = mix(row, expert_BA)
             rewards[row] = step(action_BA).reward_B
 
-    def _run_demonstrators(self, buffer: ShardBuffer, first: int, last: int) -> None:
-        """Simulate a span of rows with demonstrators that do not see all."""
+    def _run_each(self, buffer: ShardBuffer, first: int, last: int) -> None:
+        """Do the same where copies differ in their noise, or demonstrators do not see all."""
         rows, episodes, demonstrators = buffer.rows, self._episodes, self._demonstrators
-        if demonstrators is None:
-            raise ValueError("nobody demonstrates but the policy")
+        by_episode = isinstance(self._job.schedule, EpisodeNoise)
         for row in range(first, last):
             episodes.begin()
+            if by_episode:
+                rows["noise"][row] = self._level_B
             rows["observation"][row] = observation_BO = episodes.observation_BO
             acted_BA, rows["demonstrator_action"][row] = demonstrators.act(observation_BO)
             rows["action"][row] = action_BA = self._mix(row, acted_BA)
@@ -178,20 +180,19 @@ class _Collector:
             demonstrators.learn(after)
 
     def _begin(self, copies: list[int], number_B: NDArray[np.int64]) -> None:
-        if self._demonstrators is None:
-            self._policy.reset(copies)
-        else:
-            self._demonstrators.begin(copies, number_B, self._episodes.start_B)
+        job = self._job
+        if isinstance(job.schedule, EpisodeNoise):
+            for copy in copies:
+                generator = job.stream(copy, "level", int(number_B[copy]))
+                self._level_B[copy] = draw_level(job.schedule, generator)
+        self._demonstrators.begin(copies, number_B, self._episodes.start_B)
 
     def _mark(self, copy: int) -> EpisodeMark:
         """Return which episode of a copy is in progress."""
-        episodes, demonstrators = self._episodes, self._demonstrators
+        episodes = self._episodes
         number, start = int(episodes.number_B[copy]), int(episodes.start_B[copy])
-        if demonstrators is None:
-            return EpisodeMark(number, start)
-        return EpisodeMark(
-            number, start, demonstrators.state(copy, beginning=start == episodes.now)
-        )
+        known = self._demonstrators.state(copy, beginning=start == episodes.now)
+        return EpisodeMark(number, start, known)
 
     def _end(self, after: StepBatch, ended: list[Episode]) -> None:
         row = self._episodes.now - 1 - self._job.shard_range(self._buffer.shard)[0]

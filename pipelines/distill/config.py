@@ -21,7 +21,13 @@ from pipelines.options import (
     option,
     setting,
 )
-from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_from_json
+from pipelines.tasks.schedule import (
+    EpisodeNoise,
+    HistoryNoise,
+    NoiseCurve,
+    Schedule,
+    schedule_from_json,
+)
 
 SHARD_ROWS = 65_536
 """Most steps of a shard: a few seconds of a fast simulator, a minute of a slow one."""
@@ -53,11 +59,13 @@ class DistillConfig(BaseModel):
         "distill.train) that trains from scratch in each trajectory.",
         "noise",
     )
-    schedule: Schedule | NoiseCurve | Fit | None = option(
-        "Decay of the noise: p=0.7,f=0.1, or what a pilot finds: auto (p and f) or fitted (any "
-        "shape); default each task's own.",
+    schedule: Schedule | NoiseCurve | EpisodeNoise | HistoryNoise | Fit | None = option(
+        "Noise: a decay, p=0.7,f=0.1, or what a pilot finds: auto (p and f) or fitted (any shape); "
+        "or a level drawn for each episode, per=episode,max=0.5,pure=0.1 (a tenth all noise), or "
+        "for each trajectory, per=history,max=1,p=1,f=0.1; default each task's own decay, and with "
+        "goal=decoy or goal=belief those two.",
         None,
-        metavar="p=P,f=F|auto|fitted",
+        metavar="p=P,f=F|per=...|auto|fitted",
     )
     trajectories: int | None = option(
         "Trajectories a task; default the paper's.", None, ge=1, le=100_000
@@ -103,7 +111,7 @@ class DistillConfig(BaseModel):
     def _read_schedule(cls, value: Any) -> Any:
         from pipelines.distill.schedule import parse_schedule
 
-        if isinstance(value, dict) and not value.keys() <= {"p", "f"}:
+        if isinstance(value, dict) and value.keys() & {"progress", "noise"}:
             try:
                 return schedule_from_json(value)
             except ConfigError as error:

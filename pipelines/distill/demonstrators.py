@@ -63,7 +63,7 @@ class Demonstrators(ABC):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the actions (B, A) to be executed, before noise, and those to be recorded."""
 
-    def learn(self, after: StepBatch) -> None:  # noqa: B027 - decoys learn nothing
+    def learn(self, after: StepBatch) -> None:  # noqa: B027 - most learn nothing
         """Take in the rewards of a step, before any copy is reset."""
 
     def state(self, copy: int, *, beginning: bool) -> str | None:
@@ -81,6 +81,26 @@ class Demonstrators(ABC):
         Args:
             states: From `state`, of each copy; None once the running episodes have been replayed.
         """
+
+
+class Informed(Demonstrators):
+    """One policy that sees all there is to see, and is recorded as it acts."""
+
+    def __init__(self, environment: BatchEnvironment, policy: Policy) -> None:
+        self._view, self._policy = environment.demonstrator_view, policy
+
+    def begin(
+        self, copies: Sequence[int], number_B: NDArray[np.int64], start_B: NDArray[np.int64]
+    ) -> None:
+        """Have the policy forget the copies' last episode."""
+        self._policy.reset(copies)
+
+    def act(
+        self, observation_BO: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return twice what the policy does."""
+        action_BA = self._policy.act(self._view(observation_BO))
+        return action_BA, action_BA
 
 
 class Decoys(Demonstrators):
@@ -213,8 +233,8 @@ class Beliefs(Demonstrators):
 
 def demonstrators_of(
     job: Job, environment: BatchEnvironment, policy: Policy, decoy: Policy | None
-) -> Demonstrators | None:
-    """Return who demonstrates in a job; None for one policy that sees all that there is to see.
+) -> Demonstrators:
+    """Return who demonstrates in a job.
 
     Args:
         job: The job.
@@ -227,7 +247,7 @@ def demonstrators_of(
     """
     knowledge, goals = knowledge_of(job.options), environment.hidden_goals
     if knowledge not in ("decoy", "belief"):
-        return None
+        return Informed(environment, policy)
     where = f"task {job.task.name}"
     if goals is None:
         raise ConfigError(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.work import StagedWork
     from pipelines.domains.base import BatchEnvironment
     from pipelines.learners.settings import TrainSettings
-    from pipelines.tasks.schedule import Decay
+    from pipelines.tasks.schedule import Noise
     from pipelines.tasks.spec import TaskSpec
 
 SHARD_BYTES = 64 << 20
@@ -42,7 +42,7 @@ class Job:
         trajectories: Their numbers.
         steps: Steps of each trajectory, T.
         shard_rows: Steps of a shard; the last one may be shorter.
-        schedule: Decay of the noise.
+        schedule: The noise along a trajectory.
         options: Values of all options of the domain.
         seed: Base seed of the run.
         training: How the learner trains whose history the job is; None for noise distillation.
@@ -54,7 +54,7 @@ class Job:
     trajectories: tuple[int, ...]
     steps: int
     shard_rows: int
-    schedule: Decay
+    schedule: Noise
     options: Mapping[str, Any]
     seed: int
     training: TrainSettings | None = None

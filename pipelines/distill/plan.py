@@ -18,6 +18,7 @@ from pipelines.distill.job import Job, shard_rows
 from pipelines.distill.learning import SOURCE, history_attributes, training_rows, training_settings
 from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
+from pipelines.distill.schedule import default_noise
 from pipelines.domains.goals import knowledge_of
 from pipelines.errors import ConfigError
 from pipelines.hardware import available_cores
@@ -25,7 +26,7 @@ from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
 from pipelines.learners.settings import training_rate
 from pipelines.rows import row_bytes
 from pipelines.stage import JOB_SECONDS, Plan, default_name, run_seconds
-from pipelines.tasks.schedule import schedule_json, schedule_text
+from pipelines.tasks.schedule import Decay, schedule_json, schedule_text
 from pipelines.text import listed
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pipelines.distill.partition import Partition
     from pipelines.distill.schedule import Fit
     from pipelines.domains.base import Domain
+    from pipelines.tasks.schedule import Noise
     from pipelines.tasks.spec import TaskSpec
 
 
@@ -349,7 +351,12 @@ def _plan_task(
         rows = shard_rows(task, steps, size, config.shard_rows or most)
     # Until its pilot has run, a task that is to be fitted has its own decay.
     fit = config.schedule if isinstance(config.schedule, str) else None
-    schedule = task.decay if config.schedule is None or fit else config.schedule
+    if fit:
+        schedule: Noise = task.decay
+    elif config.schedule is None:
+        schedule = default_noise(task.decay, knowledge)
+    else:
+        schedule = config.schedule  # type: ignore[assignment]
     usual = VECTORIZED_PILOT_EPISODES if domain.vectorized else PILOT_EPISODES
     return TaskPlan(
         task,
@@ -359,7 +366,7 @@ def _plan_task(
                 trajectories=tuple(range(first, min(first + size, trajectories))),
                 steps=steps,
                 shard_rows=rows,
-                schedule=schedule,  # type: ignore[arg-type]
+                schedule=schedule,
                 options=options,
                 seed=config.seed,
                 training=training,
@@ -382,9 +389,15 @@ def _few_episodes(config: DistillConfig, plans: Sequence[TaskPlan]) -> list[str]
     """Return a note on the tasks whose trajectories are short, and what would make them longer.
 
     Episodes are counted by the task's horizon: there are more where episodes end before it.
+    Where noise is drawn, a trajectory may be as short as a model's context.
     """
     least = LEAST_EPISODES_A_TRAJECTORY
-    short = [each.task for each in plans if each.jobs[0].steps < least * each.task.horizon]
+    short = [
+        each.task
+        for each in plans
+        if each.jobs[0].steps < least * each.task.horizon
+        and isinstance(each.jobs[0].schedule, Decay)
+    ]
     if not short:
         return []
     if config.steps is not None:

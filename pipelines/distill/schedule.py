@@ -4,26 +4,98 @@
 
 `n` is the number of the step within a trajectory of N steps, 0 to N - 1: the first step is all
 noise, and from (1 - f) N on the demonstrator acts alone.
+
+Where what demonstrators know is to be no more than rewards have told, noise is drawn instead, for
+each episode or for each trajectory, so that it says nothing of how far a trajectory is.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, NoReturn, get_args
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from pipelines.errors import UsageError
-from pipelines.tasks.schedule import Decay, NoiseCurve, Schedule
+from pipelines.errors import ConfigError, UsageError
+from pipelines.tasks.schedule import (
+    DRAWN,
+    Decay,
+    EpisodeNoise,
+    HistoryNoise,
+    Noise,
+    NoiseCurve,
+    Schedule,
+    schedule_from_json,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipelines.domains.goals import Knowledge
+
 _EXAMPLE = "p=0.7,f=0.1"
+_EXAMPLES: dict[str | None, str] = {
+    None: _EXAMPLE,
+    "episode": "per=episode,max=0.5,pure=0.1",
+    "history": "per=history,max=1,f=0.1",
+}
+_PARAMETERS: dict[str | None, list[str]] = {
+    None: [each.name for each in fields(Schedule)],
+    **{per: [each.name for each in fields(kind)] for per, kind in DRAWN.items()},
+}
+"""Names of what can be set, by ``per``."""
 
 Fit = Literal["auto", "fitted"]
 """Decays that a pilot finds: the best of the paper's family, and the inverse of the response."""
 
 FITS: tuple[Fit, ...] = get_args(Fit)
+
+
+def default_noise(decay: Decay, knowledge: Knowledge | None) -> Noise:
+    """Return the noise of a task where none is asked for.
+
+    With decoys, half of an episode's actions and more stay the decoy's, so that the task is played;
+    with beliefs, a trajectory goes from any level of noise to none (docs/schedules.md).
+
+    Args:
+        decay: The task's own decay.
+        knowledge: What its demonstrators know.
+    """
+    if knowledge == "decoy":
+        return EpisodeNoise(max=0.5, pure=0.1)
+    return HistoryNoise() if knowledge == "belief" else decay
+
+
+def noise_of_trajectory(total: int, schedule: Noise) -> NDArray[np.float64]:
+    """Return by how much the level of noise is multiplied at every step of a trajectory.
+
+    Args:
+        total: Steps of the trajectory, T >= 1.
+        schedule: The noise. The level is 1 of a decay, and drawn by `draw_level` otherwise.
+
+    Returns:
+        float64 (T,), in [0, 1], never rising.
+    """
+    import numpy as np
+
+    if isinstance(schedule, EpisodeNoise):
+        return np.ones(total)
+    if isinstance(schedule, HistoryNoise):
+        return epsilons(total, schedule.p, schedule.f)
+    return noise_along(total, schedule)
+
+
+def draw_level(schedule: EpisodeNoise | HistoryNoise, generator: np.random.Generator) -> float:
+    """Return the level of noise of an episode or of a trajectory.
+
+    Args:
+        schedule: The noise.
+        generator: A generator of its own.
+    """
+    level = float(schedule.max * generator.random())
+    if isinstance(schedule, EpisodeNoise) and generator.random() < schedule.pure:
+        return 1.0
+    return level
 
 
 def noise_along(total: int, schedule: Decay) -> NDArray[np.float64]:
@@ -65,25 +137,38 @@ def epsilons(total: int, p: float, f: float) -> NDArray[np.float64]:
     return (1 - fraction**p) ** (1 / p)
 
 
-def parse_schedule(text: str) -> Schedule:
-    """Read a schedule as given on the command line, such as ``p=0.7,f=0.1``.
+def parse_schedule(text: str) -> Noise:
+    """Read noise as given on the command line: ``p=0.7,f=0.1`` or ``per=episode,max=0.5``.
 
-    A parameter that is not named keeps the default of `Schedule`.
+    A parameter that is not named keeps the default of `Schedule`, or of the kind of noise that
+    ``per`` names.
 
     Raises:
         UsageError: The text is malformed, names another parameter, or a value is out of range.
     """
-    values: dict[str, float] = {}
+    given: dict[str, str] = {}
     for part in text.split(","):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
-        if name not in ("p", "f") or not equals or name in values:
-            _reject("schedule", f"p=NUMBER,f=NUMBER, such as {_EXAMPLE}", text)
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or name in given:
+            _reject("schedule", f"NAME=NUMBER, each name once, such as {_EXAMPLE}", text)
+        given[name] = value
+    per = given.pop("per", None)
+    if per is not None and per not in DRAWN:
+        _reject("schedule: per", " or ".join(DRAWN), per)
+    names = _PARAMETERS[per]
+    if not given.keys() <= set(names):
+        _reject("schedule", f"{', '.join(names)}, such as {_EXAMPLES[per]}", text)
+    values: dict[str, Any] = {} if per is None else {"per": per}
+    for name, number in given.items():
         try:
             values[name] = float(number)
         except ValueError:
-            _reject(f"schedule: {name}", f"a number, such as in {_EXAMPLE}", number)
-    _check(1, values.get("p", 1.0), values.get("f", 0.0))
-    return Schedule(**values)
+            _reject(f"schedule: {name}", f"a number, such as in {_EXAMPLES[per]}", number)
+    try:
+        return schedule_from_json(values)
+    except ConfigError as error:
+        name = next((name for name in given if f"{name} " in f"{error.expected} "), "")
+        _reject(f"schedule: {name}", str(error.expected), error.found)
 
 
 def _check(total: int, p: float, f: float) -> None:

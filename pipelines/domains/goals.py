@@ -50,7 +50,7 @@ class HiddenGoals(ABC):
     dim: int
     knowledge: Knowledge
     reward_spread: float = 0.0
-    count: int = 1024
+    count: int = 512
 
     @abstractmethod
     def current(self) -> NDArray[np.float32]:

@@ -58,7 +58,7 @@ LEAST_EPISODES_A_TRAJECTORY = 10
 _SPREADS = 2.0
 """Standard errors by which a start, an end or a jump has to miss its threshold."""
 
-Verdict = Literal["good", "poor", "short", "unmeasured"]
+Verdict = Literal["good", "poor", "short", "unmeasured", "unjudged"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +176,7 @@ class HistoryQuality:
         trajectories: Its episodes, normalised; not normalised without measured scores.
         schedule: The decay of its noise, as recorded; None where unknown, or where there is none.
         history: Reference of the artifact, where it stands beside others.
+        knowledge: What its demonstrators knew of a hidden goal; None where none is hidden.
     """
 
     task: str
@@ -184,6 +185,7 @@ class HistoryQuality:
     trajectories: tuple[Trajectory, ...]
     schedule: dict[str, Any] | None
     history: str | None = None
+    knowledge: str | None = None
 
     @property
     def episodes(self) -> int:
@@ -192,9 +194,15 @@ class HistoryQuality:
 
     @property
     def verdict(self) -> Verdict:
-        """``good``, ``poor``, ``short`` (too few episodes to tell) or ``unmeasured``."""
+        """``good``, ``poor``, ``short`` (too few episodes to tell), ``unmeasured`` or ``unjudged``.
+
+        Not judged is a history whose return is not meant to rise from random play to an expert: by
+        demonstrators that are not shown the goal, or with noise that is drawn.
+        """
         if self.quality is None:
             return "unmeasured"
+        if self.knowledge in ("decoy", "belief") or "per" in (self.schedule or {}):
+            return "unjudged"
         if self.quality.short:
             return "short"
         return "poor" if self.quality.failures() else "good"
@@ -206,7 +214,9 @@ class HistoryQuality:
             "task": self.task,
             "domain": self.domain,
             "verdict": self.verdict,
-            "failures": [] if self.quality is None else self.quality.failures(),
+            "failures": self.quality.failures()
+            if self.quality is not None and self.verdict == "poor"
+            else [],
             "schedule": self.schedule,
             **({} if self.quality is None else self.quality.as_json()),
         }
@@ -279,6 +289,7 @@ def history_quality(source: HistorySource, task: str) -> HistoryQuality:
         quality=assess(trajectories) if known else None,
         trajectories=tuple(trajectories),
         schedule=attributes.get("schedule"),
+        knowledge=attributes.get("knowledge"),
     )
 
 

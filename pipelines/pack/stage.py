@@ -72,9 +72,13 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
         reporter.warn(f"{name}: a poor history, packed as allowed: {', '.join(failures)}")
     if short := short_note(packing.quality):
         reporter.warn(short)
-    unmeasured = [name for name, each in packing.quality.items() if each.verdict == "unmeasured"]
-    if unmeasured:
-        reporter.info(f"histories without measured scores, not judged: {listed(unmeasured)}")
+    for verdict, told in (
+        ("unmeasured", "without measured scores"),
+        ("unjudged", "that are not meant to rise from random play to an expert"),
+    ):
+        names = [name for name, each in packing.quality.items() if each.verdict == verdict]
+        if names:
+            reporter.info(f"histories {told}, not judged: {listed(names)}")
     with (
         StopSignal() as stop,
         workspace.stage(

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipelines.actions import from_json
 from pipelines.errors import ConfigError
-from pipelines.tasks.schedule import NoiseCurve, Schedule, schedule_from_json
+from pipelines.tasks.schedule import NoiseCurve, Schedule, decay_from_json
 from pipelines.tasks.spec import ScoreReference, TaskSpec
 from pipelines.yaml_text import YamlTextError, parse_yaml
 
@@ -64,7 +64,7 @@ def parse_schedules(text: str, source: str) -> dict[str, dict[str, Any]]:
 
 
 def _fitted(entry: Mapping[str, Any]) -> dict[str, Any]:
-    chosen = schedule_from_json(entry["schedule"])
+    chosen = decay_from_json(entry["schedule"])
     curve = chosen if isinstance(chosen, NoiseCurve) else None
     return {"schedule": Schedule(**entry["auto"]), "noise_curve": curve}
 

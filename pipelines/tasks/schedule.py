@@ -1,4 +1,4 @@
-"""Decays of the noise along a trajectory as data: the paper's family, and curves of knots.
+"""The noise along a trajectory as data: decays, of the paper's family or of knots, and draws.
 
 What they mean step by step is in `pipelines.distill.schedule`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -73,15 +73,79 @@ class NoiseCurve:
 Decay = Schedule | NoiseCurve
 
 
-def schedule_json(schedule: Decay) -> dict[str, Any]:
-    """Return a decay as artifacts record it: ``p`` and ``f``, or ``progress`` and ``noise``."""
+@dataclass(frozen=True, slots=True)
+class EpisodeNoise:
+    """A level of noise that is drawn for each episode, uniform in [0, max].
+
+    Attributes:
+        max: The largest level, in [0, 1].
+        pure: Probability of an episode of nothing but noise, in [0, 1].
+
+    Raises:
+        ConfigError: A parameter is out of range.
+    """
+
+    max: float = 1.0
+    pure: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_share("max", self.max)
+        _check_share("pure", self.pure)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryNoise:
+    """A level that is drawn for each trajectory, uniform in [0, max], and falls along it.
+
+    Attributes:
+        max: The largest level, in [0, 1].
+        p: Curvature of the fall, as of `Schedule`.
+        f: Fraction of the trajectory at its end without noise, as of `Schedule`.
+
+    Raises:
+        ConfigError: A parameter is out of range.
+    """
+
+    max: float = 1.0
+    p: float = 1.0
+    f: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_share("max", self.max)
+        Schedule(self.p, self.f)
+
+
+Noise = Decay | EpisodeNoise | HistoryNoise
+
+DRAWN: dict[str, type[EpisodeNoise] | type[HistoryNoise]] = {
+    "episode": EpisodeNoise,
+    "history": HistoryNoise,
+}
+"""The kinds of noise that is drawn, by what it is drawn for: the value of ``per``."""
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ConfigError(
+            f"Schedule: {name} is out of range.", expected=f"0 <= {name} <= 1", found=value
+        )
+
+
+def schedule_json(schedule: Noise) -> dict[str, Any]:
+    """Return noise as artifacts record it.
+
+    Returns:
+        ``p`` and ``f``, or ``progress`` and ``noise``; of noise that is drawn ``per``, which is
+        ``episode`` or ``history``, and its parameters.
+    """
     if isinstance(schedule, NoiseCurve):
         return {"progress": list(schedule.progress), "noise": list(schedule.noise)}
-    return {"p": schedule.p, "f": schedule.f}
+    per = [name for name, kind in DRAWN.items() if isinstance(schedule, kind)]
+    return {**({"per": per[0]} if per else {}), **asdict(schedule)}
 
 
-def schedule_from_json(found: Mapping[str, Any]) -> Decay:
-    """Return the decay that `schedule_json` described.
+def schedule_from_json(found: Mapping[str, Any]) -> Noise:
+    """Return the noise that `schedule_json` described.
 
     Raises:
         ConfigError: It describes none, or its numbers are out of range.
@@ -90,23 +154,45 @@ def schedule_from_json(found: Mapping[str, Any]) -> Decay:
         if found.keys() == {"progress", "noise"}:
             knots = {name: tuple(float(value) for value in found[name]) for name in found}
             return NoiseCurve(**knots)
-        return Schedule(**{name: float(value) for name, value in found.items()})
-    except (TypeError, ValueError) as error:
+        kind = DRAWN[found["per"]] if "per" in found else Schedule
+        return kind(**{name: float(value) for name, value in found.items() if name != "per"})
+    except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             "This is no decay of the noise.",
-            expected="p and f, or lists of progress and noise",
+            expected="p and f, or lists of progress and noise, or per (episode or history) and its "
+            "parameters",
             found=dict(found),
         ) from error
 
 
+def decay_from_json(found: Mapping[str, Any]) -> Decay:
+    """Return a decay that `schedule_json` described, as a task of the catalogue has one.
+
+    Raises:
+        ConfigError: As `schedule_from_json`, or the noise is drawn.
+    """
+    schedule = schedule_from_json(found)
+    if not isinstance(schedule, Decay):
+        raise ConfigError(
+            "This is no decay of the noise.",
+            expected="p and f, or lists of progress and noise",
+            found=dict(found),
+        )
+    return schedule
+
+
 def schedule_text(found: Mapping[str, Any]) -> str:
-    """Return a decay as `schedule_json` describes it in a few words, for tables.
+    """Return noise as `schedule_json` describes it in a few words, for tables.
 
     Returns:
-        ``p=0.7,f=0.1``, or of a curve the noise at some knots: ``curve: 1 .45@25% .2@50% 0@95%``.
+        ``p=0.7,f=0.1``, or ``per=episode,max=0.5,pure=0.1``, or of a curve the noise at some knots:
+        ``curve: 1 .45@25% .2@50% 0@95%``.
     """
     if "noise" not in found:
-        return f"p={found['p']:g},f={found['f']:g}"
+        return ",".join(
+            f"{name}={value if isinstance(value, str) else format(value, 'g')}"
+            for name, value in found.items()
+        )
     progress, noise = found["progress"], found["noise"]
     inner = [
         min(range(len(progress)), key=lambda index: abs(progress[index] - share))

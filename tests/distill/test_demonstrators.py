@@ -11,6 +11,7 @@ from distill.toy import refuse_commits
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.collect import collect_job
 from pipelines.distill.job import Job, find_position
+from pipelines.distill.schedule import draw_level, epsilons
 from pipelines.domains.batch import BatchEnvironment, StepBatch
 from pipelines.domains.goals import HiddenGoals
 from pipelines.errors import ConfigError, StorageError
@@ -18,7 +19,7 @@ from pipelines.histories.layout import trajectory_path
 from pipelines.policies.base import Policy
 from pipelines.rng import derive_seed, stream
 from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS
-from pipelines.tasks.schedule import Schedule
+from pipelines.tasks.schedule import EpisodeNoise, HistoryNoise, Schedule
 from pipelines.tasks.spec import TaskSpec
 
 TASK = TaskSpec(
@@ -312,3 +313,47 @@ def test_episode_seeds_are_those_of_other_histories(tmp_path):
         for each in range(len(starts))
     ]
     np.testing.assert_array_equal(starts, np.float32(expected))
+
+
+@pytest.mark.parametrize("knowledge", ["demonstrator", "decoy"])
+def test_noise_is_drawn_once_an_episode(tmp_path, knowledge):
+    """The recorded noise is what was used; it stays within an episode and differs between them."""
+    schedule = EpisodeNoise(0.5, 0.3)
+    job = make_job(knowledge, schedule=schedule, rows=90)
+    for trajectory, rows in collect(tmp_path, job).items():
+        levels = []
+        for number, (start, length) in enumerate(
+            zip(rows["episode_start"], rows["episode_length"], strict=True)
+        ):
+            found = np.unique(rows["noise"][start : start + length])
+            generator = stream(5, "distill", "line", trajectory, "level", number)
+            assert found.tolist() == [np.float32(draw_level(schedule, generator))]
+            levels.append(found[0])
+        assert 1.0 in levels and len(set(levels)) > 3
+        assert all(level <= 0.5 or level == 1 for level in levels)
+        if knowledge == "demonstrator":
+            share = rows["noise"][:, None]
+            off = rows["action"] - (1 - share) * rows["demonstrator_action"]
+            assert (np.abs(off) <= share + 1e-6).all()
+
+
+def test_noise_is_drawn_once_a_history(tmp_path):
+    schedule = HistoryNoise(0.8, 1.0, 0.5)
+    job = make_job("belief", schedule=schedule)
+    for trajectory, rows in collect(tmp_path, job).items():
+        level = draw_level(schedule, stream(5, "distill", "line", trajectory, "level"))
+        expected = np.float32(level) * epsilons(90, 1.0, 0.5).astype(np.float32)
+        np.testing.assert_array_equal(rows["noise"], expected)
+        clean = rows["noise"] == 0
+        np.testing.assert_array_equal(rows["action"][clean], rows["demonstrator_action"][clean])
+
+
+@pytest.mark.parametrize("schedule", [EpisodeNoise(0.5, 0.3), HistoryNoise()])
+def test_drawn_noise_is_resumed(tmp_path, monkeypatch, schedule):
+    """A resumed run has the same levels, in episodes that go on and in those that begin."""
+    job = make_job("decoy", trajectories=[0], rows=8, steps=32, schedule=schedule)
+    whole = collect(tmp_path, job)[0]
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        refuse_commits(patch, 2)
+        collect(tmp_path, job, name="again")
+    assert_equal(collect(tmp_path, job, name="again")[0], whole)

@@ -11,7 +11,7 @@ from distill.toy import make_demonstrators
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.plan import plan, resolve
 from pipelines.domains.registry import find_domain
-from pipelines.errors import ArtifactMissingError, UsageError
+from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
 from pipelines.stage import JOB_SECONDS, PROCESS_SECONDS
 from pipelines.tasks.schedule import NoiseCurve, Schedule
 
@@ -224,3 +224,23 @@ def test_dry_run(workspace):
     assert found.rows[0]["seconds"] == pytest.approx(1.0 + started, abs=0.06)
     assert found.totals["steps"] == 6000
     assert not list(workspace.root.glob("histories/*"))
+
+
+def test_what_demonstrators_know_decides_the_noise(workspace):
+    """Where none is asked for; and a trajectory may be as short as a context without a warning."""
+
+    def planned(knowledge, **changes):
+        options = {"goal": knowledge} if knowledge else {}
+        config = DistillConfig(tasks=("point-ring",), options=options, steps=60, **changes)
+        return plan(config, workspace)
+
+    assert planned("decoy").rows[0]["schedule"] == "per=episode,max=0.5,pure=0.1"
+    assert planned("belief").rows[0]["schedule"] == "per=history,max=1,p=1,f=0.1"
+    assert planned("belief", schedule="p=2,f=0").rows[0]["schedule"] == "p=2,f=0"
+    assert planned("belief", schedule={"per": "episode"}).rows[0]["schedule"].startswith("per=epi")
+    assert planned("demonstrator").rows[0]["schedule"] == planned(None).rows[0]["schedule"]
+    few = "too few to show learning"
+    assert few in " ".join(planned(None).notes) and few not in " ".join(planned("decoy").notes)
+    with pytest.raises(ConfigError, match="learner") as refused:
+        planned("belief", source="learning-history")
+    assert "goal=demonstrator" in refused.value.fix

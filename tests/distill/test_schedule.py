@@ -7,8 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.distill.schedule import epsilons, parse_schedule
-from pipelines.errors import UsageError
+from pipelines.distill.schedule import (
+    default_noise,
+    draw_level,
+    epsilons,
+    noise_of_trajectory,
+    parse_schedule,
+)
+from pipelines.errors import ConfigError, UsageError
+from pipelines.rng import stream
+from pipelines.tasks.schedule import (
+    EpisodeNoise,
+    HistoryNoise,
+    decay_from_json,
+    schedule_from_json,
+    schedule_json,
+    schedule_text,
+)
 from pipelines.tasks.spec import Schedule
 
 totals = st.integers(2, 3000)
@@ -86,6 +101,10 @@ def test_parse():
     assert parse_schedule("p=0.7,f=0.1") == Schedule(p=0.7, f=0.1)
     assert parse_schedule(" f=0 , p=3 ") == Schedule(p=3, f=0)
     assert parse_schedule("p=2") == Schedule(p=2, f=Schedule().f)
+    assert parse_schedule("per=episode,max=0.5,pure=0.1") == EpisodeNoise(0.5, 0.1)
+    assert parse_schedule(" pure=1 , per=episode ") == EpisodeNoise(1.0, 1.0)
+    assert parse_schedule("per=history,max=0.7,p=2,f=0") == HistoryNoise(0.7, 2.0, 0.0)
+    assert parse_schedule("per=history") == HistoryNoise()
 
 
 @pytest.mark.parametrize(
@@ -105,6 +124,17 @@ def test_parse():
         "q=1",
         "p=1,p=2",
         "p=1;f=0",
+        "max=0.5",
+        "per=step",
+        "per=episode,per=history",
+        "per=episode,p=1",
+        "per=episode,max=1.1",
+        "per=episode,pure=-0.1",
+        "per=episode,max=nan",
+        "per=history,pure=0.1",
+        "per=history,max=x",
+        "per=history,p=0",
+        "per=history,f=1",
     ],
 )
 def test_parse_rejects(text):
@@ -121,3 +151,60 @@ def test_parse_rejects(text):
 def test_out_of_range(arguments):
     with pytest.raises(UsageError):
         epsilons(*arguments)
+
+
+shares = st.floats(0, 1)
+drawn = st.one_of(
+    st.builds(EpisodeNoise, max=shares, pure=shares),
+    st.builds(HistoryNoise, max=shares, p=curvatures, f=tails),
+)
+
+
+@given(st.one_of(drawn, st.builds(Schedule, p=curvatures, f=tails)))
+def test_as_recorded_and_as_typed(schedule):
+    """Artifacts, run files and the command line give back what was meant."""
+    assert schedule_from_json(schedule_json(schedule)) == schedule
+    typed = ",".join(f"{name}={value}" for name, value in schedule_json(schedule).items())
+    assert parse_schedule(typed) == schedule
+
+
+def test_drawn_noise_is_no_decay():
+    """A task of the catalogue has a decay, which a pilot can fit."""
+    assert schedule_text(schedule_json(EpisodeNoise(0.5, 0.1))) == "per=episode,max=0.5,pure=0.1"
+    assert schedule_text(schedule_json(HistoryNoise())) == "per=history,max=1,p=1,f=0.1"
+    with pytest.raises(ConfigError, match="no decay"):
+        decay_from_json(schedule_json(HistoryNoise()))
+    for wrong in ({"per": "step"}, {"per": "episode", "f": 0.1}, {"per": "history", "max": "x"}):
+        with pytest.raises(ConfigError, match="no decay"):
+            schedule_from_json(wrong)
+
+
+@given(st.integers(1, 500), drawn, st.integers(0, 2**31 - 1))
+def test_noise_that_is_drawn(total, schedule, seed):
+    """Within its largest value, or all noise; along a trajectory it is never more than at first."""
+    level = draw_level(schedule, stream(seed, "level"))
+    assert level == draw_level(schedule, stream(seed, "level"))
+    noise = level * noise_of_trajectory(total, schedule)
+    assert noise.shape == (total,) and (noise >= 0).all() and (noise <= 1).all()
+    assert (np.diff(noise) <= 1e-12).all()
+    if isinstance(schedule, HistoryNoise):
+        assert noise[0] == level <= schedule.max
+        assert (noise[np.arange(total) > (1 - schedule.f) * total] == 0).all()
+    else:
+        assert (noise == level).all() and (level <= schedule.max or level == 1)
+
+
+def test_the_share_of_episodes_of_pure_noise():
+    levels = np.array(
+        [draw_level(EpisodeNoise(0.5, 0.3), stream(0, "level", each)) for each in range(2000)]
+    )
+    assert (levels == 1).mean() == pytest.approx(0.3, abs=0.04)
+    assert levels[levels < 1].mean() == pytest.approx(0.25, abs=0.02)
+    assert levels[levels < 1].max() <= 0.5
+
+
+def test_the_noise_of_a_task_follows_what_its_demonstrators_know():
+    own = Schedule(2, 0.3)
+    assert default_noise(own, None) is default_noise(own, "demonstrator") is own
+    assert default_noise(own, "decoy") == EpisodeNoise(0.5, 0.1)
+    assert default_noise(own, "belief") == HistoryNoise(1.0, 1.0, 0.1)

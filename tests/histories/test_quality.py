@@ -17,6 +17,7 @@ from pipelines.distill.stage import run
 from pipelines.histories.quality import (
     LEAST_EPISODES,
     LEAST_EPISODES_A_TRAJECTORY,
+    HistoryQuality,
     Trajectory,
     assess,
     binned_means,
@@ -238,6 +239,24 @@ def test_a_history_is_read_with_its_own_scores(workspace):
     assert found.quality.episodes == sum(len(each.returns_E) for each in found.trajectories)
     assert found.verdict == "short"
     assert found.as_json()["failures"] == []
+
+
+@pytest.mark.parametrize(
+    ("knowledge", "schedule", "verdict"),
+    [
+        (None, {"p": 1, "f": 0.1}, "poor"),
+        ("demonstrator", None, "poor"),
+        ("decoy", {"p": 1, "f": 0.1}, "unjudged"),
+        ("belief", {"p": 1, "f": 0.1}, "unjudged"),
+        (None, {"per": "episode", "max": 0.5, "pure": 0.1}, "unjudged"),
+    ],
+)
+def test_what_is_not_meant_to_rise_is_not_judged(knowledge, schedule, verdict):
+    """A flat return is a fault of a noise-distilled history, and the aim of one with decoys."""
+    flat = history(lambda progress: np.full_like(progress, 0.3))
+    found = HistoryQuality("t", "d", assess(flat), tuple(flat), schedule, knowledge=knowledge)
+    assert found.verdict == verdict
+    assert bool(found.as_json()["failures"]) == (verdict == "poor")
 
 
 @pytest.mark.parametrize("measured", [None, {"random": 1.0, "expert": 1.0}])
