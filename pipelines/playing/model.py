@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from pipelines.model.batch import GroupBatch
     from pipelines.model.cache import Context
+    from pipelines.model.heads import Act
     from pipelines.model.heads.base import Draws
     from pipelines.model.normalization import TaskStatistics
     from pipelines.model.random_map import RandomMap
@@ -76,6 +77,7 @@ def roll(
     seed: int,
     make_batch: MakeBatch = make_batch,
     memory: Memory | None = None,
+    act: Act | None = None,
     workers: EnvironmentWorkers | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> Records:
@@ -92,6 +94,7 @@ def roll(
         make_batch: Makes the environments of a task, whose episodes end at the horizon at the
             latest.
         memory: What a stream keeps in view; the model's own context if None.
+        act: How the heads choose actions, one of `Head.ways`; their default if None.
         workers: Worker processes for the environments of tasks that may live there.
         on_steps: Called now and then with the stream steps done since the last call.
 
@@ -100,7 +103,7 @@ def roll(
         ConfigError: Prompts of several lengths.
     """
     with Player(
-        model, tasks, seed=seed, make_batch=make_batch, memory=memory, workers=workers
+        model, tasks, seed=seed, make_batch=make_batch, memory=memory, act=act, workers=workers
     ) as player:
         ticks, reported = 0, 0
         while player.playing:
@@ -116,7 +119,7 @@ class Player:
     """Streams that stand at the first observation of their first episode, and play on by `tick`.
 
     Args:
-        model, tasks, seed, make_batch, memory, workers: As of `roll`.
+        model, tasks, seed, make_batch, memory, act, workers: As of `roll`.
 
     Attributes:
         playing: The tasks that still have streams to play.
@@ -130,11 +133,13 @@ class Player:
         seed: int,
         make_batch: MakeBatch = make_batch,
         memory: Memory | None = None,
+        act: Act | None = None,
         workers: EnvironmentWorkers | None = None,
     ) -> None:
         import torch
 
         self._model, self._seed = model, seed
+        self._draws = not model.deterministic if act is None else act == "sample"
         self._everyone: list[TaskStreams] = []
         try:
             for task in tasks:
@@ -175,7 +180,7 @@ class Player:
         import torch
 
         with torch.inference_mode():
-            draws = None if self._model.deterministic else self._table.draws(self._seed)
+            draws = self._table.draws(self._seed) if self._draws else None
             actions = self._model.step(self._table.batches, self._context, draws)
         self._table.act(actions)
         before = [streams.playing for streams in self.playing]

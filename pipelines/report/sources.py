@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.methods import DEFAULT, method_title
-from pipelines.rollout.report import checkpoint_of, rewards_of
+from pipelines.rollout.report import act_of, checkpoint_of, rewards_of
 from pipelines.rollout.scores import TaskCurve, read_curve
 from pipelines.tasks.names import choose_tasks
 from pipelines.tasks.spec import REFERENCES, score_of
@@ -226,7 +226,8 @@ def _model_names(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> di
     """Name the model of each artifact: by how it was trained, where that is different.
 
     Artifacts of one checkpoint share its name, unless they played a task twice: then the artifact's
-    reference is added. What the model was shown as rewards is part of the name.
+    reference is added. What the model was shown as rewards is part of the name, and so is that
+    it chose the most likely actions.
     """
     parents = {artifact.reference: checkpoint_of(artifact) for artifact in rollouts}
     methods = {artifact.reference: _method_name(artifact, known) for artifact in rollouts}
@@ -268,4 +269,6 @@ def _method(artifact: Artifact, known: dict[str, Artifact]) -> str | None:
 def _method_name(artifact: Artifact, known: dict[str, Artifact]) -> str | None:
     method, rewards = _method(artifact, known), rewards_of(artifact)
     name = None if method is None else BASELINES.get(method) or method_title(method)
-    return name if rewards == "true" else f"{name or 'model'}, {rewards} rewards"
+    details = [] if rewards == "true" else [f"{rewards} rewards"]
+    details += ["greedy"] if act_of(artifact) == "greedy" else []
+    return ", ".join([name or "model", *details]) if details else name

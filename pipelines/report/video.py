@@ -131,6 +131,7 @@ def _play(
             seed=config["seed"],
             make_batch=make_batch,
             memory=memory,
+            act=config.get("act"),
             on_steps=progress.advance,
         )
     return filmed[0], records[spec.name][0].episode_return_E

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import ConfigError, MissingDependencyError
+from pipelines.errors import ConfigError, MissingDependencyError, UsageError
+from pipelines.model.heads import HEADS, Act
 from pipelines.playing.episodes import Actor, PolicyActor, RandomActor, policy_for
 from pipelines.playing.streams import (
     ModelView,
@@ -97,16 +98,18 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
         at_hand = demonstrators_at_hand(checkpoint, workspace)
         targets = [_with_measured(target, at_hand) for target in targets]
     absent = absent_tasks(config, model, full_catalogue())
+    act, default = chosen_act(config, model), HEADS.find(model.config.head).ways()[0]
     memory = _memory(config, model)
     prompted, prompts = find_prompts(config, workspace, targets, _context(config, model))
-    resolved = _resolved(config, model, targets, absent, prompts)
+    resolved = _resolved(config, model, targets, absent, prompts, act)
     return Agent(
         label=checkpoint.reference,
         checkpoint=checkpoint,
         model=model,
         method=model.method,
         name=_name(config, checkpoint, targets)
-        + ("" if config.rewards == "true" else f"-{config.rewards}-rewards"),
+        + ("" if config.rewards == "true" else f"-{config.rewards}-rewards")
+        + ("" if act == default else f"-{act}"),
         parents=[checkpoint] if prompted is None else [checkpoint, prompted],
         targets=targets,
         absent=absent,
@@ -115,6 +118,27 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
         memory=memory,
         prompts=prompts,
     )
+
+
+def chosen_act(config: RolloutConfig, model: SavedModel) -> Act:
+    """Return how a model's head is to choose actions.
+
+    Raises:
+        UsageError: It cannot do so.
+    """
+    head = model.config.head
+    ways = HEADS.find(head).ways()
+    if config.act is None:
+        return ways[0]
+    if config.act not in ways:
+        raise UsageError(
+            f"the head {head} of the checkpoint cannot act so",
+            where=f"--act {config.act}",
+            expected=" or ".join(ways),
+            found=config.act,
+            fix=f"--act {ways[0]}",
+        )
+    return config.act
 
 
 def baseline_agent(
@@ -207,7 +231,7 @@ def _model_player(
     if resolved["device"] == "cpu":
         vintix.lay_out_for_steps()
 
-    return partial(roll, vintix, seed=config.seed, memory=memory)
+    return partial(roll, vintix, seed=config.seed, memory=memory, act=resolved.get("act"))
 
 
 @dataclass(frozen=True)
@@ -279,6 +303,7 @@ def _resolved(
     targets: Sequence[Target],
     absent: Sequence[Absent],
     prompts: Mapping[str, RecordedPrompt],
+    act: Act,
 ) -> dict[str, Any]:
     """Return a checkpoint's configuration; what is not asked for leaves no trace in it."""
     resolved: dict[str, Any] = {
@@ -309,6 +334,8 @@ def _resolved(
     for name, value in usual.items():
         if getattr(config, name) != value:
             resolved[name] = getattr(config, name)
+    if act != "mean":
+        resolved["act"] = act
     if prompts:
         resolved["prompt"] = {task: prompt.as_config() for task, prompt in prompts.items()}
     return resolved

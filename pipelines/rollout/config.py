@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipelines.model.heads import Act
 from pipelines.options import (
     ENVIRONMENT_OPTION,
     Domains,
@@ -63,6 +64,11 @@ class RolloutConfig(BaseModel):
     # which action earned them.
     rewards: Rewards = option(
         "Rewards that the model is shown; scores are of the true ones.", "true"
+    )
+    act: Act | None = option(
+        "How the model's head chooses an action: sample (the default of heads that can), greedy "
+        "(the most likely one) or mean (of heads that predict one action).",
+        None,
     )
     shots: int | None = option(
         "Episodes from an empty context on; default 2,000 steps of them, at least 8 and at most "

@@ -26,7 +26,7 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         and ``steps`` as logged when it was made, ``checkpoint`` (null for a baseline) and
         ``artifact`` as references, ``agent`` (``model`` or the baseline's name), ``method`` (how
         the checkpoint was trained, where recorded), ``rewards`` (what it was shown as rewards;
-        ``true`` mostly), ``scores`` (see
+        ``true`` mostly), ``act`` (how its head chose actions; null for a baseline), ``scores`` (see
         `pipelines.rollout.scores.score_rows`), ``absent`` (tasks of a suite that are scored 0)
         and ``reported`` (see `pipelines.rollout.reported.reported_rows`).
 
@@ -57,6 +57,7 @@ def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str
         "agent": agent_of(artifact),
         "method": summarized.get("method"),
         "rewards": rewards_of(artifact),
+        "act": act_of(artifact),
         "scores": score_rows(curves, absent),
         "absent": absent,
         "reported": reported_rows(comparable),
@@ -73,6 +74,15 @@ def rewards_of(artifact: Artifact) -> str:
     """Return what the streams of a rollouts artifact were shown as rewards; ``true`` mostly."""
     rewards: str = artifact.manifest.config.get("rewards", "true")
     return rewards
+
+
+def act_of(artifact: Artifact) -> str | None:
+    """Return how the head of a rollouts artifact's model chose actions, None for a baseline."""
+    if agent_of(artifact) != "model":
+        return None
+    # Before heads could draw, all of them gave the mean.
+    act: str = artifact.manifest.config.get("act", "mean")
+    return act
 
 
 def checkpoint_of(artifact: Artifact) -> str | None:
@@ -94,9 +104,9 @@ def compare_rollouts(
 
     Returns:
         For each, in order: ``agent`` (``model`` or the baseline's name), ``checkpoint``,
-        ``method``, ``rewards``, ``artifact``, ``tasks`` (names of the common tasks) and ``scores``
-        over them, see `pipelines.rollout.scores.score_rows`. Without a common task the scores
-        are empty.
+        ``method``, ``rewards``, ``act``, ``artifact``, ``tasks`` (names of the common tasks) and
+        ``scores`` over them, see `pipelines.rollout.scores.score_rows`. Without a common task the
+        scores are empty.
 
     Raises:
         ArtifactCorruptError: A file is damaged.
@@ -113,6 +123,7 @@ def compare_rollouts(
             "checkpoint": checkpoint_of(artifact),
             "method": artifact.manifest.summary.get("method"),
             "rewards": rewards_of(artifact),
+            "act": act_of(artifact),
             "artifact": artifact.reference,
             "tasks": common,
             "scores": score_rows([curves[name] for name in common]) if common else [],

@@ -264,8 +264,11 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
 
 
 def _plan_rows(config: RolloutConfig, agent: Agent, several: bool) -> list[dict[str, Any]]:
-    rewards = agent.resolved.get("rewards")
-    label = agent.label if rewards is None else f"{agent.label}, {rewards} rewards"
+    label = agent.label
+    if "rewards" in agent.resolved:
+        label += f", {agent.resolved['rewards']} rewards"
+    if agent.resolved.get("act") == "greedy":
+        label += ", greedy"
 
     def row(spec: TaskSpec, **numbers: Any) -> dict[str, Any]:
         who = {"agent": label} if several else {}

@@ -133,7 +133,7 @@ def _rollout():
     agents = ("bidexhands-and-metaworld@v12", "bidexhands-and-metaworld@v13", "random")
     compared = [
         {"agent": "random" if each == "random" else "model", "checkpoint": each, "method": "ad"}
-        | {"rewards": "zero", "tasks": TASKS, "scores": scores}
+        | {"rewards": "zero", "act": "greedy", "tasks": TASKS, "scores": scores}
         for each in agents
     ]
     reported = {"label": "reported", "domain": DOMAIN, "part": "training", "tasks": 45}

@@ -23,7 +23,7 @@ REPORT_FIELDS = {
     "tasks", "mean_normalized_by_shot", "tasks_in_mean", "mean_normalized_first",
     "mean_normalized_first_stderr", "mean_normalized_last3", "mean_normalized_last3_stderr",
     "mean_normalized_best", "mean_normalized_best_stderr", "reference", "seconds", "steps",
-    "checkpoint", "artifact", "agent", "method", "rewards", "scores", "absent", "reported",
+    "checkpoint", "artifact", "agent", "method", "rewards", "act", "scores", "absent", "reported",
 }  # fmt: skip
 TASK_FIELDS = {
     "name", "domain", "group", "variation_of", "seeds", "shots", "reference", "random", "expert",

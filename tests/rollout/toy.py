@@ -19,6 +19,7 @@ from pipelines.domains import registry
 from pipelines.domains.base import BatchEnvironment, Domain, OptionSpec, StepBatch
 from pipelines.errors import VintixError
 from pipelines.model.config import GroupDims
+from pipelines.model.heads import HEADS
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.presets import preset
 from pipelines.model.saved import SavedTask, save_model
@@ -180,10 +181,18 @@ def install(monkeypatch: Any, *specs: TaskSpec) -> Toy:
 
 def tiny_model(context: int = 64, **overrides: Any) -> Vintix:
     """Return a small model of the toy groups whose actions differ from step to step."""
+    bounded = HEADS.find(overrides.get("head", "mse")).needs_bounds
     groups = {
-        "toy": GroupDims(observation_dim=3, action_dim=2),
-        "toy-wide": GroupDims(observation_dim=4, action_dim=1),
-        "mujoco-reacher": GroupDims(observation_dim=10, action_dim=2),
+        name: GroupDims(
+            observation_dim=observation,
+            action_dim=action,
+            action_bounds=((-1.0,) * action, (1.0,) * action) if bounded else None,
+        )
+        for name, observation, action in (
+            ("toy", 3, 2),
+            ("toy-wide", 4, 1),
+            ("mujoco-reacher", 10, 2),
+        )
     }
     config = preset(
         "tiny",
@@ -253,18 +262,19 @@ def write_checkpoint(
     method: str = "ad",
     random_map: bool = False,
     fingerprints: Mapping[str, Any] | None = None,
+    **model: Any,
 ) -> Workspace:
     """Publish a checkpoint of `tiny_model` in a new workspace."""
     # Each file is made durable: written once a session and copied from then on.
     config = {"method": method, "tasks": {one.name: one.as_json() for one in tasks}}
-    key = json.dumps([name, config, random_map, fingerprints], sort_keys=True)
+    key = json.dumps([name, config, random_map, fingerprints, model], sort_keys=True)
     source = Workspace(Path(_PUBLISHED.name) / hashlib.sha256(key.encode()).hexdigest())
     if not source.root.exists():
         with source.stage("checkpoints", name, config=config) as staging:
             with staging.work_item("model") as unit:
                 save_model(
                     unit,
-                    tiny_model(),
+                    tiny_model(**model),
                     step=7,
                     method=method,
                     tasks={one.name: one for one in tasks},

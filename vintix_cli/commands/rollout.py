@@ -178,4 +178,6 @@ def _agent(entry: Mapping[str, Any]) -> str:
     details = [entry["method"]] if entry["method"] else []
     if entry["rewards"] != "true":
         details.append(f"{entry['rewards']} rewards")
+    if entry["act"] == "greedy":
+        details.append("greedy")
     return f"{entry['checkpoint']} ({', '.join(details)})" if details else str(entry["checkpoint"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipelines.plugins import Kind
 
 if TYPE_CHECKING:
     from pipelines.model.heads.base import Head
+
+Act = Literal["sample", "greedy", "mean"]
+"""How an action is chosen: drawn, the most likely one, or the mean."""
 
 HEADS: Kind[Head] = Kind(
     group="vintix.heads",

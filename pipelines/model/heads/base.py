@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.actions import ActionSpec
+from pipelines.model.heads import Act
 from pipelines.model.normalization import ActionUnits
 
 
@@ -59,6 +60,15 @@ class Head(nn.Module, ABC):
     deterministic: ClassVar[bool] = True
     needs_bounds: ClassVar[bool] = False
     random_loss: ClassVar[bool] = False
+
+    @classmethod
+    def ways(cls) -> tuple[Act, ...]:
+        """Return how it can choose an action, the default first.
+
+        One that draws can be asked for its most likely action; the single prediction of one that
+        does not is the mean.
+        """
+        return ("mean",) if cls.deterministic else ("sample", "greedy")
 
     def __init__(self, width: int, actions: ActionSpec) -> None:
         """Make the head.
