@@ -31,9 +31,15 @@ class ActionSpec(ABC):
     """The actions of a group. Two groups' actions are alike where their specs are equal.
 
     As text a spec is what messages call the actions.
+
+    Attributes:
+        kind: Its name.
+        continuous: Whether actions are vectors of numbers of which means and differences say
+            something: only such are normalised, rotated and clipped.
     """
 
     kind: ClassVar[str]
+    continuous: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -118,6 +124,7 @@ class Box(ActionSpec):
     """
 
     kind: ClassVar[str] = "box"
+    continuous: ClassVar[bool] = True
 
     dim: int
     low_A: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)

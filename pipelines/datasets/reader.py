@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.actions import actions_of
+from pipelines.actions import ActionSpec, actions_of
 from pipelines.artifacts.files import instead_of_file, open_file
 from pipelines.artifacts.row_arrays import TrajectoryIndex
 from pipelines.artifacts.schema import DATA
@@ -43,12 +43,12 @@ class DatasetTask:
         name: The task.
         group: Its group; encoder and head are chosen by it.
         observation_dim: O.
-        action_dim: A.
+        actions: What its actions are.
         reward_scale: Factor on the reward before the model sees it.
         split: ``train`` or ``validation``.
         episode_sparsity: Training windows keep every k-th episode.
         statistics: ``observation_mean``, ``observation_std`` (O,), ``action_mean``,
-            ``action_std`` (A,), float64.
+            ``action_std`` (A,), float64; of discrete actions zeros and ones, one for each.
         rows: Steps of each trajectory.
         attributes: Everything the task's group says.
     """
@@ -56,7 +56,7 @@ class DatasetTask:
     name: str
     group: str
     observation_dim: int
-    action_dim: int
+    actions: ActionSpec
     reward_scale: float
     split: str
     episode_sparsity: int
@@ -295,8 +295,8 @@ class DatasetReader:
     def _open_rows(self, task: str, trajectory: int, field: str) -> _Rows:
         """Read an array's metadata; only raw rows, cut along time alone, can be mapped."""
         described, index = self.tasks[task], self._index(task)
-        actions = actions_of(described.attributes["task"])
-        row_shape, dtype = row_layout("datasets", described.observation_dim, actions)[field]
+        layout = row_layout("datasets", described.observation_dim, described.actions)
+        row_shape, dtype = layout[field]
         total, path = described.rows[trajectory], trajectory_path(task, trajectory)
         if index is not None:
             total, path = max(map(sum, zip(index.starts, index.lengths, strict=True))), task
@@ -322,7 +322,7 @@ class DatasetReader:
             name=name,
             group=attributes["group"],
             observation_dim=task["observation_dim"],
-            action_dim=task["action_dim"],
+            actions=actions_of(task),
             reward_scale=attributes["reward_scale"],
             split=attributes["split"],
             episode_sparsity=attributes["episode_sparsity"],

@@ -37,7 +37,7 @@ from pipelines.tasks.names import choose_tasks
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
-    from gymnasium.spaces import Box
+    from gymnasium.spaces import Box, Space
     from numpy.typing import NDArray
 
     from pipelines.artifacts.artifact import Artifact
@@ -184,7 +184,7 @@ class _Environment(NamedTuple):
     """
 
     observation_space: Box
-    action_space: Box
+    action_space: Space[Any]
     spec: EnvSpec | None = None
     requirements: Sequence[str] = ()
 
@@ -199,15 +199,15 @@ def _environment(reader: HistoryReader, name: str, reporter: Reporter) -> _Envir
 
     attributes = reader.task(name)
     options = attributes["options"]
-    dims = (attributes["task"]["observation_dim"], attributes["task"]["action_dim"])
+    dims = (attributes["task"]["observation_dim"], actions_of(attributes["task"]))
     recorded = reader.fingerprint(name) or {}
     try:
         task = full_catalogue().get(name)
-        if (task.observation_dim, task.action_dim) != dims:
+        if (task.observation_dim, task.actions) != dims:
             raise ConfigError(
                 "the task of this name has other dimensions",
-                expected=f"{dims[0]} observations and {dims[1]} actions",
-                found=f"{task.observation_dim} and {task.action_dim}",
+                expected=f"{dims[0]} observation dims, {dims[1]}",
+                found=f"{task.observation_dim} observation dims, {task.actions}",
             )
         spec = gym.environment_spec(task, options)
         env: Any = gym.make(**spec.kwargs)
@@ -219,7 +219,11 @@ def _environment(reader: HistoryReader, name: str, reporter: Reporter) -> _Envir
             f"{name}: its environment cannot be made here, so that its Minari dataset has "
             f"unbounded spaces and no env_spec: {'; '.join(error.parts())}"
         )
-        return _Environment(*(Box(-np.inf, np.inf, (size,), np.float32) for size in dims))
+        endless = (Box(-np.inf, np.inf, (size,), np.float32) for size in (dims[0], dims[1].width))
+        observation_space, action_space = endless
+        return _Environment(
+            observation_space, action_space if dims[1].continuous else dims[1].space
+        )
     if differences:
         reporter.warn(
             f"{name}: the environment here is not the one that was recorded: "
@@ -339,7 +343,9 @@ def _episode(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     rows = {field: np.concatenate([part[field] for part in parts]) for field in HISTORY_ROWS}
     final_O = table["episode_final_observation"][number]
-    nothing_A = np.full_like(rows["demonstrator_action"][:1], np.nan)
+    # There is none at the last observation.
+    last_A = rows["demonstrator_action"][:1]
+    nothing_A = np.full_like(last_A, np.nan if last_A.dtype.kind == "f" else -1)
     return (
         {
             "seed": seed,

@@ -20,6 +20,7 @@ from pipelines.interchange.checkpoint_files import (
 from pipelines.interchange.config import ExportConfig
 from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
+from pipelines.interchange.tasks import check_continuous
 from pipelines.model import official as released
 from pipelines.model.saved import SavedModel, SavedTask, load_model
 from pipelines.model.vintix import Vintix
@@ -111,6 +112,7 @@ def export_official(config: ExportConfig, workspace: Workspace, reporter: Report
     Raises:
         ArtifactMissingError: There is no such checkpoint.
         ArtifactCorruptError: It does not have the bytes its manifest promises.
+        ConfigError: A group's actions are not continuous.
         UsageError: The output is there already.
         StorageError: The output cannot be written.
     """
@@ -120,6 +122,8 @@ def export_official(config: ExportConfig, workspace: Workspace, reporter: Report
     with output_directory(config.output, overwrite=config.overwrite, own=own) as output:
         saved = load_model(artifact)
         kept = kept_files(artifact)
+        for name, dims in saved.config.groups.items():
+            check_continuous(dims.actions, f"group {name}", "--format safetensors")
         if saved.random_map:
             reporter.warn(
                 "the model was trained through random maps, which the authors' format does not tell"

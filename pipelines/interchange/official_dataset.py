@@ -24,7 +24,7 @@ from pipelines.interchange.official_files import FIELDS, GROUP_ROWS
 from pipelines.interchange.official_source import DESCRIPTION, FORMAT, OfficialSource
 from pipelines.interchange.output import output_directory
 from pipelines.interchange.result import ExportResult, export_result
-from pipelines.interchange.tasks import description_of, safe_name
+from pipelines.interchange.tasks import check_continuous, description_of, safe_name
 from pipelines.rows import row_layout
 from pipelines.stage import StageResult
 from pipelines.tasks.names import choose_tasks
@@ -123,6 +123,7 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
     Raises:
         ArtifactMissingError: There is no such dataset.
         ArtifactCorruptError: It does not have the bytes its manifest promises.
+        ConfigError: A task's actions are not continuous.
         UsageError: It does not hold a task, or the output is there already.
         MissingDependencyError: h5py is not installed.
         StorageError: The output cannot be written.
@@ -134,9 +135,11 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
     reporter.info(f"dataset {artifact.reference}")
     reader = DatasetReader(artifact)
     tasks = _selected(reader, config.tasks)
+    for task in tasks:
+        check_continuous(task.actions, f"task {task.name}", "--format minari")
     total = sum(sum(task.rows) for task in tasks)
     needed = sum(
-        4 * sum(task.rows) * (task.observation_dim + task.action_dim + 2) for task in tasks
+        4 * sum(task.rows) * (task.observation_dim + task.actions.width + 2) for task in tasks
     )
     with (
         output_directory(
@@ -156,7 +159,7 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
                 {
                     "task_name": name,
                     "observation_shape": {"proprio": [task.observation_dim]},
-                    "action_dim": task.action_dim,
+                    "action_dim": task.actions.width,
                     "action_type": "continuous",
                 },
             )

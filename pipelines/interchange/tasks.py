@@ -11,6 +11,7 @@ from pipelines.errors import ConfigError, UsageError
 from pipelines.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
+    from pipelines.actions import ActionSpec
     from pipelines.tasks.registry import Catalogue
 
 #: Domain of tasks that no installed domain declares.
@@ -43,6 +44,8 @@ def match_task(
     except UsageError:
         return None, "no task of the catalogue answers to this name"
     expected = (spec.observation_dim, spec.action_dim)
+    if not spec.actions.continuous:
+        return None, f"{spec.name} of the catalogue has {spec.actions}"
     if expected != (observation_dim, action_dim):
         return None, (
             f"{spec.name} of the catalogue has {expected[0]} observations and {expected[1]} "
@@ -100,3 +103,24 @@ def safe_name(text: str) -> str:
     """Return a text as a name of an artifact or task: letters, digits, ``-`` and ``_``."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")
     return plain or UNKNOWN_DOMAIN
+
+
+def check_continuous(actions: ActionSpec, where: str, fix: str) -> None:
+    """Check that the authors' formats can say what actions are.
+
+    Args:
+        actions: The actions.
+        where: Whose they are.
+        fix: What to export with instead.
+
+    Raises:
+        ConfigError: They are not continuous.
+    """
+    if not actions.continuous:
+        raise ConfigError(
+            "the authors' format knows continuous actions only",
+            where=where,
+            expected="continuous actions",
+            found=actions,
+            fix=fix,
+        )

@@ -1,6 +1,7 @@
 """What goes into the model: sequences of one group, stacked, and how to stack them.
 
-Shapes: B sequences, L steps, O observation, A action.
+Shapes: B sequences, L steps, O observation, A action. Actions are as they are stored: float32
+(B, L, A) of a box, int64 (B, L) where they are discrete.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class GroupBatch:
         episode_step_BL: Step within the episode, int64; 0 marks an episode's first step.
         action_BLA: The actions to predict, in the environment's units; None at inference.
         weight_BL: Weight of each step in the loss; None where all weigh the same.
-        action_mean_BA: Per sequence, the task's action mean; needed with `normalize_actions`.
+        action_mean_BA: Per sequence, the task's action mean; needed with `normalize_actions` where
+            actions are continuous.
         action_std_BA: Per sequence, the task's action standard deviation, likewise.
     """
 
@@ -137,7 +139,7 @@ def _stack(config: ModelConfig, group: str, members: Sequence[TaskSequence]) -> 
         )
         if member.action_LA is not None:
             actions.append(member.action_LA)
-        if config.normalize_actions:
+        if config.normalize_actions and config.groups[group].actions.continuous:
             means.append(torch.from_numpy(statistics.action_mean))
             stds.append(torch.from_numpy(statistics.action_std))
     if len(actions) not in (0, len(members)):

@@ -20,12 +20,12 @@ from pydantic import (
     model_validator,
 )
 
-from pipelines.actions import ActionSpec, Box
+from pipelines.actions import ActionSpec, Box, from_json
 from pipelines.errors import ConfigError
 from pipelines.model.backbones import BACKBONES
 from pipelines.model.backbones import DEFAULT as PAPERS_BACKBONE
 from pipelines.model.heads import DEFAULT as PAPERS_HEAD
-from pipelines.model.heads import HEADS
+from pipelines.model.heads import DEFAULTS, HEADS
 from pipelines.plugins import Kind, OneOf
 
 #: Rows of the within-episode position table (the released code's `max_emb_episode_length`).
@@ -37,9 +37,11 @@ class GroupDims(BaseModel):
 
     Attributes:
         observation_dim: Channels of an observation, at least 1.
-        action_dim: Channels of an action, at least 1.
+        action_dim: Channels of an action as the model sees it, at least 1.
         action_bounds: Lower and upper bounds of the actions to predict, for heads that need them;
             else None, and left out of what is stored.
+        action_kind: What the actions are where they are no box, as `ActionSpec.as_json` gives it;
+            else None, and left out likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,10 +49,19 @@ class GroupDims(BaseModel):
     observation_dim: int = Field(ge=1)
     action_dim: int = Field(ge=1)
     action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    action_kind: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, observation_dim: int, actions: ActionSpec) -> Self:
+        """Return the dimensions of a group with these actions, without their bounds."""
+        kind = None if isinstance(actions, Box) else actions.as_json()
+        return cls(observation_dim=observation_dim, action_dim=actions.width, action_kind=kind)
 
     @property
     def actions(self) -> ActionSpec:
         """What the actions are."""
+        if self.action_kind is not None:
+            return from_json(self.action_kind)
         if self.action_bounds is None:
             return Box(self.action_dim)
         import numpy as np
@@ -60,6 +71,8 @@ class GroupDims(BaseModel):
 
     @model_validator(mode="after")
     def _check_bounds(self) -> Self:
+        if self.actions.width != self.action_dim:
+            raise ValueError(f"{self.actions} are {self.actions.width} channels")
         if self.action_bounds is not None:
             low, high = self.action_bounds
             if not len(low) == len(high) == self.action_dim:
@@ -69,11 +82,10 @@ class GroupDims(BaseModel):
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_bounds(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
-        if self.action_bounds is None:
-            del values["action_bounds"]
-        return values
+        later = ("action_bounds", "action_kind")
+        return {name: one for name, one in values.items() if one is not None or name not in later}
 
 
 class ModelConfig(BaseModel):
@@ -107,7 +119,8 @@ class ModelConfig(BaseModel):
         attention_dropout: Dropout probability on attention weights, in [0, 1).
         residual_dropout: Dropout probability on the attention's output, in [0, 1).
         context: Training sequence length in steps, and the size of the cache at inference.
-        head: Name of the action head; left out of what is stored where it is `mse`.
+        head: Name of the action head of the groups whose actions it fits; left out of what is
+            stored where it is `mse`. The other groups have the head that is their kind's default.
         backbone: Name of the backbone; left out likewise where it is `transformer`.
         head_options: Options of the head, complete; left out where it has none.
         backbone_options: Options of the backbone, likewise.
@@ -165,6 +178,13 @@ class ModelConfig(BaseModel):
     def head_dim(self) -> int:
         """Channels of one attention head."""
         return self.width // self.heads
+
+    def head_of(self, group: str) -> tuple[str, dict[str, Any]]:
+        """Return name and options of a group's action head."""
+        kind = self.groups[group].actions.kind
+        if kind in HEADS.find(self.head).kinds or kind not in DEFAULTS:
+            return self.head, self.head_options
+        return DEFAULTS[kind], HEADS.options(DEFAULTS[kind], {})
 
     @model_validator(mode="wrap")
     @classmethod

@@ -3,7 +3,8 @@
 Each group has its own three encoders; the padding vectors are shared by all groups. A token is
 [observation | previous action | previous reward], the order of the released checkpoints.
 
-Shapes: B batch, L sequence, D model, O observation, A action.
+Shapes: B batch, L sequence, D model, O observation, A action; actions are (B, L, A) of a box and
+(B, L) of discrete ones, which their encoder is shown one-hot.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.normalize_actions = config.normalize_actions
+        self.actions = {group: dims.actions for group, dims in config.groups.items()}
         self.obs_encoders = nn.ModuleDict(
             {
                 group: VectorEncoder(dims.observation_dim, config.observation_embedding)
@@ -88,7 +90,7 @@ class Encoder(nn.Module):
     def forward(self, batch: GroupBatch) -> Tensor:
         """Return the tokens (B, L, D) of a group's sequences."""
         dtype = self.prev_acs_padding.dtype
-        previous_action = batch.previous_action_BLA
+        previous_action = self.actions[batch.group].encode(batch.previous_action_BLA)
         if batch.units is not None and self.normalize_actions:
             previous_action = batch.units.normalize(previous_action)
         reward_BL1 = batch.previous_reward_BL.reshape(batch.batch_size, batch.length, 1)

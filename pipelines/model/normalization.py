@@ -39,8 +39,8 @@ class TaskStatistics:
     Attributes:
         observation_mean: (O,) float32.
         observation_std: (O,) float32, not negative.
-        action_mean: (A,) float32.
-        action_std: (A,) float32, not negative.
+        action_mean: (A,) float32; zeros where actions are discrete, of which nothing is normalised.
+        action_std: (A,) float32, not negative; ones likewise.
         reward_scale: Factor on rewards (Appendix G), finite and not 0.
     """
 

@@ -10,8 +10,9 @@ With a task's mean m and deviations s = std + 1e-6, channel by channel, an actio
 a' = m + s (Q ((a - m) / s)), and back by the transpose of Q with the same s. Dividing by the
 deviation of a channel that hardly moves would blow up the error of a prediction and spread it over
 all channels, so action channels with at most `CONSTANT` of the task's largest deviation stay as
-they are, and Q is one of the others. A normalised observation z is mapped as Q z; one that the
-model takes as it is, as an action, but over all channels, of which constant ones add nothing.
+they are, and Q is one of the others. Discrete actions are permuted. A normalised observation z is
+mapped as Q z; one that the model takes as it is, as a continuous action, but over all channels, of
+which constant ones add nothing.
 
 Shapes: N rows, O observation, A action.
 """
@@ -19,11 +20,12 @@ Shapes: N rows, O observation, A action.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.actions import ActionSpec
 from pipelines.model.normalization import STD_EPSILON, TaskStatistics, Vector
 
 Floats = npt.NDArray[np.float32]
@@ -42,6 +44,7 @@ class RandomMap:
         action_AA: float32, applied to actions about `action_center_A`.
         inverse_AA: float32, its inverse.
         action_center_A: The task's mean.
+        order_N: int64, what each discrete action is seen as; there are no matrices then.
     """
 
     observation_OO: Floats
@@ -49,16 +52,23 @@ class RandomMap:
     action_AA: Floats
     inverse_AA: Floats
     action_center_A: Vector
+    order_N: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def draw(
-        cls, statistics: TaskStatistics, generator: np.random.Generator, *, normalized: bool
+        cls,
+        statistics: TaskStatistics,
+        generator: np.random.Generator,
+        actions: ActionSpec | None = None,
+        *,
+        normalized: bool,
     ) -> Self:
         """Draw a map; costs two QR decompositions, O^3 and A^3.
 
         Args:
             statistics: The task's.
             generator: Says which map: equal states give equal maps.
+            actions: What the task's actions are; continuous where None.
             normalized: Whether observations are normalised before they are mapped.
         """
         observation_OO = haar(len(statistics.observation_mean), generator)
@@ -67,6 +77,12 @@ class RandomMap:
             center_O = statistics.observation_mean
             observation_OO = _in_units(observation_OO, statistics.observation_std)
             observation_OO[:, statistics.constant_observation] = 0.0
+        if actions is not None and not actions.continuous:
+            none_AA, order_N = np.zeros((0, 0), np.float32), generator.permutation(actions.width)
+            mean_A = statistics.action_mean
+            return cls(
+                observation_OO.astype(np.float32), center_O, none_AA, none_AA, mean_A, order_N
+            )
         std_A = statistics.action_std
         moving = np.flatnonzero(_moving(statistics))
         action_AA = np.eye(len(std_A))
@@ -83,15 +99,19 @@ class RandomMap:
         """Return observations (N, O) or (O,) as the model is to see them."""
         return _applied(self.observation_OO, self.observation_center_O, observation_NO)
 
-    def action(self, action_NA: Floats) -> Floats:
+    def action(self, action_NA: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the environment's actions (N, A) or (A,) as the model is to see them."""
+        if self.order_N is not None:
+            return self.order_N[action_NA]
         return _applied(self.action_AA, self.action_center_A, action_NA)
 
-    def executed(self, action_NA: Floats) -> Floats:
+    def executed(self, action_NA: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the model's actions (N, A) or (A,) as the environment is to take them."""
+        if self.order_N is not None:
+            return np.argsort(self.order_N)[action_NA]
         return _applied(self.inverse_AA, self.action_center_A, action_NA)
 
-    def apply(self, observation_NO: Floats, *action_NA: Floats) -> None:
+    def apply(self, observation_NO: Floats, *action_NA: npt.NDArray[Any]) -> None:
         """Map a trajectory's observations and any of its arrays of actions in place."""
         observation_NO[...] = self.observation(observation_NO)
         for array_NA in action_NA:

@@ -31,13 +31,16 @@ class GroupHeads(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        kind = HEADS.find(config.head)
+        chosen = {group: config.head_of(group) for group in config.groups}
         self.acs_decoders = nn.ModuleDict(
             {
-                group: kind(config.width, dims.actions, **config.head_options)
-                for group, dims in config.groups.items()
+                group: HEADS.find(name)(config.width, config.groups[group].actions, **options)
+                for group, (name, options) in chosen.items()
             }
         )
+        kinds = [HEADS.find(name) for name, _ in chosen.values()]
+        self.deterministic = all(kind.deterministic for kind in kinds)
+        self.random_loss = any(kind.random_loss for kind in kinds)
 
     def of(self, group: str) -> Head:
         """Return the head of a group."""
@@ -81,9 +84,8 @@ class Vintix(nn.Module):
                 config, attention=attention, **config.backbone_options
             )
             head = GroupHeads(config)
-        kind = HEADS.find(config.head)
-        #: Whether its heads act, and have a loss, without random numbers.
-        self.deterministic, self.random_loss = kind.deterministic, kind.random_loss
+        #: Whether all of its heads act, and have a loss, without random numbers.
+        self.deterministic, self.random_loss = head.deterministic, head.random_loss
         self._prefix = backbone.prefix
         self.add_module(backbone.prefix, backbone)
         self.head = head
@@ -331,10 +333,11 @@ class Vintix(nn.Module):
                     found=batch.group,
                     fix="train a model on a dataset that holds this group",
                 )
-            expected = (dims.observation_dim, dims.actions.width, batches[0].length)
+            actions = self.encoder.actions[batch.group]
+            expected = (dims.observation_dim, actions.row_shape, batches[0].length)
             found = (
                 batch.observation_BLO.shape[-1],
-                batch.previous_action_BLA.shape[-1],
+                tuple(batch.previous_action_BLA.shape[2:]),
                 batch.length,
             )
             if expected != found:
@@ -344,7 +347,7 @@ class Vintix(nn.Module):
                     expected="observation {}, action {}, steps {}".format(*expected),
                     found="observation {}, action {}, steps {}".format(*found),
                 )
-            if self.config.normalize_actions and batch.units is None:
+            if self.config.normalize_actions and actions.continuous and batch.units is None:
                 raise ConfigError(
                     "the model normalises actions and a batch has no action statistics",
                     where=where,

@@ -273,10 +273,13 @@ def _check_groups(tasks: Sequence[dict[str, Any]]) -> None:
         if task["name"] == CARD:
             raise ConfigError("a task cannot be packed under this name", found=task["name"])
         other = first.setdefault(task["group"], task)
-        dims, expected = ((each["observation_dim"], each["action_dim"]) for each in (task, other))
+        dims, expected = (
+            f"{each['observation_dim']} observation dims, {actions_of(each)}"
+            for each in (task, other)
+        )
         if dims != expected:
             raise ConfigError(
-                f"tasks of group {task['group']!r} differ in (observation, action) dimensions",
+                f"tasks of group {task['group']!r} differ in observation dimensions or actions",
                 where=f"{other['name']} and {task['name']}",
                 expected=expected,
                 found=dims,

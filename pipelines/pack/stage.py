@@ -160,10 +160,9 @@ def _pack_group(
         item.data["moments"] = []
         for trajectory in group:
             starts_E = task.reader.episodes(task.name, trajectory)["episode_start"]
-            moments = {
-                "observation": MeanVariance.empty(task.task["observation_dim"]),
-                "action": MeanVariance.empty(task.task["action_dim"]),
-            }
+            moments = {"observation": MeanVariance.empty(task.task["observation_dim"])}
+            if actions_of(task.task).continuous:
+                moments["action"] = MeanVariance.empty(task.task["action_dim"])
             writer.begin(trajectory)
             begin = 0
             for block in task.reader.blocks(task.name, trajectory, copied, task.block_rows):
@@ -214,8 +213,14 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
     ]
     joined = {
         name: _join([MeanVariance.from_json(each[name]) for each in measured])
-        for name in ("observation", "action")
+        for name in measured[0]
     }
+    statistics = {
+        name: (moments.mean_C, moments.standard_deviation()) for name, moments in joined.items()
+    }
+    width = actions_of(task.task).width
+    # Of choices there is nothing to normalise.
+    statistics.setdefault("action", (np.zeros(width), np.ones(width)))
     episodes = _read_episodes(task)
     counts = [len(each["episode_start"]) for each in episodes]
     source, fields = task.attributes, _fields(task)
@@ -241,9 +246,9 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
                 **{name: source[name] for name in _ORIGIN if name in source},
             },
         )
-        for name, moments in joined.items():
-            write_array(group, f"{name}_mean", moments.mean_C)
-            write_array(group, f"{name}_std", moments.standard_deviation())
+        for name, (mean, std) in statistics.items():
+            write_array(group, f"{name}_mean", mean)
+            write_array(group, f"{name}_std", std)
         _writer(task, group).create()
         write_trajectories(group, task.layout, episodes)
         item.data["episodes"] = sum(counts)

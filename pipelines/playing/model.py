@@ -221,13 +221,13 @@ class Tokens(NamedTuple):
 
     Attributes:
         observation_BO: float32, normalised if the model asks for it, and mapped likewise.
-        previous_action_BA: float32, as executed, mapped if the model asks for it.
+        previous_action_BA: As executed, mapped if the model asks for it.
         previous_reward_B: float32, scaled.
         episode_step_B: int64.
     """
 
     observation_BO: NDArray[np.float32]
-    previous_action_BA: NDArray[np.float32]
+    previous_action_BA: NDArray[Any]
     previous_reward_B: NDArray[np.float32]
     episode_step_B: NDArray[np.int64]
 
@@ -295,7 +295,8 @@ class TaskStreams:
         action_BA = self._action_SA[playing]
         if self.maps is not None:
             for row, copy in enumerate(playing):
-                self.maps[copy].apply(observation_BO[row], action_BA[row])
+                observation_BO[row] = self.maps[copy].observation(observation_BO[row])
+                action_BA[row] = self.maps[copy].action(action_BA[row])
         tokens.observation_BO[...] = observation_BO
         tokens.previous_action_BA[...] = action_BA
         tokens.previous_reward_B[...] = self._last_reward_S[playing]
@@ -379,7 +380,8 @@ def stream_map(seed: int, task: StreamTask, copy: int, *, normalized: bool) -> R
     from pipelines.model.random_map import RandomMap
 
     generator = random_stream(seed, *task.key(copy, "map"))
-    return RandomMap.draw(task.view.statistics, generator, normalized=normalized)
+    statistics, actions = task.view.statistics, task.spec.actions
+    return RandomMap.draw(statistics, generator, actions, normalized=normalized)
 
 
 def prefill(model: Vintix, context: Context, everyone: Sequence[TaskStreams]) -> None:
@@ -478,9 +480,10 @@ class _Table:
     def act(self, actions: Sequence[torch.Tensor]) -> None:
         """Ask the environments for a step of the model's actions, group by group."""
         for action_BA, (_, places) in zip(actions, self._groups, strict=True):
-            array_BA = action_BA.float().cpu().numpy()
+            # NumPy does not know bfloat16.
+            array_BA = (action_BA.float() if action_BA.is_floating_point() else action_BA).cpu()
             for streams, rows, _ in places:
-                streams.act(array_BA[rows])
+                streams.act(array_BA.numpy()[rows])
 
     def write(self) -> None:
         """Write what every stream sees next."""
@@ -498,7 +501,8 @@ class _Table:
         dims = model.config.groups[group]
         size = sum(len(streams.playing) for streams in members)
         observation_BO = np.zeros((size, dims.observation_dim), np.float32)
-        action_BA = np.zeros((size, dims.action_dim), np.float32)
+        kind = dims.actions
+        action_BA = np.zeros((size, *kind.row_shape), kind.row_dtype)
         reward_B, step_B = np.zeros(size, np.float32), np.zeros(size, np.int64)
         places, mean, std, start = [], [], [], 0
         for streams in members:
@@ -511,7 +515,7 @@ class _Table:
             mean.append(np.tile(statistics.action_mean, count))
             std.append(np.tile(statistics.action_std, count))
             start = rows.stop
-        normalize = model.config.normalize_actions
+        normalize = model.config.normalize_actions and kind.continuous
         return GroupBatch(
             group=group,
             observation_BLO=torch.from_numpy(observation_BO)[:, None],
@@ -539,15 +543,18 @@ def time_steps(
     for group in dict.fromkeys(task.view.group for task in tasks):
         size = sum(len(task.streams) for task in tasks if task.view.group == group)
         dims = model.config.groups[group]
+        kind = dims.actions
         batches.append(
             GroupBatch(
                 group=group,
                 observation_BLO=torch.zeros(size, 1, dims.observation_dim),
-                previous_action_BLA=torch.zeros(size, 1, dims.action_dim),
+                previous_action_BLA=torch.zeros(
+                    size, 1, *kind.row_shape, dtype=getattr(torch, kind.row_dtype)
+                ),
                 previous_reward_BL=torch.zeros(size, 1),
                 episode_step_BL=torch.zeros(size, 1, dtype=torch.int64),
-                action_mean_BA=torch.zeros(size, dims.action_dim),
-                action_std_BA=torch.ones(size, dims.action_dim),
+                action_mean_BA=torch.zeros(size, kind.width) if kind.continuous else None,
+                action_std_BA=torch.ones(size, kind.width) if kind.continuous else None,
             )
         )
 

@@ -38,13 +38,13 @@ class PromptRows:
 
     Attributes:
         observation_LO: float32.
-        previous_action_LA: float32, the action one step before.
+        previous_action_LA: The action one step before, as it is stored.
         previous_reward_L: float32, unscaled, the reward one step before.
         episode_step_L: int64, step within the episode.
     """
 
     observation_LO: NDArray[np.float32]
-    previous_action_LA: NDArray[np.float32]
+    previous_action_LA: NDArray[Any]
     previous_reward_L: NDArray[np.float32]
     episode_step_L: NDArray[np.int64]
 

@@ -46,9 +46,9 @@ def model_group(spec: TaskSpec, model: SavedModel) -> str | None:
     ]
     for name in (*names, spec.group):
         dims = model.config.groups.get(name)
-        if dims is not None and (dims.observation_dim, dims.action_dim) == (
+        if dims is not None and (dims.observation_dim, dims.actions) == (
             spec.observation_dim,
-            spec.action_dim,
+            spec.actions,
         ):
             return name
     return None
@@ -78,10 +78,10 @@ def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
     """Return the error of a task that the model has no encoder and no head for."""
     return ConfigError(
         f"the checkpoint has no group for task {spec.name!r}",
-        where=f"group {spec.group}: observation {spec.observation_dim}, action {spec.action_dim}",
+        where=f"group {spec.group}: {spec.observation_dim} observation dims, {spec.actions}",
         expected="a task of the groups "
         + ", ".join(
-            f"{name} ({dims.observation_dim}, {dims.action_dim})"
+            f"{name} ({dims.observation_dim} observation dims, {dims.actions})"
             for name, dims in model.config.groups.items()
         ),
         found=spec.group,

@@ -64,7 +64,7 @@ class RecordedPrompt:
         )
         return PromptRows(
             read["observation"][before:].astype(np.float32),
-            action.astype(np.float32),
+            action,
             reward.astype(np.float32),
             read["episode_step"][before:].astype(np.int64),
         )

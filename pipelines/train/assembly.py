@@ -236,9 +236,9 @@ def saved_tasks(prepared: Run) -> dict[str, SavedTask]:
     saved = {}
     for name, task in prepared.data.tasks.items():
         dims = prepared.model.groups.get(task.group)
-        if dims is None or (dims.observation_dim, dims.action_dim) != (
+        if dims is None or (dims.observation_dim, dims.actions) != (
             task.observation_dim,
-            task.action_dim,
+            task.actions,
         ):
             continue
         saved[name] = SavedTask(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.model.config import GroupDims
+from pipelines.model.heads import DEFAULT, DEFAULTS, HEADS, heads_for
 from pipelines.tasks.names import fold
 
 if TYPE_CHECKING:
@@ -75,21 +76,55 @@ def group_dims(tasks: Sequence[DatasetTask]) -> dict[str, GroupDims]:
     """Return the dimensions of each group, sorted by its name.
 
     Raises:
-        ConfigError: Two tasks of a group have different dimensions.
+        ConfigError: Two tasks of a group have different dimensions or actions.
     """
     groups: dict[str, GroupDims] = {}
     for task in sorted(tasks, key=lambda task: (task.group, task.name)):
-        dims = GroupDims(observation_dim=task.observation_dim, action_dim=task.action_dim)
+        dims = GroupDims.of(task.observation_dim, task.actions)
         first = groups.setdefault(task.group, dims)
         if first != dims:
             raise ConfigError(
-                "two tasks of one group have different dimensions",
+                "two tasks of one group have different dimensions or actions",
                 where=f"task {task.name}, group {task.group}",
-                expected=f"observation {first.observation_dim}, action {first.action_dim}",
-                found=f"observation {dims.observation_dim}, action {dims.action_dim}",
+                expected=f"{first.observation_dim} observation dims, {first.actions}",
+                found=f"{dims.observation_dim} observation dims, {dims.actions}",
                 fix="give one of them another group and pack again",
             )
     return groups
+
+
+def with_head(overrides: Mapping[str, Any], groups: Mapping[str, GroupDims]) -> dict[str, Any]:
+    """Return settings of a model with a head that fits the actions of some of its groups.
+
+    Where none is named and the paper's fits none of the groups, it is the one that is the default
+    of their kind.
+
+    Args:
+        overrides: Settings by name.
+        groups: What there is to be predicted, of one or several kinds.
+
+    Raises:
+        ConfigError: The head that is named fits none of the groups.
+    """
+    kinds = list(dict.fromkeys(dims.actions.kind for dims in groups.values()))
+    named = overrides.get("head")
+    if named is not None and named not in HEADS.names:
+        # The model's configuration says what there is.
+        return {**overrides}
+    head = DEFAULT if named is None else named
+    if {*kinds} & {*HEADS.find(head).kinds}:
+        return {**overrides}
+    if named is None and kinds[0] in DEFAULTS:
+        return {**overrides, "head": DEFAULTS[kinds[0]]}
+    fitting = [name for kind in kinds for name in heads_for(kind)]
+    raise ConfigError(
+        f"the head {head} does not fit the actions",
+        where="train.model.head",
+        expected=", ".join(fitting) or "a head of another package",
+        found=f"{head}, for actions of kind {', '.join(HEADS.find(head).kinds)}; the dataset's "
+        f"are of kind {', '.join(kinds)}",
+        fix=f"--set train.model.head={fitting[0]}" if fitting else "install one that fits",
+    )
 
 
 def _specification(task: DatasetTask) -> Mapping[str, Any]:

@@ -5,7 +5,8 @@ reward of row t before it, and the action of row t + 1 as its target (the releas
 gives nothing but the first token's previous action and reward, so the first token need not be an
 episode's first step.
 
-Shapes: B sequences of a group, L context, O observation, A action.
+Shapes: B sequences of a group, L context, O observation, A action; actions are (B, L, A) of a box
+and (B, L) where they are discrete.
 """
 
 from __future__ import annotations
@@ -187,12 +188,13 @@ class BatchLoader:
 
     def _group_batch(self, group: str, windows: Sequence[Window]) -> GroupBatch:
         dims, length = self._config.groups[group], self._config.context
-        size = len(windows)
+        size, kind = len(windows), dims.actions
+        shape, dtype = (size, length, *kind.row_shape), getattr(torch, kind.row_dtype)
         # Memory from PyTorch, filled through NumPy: its alignment is always the same, and with it
         # the order in which vectorised sums run.
         observation_BLO = self._empty(size, length, dims.observation_dim)
-        previous_BLA = self._empty(size, length, dims.action_dim)
-        action_BLA = self._empty(size, length, dims.action_dim)
+        previous_BLA = self._empty(*shape, dtype=dtype)
+        action_BLA = self._empty(*shape, dtype=dtype)
         reward_BL = self._empty(size, length)
         step_BL = self._empty(size, length, dtype=torch.int64)
         weight_BL: torch.Tensor | None = None
@@ -242,14 +244,14 @@ class BatchLoader:
             if self._map_seed is not None:
                 draw = stream(self._map_seed, "train", "map", window.step, window.index)
                 normalized = self._config.normalize_observations
-                drawn = RandomMap.draw(statistics, draw, normalized=normalized)
+                drawn = RandomMap.draw(statistics, draw, kind, normalized=normalized)
                 drawn.apply(observations[place], previous[place], actions[place])
         means = stds = None
-        if self._config.normalize_actions:
+        if self._config.normalize_actions and kind.continuous:
             each = [self._statistics[window.task] for window in windows]
-            shape = (size, dims.action_dim)
-            means = torch.from_numpy(np.array([one.action_mean for one in each]).reshape(shape))
-            stds = torch.from_numpy(np.array([one.action_std for one in each]).reshape(shape))
+            vectors = (size, kind.width)
+            means = torch.from_numpy(np.array([one.action_mean for one in each]).reshape(vectors))
+            stds = torch.from_numpy(np.array([one.action_std for one in each]).reshape(vectors))
         return GroupBatch(
             group=group,
             observation_BLO=observation_BLO,

@@ -12,6 +12,7 @@ from pipelines.model.backbones import BACKBONES
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.stage import LONGEST_ESTIMATE, Plan
 from pipelines.train.config import TrainConfig
+from pipelines.train.data import with_head
 
 if TYPE_CHECKING:
     import torch
@@ -104,12 +105,12 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
     tasks = known.select(tasks=config.tasks, domains=config.domains, splits=["train"])
     groups, groups_v4 = {}, {}
     for task in sorted(tasks, key=lambda task: (task.group, task.name)):
-        dims = GroupDims(observation_dim=task.observation_dim, action_dim=task.action_dim)
+        dims = GroupDims.of(task.observation_dim, task.actions)
         groups[task.group] = dims
         groups_v4[task.group] = dims.model_copy(
             update={"observation_dim": task.observation_dim_v4 or task.observation_dim}
         )
-    overrides = {**config.model, "context": config.context}
+    overrides = with_head({**config.model, "context": config.context}, groups)
     model = preset(config.preset, groups, **overrides)
     notes = ["no dataset in this workspace: the groups are those of the catalogue's training tasks"]
     if groups_v4 != groups and config.preset == "paper":

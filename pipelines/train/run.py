@@ -12,7 +12,7 @@ from pipelines.artifacts.files import canonical_json
 from pipelines.errors import ArtifactError, ConfigError
 from pipelines.methods import DEFAULT
 from pipelines.train.config import ADDED, NOT_CONTENT, TrainConfig
-from pipelines.train.data import group_dims, select_tasks
+from pipelines.train.data import group_dims, select_tasks, with_head
 
 if TYPE_CHECKING:
     from pipelines.artifacts.schema import Parent
@@ -152,12 +152,14 @@ def model_config(config: TrainConfig, tasks: list[DatasetTask]) -> ModelConfig:
     """Return the architecture for the groups of the given tasks.
 
     Raises:
-        ConfigError: The overrides do not fit the preset, or two tasks of a group differ in size.
+        ConfigError: The overrides do not fit the preset or the actions, or two tasks of a group
+            differ in size.
     """
     from pipelines.model.presets import preset
 
-    overrides = {**config.model, "context": config.context}
-    return preset(config.preset, group_dims(tasks), **overrides)
+    groups = group_dims(tasks)
+    overrides = with_head({**config.model, "context": config.context}, groups)
+    return preset(config.preset, groups, **overrides)
 
 
 def with_bounds(
@@ -170,10 +172,12 @@ def with_bounds(
     """
     from pipelines.model.heads import HEADS
 
-    if not HEADS.find(model.head).needs_bounds:
+    needing = {group for group in model.groups if HEADS.find(model.head_of(group)[0]).needs_bounds}
+    if not needing:
         return model
     from pipelines.train.bounds import action_bounds
 
+    tasks = [task for task in tasks if task.group in needing]
     found = action_bounds(data, tasks, config.learner.target, random_map=config.random_map)
     groups = {
         name: dims.model_copy(

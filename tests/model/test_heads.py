@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from pipelines.actions import Box
+from pipelines.actions import Box, Discrete
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError
+from pipelines.model.batch import GroupBatch
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.model.heads import HEADS
 from pipelines.model.heads.base import Draws
@@ -19,7 +22,8 @@ from pipelines.rng import stream
 
 WIDTH = 32
 LOW, HIGH = (-2.0, 0.0), (2.0, 1.0)
-SAMPLED = [name for name in HEADS.own if not HEADS.find(name).deterministic]
+BOXED = [name for name in HEADS.own if "box" in HEADS.find(name).kinds]
+SAMPLED = [name for name in BOXED if not HEADS.find(name).deterministic]
 
 
 def box(low=LOW, high=HIGH):
@@ -51,7 +55,7 @@ def fitted(name, target_NA, steps=200, **options):
     return head
 
 
-@pytest.mark.parametrize("name", HEADS.own)
+@pytest.mark.parametrize("name", BOXED)
 def test_every_parameter_gets_a_gradient(name):
     head = make(name)
     target = torch.rand(4, 5, 2)
@@ -146,7 +150,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", HEADS.own)
+@pytest.mark.parametrize("name", BOXED)
 def test_a_checkpoint_brings_back_its_head(tmp_path, name):
     options = {"bins": 7} if name == "bins" else {}
     config = ModelConfig.model_validate({**SMALL, "head": name, "head_options": options})
@@ -191,3 +195,61 @@ def test_bounds_fit_the_group():
                     },
                 }
             )
+
+
+def test_choices_are_drawn_as_often_as_they_were_trained_on():
+    """Whole numbers in and out; without draws the most likely one."""
+    head = make("categorical", Discrete(4))
+    target_BL = torch.tensor([0, 2, 2, 2]).expand(100, -1)
+    hidden_BLD = torch.ones(100, 4, WIDTH)
+    optimizer = torch.optim.Adam(head.parameters(), 0.01)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss_BL = head.loss(hidden_BLD, target_BL, None)
+        loss_BL.mean().backward()
+        optimizer.step()
+    assert loss_BL.shape == (100, 4) and loss_BL.dtype == torch.float32
+    assert all(each.grad is not None and each.grad.any() for each in head.parameters())
+    drawn = head.act(torch.ones(2000, 1, WIDTH), None, draws(range(2000)))
+    assert drawn.shape == (2000, 1) and drawn.dtype == torch.int64
+    share = torch.bincount(drawn.flatten(), minlength=4) / 2000
+    assert (share - torch.tensor([0.25, 0, 0.75, 0])).abs().max() < 0.05
+    assert head.act(torch.ones(1, 1, WIDTH), None, None).item() == 2
+
+
+def test_each_group_has_a_head_that_fits_its_actions():
+    """That of the configuration where it fits, else the default of their kind."""
+    groups = {
+        "boxes": GroupDims(observation_dim=3, action_dim=2, action_bounds=(LOW, HIGH)),
+        "choices": GroupDims.of(3, Discrete(5)),
+    }
+    sizes = {"layers": 1, "heads": 2, "width": 32, "feed_forward": 32, "context": 8}
+    parts = {"action_embedding": 12, "observation_embedding": 12, "reward_embedding": 8}
+    for head, expected in (
+        ("mse", ("mse", "categorical")),
+        ("bins", ("bins", "categorical")),
+        ("categorical", ("mse", "categorical")),
+    ):
+        config = ModelConfig(groups=groups, head=head, **sizes, **parts)
+        assert tuple(config.head_of(group)[0] for group in groups) == expected
+        read = ModelConfig.model_validate(config.model_dump(mode="json"))
+        assert read == config and read.groups["choices"].actions == Discrete(5)
+    assert "action_kind" not in config.model_dump()["groups"]["boxes"]
+    model = Vintix(config)
+    assert not model.deterministic
+    choice = GroupBatch(
+        group="choices",
+        observation_BLO=torch.zeros(2, 3, 3),
+        previous_action_BLA=torch.tensor([[0, 4, 1], [0, 4, 2]]),
+        previous_reward_BL=torch.zeros(2, 3),
+        episode_step_BL=torch.arange(3).expand(2, -1),
+        action_BLA=torch.tensor([[4, 1, 0], [4, 2, 0]]),
+    )
+    (acted,) = model([choice])
+    assert acted.shape == (2, 3) and acted.dtype == torch.int64
+    tokens = model.encode([choice])
+    # Only the last step's previous action differs.
+    assert torch.equal(tokens[0, :2], tokens[1, :2]) and not torch.equal(tokens[0, 2], tokens[1, 2])
+    model.loss([choice])[0].backward()
+    with pytest.raises(ConfigError, match="dimensions"):
+        model([replace(choice, previous_action_BLA=torch.zeros(2, 3, 5))])

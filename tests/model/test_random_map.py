@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.actions import Discrete
 from pipelines.model.normalization import STD_EPSILON, TaskStatistics
 from pipelines.model.random_map import RandomMap, haar
 from pipelines.rng import stream
@@ -101,3 +102,23 @@ def test_a_window_is_mapped_in_place() -> None:
     drawn.apply(observation, first, second)
     for found, wanted in zip((observation, first, second), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_discrete_actions_are_permuted_and_put_back() -> None:
+    actions = Discrete(5)
+    one = TaskStatistics(
+        observation_mean=np.zeros(3),
+        observation_std=np.ones(3),
+        action_mean=np.zeros(5),
+        action_std=np.ones(5),
+        reward_scale=1.0,
+    )
+    drawn = [RandomMap.draw(one, stream(0, key), actions, normalized=True) for key in range(9)]
+    every = np.arange(5)
+    for each in drawn:
+        assert sorted(each.action(every)) == every.tolist()
+        np.testing.assert_array_equal(each.executed(each.action(every)), every)
+        observation, action = np.ones((5, 3), np.float32), every.copy()
+        each.apply(observation, action)
+        np.testing.assert_array_equal(action, each.action(every))
+    assert len({tuple(each.action(every)) for each in drawn}) > 3

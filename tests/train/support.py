@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.actions import Box
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
@@ -70,6 +71,10 @@ class MemoryTask:
     rows: tuple[int, ...]
     statistics: dict[str, np.ndarray]
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def actions(self) -> Box:
+        return Box(self.action_dim)
 
 
 def rows_of(task: ToyTask, trajectory: int) -> dict[str, np.ndarray]:

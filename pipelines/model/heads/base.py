@@ -1,6 +1,10 @@
 """What an action head is: a distribution over a group's actions for each output of the backbone.
 
-Shapes: B sequences, L steps, D model, A numbers of a stored action, C further dimensions.
+Actions are as they are stored: (B, L, A) floats of a box, (B, L) int64 of discrete actions, which a
+head neither gets nor gives one-hot.
+
+Shapes: B sequences, L steps, D model, A numbers of a stored action, C further dimensions, N
+choices.
 """
 
 from __future__ import annotations
@@ -50,6 +54,7 @@ class Head(nn.Module, ABC):
     `pipelines.plugins.Kind.options`).
 
     Attributes:
+        kinds: Kinds of actions that it predicts, as `ActionSpec.kind`.
         deterministic: Whether `act` needs no random numbers.
         needs_bounds: Whether it has to know the bounds of the actions: those of what it is trained
             to predict, which the model's configuration keeps for each group.
@@ -57,6 +62,7 @@ class Head(nn.Module, ABC):
             each step.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("box",)
     deterministic: ClassVar[bool] = True
     needs_bounds: ClassVar[bool] = False
     random_loss: ClassVar[bool] = False
@@ -85,7 +91,7 @@ class Head(nn.Module, ABC):
 
         Args:
             hidden_BLD: Outputs of the backbone.
-            target_BLA: Actions to predict, as they are stored.
+            target_BLA: Actions to predict, as they are stored: (B, L) where they are discrete.
             units: How the model normalises actions; None where it does not.
         """
 
@@ -93,8 +99,29 @@ class Head(nn.Module, ABC):
     def act(self, hidden_BLD: Tensor, units: ActionUnits | None, draws: Draws | None) -> Tensor:
         """Return actions (B, L, A) as the environment takes them, but for clipping.
 
+        They are int64 (B, L) where the actions are discrete.
+
         Args:
             hidden_BLD: Outputs of the backbone.
             units: As of `loss`.
             draws: Random numbers, for L = 1; None for the most likely actions.
         """
+
+
+def choose(scores_BLN: Tensor, number_BL: Tensor | None) -> Tensor:
+    """Return a choice among N by their scores, int64 (B, L).
+
+    Args:
+        scores_BLN: Logarithms of probabilities, up to a constant.
+        number_BL: A uniform number in [0, 1) for each choice; None for the most likely ones.
+    """
+    if number_BL is None:
+        return scores_BLN.argmax(-1)
+    below_BLN = scores_BLN.softmax(-1).cumsum(-1) <= number_BL[..., None]
+    # The sum of all may be a rounding below 1, and a number above it.
+    return below_BLN.sum(-1).clamp(max=scores_BLN.shape[-1] - 1)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return values as float32, or as they are in float64."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.actions import ActionSpec
-from pipelines.model.heads.base import Draws, Head
+from pipelines.model.heads.base import Draws, Head, at_least_float32, choose
 from pipelines.model.heads.bounds import Bounds
 from pipelines.model.initialization import Generators, Linear, draw_normal
 from pipelines.model.normalization import ActionUnits
@@ -76,7 +76,7 @@ class Bins(Head):
             dimension_A = torch.arange(len(self.chosen_AND), device=bin_BLA.device)
             before_BLAD = self.chosen_AND[dimension_A, bin_BLA[..., :-1]].cumsum(2)
             inner_BLAD = inner_BLAD + functional.pad(before_BLAD, (0, 0, 1, 0))
-        scores_BLAN = _at_least_float32(self.second(inner_BLAD))
+        scores_BLAN = at_least_float32(self.second(inner_BLAD))
         return functional.cross_entropy(
             scores_BLAN.flatten(0, 2), bin_BLA.flatten(), reduction="none"
         ).view(bin_BLA.shape)
@@ -88,13 +88,8 @@ class Bins(Head):
         number_B1A = None if draws is None else draws.uniform(1, last + 1).to(hidden_BLD.device)
         chosen = []
         for dimension, which_D in enumerate(self.dimension_AD):
-            scores_BLN = _at_least_float32(self.second(inner_BLD + which_D))
-            if number_B1A is None:
-                bin_BL = scores_BLN.argmax(-1)
-            else:
-                below_BLN = scores_BLN.softmax(-1).cumsum(-1) <= number_B1A[..., dimension, None]
-                # The sum of all may be a rounding below 1, and a number above it.
-                bin_BL = below_BLN.sum(-1).clamp(max=self.bins - 1)
+            scores_BLN = at_least_float32(self.second(inner_BLD + which_D))
+            bin_BL = choose(scores_BLN, None if number_B1A is None else number_B1A[..., dimension])
             chosen.append(bin_BL)
             if dimension < last and self.chosen_AND is not None:
                 inner_BLD = inner_BLD + self.chosen_AND[dimension][bin_BL]
@@ -104,7 +99,3 @@ class Bins(Head):
     def _bins_of(self, action_BLA: Tensor) -> Tensor:
         """Return the numbers of the bins with the nearest centres."""
         return (self.bounds.place(action_BLA) * (self.bins - 1)).round().long()
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
