@@ -193,14 +193,10 @@ class Beliefs(Demonstrators):
         Raises:
             ConfigError: The domain cannot say rewards for a goal.
         """
-        reward_BP = self._goals.rewards(self._goal_BPG)
-        if reward_BP is None:
+        likely_BP = self._goals.log_likelihoods(self._goal_BPG, after.reward_B)
+        if likely_BP is None:
             raise _no_rewards(self._job)
-        off_BP, spread = reward_BP - after.reward_B[:, None], self._goals.reward_spread
-        if spread:
-            weight_BP = self._weight_BP - 0.5 * np.square(off_BP / spread)
-        else:
-            weight_BP = np.where(off_BP == 0, self._weight_BP, -np.inf)
+        weight_BP = self._weight_BP + likely_BP
         best_B1 = weight_BP.max(axis=1, keepdims=True)
         counted_B1 = np.isfinite(best_B1)
         weight_BP -= np.where(counted_B1, best_B1, 0)

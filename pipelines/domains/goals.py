@@ -86,3 +86,30 @@ class HiddenGoals(ABC):
             domain cannot say.
         """
         return None
+
+    def log_likelihoods(
+        self, goal_BPG: NDArray[np.float32], reward_B: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        """Return how well goals agree with the latest step's rewards, as far as a student can tell.
+
+        By default the difference to what `rewards` says is taken for a normal deviate of
+        `reward_spread`; where that is 0, a goal whose reward differs is excluded. Where chance has
+        a part in rewards, that would tell more than the rewards do: a domain then has its own.
+
+        Args:
+            goal_BPG: P goals of each copy.
+            reward_B: The rewards of the step.
+
+        Returns:
+            Logarithms (B, P) of likelihoods, up to a constant for each copy; None where the domain
+            cannot say.
+        """
+        import numpy as np
+
+        reward_BP = self.rewards(goal_BPG)
+        if reward_BP is None:
+            return None
+        off_BP = reward_BP - reward_B[:, None]
+        if self.reward_spread:
+            return -0.5 * np.square(off_BP / self.reward_spread)
+        return np.where(off_BP == 0, 0.0, -np.inf)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.demonstrators.config import DemonstratorsConfig
-from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.demonstrators.experts import builtin_policy
 from pipelines.demonstrators.selection import select
 from pipelines.domains import checked
 from pipelines.domains.hidden_goal import HiddenGoal
-from pipelines.domains.hidden_goal.batch import held_out
+from pipelines.domains.hidden_goal.bandit import uniform
+from pipelines.domains.hidden_goal.batch import GOAL_SETS, held_out
 from pipelines.domains.registry import resolve_options
 from pipelines.playing.episodes import policy_for
 from pipelines.report.snapshot import take_snapshot
@@ -35,10 +35,14 @@ def make(name: str, streams: list[int], **options: Any) -> Any:
     return checked.make_batch(DOMAIN, TASKS[name], len(streams), resolved, streams)
 
 
-def random_actions(name: str, batch: Any, key: int, steps: int) -> np.ndarray:
-    """Actions (T, B, A), those of a copy the same whatever the others are."""
+def random_actions(
+    name: str, batch: Any, key: int, steps: int, *, apart: bool = False
+) -> np.ndarray:
+    """Actions (T, B, A): the same for all copies, or of each its own."""
     actions = batch.actions
-    return actions.draw([stream(key, "actions") for _ in range(batch.size)], steps)
+    return actions.draw(
+        [stream(key, "actions", copy if apart else 0) for copy in range(batch.size)], steps
+    )
 
 
 def observations(batch: Any, actions_TBA: np.ndarray, episode: int) -> tuple[Any, Any]:
@@ -49,6 +53,23 @@ def observations(batch: Any, actions_TBA: np.ndarray, episode: int) -> tuple[Any
         seen.append(after.observation_BO)
         paid.append(after.reward_B)
     return np.array(seen), np.array(paid)
+
+
+def total(name: str, batch: Any, act: Any) -> np.ndarray:
+    """Return what an episode of each copy pays (B,)."""
+    observation_BO = batch.reset(range(batch.size), list(range(batch.size)))
+    total_B = np.zeros(batch.size)
+    for step in range(TASKS[name].horizon):
+        after = batch.step(act(step, observation_BO))
+        observation_BO = after.observation_BO
+        total_B += after.reward_B
+    return total_B
+
+
+def demonstrator(name: str, batch: Any) -> Any:
+    spec = builtin_policy(TASKS[name], DOMAIN, resolve_options(DOMAIN, {}))
+    assert spec is not None
+    return policy_for(batch, spec, DOMAIN)
 
 
 @settings(max_examples=60, deadline=None)
@@ -91,23 +112,25 @@ def test_a_copy_does_the_same_alone_and_in_its_second_episode(
 
 @every_task
 def test_two_goals_differ_in_reward_alone(name: str) -> None:
-    """The same episodes and actions look the same to the byte, and pay other rewards."""
+    """The same episodes and actions look the same to the byte; some pay other rewards."""
     first, second = make(name, [1] * 64), make(name, list(range(64)))
     np.testing.assert_array_equal(first.hidden_goals.current()[0], first.hidden_goals.current()[1])
     assert len(np.unique(second.hidden_goals.current(), axis=0)) > 32
-    actions_TBA = random_actions(name, first, 0, TASKS[name].horizon)
-    (seen, paid), (also_seen, also_paid) = (
-        observations(batch, actions_TBA, 7) for batch in (first, second)
-    )
-    np.testing.assert_array_equal(seen, also_seen)
-    assert (paid != also_paid).any()
-    np.testing.assert_array_equal(paid, paid[:, :1].repeat(64, 1))
+    policy, paid = demonstrator(name, first), []
+    seen, also_seen = (batch.reset(range(64), [7] * 64) for batch in (first, second))
+    for _ in range(TASKS[name].horizon):
+        np.testing.assert_array_equal(seen, also_seen)
+        action_BA = policy.act(first.demonstrator_view(seen))
+        after, also_after = first.step(action_BA), second.step(action_BA)
+        seen, also_seen = after.observation_BO, also_after.observation_BO
+        paid.append(after.reward_B - also_after.reward_B)
+    assert np.any(paid)
 
 
 @every_task
 def test_who_is_shown_the_goal(name: str) -> None:
     """The options change what is seen, and nothing else."""
-    streams = [3, 4]
+    streams = list(range(8))
     told = make(name, streams, goal="demonstrator")
     actions_TBA = random_actions(name, told, 0, 5)
     seen, paid = observations(told, actions_TBA, 7)
@@ -123,7 +146,7 @@ def test_who_is_shown_the_goal(name: str) -> None:
         also_seen, also_paid = observations(batch, actions_TBA, 7)
         np.testing.assert_array_equal(also_seen[-1], expected)
         np.testing.assert_array_equal(also_paid, paid)
-    other_BG = told.hidden_goals.draw(stream(0, "other"), 2)
+    other_BG = told.hidden_goals.draw(stream(0, "other"), 8)
     assert (told.hidden_goals.show(seen[-1], other_BG) != view_BO).any()
 
 
@@ -144,39 +167,35 @@ def test_a_fifth_of_the_goals_is_held_out(name: str) -> None:
 
 @every_task
 def test_the_shipped_scores_are_those_of_today(name: str) -> None:
-    """Mean returns of 200 episodes, of random play and of the demonstrator, each on its goal."""
-    task = TASKS[name]
-    score, options = task.scores["measured"], resolve_options(DOMAIN, {})
-    spec = builtin_policy(task, DOMAIN, options)
-    assert spec is not None
-    with Evaluator(task, DOMAIN, options, seed=1, per_episode_copies=True) as evaluator:
-        for found, mean, std in (
-            (evaluator.random(200), score.random, score.random_std),
-            (evaluator.policy(spec, 200), score.expert, score.expert_std),
-        ):
-            assert abs(found.returns_E.mean() - mean) <= 4 * std / np.sqrt(200) + 1e-3
+    """Mean returns of 400 goals, of random play and of the demonstrator."""
+    score = TASKS[name].scores["measured"]
+    batch = make(name, list(range(1000, 1400)))
+    actions_TBA = random_actions(name, batch, 0, TASKS[name].horizon, apart=True)
+    policy = demonstrator(name, batch)
+    for act, mean, std in (
+        (lambda step, _: actions_TBA[step], score.random, score.random_std),
+        (
+            lambda _, seen: policy.act(batch.demonstrator_view(seen)),
+            score.expert,
+            score.expert_std,
+        ),
+    ):
+        found_B = total(name, batch, act)
+        assert abs(found_B.mean() - mean) <= 4 * std / np.sqrt(400) + 1e-3
 
 
 @every_task
 def test_a_demonstrator_that_is_told_another_goal_is_worse(name: str) -> None:
     """What it does follows from the goal that it is shown."""
     batch = make(name, list(range(300)))
-    goals, task = batch.hidden_goals, TASKS[name]
-    spec = builtin_policy(task, DOMAIN, resolve_options(DOMAIN, {}))
-    assert spec is not None
-    shown = {"true": goals.current(), "other": goals.draw(stream(0, "other"), batch.size)}
-    total = dict.fromkeys(shown, 0.0)
-    for which, goal_BG in shown.items():
-        policy = policy_for(batch, spec, DOMAIN)
-        policy.reset(range(batch.size))
-        observation_BO = batch.reset(range(batch.size), list(range(batch.size)))
-        for _ in range(task.horizon):
-            after = batch.step(policy.act(goals.show(observation_BO, goal_BG)))
-            observation_BO = after.observation_BO
-            total[which] += after.reward_B.mean()
-    score = task.scores["measured"]
-    assert score.normalize(total["true"]) > 0.9
-    assert score.normalize(total["other"]) < 0.5
+    goals, policy = batch.hidden_goals, demonstrator(name, batch)
+    score = TASKS[name].scores["measured"]
+
+    def shown(goal_BG: np.ndarray) -> float:
+        return total(name, batch, lambda _, seen: policy.act(goals.show(seen, goal_BG))).mean()
+
+    assert score.normalize(shown(goals.current())) > 0.9
+    assert score.normalize(shown(goals.draw(stream(0, "other"), batch.size))) < 0.5
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -197,7 +216,9 @@ def test_a_plain_environment_draws_a_goal_at_each_reset_until_it_is_fixed(name: 
     assert {goal(1), goal(None), goal(2)} == {kept}
 
 
-@every_task
+@pytest.mark.parametrize(
+    "name", ["point-ring", "dark-room", "dark-key-to-door", "bernoulli-bandit-5"]
+)
 def test_a_picture_shows_the_goal_and_the_demonstrator_reaches_it(name: str) -> None:
     """The demonstrator of a picture sees what the observation does not show."""
     task = TASKS[name]
@@ -206,6 +227,65 @@ def test_a_picture_shows_the_goal_and_the_demonstrator_reaches_it(name: str) -> 
     assert task.scores["measured"].normalize(taken.episode_return) > 0.5
     other = take_snapshot(task, size=(320, 240), seed=1)
     assert (taken.image_HWC != other.image_HWC).any()
+
+
+def walk(batch: Any, moves: str) -> list[float]:
+    batch.reset([0], [0])
+    return [float(batch.step(np.array(["-udlr".index(move)])).reward_B[0]) for move in moves]
+
+
+def test_a_door_opens_once_and_after_the_key() -> None:
+    """Key one to the right of the middle, door one below it."""
+    batch = make("dark-key-to-door", [0])
+    batch.unwrapped.goal_BG[0] = 5, 4, 4, 3
+    # To the door without key, the key, it again, the door, it again, and back to both.
+    assert walk(batch, "dur-lddu-ulr") == [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert walk(batch, "rl") == [1, 0]
+    # Walls: nothing moves on.
+    assert walk(batch, "rlluuuuuuuuuu") == [1] + [0] * 12
+    seen = batch.unwrapped.observe()[0]
+    assert (seen[:9].argmax(), seen[9:18].argmax()) == (3, 8)
+
+
+def test_finite_goals_are_all_told() -> None:
+    """A belief over them holds each once, those of the set alone."""
+    counts = {
+        name: [len(make(name, [0], goals=goals).hidden_goals.every()) for goals in GOAL_SETS]
+        for name in ("dark-room", "dark-key-to-door")
+    }
+    assert counts["dark-room"][2] == 81 and counts["dark-key-to-door"][2] == 81 * 80
+    assert all(training + held == every for training, held, every in counts.values())
+    assert make("point-ring", [0]).hidden_goals.every() is None
+
+
+@pytest.mark.parametrize("name", ["bernoulli-bandit-5", "contextual-bandit-5"])
+def test_a_belief_about_arms_does_not_know_the_chance(name: str) -> None:
+    """Equal rewards say the same, whatever the episode's chance was that made them."""
+    batch = make(name, [0])
+    goals = batch.hidden_goals
+    goal_BPG = goals.draw(stream(0, "goals"), 50)[None]
+    told = []
+    for episode in range(20):
+        batch.reset([0], [episode])
+        batch.unwrapped._context_BX = np.ones((1, 2))
+        batch.step(np.array([3]))
+        told.append(goals.log_likelihoods(goal_BPG, np.ones(1)))
+    np.testing.assert_array_equal(told, [told[0]] * 20)
+    assert np.ptp(told[0]) > 1
+
+
+def test_chance_is_uniform_and_its_channels_and_steps_are_independent() -> None:
+    seed_B, step_B = np.arange(20_000, dtype=np.uint64), np.zeros(20_000, np.int64)
+    drawn = np.array(
+        [uniform(seed_B, step_B + step, channel) for step in (0, 1) for channel in (0, 1)]
+    )
+    assert (drawn >= 0).all() and (drawn < 1).all()
+    for row in drawn:
+        counts, _ = np.histogram(row, 20, (0, 1))
+        assert abs(counts - 1000).max() < 160
+    between = np.corrcoef(drawn) - np.eye(4)
+    assert abs(between).max() < 0.03
+    assert abs(np.corrcoef(drawn[0][:-1], drawn[0][1:])[0, 1]) < 0.03
 
 
 def test_they_are_beside_the_tasks_of_the_paper(tmp_path: Any) -> None:

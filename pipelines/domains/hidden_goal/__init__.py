@@ -2,7 +2,7 @@
 
 The goal of a copy is drawn from its stream seed, kept for all its episodes and never observed. The
 tasks are beside those of the paper and belong to none of its tables. `batch` says what the
-families have in common; `point` is the first of them, `policy` has the demonstrators.
+families have in common; they are `point`, `grid` and `bandit`, and `policy` has the demonstrators.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ TASKS = "tasks.yaml"
 _FAMILIES = {
     "point-dense": ("point", "DensePoints"),
     "point-ring": ("point", "RingPoints"),
+    "dark-room": ("grid", "DarkRoom"),
+    "dark-key-to-door": ("grid", "DarkKeyToDoor"),
+    "bernoulli-bandit": ("bandit", "BernoulliBandit"),
+    "contextual-bandit": ("bandit", "ContextualBandit"),
 }
 """Module and class of each family."""
 
@@ -105,7 +109,8 @@ class HiddenGoal(Domain):
             goals=options["goals"],
             visible=options["goal"] == "visible",
         )
-        batch: HiddenGoalBatch = family(setting)
+        arms = {"arms": task.simulator["arms"]} if "arms" in task.simulator else {}
+        batch: HiddenGoalBatch = family(setting, **arms)
         return batch
 
     def begin_stream(self, env: gymnasium.Env[Any, Any], options: Options, seed: int) -> None:
@@ -117,7 +122,11 @@ class HiddenGoal(Domain):
         """Return the demonstrators."""
         from pipelines.domains.hidden_goal import policy
 
-        return {policy.POINT: policy.build_to_goal}
+        return {
+            policy.POINT: policy.build_to_goal,
+            policy.CELL: policy.build_to_cell,
+            policy.ARM: policy.build_best_arm,
+        }
 
     def demonstrator(self, task: TaskSpec) -> PolicySpec | None:
         """Return the policy that does the best thing for the goal that it is shown."""

@@ -95,6 +95,13 @@ class HiddenGoalBatch(BatchEnvironment):
             kept_NG = np.concatenate([kept_NG, drawn_NG])
         return kept_NG[:count]
 
+    def every_goal(self) -> NDArray[np.float32] | None:
+        """Return all goals of the setting's set (P, G) where they are few; else None."""
+        goal_PG = self.few_goals()
+        if goal_PG is None or self._setting.goals == "all":
+            return goal_PG
+        return goal_PG[held_out(self.cells(goal_PG)) == (self._setting.goals == "held-out")]
+
     def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float32]:
         """Begin an episode in some copies; see `BatchEnvironment.reset`."""
         where = np.asarray(indices, np.intp)
@@ -125,6 +132,10 @@ class HiddenGoalBatch(BatchEnvironment):
     @abstractmethod
     def any_goals(self, generator: np.random.Generator, count: int) -> NDArray[np.float32]:
         """Draw goals (count, G), float32, held out or not."""
+
+    def few_goals(self) -> NDArray[np.float32] | None:
+        """Return all goals (P, G), held out or not, where they are few and equally likely."""
+        return None
 
     @abstractmethod
     def cells(self, goal_NG: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -163,6 +174,12 @@ class HiddenGoalBatch(BatchEnvironment):
         Only between a step and the next reset or step.
         """
 
+    def log_likelihoods(
+        self, goal_BPG: NDArray[np.float32], reward_B: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        """Return how likely the latest rewards are (B, P), where chance has a part in them."""
+        return None
+
 
 class Trace(NamedTuple):
     """A step of an episode, for its picture.
@@ -199,6 +216,10 @@ class BatchGoals(HiddenGoals):
         """Return goals of the set that the copies have theirs from; see `HiddenGoals`."""
         return self._batch.draw_goals(generator, count)
 
+    def every(self) -> NDArray[np.float32] | None:
+        """Return all goals of that set, where they are few; see `HiddenGoals`."""
+        return self._batch.every_goal()
+
     def show(
         self, observation_BO: NDArray[np.float32], goal_BG: NDArray[np.float32]
     ) -> NDArray[np.float32]:
@@ -210,6 +231,13 @@ class BatchGoals(HiddenGoals):
     def rewards(self, goal_BPG: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what the latest step would have paid; see `HiddenGoals`."""
         return self._batch.rewards(goal_BPG)
+
+    def log_likelihoods(
+        self, goal_BPG: NDArray[np.float32], reward_B: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        """Return how likely goals make the latest rewards; see `HiddenGoals`."""
+        known_BP = self._batch.log_likelihoods(goal_BPG, reward_B)
+        return super().log_likelihoods(goal_BPG, reward_B) if known_BP is None else known_BP
 
 
 class HiddenGoalEnv(SingleEnv):
