@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -17,12 +18,22 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.demonstrators.config import DemonstratorsConfig
+from pipelines.demonstrators.reader import load_demonstrator
 from pipelines.demonstrators.stage import run as demonstrators
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run as distill
 from pipelines.domains import registry
 from pipelines.errors import ConfigError
 from pipelines.histories.reader import HistoryReader
+from pipelines.interchange.config import (
+    ExportCheckpointConfig,
+    ExportDatasetConfig,
+    ExportHistoriesConfig,
+)
+from pipelines.interchange.minari import export_minari
+from pipelines.interchange.official_checkpoint import export_official
+from pipelines.interchange.official_dataset import export_dataset
+from pipelines.interchange.safetensors_checkpoint import export_safetensors, read_safetensors
 from pipelines.model.saved import load_model
 from pipelines.pack.config import PackConfig
 from pipelines.pack.stage import run as pack
@@ -208,3 +219,94 @@ def test_a_head_of_other_actions_is_refused(workspace: Workspace, head: str) -> 
         plan(small_config(dataset=None, model={**SMALL_MODEL, "head": head}), workspace)
     assert caught.value.exit_code == 3
     assert "categorical" in str(caught.value.expected) and "tempered" in str(caught.value.expected)
+
+
+def test_a_model_trained_through_permuted_actions_plays_through_them(workspace: Workspace) -> None:
+    trained(workspace, "mapped", steps=3, random_map=True)
+    report = played(workspace, "mapped", prompt="corridors", prompt_steps=20)
+    assert report["scores"][0]["tasks"] == 1
+
+
+def test_a_learner_of_discrete_actions_is_trained_and_recorded(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """PPO is; one for continuous actions is refused, with those that fit."""
+    quiet = NullReporter()
+    ppo = {"algorithm": "ppo", "hyperparameters": {"n_steps": 64}}
+    made = demonstrators(
+        DemonstratorsConfig(
+            tasks=("corridor",),
+            source="train",
+            train={**ppo, "total_steps": 64, "evaluation_episodes": 1},
+            name="ppo",
+            workers=1,
+        ),
+        workspace,
+        quiet,
+    ).artifact
+    assert made is not None
+    policy = load_demonstrator(made, "corridor").spec
+    assert policy.config["output"] == "argmax"
+    found = distill(
+        DistillConfig(
+            tasks=("corridor",),
+            demonstrators="ppo",
+            source="learning-history",
+            train=ppo,
+            steps=128,
+            trajectories=1,
+            name="learner",
+            workers=1,
+        ),
+        workspace,
+        quiet,
+    ).artifact
+    rows = next(HistoryReader(found).blocks("corridor", 0, rows=128))
+    assert rows["action"].dtype == np.int64 and set(rows["action"]) == {0, 1, 2}
+    moved = np.clip(rows["observation"][:-1, 0] + rows["action"][:-1] - 1, 0, 6)
+    inside = ~(rows["terminated"] | rows["truncated"])[:-1]
+    np.testing.assert_array_equal(rows["observation"][1:, 0][inside], moved[inside])
+    with pytest.raises(ConfigError, match="does not fit") as caught:
+        distill(
+            DistillConfig(
+                tasks=("corridor",),
+                source="learning-history",
+                train={"algorithm": "sac"},
+                workers=1,
+            ),
+            workspace,
+            quiet,
+        )
+    assert caught.value.exit_code == 3 and "ppo" in str(caught.value.expected)
+
+
+def test_minari_has_the_choices_and_the_authors_formats_refuse_them(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minari = pytest.importorskip("minari")
+    output, quiet = tmp_path / "minari", NullReporter()
+    exported = export_minari(
+        ExportHistoriesConfig(reference="corridors", output=output), workspace, quiet
+    )
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(output))
+    found = minari.load_dataset(exported.report["tasks"][0]["dataset_id"])
+    assert found.spec.action_space == gymnasium.spaces.Discrete(3)
+    episode = next(found.iterate_episodes([1]))
+    assert episode.actions.dtype == np.int64 and set(episode.actions) <= {0, 1, 2}
+    assert episode.infos["demonstrator_action"].tolist() == [2] * len(episode.actions) + [-1]
+    trained(workspace, "official", steps=2)
+    for export, config in (
+        (export_dataset, ExportDatasetConfig(output=tmp_path / "dataset")),
+        (
+            export_official,
+            ExportCheckpointConfig(reference="official", output=tmp_path / "checkpoint"),
+        ),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            export(config, workspace, quiet)
+        assert caught.value.exit_code == 3
+    export_safetensors(
+        ExportCheckpointConfig(reference="official", output=tmp_path / "safe"), workspace, quiet
+    )
+    read = read_safetensors(tmp_path / "safe")
+    assert read.model.config.groups["corridor"].actions == Discrete(3)

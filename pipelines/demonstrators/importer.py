@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines import foreign
-from pipelines.actions import ActionSpec, box_of
+from pipelines.actions import ActionSpec, Discrete, box_of
 from pipelines.artifacts import files
 from pipelines.errors import (
     ArtifactCorruptError,
@@ -74,6 +74,7 @@ _FAMILIES: dict[str, Family] = {
     "sb3_contrib.ars.policies": "ars",
 }
 _BOX = ("<class 'gymnasium.spaces.box.Box'>", "<class 'gym.spaces.box.Box'>")
+_DISCRETE = tuple(f"<class '{each}.spaces.discrete.Discrete'>" for each in ("gymnasium", "gym"))
 _ACTIVATIONS: dict[str, Activation] = {
     "<class 'torch.nn.modules.activation.Tanh'>": "tanh",
     "<class 'torch.nn.modules.activation.ReLU'>": "relu",
@@ -170,7 +171,7 @@ def import_policy(
             squash=said.squash,
             normalization=statistics,
             observation_dim=task.observation_dim,
-            action_dim=task.action_dim,
+            actions=actions,
         )
         # Checks that the layers fit each other, and that folding left finite numbers.
         build_policy(spec, actions)
@@ -420,6 +421,11 @@ def _check_observations(space: Mapping[str, Any], observation_dim: int) -> None:
 
 
 def _check_actions(space: Mapping[str, Any], actions: ActionSpec) -> None:
+    if isinstance(actions, Discrete):
+        said = (space.get(":type:") in _DISCRETE, str(space.get("n")), str(space.get("start", 0)))
+        if said != (True, str(actions.n), "0"):
+            raise _other_task(f"a Discrete of {actions.n} from 0 on", _space_text(space))
+        return
     low_A, high_A = box_of(actions, "an imported policy").bounds
     expected = f"a Box from {_bound_text(low_A)} to {_bound_text(high_A)}"
     found = _space_text(space)

@@ -23,7 +23,7 @@ from pipelines.artifacts.row_arrays import balanced_rows
 from pipelines.distill.job import RESUME_POINT, EpisodeMark, Job, Position
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.layout import trajectory_path
-from pipelines.learners.settings import LIBRARY_LEARNERS, segment_length
+from pipelines.learners.settings import LIBRARY_LEARNERS, check_learner, segment_length
 from pipelines.rng import derive_seed
 from pipelines.rows import HISTORY_ROWS
 
@@ -58,7 +58,8 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
         steps: Steps of each trajectory, which is the length of the training.
 
     Raises:
-        ConfigError: The learner has no history of this kind, or its length is another one.
+        ConfigError: The learner has no history of this kind, its length is another one, or it does
+            not learn actions of the task's kind.
     """
     if config.source != SOURCE:
         return None
@@ -72,6 +73,7 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
             fix="vintix distill --set distill.train.algorithm=ppo: it plays many candidates side "
             "by side, which are no single trajectory of a learner",
         )
+    check_learner(settings, task, _SECTION)
     if "total_steps" in settings.model_fields_set and settings.total_steps != steps:
         raise ConfigError(
             "the length of a training is that of its trajectory",

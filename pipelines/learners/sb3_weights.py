@@ -33,6 +33,8 @@ from pipelines.text import listed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pipelines.actions import ActionSpec
+
 Family = Literal["on-policy", "sac", "td3", "ars"]
 RENORM_EPSILON = 1e-3
 """Default of sb3_contrib's ``batch_norm_eps`` (CrossQ)."""
@@ -105,7 +107,7 @@ def policy_spec(
     squash: bool | None,
     normalization: Normalization | None,
     observation_dim: int,
-    action_dim: int,
+    actions: ActionSpec,
 ) -> PolicySpec:
     """Make the policy of an actor.
 
@@ -117,16 +119,16 @@ def policy_spec(
             does not without (sb3_contrib's MlpPolicy and LinearPolicy).
         normalization: Of observations, or None.
         observation_dim: Of the task.
-        action_dim: Of the task.
+        actions: Of the task. Of discrete ones the network chooses that with the largest output.
 
     Raises:
         ConfigError: The dimensions are not the task's.
     """
     found = (len(actor.weights[0]), actor.weights[-1].shape[1])
-    if found != (observation_dim, action_dim):
+    if found != (observation_dim, actions.width):
         raise ConfigError(
             "The policy was made for another task.",
-            expected=f"{observation_dim} observation and {action_dim} action dimensions",
+            expected=f"{observation_dim} observation and {actions.width} action dimensions",
             found=f"{found[0]} and {found[1]}",
             fix="import it for its own task; MuJoCo tasks here have Gymnasium's v5 observations",
         )
@@ -141,7 +143,7 @@ def policy_spec(
             actor.family == "ars" and len(actor.weights) > 1
         )
     config: dict[str, Any] = {
-        "output": "tanh_squash" if squash else "clip",
+        "output": "argmax" if not actions.continuous else "tanh_squash" if squash else "clip",
         "normalize": normalization is not None,
         "observation_clip": None if normalization is None else normalization.clip,
     }

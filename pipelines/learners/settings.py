@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from pipelines.errors import ConfigError
 from pipelines.options import option, setting
 
 if TYPE_CHECKING:
     from pipelines.domains.base import Domain
+    from pipelines.tasks.spec import TaskSpec
 
 Activation = Literal["tanh", "relu"]
 Algorithm = Literal["ppo", "sac", "td3", "tqc", "crossq", "trpo", "ars", "es", "waypoints"]
@@ -35,22 +37,26 @@ class LibraryLearner:
             settings, beside an environment that takes none; measured on inverted-pendulum. For
             plans.
         off_policy: Whether it has a replay buffer.
+        kinds: Kinds of actions that it learns.
     """
 
     module: str
     name: str
     steps_per_second: float
     off_policy: bool = False
+    kinds: tuple[str, ...] = ("box",)
 
+
+BOTH = ("box", "discrete")
 
 LIBRARY_LEARNERS = {
-    "ppo": LibraryLearner("stable_baselines3", "PPO", 950),
-    "trpo": LibraryLearner("sb3_contrib", "TRPO", 1300),
+    "ppo": LibraryLearner("stable_baselines3", "PPO", 950, kinds=BOTH),
+    "trpo": LibraryLearner("sb3_contrib", "TRPO", 1300, kinds=BOTH),
     "sac": LibraryLearner("stable_baselines3", "SAC", 45, off_policy=True),
     "td3": LibraryLearner("stable_baselines3", "TD3", 55, off_policy=True),
     "tqc": LibraryLearner("sb3_contrib", "TQC", 30, off_policy=True),
     "crossq": LibraryLearner("sb3_contrib", "CrossQ", 15, off_policy=True),
-    "ars": LibraryLearner("sb3_contrib", "ARS", 6500),
+    "ars": LibraryLearner("sb3_contrib", "ARS", 6500, kinds=BOTH),
 }
 
 _SINGLE_COPY = 10_000.0
@@ -109,6 +115,30 @@ class TrainSettings(BaseModel):
         if self.observation_prefix is not None and self.algorithm in EPISODE_LEARNERS:
             raise ValueError(f"{self.algorithm} takes no observation_prefix")
         return self
+
+
+def check_learner(settings: TrainSettings, task: TaskSpec, section: str) -> None:
+    """Check that a learner learns actions of a task's kind.
+
+    Args:
+        settings: Names the learner.
+        task: The task.
+        section: Where the settings are in a configuration, for messages.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    known, kind = LIBRARY_LEARNERS.get(settings.algorithm), task.actions.kind
+    if kind in (("box",) if known is None else known.kinds):
+        return
+    fitting = [name for name, each in LIBRARY_LEARNERS.items() if kind in each.kinds]
+    raise ConfigError(
+        f"the learner {settings.algorithm} does not fit the actions of task {task.name}",
+        where=f"{section}.algorithm",
+        expected=", ".join(fitting) or "an imported policy",
+        found=f"{settings.algorithm}, for {task.actions}",
+        fix=f"--set {section}.algorithm={fitting[0]}" if fitting else "--source import",
+    )
 
 
 def segment_length(settings: TrainSettings) -> int:

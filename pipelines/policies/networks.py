@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.actions import Discrete
 from pipelines.errors import ConfigError
 from pipelines.policies.base import Policy
 from pipelines.policies.rowwise import RowwiseLinear
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pipelines.actions import ActionSpec
     from pipelines.policies.base import PolicySpec
 
-Output = Literal["tanh_squash", "clip"]
+Output = Literal["tanh_squash", "clip", "argmax"]
 
 
 class LinearConfig(BaseModel):
@@ -32,7 +33,8 @@ class LinearConfig(BaseModel):
 
     Attributes:
         output: How the network's output becomes an action: ``clip`` to the bounds, or
-            ``tanh_squash``: tanh, then stretched from [-1, 1] to the bounds.
+            ``tanh_squash``: tanh, then stretched from [-1, 1] to the bounds; ``argmax``: the
+            discrete action with the largest output.
         normalize: Whether observations are normalised by the arrays ``observation_mean`` and
             ``observation_std`` first.
         observation_clip: Bound of the normalised observation; None for none.
@@ -65,8 +67,7 @@ class NetworkPolicy(Policy):
         config: How observations go in and actions come out.
         activation: Applied between layers.
         normalization: Mean and standard deviation (O,) of observations, or None.
-        action_low_A: Lower bounds.
-        action_high_A: Upper bounds.
+        bounds: Of continuous actions, lower and upper; None where they are discrete.
     """
 
     def __init__(
@@ -75,18 +76,17 @@ class NetworkPolicy(Policy):
         config: LinearConfig,
         activation: Callable[[NDArray[Any]], NDArray[Any]],
         normalization: tuple[NDArray[Any], NDArray[Any]] | None,
-        action_low_A: NDArray[np.float32],
-        action_high_A: NDArray[np.float32],
+        bounds: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
     ) -> None:
         self._layers = layers
         self._config = config
         self._activation = activation
         self._normalization = normalization
-        self._low_A = np.asarray(action_low_A, dtype=np.float32)
-        self._high_A = np.asarray(action_high_A, dtype=np.float32)
+        if bounds is not None:
+            self._low_A, self._high_A = (np.asarray(each, np.float32) for each in bounds)
 
-    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return actions (B, A)."""
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
+        """Return actions, (B, A) or, discrete, (B,)."""
         hidden_BH: NDArray[Any] = observation_BO
         if self._normalization is not None:
             mean_O, std_O = self._normalization
@@ -96,6 +96,8 @@ class NetworkPolicy(Policy):
                 hidden_BH = np.clip(hidden_BH, -bound, bound)
         for index, layer in enumerate(self._layers):
             hidden_BH = layer(self._activation(hidden_BH) if index else hidden_BH)
+        if self._config.output == "argmax":
+            return hidden_BH.argmax(axis=1)
         if self._config.output == "tanh_squash":
             half_A = np.float32(0.5) * (self._high_A - self._low_A)
             hidden_BH = self._low_A + half_A * (np.tanh(hidden_BH) + np.float32(1))
@@ -113,7 +115,7 @@ def build_mlp(spec: PolicySpec, actions: ActionSpec) -> Policy:
     arrays = check_arrays(spec, names + _normalization_names(config))
     weights = [arrays[f"weight_{index}"] for index in range(config.layers)]
     biases = [arrays[f"bias_{index}"] for index in range(config.layers)]
-    bounds = box_bounds(spec, actions)
+    bounds = _bounds(spec, config, actions)
     _check_chain(spec, weights, biases, actions.width)
     return NetworkPolicy(
         [
@@ -123,7 +125,7 @@ def build_mlp(spec: PolicySpec, actions: ActionSpec) -> Policy:
         config,
         np.tanh if config.activation == "tanh" else _relu,
         _normalization(spec, config, arrays, len(weights[0])),
-        *bounds,
+        bounds,
     )
 
 
@@ -136,15 +138,34 @@ def build_linear(spec: PolicySpec, actions: ActionSpec) -> Policy:
     config = parse_config(LinearConfig, spec)
     arrays = check_arrays(spec, ["matrix", *_normalization_names(config)])
     matrix_AO = arrays["matrix"]
-    bounds = box_bounds(spec, actions)
+    bounds = _bounds(spec, config, actions)
     _check_chain(spec, [matrix_AO.T], None, actions.width)
     return NetworkPolicy(
         [RowwiseLinear(matrix_AO.T.astype(np.float32))],
         config,
         np.tanh,
         _normalization(spec, config, arrays, matrix_AO.shape[1]),
-        *bounds,
+        bounds,
     )
+
+
+def _bounds(
+    spec: PolicySpec, config: LinearConfig, actions: ActionSpec
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Return the bounds of continuous actions; None where the output chooses among discrete ones.
+
+    Raises:
+        ConfigError: The output is not for the actions of the task.
+    """
+    if config.output == "argmax" and isinstance(actions, Discrete):
+        return None
+    if config.output == "argmax":
+        raise ConfigError(
+            f"A policy of kind {spec.kind!r} chooses among discrete actions.",
+            expected=Discrete.kind,
+            found=actions,
+        )
+    return box_bounds(spec, actions)
 
 
 def _relu(x: NDArray[Any]) -> NDArray[Any]:

@@ -15,7 +15,7 @@ import pytest
 from gymnasium import spaces
 
 from demonstrators.conftest import get
-from pipelines.actions import Box
+from pipelines.actions import Box, Discrete
 from pipelines.demonstrators import importer
 from pipelines.demonstrators.importer import read_statistics
 from pipelines.errors import (
@@ -118,6 +118,21 @@ def test_every_family_acts_the_same(tmp_path, algorithm):
     model, task = make(algorithm)
     model.save(tmp_path / "model.zip")
     assert_same(model, import_policy(tmp_path / "model.zip", task))
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "ARS"])
+def test_a_policy_of_discrete_actions_acts_the_same(tmp_path, algorithm):
+    model, task = make(algorithm, env=Spaces(action_space=spaces.Discrete(3)))
+    model.save(tmp_path / "model.zip")
+    task = replace(task, action_dim=3, actions=Discrete(3))
+    spec = importer.import_policy(tmp_path / "model.zip", task, task.actions)
+    assert spec.config["output"] == "argmax"
+    found = build_policy(spec, task.actions).act(observations())
+    np.testing.assert_array_equal(found, model.predict(observations(), deterministic=True)[0])
+    assert algorithm == "ARS" or np.ptp(found) > 0
+    four = replace(task, action_dim=4, actions=Discrete(4))
+    with pytest.raises(UnsupportedContentError, match="another task"):
+        importer.import_policy(tmp_path / "model.zip", four, four.actions)
 
 
 def test_the_activation_is_read_off_the_file_or_given(tmp_path):
@@ -299,7 +314,7 @@ def test_statistics_of_another_size_are_refused():
             squash=None,
             normalization=Normalization(np.zeros(2), np.ones(2), None),
             observation_dim=3,
-            action_dim=1,
+            actions=Box(1),
         )
 
 

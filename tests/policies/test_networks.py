@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pipelines.actions import Box
+from pipelines.actions import Box, Discrete
 from pipelines.errors import ConfigError
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.registry import build_policy
@@ -129,3 +129,18 @@ def change(spec, config=None, **arrays):
 def test_what_does_not_fit_is_refused(broken):
     with pytest.raises(ConfigError):
         build_policy(broken, Box.between(LOW, HIGH))
+
+
+def test_the_largest_output_is_the_discrete_action():
+    matrix = np.array([[1.0, 0], [0, 1], [-1, -1]], np.float32)
+    spec = PolicySpec("linear", {"output": "argmax"}, {"matrix": matrix})
+    policy = build_policy(spec, Discrete(3))
+    observation = np.array([[2, 0], [0, 2], [-2, -2]], np.float32)
+    assert policy.act(observation).tolist() == [0, 1, 2]
+    clipped = PolicySpec("linear", {}, {"matrix": matrix})
+    high = np.ones(3, np.float32)
+    for wrong, actions in ((spec, Box.between(-high, high)), (clipped, Discrete(3))):
+        with pytest.raises(ConfigError, match=r"discrete|does not fit"):
+            build_policy(wrong, actions)
+    with pytest.raises(ConfigError, match="do not fit"):
+        build_policy(spec, Discrete(4))
