@@ -98,7 +98,8 @@ def shares(workspace: Workspace) -> str:
         if not exists(workspace, model):
             continue
         names = [model, *(f"{model}-{rewards}-rewards" for rewards in REWARDS[1:])]
-        for row in reward_use([found(workspace, name) for name in names]):
+        played = [found(workspace, name) for name in names if exists(workspace, name)]
+        for row in reward_use(played):
             share = "no rise" if row["share"] is None else rounded(row["share"])
             if row["share_interval"] is not None:
                 low, high = row["share_interval"]

@@ -270,6 +270,7 @@ class TaskStreams:
         # What a copy is stepped with once its stream is over is without meaning.
         self._action_SA = self._actions.idle(size)
         self._last_reward_S = np.zeros(size, np.float32)
+        self._steps_S = np.zeros(size, np.int64)
         self.recorder = StreamRecorder(task)
         self.episodes = Episodes(batch, task.episode_seeds(seed), on_end=self.recorder.end)
         self.episodes.ask_start()
@@ -320,6 +321,7 @@ class TaskStreams:
         """Take and record the step that was asked for."""
         playing, after = self.playing, self.episodes.observe()
         self.recorder.step(playing, after)
+        self._steps_S[playing] += 1
         if not self.task.view.mask_rewards:
             shown_B = self._shown_rewards(playing, after.reward_B[playing])
             self._last_reward_S[playing] = self.task.view.statistics.scale_reward(shown_B)
@@ -342,8 +344,16 @@ class TaskStreams:
             return reward_B
         if rewards == "zero":
             return np.zeros_like(reward_B)
+        if rewards == "mean":
+            return np.full_like(reward_B, self.task.view.mean_reward)
         if rewards == "flipped":
             return -reward_B
+        if rewards == "other":
+            other = (playing + 1) % len(self._steps_S)
+            # One that is over already begins again.
+            same = (self.episodes.now - 1) % self._steps_S[other]
+            others_B: NDArray[Any] = self.recorder.reward_TS[same, other]
+            return others_B
         # The latest one is recorded already and may be drawn, too.
         steps = [int(self._draws[copy].integers(self.episodes.now)) for copy in playing]
         drawn_B: NDArray[Any] = self.recorder.reward_TS[steps, playing]

@@ -74,6 +74,7 @@ class ModelView:
             its episodes, for models trained that way.
         rewards: What is shown as the previous reward; see
             `pipelines.rollout.config.RolloutConfig`.
+        mean_reward: The mean reward of the task's data, unscaled, where `rewards` is ``mean``.
         running: Estimate the observations' statistics in context, from `statistics` on, by which
             a prompt is normalised.
         prompt: What the context starts with; None for an empty one.
@@ -84,6 +85,7 @@ class ModelView:
     mask_rewards: bool = False
     random_map: bool = False
     rewards: str = "true"
+    mean_reward: float = 0.0
     running: bool = False
     prompt: Prompt | None = None
 

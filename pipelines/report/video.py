@@ -54,7 +54,7 @@ def film_shots(sources: Sources, path: Path, reporter: Reporter) -> dict[str, An
 
     Raises:
         ArtifactMissingError: The checkpoint, or what its prompt is from, is not in the workspace.
-        ConfigError: No checkpoint played the task.
+        ConfigError: No checkpoint played the task, or it was shown another stream's rewards.
         UsageError: The domain draws nothing.
         MissingDependencyError: The simulator, or what it draws with, is not there.
         StorageError: The file system refused.
@@ -64,6 +64,14 @@ def film_shots(sources: Sources, path: Path, reporter: Reporter) -> dict[str, An
     entry = sources.entries[0]
     artifact = next(each for each in sources.rollouts if each.reference == entry.artifact)
     checkpoint = _checkpoint(sources, artifact)
+    if artifact.config.get("rewards") == "other":
+        raise ConfigError(
+            "a stream that was shown another one's rewards cannot be filmed alone",
+            where=artifact.reference,
+            expected="a rollout with rewards of its own",
+            found="--rewards other",
+            fix="name another rollout first",
+        )
     prompt = _prompt(sources, artifact, entry.name)
     batch, returns_E = _play(entry, artifact, checkpoint, prompt, reporter)
     last = entry.curve.shots - 1
@@ -117,7 +125,8 @@ def _play(
 
     # Where the configuration does not tell, it was played as had always been done.
     config = artifact.config
-    view = target.view(model, config.get("rewards", "true"), prompt)
+    mean = config.get("mean_rewards", {}).get(entry.name, 0.0)
+    view = target.view(model, config.get("rewards", "true"), prompt, mean)
     task = StreamTask(spec, attributes["options"], shots, (0,), view)
     memory = Memory(config["context"], config.get("cache", "window"), config.get("sinks", 0))
     total = shots * spec.horizon

@@ -22,6 +22,7 @@ from pipelines.playing.streams import (
     random_generators,
 )
 from pipelines.rollout.config import Baseline, RolloutConfig
+from pipelines.rollout.mean_rewards import mean_rewards
 from pipelines.rollout.prompt import RecordedPrompt, find_prompts
 from pipelines.rollout.selection import Absent, Target, absent_tasks, select_targets
 from pipelines.text import listed
@@ -59,6 +60,7 @@ class Agent:
         player: Makes what plays the streams.
         memory: What its streams keep in view; None for a baseline, which keeps nothing.
         prompts: What its streams start with, by task; empty for an empty context.
+        mean_rewards: The mean reward of the data, by task, where that is shown; else empty.
     """
 
     label: str
@@ -73,10 +75,13 @@ class Agent:
     player: Callable[[], Play]
     memory: Memory | None = None
     prompts: Mapping[str, RecordedPrompt] = field(default_factory=dict)
+    mean_rewards: Mapping[str, float] = field(default_factory=dict)
 
     def view(self, target: Target, rewards: str) -> ModelView:
         """Return what the model is shown of a task; see `pipelines.rollout.config`."""
-        return target.view(self.model, rewards, self.prompts.get(target.spec.name))
+        name = target.spec.name
+        mean = self.mean_rewards.get(name, 0.0)
+        return target.view(self.model, rewards, self.prompts.get(name), mean)
 
 
 def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | None) -> Agent:
@@ -85,7 +90,8 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
     Raises:
         UsageError, ConfigError: As `pipelines.rollout.selection.select_targets` and
             `pipelines.rollout.prompt.find_prompts`; or the sinks leave no room in the context.
-        ArtifactMissingError: There is no such checkpoint or prompt.
+        ArtifactMissingError: There is no such checkpoint or prompt, or no dataset where its mean
+            reward is to be shown.
         MissingDependencyError: The device is not there.
     """
     from pipelines.domains.registry import full_catalogue
@@ -101,7 +107,10 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
     act, default = chosen_act(config, model), HEADS.find(model.config.head).ways()[0]
     memory = _memory(config, model)
     prompted, prompts = find_prompts(config, workspace, targets, _context(config, model))
+    means = mean_rewards(checkpoint, workspace, targets) if config.rewards == "mean" else {}
     resolved = _resolved(config, model, targets, absent, prompts, act)
+    if means:
+        resolved["mean_rewards"] = means
     return Agent(
         label=checkpoint.reference,
         checkpoint=checkpoint,
@@ -117,6 +126,7 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
         player=lambda: _model_player(config, resolved, model, memory),
         memory=memory,
         prompts=prompts,
+        mean_rewards=means,
     )
 
 

@@ -21,7 +21,7 @@ from pipelines.options import (
 from pipelines.tasks.spec import Reference
 
 Baseline = Literal["random", "demonstrator"]
-Rewards = Literal["true", "zero", "shuffled", "flipped"]
+Rewards = Literal["true", "zero", "mean", "shuffled", "other", "flipped"]
 
 #: All kinds of rewards that a stream may be shown.
 REWARDS: tuple[Rewards, ...] = get_args(Rewards)
@@ -55,13 +55,14 @@ class RolloutConfig(BaseModel):
     # reward-use: `pipelines.rollout.reward_use`. paper: tasks that the checkpoint has no group for
     # are scored 0.
     suite: Literal["paper", "reward-use"] | None = option(
-        "paper: everything that the paper reports. reward-use: with true, zero, shuffled and "
-        "flipped rewards, and what share of the rise is lost without the true ones.",
+        "paper: everything that the paper reports. reward-use: with each kind of --rewards, and "
+        "what is lost without the true ones.",
         None,
     )
-    # zero: 0. flipped: with the other sign. shuffled: one of those that the stream has had so far,
-    # drawn anew at each step, so that rewards are as large as they should be and tell nothing of
-    # which action earned them.
+    # zero: 0. mean: that of the data. flipped: with the other sign. shuffled: one of those that the
+    # stream has had so far, drawn anew at each step, so that rewards are as large as they should be
+    # and tell nothing of which action earned them. other: those of the next stream of the task, at
+    # the same step.
     rewards: Rewards = option(
         "Rewards that the model is shown; scores are of the true ones.", "true"
     )
@@ -161,7 +162,16 @@ class RolloutConfig(BaseModel):
             raise ValueError("the suite reward-use has rewards of its own: leave --rewards out")
         if self.prompt is not None and (self.suite == "reward-use" or self.rewards != "true"):
             raise ValueError("a prompt shows true rewards: leave --prompt out")
+        if self.rewards == "other" and not self.streams_have_others:
+            raise ValueError(
+                "the rewards of another stream need --seeds 2 or more, and no block with one stream"
+            )
         return self
+
+    @property
+    def streams_have_others(self) -> bool:
+        """Whether each stream of a task plays beside another one of it."""
+        return self.max_streams > 1 and self.seeds > 1 and self.seeds % self.max_streams != 1
 
     @property
     def episodes_after(self) -> int:

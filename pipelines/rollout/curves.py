@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pipelines import drawing
@@ -22,6 +23,12 @@ MOST_SEEDS = 8
 #: Most panels of tasks that stand beside the mean; more go below it.
 SIDE_PANELS = 6
 _ANY = (-math.inf, math.inf)
+
+Others = Mapping[str, Sequence[TaskCurve]]
+"""The same tasks as played otherwise, by what was other."""
+NONE: Others = MappingProxyType({})
+TRUE = "true rewards"
+"""What the curves are called that others stand beside."""
 
 
 def axis_label(reference: str) -> str:
@@ -57,18 +64,25 @@ def task_panel(curves: Mapping[str, TaskCurve]) -> dict[str, Any]:
     )
 
 
-def mean_figure(curves: Sequence[TaskCurve]) -> dict[str, Any]:
-    """Return the normalised return averaged over tasks, with the tasks' own curves behind it."""
+def mean_figure(curves: Sequence[TaskCurve], others: Others = NONE) -> dict[str, Any]:
+    """Return the normalised return averaged over tasks, with the tasks' own curves behind it.
+
+    With others the means of all stand beside each other, without the tasks' curves.
+    """
     known = [curve for curve in curves if curve.score is not None]
     lines = [
         series(f"task {curve.name}", by_shot(curve.normalized), weight="single")  # type: ignore[arg-type]
-        for curve in known
+        for curve in ([] if others else known)
     ]
     note = "no task has scores\nto normalise by"
     if known:
         mean_E = mean_curve(known)
-        lines.append(series("mean over tasks", mean_E, tasks=len(known)))
+        lines.append(series(TRUE if others else "mean over tasks", mean_E, tasks=len(known)))
         note = _change(mean_E, "first shot {:.2f} → last three {:.2f}")
+        names = {curve.name for curve in known}
+        for label, each in others.items():
+            part = [curve for curve in each if curve.name in names]
+            lines.append(series(label, mean_curve(part), tasks=len(part)))
     counts = sorted({curve.seeds for curve in known})
     seeds = f", {counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else ""
     title = f"Return by shot, mean of {counted(len(known), 'task')}"
@@ -78,27 +92,36 @@ def mean_figure(curves: Sequence[TaskCurve]) -> dict[str, Any]:
     return figure("mean", "", "", "", [shown])
 
 
-def tasks_figure(curves: Sequence[TaskCurve]) -> dict[str, Any]:
+def tasks_figure(curves: Sequence[TaskCurve], others: Others = NONE) -> dict[str, Any]:
     """Return one panel a task; those of normalised returns have one vertical axis."""
-    panels = [task_panel({"mean over seeds": curve}) for curve in curves]
+    named = {label: {curve.name: curve for curve in each} for label, each in others.items()}
+    panels = [
+        task_panel(
+            {
+                TRUE if others else "mean over seeds": curve,
+                **{label: each[curve.name] for label, each in named.items()},
+            }
+        )
+        for curve in curves
+    ]
     return figure("tasks", "Return by shot, by task", "", "", panels, shared=_ANY)
 
 
-def draw_mean(curves: Sequence[TaskCurve]) -> Figure:
+def draw_mean(curves: Sequence[TaskCurve], others: Others = NONE) -> Figure:
     """Draw `mean_figure`."""
-    return drawing.draw(mean_figure(curves))
+    return drawing.draw(mean_figure(curves, others))
 
 
-def draw_tasks(curves: Sequence[TaskCurve]) -> Figure:
+def draw_tasks(curves: Sequence[TaskCurve], others: Others = NONE) -> Figure:
     """Draw `tasks_figure`."""
-    return drawing.draw(tasks_figure(curves))
+    return drawing.draw(tasks_figure(curves, others))
 
 
-def draw_overview(curves: Sequence[TaskCurve]) -> Figure:
+def draw_overview(curves: Sequence[TaskCurve], others: Others = NONE) -> Figure:
     """Draw the mean on the left and the tasks beside it, or below it where they are many."""
     import matplotlib
 
-    mean, tasks = mean_figure(curves), tasks_figure(curves)
+    mean, tasks = mean_figure(curves, others), tasks_figure(curves, others)
     with matplotlib.rc_context(drawing.STYLE):
         if len(curves) > SIDE_PANELS:
             columns, width = drawing.columns_of(tasks), drawing.WIDTH

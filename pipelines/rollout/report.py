@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from pipelines.drawing import FORMATS
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
+    from pipelines.artifacts.workspace import Workspace
 
 
 def rollout_report(artifact: Artifact, reference: str | None = None) -> dict[str, Any]:
@@ -147,7 +148,26 @@ def check_plot(target: Path) -> None:
         check_output_directory(target)
 
 
-def plot_artifact(artifact: Artifact, target: Path, reference: str | None = None) -> list[Path]:
+def other_rewards(report: Mapping[str, Any], workspace: Workspace) -> dict[str, Artifact]:
+    """Return what the suite ``reward-use`` played of the first checkpoint with other rewards.
+
+    Args:
+        report: That of the suite; any other one gives nothing.
+        workspace: Where the rollouts are.
+    """
+    return {
+        f"{each['rewards']} rewards": workspace.find("rollouts", each["artifact"])
+        for each in (report.get("comparison", ()) if "reward_use" in report else ())
+        if each["checkpoint"] == report["checkpoint"] and each["rewards"] != "true"
+    }
+
+
+def plot_artifact(
+    artifact: Artifact,
+    target: Path,
+    reference: str | None = None,
+    others: Mapping[str, Artifact] | None = None,
+) -> list[Path]:
     """Draw the curves of a rollouts artifact.
 
     Args:
@@ -155,6 +175,7 @@ def plot_artifact(artifact: Artifact, target: Path, reference: str | None = None
         target: A file ending in ``.png`` or ``.svg`` for the mean curve beside those of the tasks;
             else a directory, which gets ``overview``, ``mean`` and ``tasks`` in both formats.
         reference: Another score reference than the one it was made with.
+        others: Rollouts of the same tasks that are drawn beside it, by their labels.
 
     Returns:
         The files written.
@@ -169,15 +190,18 @@ def plot_artifact(artifact: Artifact, target: Path, reference: str | None = None
 
     check_plot(target)
     loaded = load_curves(artifact, reference)
+    beside = {
+        label: load_curves(each, loaded[0].reference) for label, each in (others or {}).items()
+    }
     if target.suffix.lower() in FORMATS:
-        return [save(drawing.draw_overview(loaded), target)]
+        return [save(drawing.draw_overview(loaded, beside), target)]
     figures = {
         "overview": drawing.draw_overview,
         "mean": drawing.draw_mean,
         "tasks": drawing.draw_tasks,
     }
     return [
-        save(draw(loaded), target / f"{name}{suffix}")
+        save(draw(loaded, beside), target / f"{name}{suffix}")
         for name, draw in figures.items()
         for suffix in FORMATS
     ]

@@ -38,7 +38,7 @@ def check_sees_rewards(label: str, model: SavedModel | None) -> None:
         raise UsageError(
             "the checkpoint never sees rewards, so none can be taken from it",
             where=f"--suite {REWARD_USE}, checkpoint {label}",
-            expected="a checkpoint of --method ad or ed",
+            expected="a checkpoint of a method with rewards, such as ad or dpt",
             found=model.method,
             fix="--checkpoint with another one",
         )

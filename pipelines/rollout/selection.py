@@ -53,7 +53,13 @@ class Target:
     scores: dict[str, Any]
     measured: str | None = None
 
-    def view(self, model: SavedModel | None, rewards: str, prompt: Prompt | None) -> ModelView:
+    def view(
+        self,
+        model: SavedModel | None,
+        rewards: str,
+        prompt: Prompt | None,
+        mean_reward: float = 0.0,
+    ) -> ModelView:
         """Return what a model is shown of it, any where there is none."""
         from pipelines.playing.streams import ModelView
 
@@ -63,6 +69,7 @@ class Target:
             mask_rewards=model is not None and model.masks_rewards,
             random_map=model is not None and model.random_map,
             rewards=rewards,
+            mean_reward=mean_reward,
             running=self.known.startswith(RUNNING),
             prompt=prompt,
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.workspace import is_packaged
-from pipelines.errors import ArtifactError
+from pipelines.errors import ArtifactError, ArtifactMissingError
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
 from pipelines.rollout.config import REWARDS, RolloutConfig
 from pipelines.rollout.fallback import foreign_statistics_note
@@ -61,7 +61,7 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     first: Agent | None = None
     results = []
     announced: set[str] = set()
-    for mine, agent in _model_agents(config, workspace):
+    for mine, agent in _model_agents(config, workspace, reporter):
         newest = config.checkpoint is None and first is None
         if newest and is_packaged(agent.checkpoint):
             reporter.info(
@@ -87,23 +87,31 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
 
 
 def _model_agents(
-    config: RolloutConfig, workspace: Workspace
+    config: RolloutConfig, workspace: Workspace, reporter: Reporter
 ) -> Iterator[tuple[RolloutConfig, Agent]]:
     """Yield the agents of the checkpoints, each with what it is to play.
 
-    In the suite `REWARD_USE` each has one for each kind of rewards. They play plain rollouts, so
-    that those are found again that were played without the suite.
+    In the suite `REWARD_USE` each has one for each kind of rewards that there can be. They play
+    plain rollouts, so that those are found again that were played without the suite.
     """
-    settings = [config]
-    if config.suite == REWARD_USE:
-        settings = [
-            config.model_copy(update={"suite": None, "rewards": rewards}) for rewards in REWARDS
-        ]
+    if config.suite != REWARD_USE:
+        for reference in (config.checkpoint, *config.also):
+            yield config, model_agent(config, workspace, reference)
+        return
     for reference in (config.checkpoint, *config.also):
-        for mine in settings:
-            agent = model_agent(mine, workspace, reference)
-            if config.suite == REWARD_USE:
-                check_sees_rewards(agent.label, agent.model)
+        for rewards in REWARDS:
+            if rewards == "other" and not config.streams_have_others:
+                reporter.warn("a stream has no other one beside it: no rewards of another stream")
+                continue
+            mine = config.model_copy(update={"suite": None, "rewards": rewards})
+            try:
+                agent = model_agent(mine, workspace, reference)
+            except ArtifactMissingError as error:
+                if rewards != "mean":
+                    raise
+                reporter.warn(f"{error.message}: left out ({error.where})")
+                continue
+            check_sees_rewards(agent.label, agent.model)
             yield mine, agent
 
 
@@ -216,7 +224,7 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
     from pipelines.domains.registry import domain_of
     from pipelines.reporter import NullReporter
 
-    agents = [agent for _, agent in _model_agents(config, workspace)]
+    agents = [agent for _, agent in _model_agents(config, workspace, NullReporter())]
     agents += [
         baseline_agent(config, baseline, agents[0], workspace, NullReporter())
         for baseline in config.baselines

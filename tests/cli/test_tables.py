@@ -141,6 +141,7 @@ def _rollout():
     reported |= {"ours_kind": "converged", "ours_reference": "paper"}
     used = {"domain": DOMAIN, "tasks": 45, "first": 0.234, "last": 0.876, "share": 0.345}
     used |= {"rise_interval": (0.123, 0.456), "last_without": 0.765, "share_interval": (-0.1, 0.9)}
+    used |= {"lost": 0.111, "lost_interval": (0.012, 0.345)}
     rollout.show_rollout(
         _result(
             **_curves(),

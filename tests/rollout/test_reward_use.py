@@ -12,19 +12,26 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines.artifacts.workspace import Workspace
-from pipelines.errors import UsageError
+from pipelines.errors import ArtifactMissingError, UsageError
+from pipelines.model.saved import save_model
 from pipelines.playing.model import TaskStreams, Tokens, roll
 from pipelines.playing.streams import StreamRecord, StreamTask
 from pipelines.reporter import NullReporter
 from pipelines.rollout.config import REWARDS, Rewards, RolloutConfig
+from pipelines.rollout.curves import draw_overview
+from pipelines.rollout.report import other_rewards
 from pipelines.rollout.reward_use import share_lost
+from pipelines.rollout.scores import load_curves
 from pipelines.rollout.stage import plan, run
+from tests.train.support import ToyTask, rows_of, write_dataset
 from vintix_cli.commands.rollout import show_rollout
 
 from .test_statistics import curve
 from .toy import EVEN, UNEVEN, WIDE, Toy, install, saved_task, stream_task, tiny_model, viewed
 from .toy import write_checkpoint as checkpoint
 
+#: What the suite plays where the workspace does not hold the data.
+PLAYED = [rewards for rewards in REWARDS if rewards != "mean"]
 KNOWN = [saved_task(EVEN), saved_task(UNEVEN), saved_task(WIDE)]
 SMALL: dict[str, Any] = {"seeds": 2, "shots": 4, "max_streams": 4}
 
@@ -59,7 +66,7 @@ def shown(task: StreamTask, steps: int = 30) -> tuple[np.ndarray, dict[int, Stre
 @pytest.mark.parametrize("rewards", REWARDS)
 def test_a_stream_is_shown_the_rewards_that_were_asked_for(rewards: Rewards) -> None:
     """And what is recorded are the true ones, whatever it is shown."""
-    task = stream_task(EVEN, 40, [0, 1], rewards=rewards)
+    task = stream_task(EVEN, 40, [0, 1], rewards=rewards, mean_reward=0.7)
     seen_TS, records = shown(task)
     true_TS = np.stack([records[stream].reward_T for stream in (0, 1)], axis=1)
     assert len(np.unique(true_TS)) > 50
@@ -73,6 +80,10 @@ def test_a_stream_is_shown_the_rewards_that_were_asked_for(rewards: Rewards) -> 
         assert not np.array_equal(
             seen_TS[:, 0] == scaled_TS[:, 0], seen_TS[:, 1] == scaled_TS[:, 1]
         )
+    elif rewards == "other":
+        np.testing.assert_allclose(seen_TS, scaled_TS[:, ::-1], rtol=1e-6)
+    elif rewards == "mean":
+        np.testing.assert_allclose(seen_TS, EVEN.reward_scale * 0.7, rtol=1e-6)
     else:
         factor = {"true": 1.0, "zero": 0.0, "flipped": -1.0}[rewards]
         np.testing.assert_allclose(seen_TS, factor * scaled_TS, rtol=1e-6)
@@ -84,6 +95,63 @@ def test_shuffled_rewards_of_a_stream_do_not_depend_on_its_neighbours() -> None:
     together, _ = shown(task)
     alone, _ = shown(replace(task, streams=(2,)))
     np.testing.assert_array_equal(alone[:, 0], together[:, 2])
+
+
+def test_the_rewards_of_a_stream_that_is_over_begin_again() -> None:
+    """Streams of a task take other numbers of steps; each has rewards to show the other one."""
+    task = stream_task(UNEVEN, 2, [0, 1], rewards="other")
+    streams = TaskStreams(task, seed=3, make_batch=Toy().make_batch, normalize=False)
+    streams.episodes.begin()
+    seen: list[list[float]] = [[], []]
+    while len(streams.playing):
+        playing = streams.playing
+        streams.act(np.zeros((len(playing), 2), np.float32))
+        streams.observe()
+        for copy in playing:
+            seen[copy].append(float(streams._last_reward_S[copy]))
+        streams.episodes.begin()
+    rewards = [streams.records()[stream].reward_T for stream in (0, 1)]
+    lengths = [len(each) for each in rewards]
+    assert lengths[0] != lengths[1]
+    for copy in (0, 1):
+        expected = np.resize(rewards[1 - copy], lengths[copy]) * UNEVEN.reward_scale
+        np.testing.assert_allclose(seen[copy], expected, rtol=1e-6)
+
+
+def test_the_mean_reward_is_that_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the task's own; of a task without data that of its group; of no data at all, an error."""
+    install(monkeypatch)
+    workspace = Workspace(tmp_path)
+    data = [
+        ToyTask(name=name, group="toy", observation_dim=3, rows=rows)
+        for name, rows in (("toy-even", (300, 100)), ("toy-other", (200,)))
+    ]
+    dataset = write_dataset(workspace, tasks=data)
+    tasks = {one.name: one for one in (saved_task(EVEN), saved_task(UNEVEN))}
+    for name, parents in (("model", [dataset]), ("orphan", [])):
+        config = {"orphan": not parents}
+        with workspace.stage("checkpoints", name, config=config, parents=parents) as staging:
+            with staging.work_item("model") as unit:
+                save_model(unit, tiny_model(), step=1, method="ad", tasks=tasks)
+            staging.publish(summary={})
+    mean = go(workspace, checkpoint="model", rewards="mean")
+    even, other = (
+        np.concatenate([rows_of(one, k)["reward"] for k in range(len(one.rows))]).mean(dtype=float)
+        for one in data
+    )
+    assert mean.artifact.config["mean_rewards"] == pytest.approx(
+        {"toy-even": even, "toy-uneven": (even + other) / 2}
+    )
+    assert mean.artifact.manifest.name == "model-mean-rewards"
+    zero = go(workspace, checkpoint="model", rewards="zero")
+    path = f"{EVEN.name}/00000/reward"
+    assert not np.array_equal(mean.artifact.read(path), zero.artifact.read(path))
+    with pytest.raises(ArtifactMissingError, match=r"--rewards mean, checkpoint orphan"):
+        go(workspace, checkpoint="orphan", rewards="mean")
+    planned = plan(RolloutConfig(**SMALL, checkpoint="model", suite="reward-use"), workspace)
+    assert planned.totals["tasks"] == len(REWARDS) * 2
 
 
 def test_zero_rewards_are_what_a_model_trained_without_them_is_shown() -> None:
@@ -108,11 +176,11 @@ def test_the_suite_plays_each_kind_of_rewards_and_finds_plain_rollouts_again(
     assert result.artifact.digest == plain.artifact.digest and not result.up_to_date
     assert go(workspace, suite="reward-use").up_to_date
     told = result.report["comparison"]
-    assert [each["rewards"] for each in told] == list(REWARDS)
-    assert len({each["artifact"] for each in told}) == 4
+    assert [each["rewards"] for each in told] == PLAYED
+    assert len({each["artifact"] for each in told}) == 5
     rows = result.report["reward_use"]
     assert [(row["domain"], row["rewards"]) for row in rows] == [
-        ("toy", rewards) for rewards in REWARDS[1:]
+        ("toy", rewards) for rewards in PLAYED[1:]
     ]
     assert all(row["tasks"] == 3 and row["seeds"] == 2 for row in rows)
     for row, each in zip(rows, told[1:], strict=True):
@@ -123,13 +191,26 @@ def test_the_suite_plays_each_kind_of_rewards_and_finds_plain_rollouts_again(
     assert alone.up_to_date and alone.report["rewards"] == "flipped"
     assert alone.artifact.manifest.name == "model-flipped-rewards"
     planned = plan(RolloutConfig(**SMALL, suite="reward-use"), workspace)
-    assert planned.totals["tasks"] == 4 * 3
+    assert planned.totals["tasks"] == 5 * 3
+    assert not RolloutConfig(seeds=1).streams_have_others
     assert {row["agent"] for row in planned.rows} == {
-        "model@v1", *(f"model@v1, {rewards} rewards" for rewards in REWARDS[1:])
+        "model@v1", *(f"model@v1, {rewards} rewards" for rewards in PLAYED[1:])
     }  # fmt: skip
     show_rollout(result)
     printed = capsys.readouterr()
     assert "what true rewards are worth" in printed.out + printed.err
+    others = other_rewards(result.report, workspace)
+    assert list(others) == [f"{rewards} rewards" for rewards in PLAYED[1:]]
+    assert not other_rewards(plain.report, workspace)
+    loaded = {label: load_curves(each) for label, each in others.items()}
+    panels = [
+        axes for axes in draw_overview(load_curves(result.artifact), loaded).axes if axes.lines
+    ]
+    assert len(panels) == 1 + 3
+    for axes in panels:
+        drawn = {line.get_gid(): line.get_ydata() for line in axes.lines}
+        assert {"true rewards", *others} <= set(drawn)
+        assert not np.allclose(drawn["true rewards"], drawn["flipped rewards"])
 
 
 def test_a_share_by_hand() -> None:
@@ -177,6 +258,8 @@ def test_what_makes_no_sense_together_is_refused(
         {"suite": "reward-use", "prompt": "histories"},
         {"rewards": "flipped", "prompt": "histories"},
         {"rewards": "none"},
+        {"rewards": "other", "seeds": 1},
+        {"rewards": "other", "seeds": 5, "max_streams": 4},
     ):
         with pytest.raises(ValidationError):
             RolloutConfig(**wrong)  # type: ignore[arg-type]

@@ -142,6 +142,8 @@ def print_reward_use(report: Mapping[str, Any]) -> None:
                 "last three": row["last"],
                 "rise_95%": interval_text(row["rise_interval"]),
                 "last_without": row["last_without"],
+                "lost": row["lost"],
+                "lost_95%": interval_text(row["lost_interval"]),
                 "share_lost": row["share"],
                 "share_95%": interval_text(row["share_interval"]),
             }
@@ -151,7 +153,8 @@ def print_reward_use(report: Mapping[str, Any]) -> None:
         notes=[
             "share_lost: of the rise from the first shot to the last three, what is missing in the "
             "last three when the model is shown other rewards; 0: it never needed them, 1: all of "
-            "it. None is told where the rise itself may be none"
+            "it. None is told where the rise itself may be none, as of a model that adapts within "
+            "its first shot: lost, the difference of the levels, is told always"
         ],
     )
 

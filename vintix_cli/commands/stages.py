@@ -84,9 +84,10 @@ def run_stage(
     if result.silent:
         return
     if plot is not None:
-        from pipelines.rollout.report import plot_artifact
+        from pipelines.rollout.report import other_rewards, plot_artifact
 
-        plot_artifact(result.artifact, plot)
+        others = other_rewards(result.report, run.space)
+        plot_artifact(result.artifact, plot, others=others)
     print_result(result, run, show)
     if plot is not None and not run.json:
         print_text(f"picture: {plot}")
