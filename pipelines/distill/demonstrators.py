@@ -255,6 +255,14 @@ def demonstrators_of(
     if knowledge == "belief":
         if type(goals).rewards is HiddenGoals.rewards:
             raise _no_rewards(job)
+        if not goals.kept:
+            raise ConfigError(
+                "The goal is another in each episode: rewards tell nothing of the next one's.",
+                where=where,
+                expected="a goal that stays for a trajectory, or goal=decoy",
+                found="goal=belief",
+                fix="vintix distill ... --option goal=belief --option goal_reset=trajectory",
+            )
         return Beliefs(job, goals, policy)
     if decoy is None:
         raise ValueError("decoys need a second instance of the demonstrator")

@@ -43,6 +43,7 @@ class HiddenGoals(ABC):
         reward_spread: Standard deviation of the difference between the rewards of a step under two
             goals so close that they need not be told apart; 0 where equal rewards are equal
             numbers. Only where `rewards` is there.
+        kept: Whether the goal of a copy stays for all its episodes.
         count: P, how many goals a belief is drawn over where there is no end of them: so many that
             the nearest to any goal is as good as that.
     """
@@ -50,6 +51,7 @@ class HiddenGoals(ABC):
     dim: int
     knowledge: Knowledge
     reward_spread: float = 0.0
+    kept: bool = True
     count: int = 512
 
     @abstractmethod

@@ -39,8 +39,9 @@ class MetaWorld(Domain):
                 "goal",
                 "hidden",
                 "whether the last three observation entries show the goal or are zeros; "
-                "demonstrator: zeros, but demonstrators see it",
-                choices=("hidden", "visible", "demonstrator"),
+                "demonstrator: zeros, but demonstrators see it; decoy, belief: the same, but while "
+                "histories are collected demonstrators are shown another one",
+                choices=("hidden", "visible", *KNOWLEDGE),
             ),
             OptionSpec(
                 "goal_reset",
@@ -112,7 +113,8 @@ class MetaWorld(Domain):
 
         batch = LoopBatch(envs)
         if options.get("goal") in KNOWLEDGE:
-            batch.hidden_goals = SawyerGoals(envs, options["goal"])
+            kept = options.get("goal_reset") == "trajectory"
+            batch.hidden_goals = SawyerGoals(envs, options["goal"], kept=kept)
         return batch
 
     def begin_stream(self, env: gymnasium.Env[Any, Any], options: Options, seed: int) -> None:

@@ -150,8 +150,7 @@ class SawyerProtocol(RemadeWhenCopied):
         if seed is not None:
             self._np_random, self._np_random_seed = seeding.np_random(seed)
         self.curr_path_length = 0
-        for name, value in self._model_start.items():
-            getattr(self.model, name)[:] = value
+        self._restore_model()
         if self.goal_fixed and not self._goal_pinned and (seed is not None or not self._has_goal):
             self._fixed_vector = None
             # Twice, so that a seed means the same goal whether it is kept or not.
@@ -171,6 +170,29 @@ class SawyerProtocol(RemadeWhenCopied):
         self.reset(seed=seed)
         self._goal_pinned = True
 
+    def draw_goal(self, generator: np.random.Generator) -> NDArray[np.float64]:
+        """Draw a goal (3,) as an episode of the task has one; for an instance that plays none."""
+        self._np_random = generator
+        self._restore_model()
+        self._place_objects()
+        return self.goal_position
+
+    def reward_for(self, goal_3: NDArray[np.float64]) -> float:
+        """Return what the latest step would have paid for another goal, and change nothing.
+
+        The package's rewards are functions of observation, action, simulator and ``_target_pos``.
+
+        Args:
+            goal_3: Where the goal is, metres.
+        """
+        kept = self.__dict__["_target_pos"]
+        self.__dict__["_target_pos"], self._scoring = goal_3, True
+        try:
+            reward, _ = self.evaluate_state(*self._rated)
+        finally:
+            self.__dict__["_target_pos"], self._scoring = kept, False
+        return float(reward)
+
     @property
     def goal_position(self) -> NDArray[np.float64]:
         """Where the episode's goal is (3,), metres, whether the observation shows it or not."""
@@ -179,6 +201,10 @@ class SawyerProtocol(RemadeWhenCopied):
     @property
     def _has_goal(self) -> bool:
         return self._fixed_vector is not None
+
+    def _restore_model(self) -> None:
+        for name, value in self._model_start.items():
+            getattr(self.model, name)[:] = value
 
     def _place_objects(self) -> None:
         # The package's first pass is needed for its draws and for where it puts bodies of the
@@ -261,6 +287,7 @@ class SawyerProtocol(RemadeWhenCopied):
             self._site_xpos[self._site_ids[name]] = position[:3]
         mujoco.mj_forward(self.model, self.data)
         observation_O = np.minimum(np.maximum(self._get_obs(), self._low_O), self._high_O)
+        self._rated = observation_O, action_A
         self._scoring = True
         reward, info = self.evaluate_state(observation_O, action_A)
         self._scoring = False
@@ -386,21 +413,47 @@ def make_sawyer(
 
 
 class SawyerGoals(HiddenGoals):
-    """The goals of some environments, positions in metres."""
+    """The goals of some environments, positions in metres.
+
+    Args:
+        envs: The environments.
+        knowledge: As of `HiddenGoals`, like `kept`.
+        kept: Whether the goal of a copy stays for all its episodes.
+    """
 
     dim = 3
+    # Rewards are from 0 to 10, and 64 goals of a task some 5 cm apart, which is what success means
+    # in most; each costs a call of the package's reward at every step.
+    reward_spread, count = 0.5, 64
 
-    def __init__(self, envs: Sequence[gymnasium.Env[Any, Any]], knowledge: Knowledge) -> None:
-        self._envs, self.knowledge = [env.unwrapped for env in envs], knowledge
+    def __init__(
+        self, envs: Sequence[gymnasium.Env[Any, Any]], knowledge: Knowledge, *, kept: bool = True
+    ) -> None:
+        self._envs: list[Any] = [env.unwrapped for env in envs]
+        self.knowledge, self.kept = knowledge, kept
+        self._drawer: Any = None
 
     def current(self) -> NDArray[np.float32]:
         """Return the goal of each one's episode; see `HiddenGoals`."""
-        goals: list[Any] = [env.goal_position for env in self._envs]  # type: ignore[attr-defined]
-        return np.array(goals, np.float32)
+        return np.array([env.goal_position for env in self._envs], np.float32)
 
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float32]:
-        """Return goals as the environments draw them; see `HiddenGoals`."""
-        raise NotImplementedError
+        """Return goals as the environments draw them, from one that plays no episodes."""
+        if self._drawer is None:
+            make, arguments = self._envs[0].made_by
+            self._drawer = make(*arguments).unwrapped
+        return np.array([self._drawer.draw_goal(generator) for _ in range(count)], np.float32)
+
+    def rewards(self, goal_BPG: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return what the latest step would have paid; see `HiddenGoals`."""
+        reward_BP = np.empty(goal_BPG.shape[:2], np.float64)
+        for env, goal_PG, reward_P in zip(self._envs, goal_BPG, reward_BP, strict=True):
+            true_G = env.goal_position
+            for place, goal_G in enumerate(goal_PG):
+                # The true goal is known to more digits than goals are told with.
+                same = np.array_equal(goal_G, true_G.astype(np.float32))
+                reward_P[place] = env.reward_for(true_G if same else goal_G.astype(np.float64))
+        return reward_BP
 
     def show(
         self, observation_BO: NDArray[np.float32], goal_BG: NDArray[np.float32]

@@ -212,3 +212,75 @@ def test_the_global_generator_is_left_alone() -> None:
     before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
     play(make("shelf-place"), 0)
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # type: ignore[index]
+
+
+def at(task: str, vector: Any) -> Any:
+    """A task whose random vector is given, after its reset."""
+    env = make(task, goal_reset="trajectory")
+    env.goal_fixed, env._goal_pinned, env._fixed_vector = True, True, vector
+    env.reset()
+    return env
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_goals_are_drawn_as_episodes_have_them(name: str) -> None:
+    """A goal is where a whole reset puts it that draws the same numbers."""
+    goals = make_batch(name, [1], goal="decoy", goal_reset="trajectory").hidden_goals
+    drawn = goals.draw(np.random.default_rng(0), 4)
+    assert drawn.dtype == np.float32 and drawn.shape == (4, 3)
+    drawer, generator = make(name), np.random.default_rng(0)
+    for goal in drawn:
+        drawer.draw_goal(generator)
+        np.testing.assert_array_equal(
+            goal, at(name, drawer._last_rand_vec).goal_position.astype("f4")
+        )
+    np.testing.assert_array_equal(goals.draw(np.random.default_rng(0), 4), drawn)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_step_tells_its_reward_under_any_goal(name: str) -> None:
+    """To the bit for the true goal, and what another environment pays; the episode goes on as ever.
+
+    Another environment has its goal elsewhere and all else alike, where the task's random vector
+    decides the two apart.
+    """
+    batches = [make_batch(name, [1, 2], goal="belief", goal_reset="trajectory") for _ in range(2)]
+    asked, left = batches
+    seen = asked.reset([0, 1], [5, 6])
+    np.testing.assert_array_equal(seen, left.reset([0, 1], [5, 6]))
+    goals = asked.hidden_goals
+    vector = asked._envs[0]._fixed_vector.copy()
+    other, generator = make(name), np.random.default_rng(3)
+    for _ in range(100 if vector.size == 6 else 0):
+        other.draw_goal(generator)
+        far = np.linalg.norm(other._last_rand_vec[3:5] - vector[:2]) > 0.3
+        if far and not np.array_equal(other._last_rand_vec[3:], vector[3:]):
+            vector[3:] = other._last_rand_vec[3:]
+            break
+    twin = at(name, vector)
+    drawn = goals.draw(generator, 2)
+    candidates = np.stack([[true, *drawn, twin.goal_position] for true in goals.current()])
+    candidates = candidates.astype(np.float32)
+    rng = np.random.default_rng(1)
+    for _ in range(12):
+        action = rng.uniform(-1, 1, (2, 4)).astype(np.float32)
+        after, same = asked.step(action.copy()), left.step(action.copy())
+        paid = twin.step(action[0].copy())
+        rewards = goals.rewards(candidates)
+        assert rewards.dtype == np.float64
+        np.testing.assert_array_equal(rewards[:, 0], after.reward_B)
+        np.testing.assert_array_equal(goals.rewards(candidates), rewards)
+        if np.array_equal(paid[0][:36].astype(np.float32), after.observation_BO[0, :36]):
+            np.testing.assert_allclose(rewards[0, -1], paid[1], rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(after.observation_BO, same.observation_BO)
+        np.testing.assert_array_equal(after.reward_B, same.reward_B)
+        np.testing.assert_array_equal(goals.current(), candidates[:, 0])
+
+
+def test_rewards_differ_between_goals_where_reward_tells_the_goal() -> None:
+    batch = make_batch("reach", [1], goal="belief", goal_reset="trajectory")
+    batch.reset([0], [5])
+    batch.step(np.zeros((1, 4), np.float32))
+    drawn = batch.hidden_goals.draw(np.random.default_rng(0), 8)
+    assert len(np.unique(batch.hidden_goals.rewards(drawn[None]))) == 8
+    assert not make_batch("reach", [1], goal="belief").hidden_goals.kept
