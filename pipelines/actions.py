@@ -135,7 +135,7 @@ class Box(ActionSpec):
             raise ValueError(f"a box of actions has one dimension or more, not {self.dim!r}")
 
     def __str__(self) -> str:
-        return f"continuous actions of {self.dim} dimensions"
+        return f"continuous actions of {self.dim} dimension{'s' if self.dim > 1 else ''}"
 
     @property
     def row_shape(self) -> tuple[int, ...]:

@@ -180,8 +180,8 @@ def test_3_checkpoint_without_the_tasks_group(shell):
         shell.vintix("rollout", "--task", "reach"),
         3,
         "no group for task 'reach'",
-        "observation 39, action 4",
-        "point-mass (2, 2)",
+        "39 observation dims, continuous actions of 4 dimensions",
+        "point-mass (2 observation dims, continuous actions of 2 dimensions)",
         "fix: vintix ",
     )
 
