@@ -123,14 +123,9 @@ class MuJoCo(Domain):
         from pipelines.domains.opengl import prepare_opengl
 
         prepare_opengl()
-        view = {"camera_name": _TRACKING, "width": size[0], "height": size[1]}
-        made: Any = self._make(task, options, {"render_mode": "rgb_array", **view})
-        if camera := _CAMERAS.get(task.env_id):
-            made.unwrapped.mujoco_renderer.default_cam_config = camera_config(camera)
-            for name, brightness in _HEADLIGHT.items():
-                getattr(made.unwrapped.model.vis.headlight, name)[:] = brightness
-        env: gymnasium.Env[Any, Any] = made
-        return env
+        made = self._make(task, options, viewed(size))
+        place_camera(made, task.env_id)
+        return made
 
     def has_demonstrator(self, task: TaskSpec) -> bool:
         """Tell whether the task is one of the pendulums, or Reacher."""
@@ -263,6 +258,21 @@ def _class_of(env_id: str) -> type[Any]:
 
     base: Any = load_env_creator(str(gymnasium.spec(env_id).entry_point))
     return type(base.__name__, (RemadeWhenCopied, base), {"__module__": __name__})
+
+
+def viewed(size: tuple[int, int]) -> dict[str, Any]:
+    """Return the arguments of a class of Gymnasium that have it draw pictures of a size."""
+    view = {"camera_name": _TRACKING, "width": size[0], "height": size[1]}
+    return {"render_mode": "rgb_array", **view}
+
+
+def place_camera(env: gymnasium.Env[Any, Any], env_id: str) -> None:
+    """Place the camera of an environment that is `viewed`, and light the scene, where needed."""
+    made: Any = env.unwrapped
+    if camera := _CAMERAS.get(env_id):
+        made.mujoco_renderer.default_cam_config = camera_config(camera)
+        for name, brightness in _HEADLIGHT.items():
+            getattr(made.model.vis.headlight, name)[:] = brightness
 
 
 def camera_config(camera: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 The goal of a copy is drawn from its stream seed, kept for all its episodes and never observed. The
 tasks are beside those of the paper and belong to none of its tables. `batch` says what the
-families have in common; they are `point`, `grid` and `bandit`, and `policy` has the demonstrators.
+families have in common; they are `point`, `grid`, `bandit` and `simulated`. `policy` has the
+demonstrators.
 """
 
 from __future__ import annotations
@@ -30,8 +31,15 @@ _FAMILIES = {
     "dark-key-to-door": ("grid", "DarkKeyToDoor"),
     "bernoulli-bandit": ("bandit", "BernoulliBandit"),
     "contextual-bandit": ("bandit", "ContextualBandit"),
+    "reacher-hidden": ("simulated", "HiddenReacher"),
+    "half-cheetah-velocity": ("simulated", "CheetahVelocity"),
+    "ant-direction": ("simulated", "AntDirection"),
 }
 """Module and class of each family."""
+
+
+SIMULATED = ("reacher-hidden", "half-cheetah-velocity", "ant-direction")
+"""Families that MuJoCo simulates; the others are NumPy alone."""
 
 
 class HiddenGoal(Domain):
@@ -83,7 +91,11 @@ class HiddenGoal(Domain):
         """Make a task that draws its episode and the goal; see `Domain.make_rendered_env`."""
         from pipelines.domains.hidden_goal.batch import HiddenGoalEnv
 
-        return HiddenGoalEnv(self._batch(task, options, [0]), task.name, "rgb_array", size)
+        if task.simulator["family"] in SIMULATED:
+            from pipelines.domains.opengl import prepare_opengl
+
+            prepare_opengl()
+        return HiddenGoalEnv(self._batch(task, options, [0], size), task.name, "rgb_array")
 
     def make_batch(
         self, task: TaskSpec, size: int, options: Options, stream_seeds: Sequence[int]
@@ -97,8 +109,14 @@ class HiddenGoal(Domain):
         return batch
 
     def _batch(
-        self, task: TaskSpec, options: Options, stream_seeds: Sequence[int]
+        self,
+        task: TaskSpec,
+        options: Options,
+        stream_seeds: Sequence[int],
+        picture_size: tuple[int, int] | None = None,
     ) -> HiddenGoalBatch:
+        from gymnasium.error import DependencyNotInstalled
+
         from pipelines.domains.hidden_goal.batch import Setting
 
         module, name = _FAMILIES[task.simulator["family"]]
@@ -108,9 +126,15 @@ class HiddenGoal(Domain):
             horizon=task.horizon,
             goals=options["goals"],
             visible=options["goal"] == "visible",
+            picture_size=picture_size,
         )
         arms = {"arms": task.simulator["arms"]} if "arms" in task.simulator else {}
-        batch: HiddenGoalBatch = family(setting, **arms)
+        try:
+            batch: HiddenGoalBatch = family(setting, **arms)
+        except DependencyNotInstalled as error:
+            from pipelines.domains.mujoco import missing_mujoco
+
+            raise missing_mujoco(task, error) from error
         return batch
 
     def begin_stream(self, env: gymnasium.Env[Any, Any], options: Options, seed: int) -> None:
@@ -129,10 +153,14 @@ class HiddenGoal(Domain):
         }
 
     def demonstrator(self, task: TaskSpec) -> PolicySpec | None:
-        """Return the policy that does the best thing for the goal that it is shown."""
+        """Return the policy that does the best thing for the goal that it is shown, or None.
+
+        For Reacher it is that of the domain mujoco; the other bodies have none.
+        """
         from pipelines.policies.base import PolicySpec
 
-        return PolicySpec(task.simulator["demonstrator"])
+        kind = task.simulator.get("demonstrator")
+        return None if kind is None else PolicySpec(kind)
 
 
 @functools.cache

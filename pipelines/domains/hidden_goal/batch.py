@@ -51,12 +51,14 @@ class Setting:
         horizon: Steps of an episode.
         goals: Which goals there are.
         visible: Whether the observation shows the goal.
+        picture_size: Width and height in pixels, where pictures are drawn; else None.
     """
 
     stream_seeds: Sequence[int]
     horizon: int
     goals: GoalSet = "all"
     visible: bool = False
+    picture_size: tuple[int, int] | None = None
 
 
 class HiddenGoalBatch(BatchEnvironment):
@@ -116,7 +118,7 @@ class HiddenGoalBatch(BatchEnvironment):
         return StepBatch(
             observation_BO=self._seen(),
             reward_B=self.rewards(self.goal_BG[:, None])[:, 0],
-            terminated_B=np.zeros(self.size, np.bool_),
+            terminated_B=self.ended(),
             truncated_B=self._age_B >= self._setting.horizon,
             success_B=None,
         )
@@ -157,7 +159,10 @@ class HiddenGoalBatch(BatchEnvironment):
     def show(self, observation_BO: NDArray[np.float32], goal_BG: NDArray[np.float32]) -> None:
         """Write goals, or what follows from them at the present step, into observations."""
 
-    @abstractmethod
+    def ended(self) -> NDArray[np.bool_]:
+        """Tell which episodes have ended by the task (B,); none, by default."""
+        return np.zeros(self.size, np.bool_)
+
     def draw(self, axes: Axes, trail: Sequence[Trace]) -> None:
         """Draw the episode of the first copy, from its start to the present step.
 
@@ -166,6 +171,25 @@ class HiddenGoalBatch(BatchEnvironment):
             trail: The observation after the reset, and after each step, with what was done and
                 paid.
         """
+        raise NotImplementedError
+
+    def picture(self, title: str, trail: Sequence[Trace]) -> NDArray[np.uint8]:
+        """Return a picture (H, W, 3) of the first copy; by default what `draw` draws."""
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        inches: Any = [pixels / _DPI for pixels in self._setting.picture_size or (640, 480)]
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(inches, _DPI, layout="constrained", facecolor="white")
+            canvas = FigureCanvasAgg(figure)
+            axes = figure.subplots()
+            self.draw(axes, trail)
+            steps, total = len(trail) - 1, sum(each.reward for each in trail)
+            axes.set_title(f"{title}: return {total:.3g} after {steps} steps")
+            figure.legend(loc="outside lower center", ncols=3)
+            canvas.draw()
+            return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
 
     @abstractmethod
     def rewards(self, goal_BPG: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -199,6 +223,16 @@ def held_out(cell_NC: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Tell which goals (N,) are held out, by the numbers of their cells."""
     weight_C = 1 + np.arange(cell_NC.shape[1]) % 2
     return (cell_NC @ weight_C) % HELD_OUT_OF == 0
+
+
+def arcs(goal_NG: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return in which of so many arcs of a circle points (N, 2) are (N, 1).
+
+    They are numbered from 0, at the right, against the clock.
+    """
+    place_NG = goal_NG.astype(np.float64)
+    turn_N = np.arctan2(place_NG[:, 1], place_NG[:, 0]) / (2 * np.pi) % 1
+    return np.minimum(np.floor(turn_N * count), count - 1).astype(np.int64)[:, None]
 
 
 class BatchGoals(HiddenGoals):
@@ -250,7 +284,6 @@ class HiddenGoalEnv(SingleEnv):
         batch: One copy.
         title: What pictures are called.
         render_mode: ``rgb_array`` to draw, or None.
-        size: Width and height of pictures in pixels.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 5}
@@ -260,11 +293,10 @@ class HiddenGoalEnv(SingleEnv):
         batch: HiddenGoalBatch,
         title: str,
         render_mode: str | None = None,
-        size: tuple[int, int] = (640, 480),
     ) -> None:
         super().__init__(batch, -np.inf, np.inf)
         self._copy, self._fixed = batch, False
-        self._title, self._size = title, size
+        self._title = title
         self._trail: list[Trace] = []
         self.render_mode = render_mode
 
@@ -305,21 +337,7 @@ class HiddenGoalEnv(SingleEnv):
             return None
         if not self._trail:
             raise gymnasium.error.ResetNeeded("No episode has begun: reset() before render().")
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        inches: Any = [pixels / _DPI for pixels in self._size]
-        with matplotlib.rc_context(STYLE):
-            figure = Figure(inches, _DPI, layout="constrained", facecolor="white")
-            canvas = FigureCanvasAgg(figure)
-            axes = figure.subplots()
-            self._copy.draw(axes, self._trail)
-            steps, total = len(self._trail) - 1, sum(each.reward for each in self._trail)
-            axes.set_title(f"{self._title}: return {total:.3g} after {steps} steps")
-            figure.legend(loc="outside lower center", ncols=3)
-            canvas.draw()
-            return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
+        return self._copy.picture(self._title, self._trail)
 
     @property
     def hidden_goals(self) -> HiddenGoals:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.domains.hidden_goal.batch import HiddenGoalBatch, Setting, Trace
+from pipelines.domains.hidden_goal.batch import HiddenGoalBatch, Setting, Trace, arcs
 from pipelines.drawing import COLOURS, MUTED
 
 if TYPE_CHECKING:
@@ -109,9 +109,7 @@ class RingPoints(PointBatch):
 
     def cells(self, goal_NG: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the arc, 0 to 39, counted from the right against the clock."""
-        goal_NG = goal_NG.astype(np.float64)
-        turn_N = np.arctan2(goal_NG[:, 1], goal_NG[:, 0]) / (2 * np.pi) % 1
-        return np.minimum(np.floor(turn_N * _ARCS), _ARCS - 1).astype(np.int64)[:, None]
+        return arcs(goal_NG, _ARCS)
 
     def draw_goal(self, axes: Axes, goal_G: NDArray[np.float32]) -> None:
         """Draw a goal, the circle that it is on, and where it pays."""
