@@ -26,6 +26,7 @@ MODULES = (
     *("concurrent.futures.process", "filelock", "pydantic.type_adapter", "vintix_cli.app"),
     *(f"pipelines.{stage}.stage" for stage in STAGES),
     *("pipelines.demonstrators.evaluate", "pipelines.distill.collect", "pipelines.distill.merge"),
+    *("matplotlib.backends.backend_agg", "matplotlib.figure"),
     *("pipelines.model.saved", "pipelines.playing.model", "pipelines.train.loop"),
 )
 

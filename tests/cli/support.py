@@ -104,6 +104,7 @@ class Fork:
         directory: Path,
         environment: dict[str, str],
         *,
+        script: Path = _SCRIPT,
         session: bool = False,
     ) -> None:
         self._outputs = tempfile.TemporaryDirectory()
@@ -114,7 +115,7 @@ class Fork:
         self.returncode: int | None = None
         self.pid = preloaded().ask(
             {
-                "script": str(_SCRIPT),
+                "script": str(script),
                 "arguments": arguments,
                 "directory": str(directory),
                 "environment": environment,
@@ -177,6 +178,14 @@ class Shell:
             return self.run([*VINTIX, *map(str, arguments)], variables)
         environment = {**self.environment, **(variables or {})}
         fork = Fork([*map(str, arguments)], self.directory, environment)
+        stdout, stderr = fork.communicate()
+        return Done(fork.wait(), stdout, stderr)
+
+    def script(self, code: str, *arguments: object) -> Done:
+        """Run a program of Python, with the arguments of ``vintix``, in such a process."""
+        file = self.directory / "program.py"
+        file.write_text(code)
+        fork = Fork([*map(str, arguments)], self.directory, self.environment, script=file)
         stdout, stderr = fork.communicate()
         return Done(fork.wait(), stdout, stderr)
 

@@ -218,7 +218,7 @@ def test_examples_run(gallery_shell, example, request):
 
 def quickstart(shell, *arguments: str, file: Path | None = None):
     file = file or shell.directory / "run.yaml"
-    return shell.run([sys.executable, "-c", QUICKSTART, str(file), *arguments])
+    return shell.script(QUICKSTART, file, *arguments)
 
 
 @pytest.mark.slow

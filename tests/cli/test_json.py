@@ -179,6 +179,8 @@ def test_quickstart(empty):
     first = document(quickstart(empty, "quickstart", "--json"))
     check_curves(first)
     assert set(first["artifacts"]) == set(first["seconds_by_stage"]) == set(STAGES)
+    second = document(quickstart(empty, "quickstart", "--json", "--quiet"))
+    assert second["tasks"] == first["tasks"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
 import sys
 
 import pytest
@@ -138,18 +137,9 @@ def test_lines_come_by_themselves_where_no_bar_can_be_drawn(monkeypatch, termina
 
 @pytest.mark.parametrize("words", [(), ("--json",), ("--quiet",)])
 def test_a_log_without_a_terminal(shell, words):
-    command = [sys.executable, "-c", OFTEN, "train", "--config", "run.yaml", "--steps", "40"]
-    done = subprocess.run(
-        [*command, "--track", "tensorboard", "--name", "logged", *words],
-        check=False,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        cwd=shell.directory,
-        env=shell.environment,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    command = ("train", "--config", "run.yaml", "--steps", "40", "--track", "tensorboard")
+    done = shell.script(OFTEN, *command, "--name", "logged", *words)
+    assert done.code == 0, done.stderr
     target = shell.workspace / "checkpoints" / "logged" / "v1"
     if words == ("--quiet",):
         assert done.stderr == ""

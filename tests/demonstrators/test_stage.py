@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from demonstrators.conftest import get
 from pipelines.actions import Box
+from pipelines.artifacts.workspace import Workspace
 from pipelines.demonstrators import stage
 from pipelines.demonstrators.config import DemonstratorsConfig
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
@@ -30,9 +31,14 @@ def run(workspace, reporter=None, **fields):
     return stage.run(config, workspace, reporter or NullReporter())
 
 
-def test_an_artifact_holds_policies_cards_and_fingerprints(workspace):
-    result = run(workspace, tasks=TASKS)
-    artifact = result.artifact
+@pytest.fixture(scope="module")
+def whole(tiny_domain, tmp_path_factory):
+    """An undisturbed run in a workspace of its own."""
+    return run(Workspace(tmp_path_factory.mktemp("whole")), tasks=TASKS)
+
+
+def test_an_artifact_holds_policies_cards_and_fingerprints(whole):
+    result, artifact = whole, whole.artifact
     assert demonstrator_tasks(artifact) == list(TASKS)
     found = load_demonstrator(artifact, "tiny-a")
     task, domain, options = get("tiny-a")
@@ -68,16 +74,14 @@ def test_the_same_command_is_up_to_date_and_another_seed_is_not(workspace):
 
 
 @pytest.mark.process
-def test_workers_make_the_same_artifact(workspace):
-    serial = run(workspace, tasks=TASKS, name="serial")
+def test_workers_make_the_same_artifact(workspace, whole):
     parallel = run(workspace, tasks=TASKS, name="parallel", workers=2)
-    assert serial.artifact.digest == parallel.artifact.digest
+    assert parallel.artifact.digest == whole.artifact.digest
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("workers", [1, 2])
-def test_failed_tasks_are_named_and_the_others_kept(workspace, failing, workers):
-    whole = run(workspace, tasks=TASKS, name="whole")
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_failed_tasks_are_named_and_the_others_kept(workspace, whole, failing, workers):
     failing("tiny-b")
     reporter = NullReporter()
     with pytest.raises(TasksFailedError) as caught:
@@ -91,7 +95,7 @@ def test_failed_tasks_are_named_and_the_others_kept(workspace, failing, workers)
     assert resumed.artifact.digest == whole.artifact.digest
 
 
-def test_an_interrupted_run_resumes_to_the_same_digest(workspace):
+def test_an_interrupted_run_resumes_to_the_same_digest(workspace, whole):
     """Stopped in its second task; the first one is not made again."""
 
     class Stopping(NullReporter):
@@ -109,7 +113,6 @@ def test_an_interrupted_run_resumes_to_the_same_digest(workspace):
             heard.append(message)
 
     heard = []
-    whole = run(workspace, tasks=TASKS, name="whole")
     with pytest.raises(KeyboardInterrupt):
         run(workspace, Stopping(), tasks=TASKS, name="parts")
     parts = run(workspace, Listening(), tasks=TASKS, name="parts")
@@ -131,7 +134,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_resumes_to_the_same_digest(workspace, tmp_path, workers):
     site = next(path for path in sys.path if (Path(path) / "vintix_tiny.py").is_file())
     root = Path(__file__).parents[2]
@@ -195,23 +198,32 @@ def test_options_reach_the_environment_and_the_record(workspace):
     assert strong.artifact.manifest.fingerprints["tiny-a"]["options"] == {"pull": 3.0}
 
 
-@pytest.mark.process
-def test_training_goes_through_the_stage(workspace):
-    train = {
+TRAINED = {
+    "tasks": ("tiny-bare", "tiny-a"),
+    "source": "train",
+    "train": {
         "total_steps": 64,
         "segment_steps": 32,
         "evaluation_episodes": 2,
         "hyperparameters": {"n_steps": 32, "batch_size": 16, "net_arch": [8]},
-    }
-    fields = {"tasks": ("tiny-bare", "tiny-a"), "source": "train", "train": train}
-    serial = run(workspace, name="serial", **fields)
+    },
+}
+
+
+def test_training_goes_through_the_stage(workspace):
+    serial = run(workspace, **TRAINED)
     found = load_demonstrator(serial.artifact, "tiny-bare")
     assert found.spec.kind == "mlp"
     assert found.source["kind"] == "train" and len(found.source["curve"]) == 2
     assert "stable-baselines3" in serial.artifact.manifest.packages
     assert serial.artifact.manifest.files["log/training-tiny-bare.jsonl"].log
     assert not list(serial.artifact.path.rglob("*.pt"))
-    parallel = run(workspace, name="parallel", workers=2, **fields)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_training_in_workers_makes_the_same_artifact(workspace):
+    serial, parallel = (run(workspace, name=f"by-{n}", workers=n, **TRAINED) for n in (1, 2))
     assert parallel.artifact.digest == serial.artifact.digest
 
 

@@ -50,22 +50,21 @@ def train(given, directory, advance=None):
 
 
 def test_a_resumed_search_equals_an_uninterrupted_one(tmp_path, monkeypatch):
+    given = settings(1500, 750, noise=[0.3])
     assert_killed_resumes(
-        lambda directory, advance: train(settings(), directory, advance),
-        tmp_path,
-        monkeypatch,
-        1200,
+        lambda directory, advance: train(given, directory, advance), tmp_path, monkeypatch, 1000
     )
 
 
 def test_segments_leave_no_trace():
-    one, many = (WaypointLearner(settings(), *get(), seed=0) for _ in range(2))
-    one.learn(2500)
+    given = settings(noise=[0.3])
+    one, many = (WaypointLearner(given, *get(), seed=0) for _ in range(2))
+    one.learn(1200)
     many.learn(1)
     state = many.dump()
-    again = WaypointLearner(settings(), *get(), seed=0)
+    again = WaypointLearner(given, *get(), seed=0)
     again.load(state)
-    again.learn(2500)
+    again.learn(1200)
     assert again.steps == one.steps
     for name, array in one.policy().arrays.items():
         assert np.array_equal(again.policy().arrays[name], array)

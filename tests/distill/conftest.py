@@ -24,8 +24,16 @@ def toy_workspace(tmp_path_factory, toy_domain):
     return found
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, toy_workspace):
+    """A copy for undisturbed runs: the first test makes them, the others find them done."""
+    root = tmp_path_factory.mktemp("shared") / "work"
+    shutil.copytree(toy_workspace.root, root)
+    return Workspace(root)
+
+
 @pytest.fixture
 def workspace(tmp_path, toy_workspace):
-    """A copy of it."""
+    """A copy of the test's own."""
     shutil.copytree(toy_workspace.root, tmp_path / "work")
     return Workspace(tmp_path / "work")

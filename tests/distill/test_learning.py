@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from distill.toy import make_demonstrators, refuse_commits
+from distill.toy import refuse_commits
 from pipelines.actions import Box
 from pipelines.artifacts.verify import verify
-from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.plan import plan, resolve
 from pipelines.distill.stage import run
@@ -62,21 +61,6 @@ def rows_of(artifact, task="toy-a", trajectory=0):
     reader = HistoryReader(artifact)
     (block,) = reader.blocks(task, trajectory, rows=reader.rows(task, trajectory))
     return {name: np.array(values) for name, values in block.items()}
-
-
-@pytest.fixture(scope="module")
-def digests(tmp_path_factory, toy_domain):
-    """Digest of an uninterrupted run, by algorithm, each made once."""
-    found = {}
-
-    def digest(algorithm):
-        if algorithm not in found:
-            other = Workspace(tmp_path_factory.mktemp("reference"))
-            make_demonstrators(other)
-            found[algorithm] = distill(other, algorithm).artifact.digest
-        return found[algorithm]
-
-    return digest
 
 
 @pytest.mark.parametrize("algorithm", TRAIN)
@@ -130,11 +114,11 @@ def test_it_records_what_the_environment_saw(workspace, monkeypatch, algorithm):
         assert total == pytest.approx(rows["reward"][start:end].sum(), abs=1e-4)
 
 
-def test_the_demonstrators_action_at_what_the_learner_saw(workspace):
+def test_the_demonstrators_action_at_what_the_learner_saw(shared):
     """The toy's demonstrator counts its steps: it has to forget at the start of an episode."""
     from vintix_toy import ToyPolicy
 
-    artifact = distill(workspace).artifact
+    artifact = distill(shared).artifact
     rows, policy = rows_of(artifact), ToyPolicy()
     starts = set(HistoryReader(artifact).episodes("toy-a", 0)["episode_start"].tolist())
     for step, observation_O in enumerate(rows["observation"]):
@@ -145,13 +129,13 @@ def test_the_demonstrators_action_at_what_the_learner_saw(workspace):
     assert not np.array_equal(rows["demonstrator_action"], rows["action"])
 
 
-def test_the_demonstrator_is_shown_what_the_domain_shows_it_alone(workspace, monkeypatch):
+def test_the_demonstrator_is_shown_what_the_domain_shows_it_alone(workspace, shared, monkeypatch):
     """As in noise distillation, and in a resumed run; the learner and the record see less."""
     from vintix_toy import ToyPolicy
 
     from pipelines.domains.checked import CheckedBatch
 
-    plain = rows_of(distill(workspace).artifact)
+    plain = rows_of(distill(shared).artifact)
     monkeypatch.setattr(CheckedBatch, "demonstrator_view", lambda self, seen_BO: seen_BO + 0.5)
     with monkeypatch.context() as patch:
         refuse_commits(patch, 3)
@@ -212,8 +196,8 @@ def test_the_learner_goes_on_over_segments(workspace):
     assert np.array_equal(rows["observation"][:24], again["observation"][:24])
 
 
-def test_what_a_learner_looks_at_does_not_change_what_is_recorded(workspace):
-    whole = rows_of(distill(workspace).artifact)
+def test_what_a_learner_looks_at_does_not_change_what_is_recorded(workspace, shared):
+    whole = rows_of(distill(shared).artifact)
     looks = {**TRAIN["ppo"], "observation_prefix": 1}
     artifact = distill(workspace, train=looks, name="g").artifact
     rows = rows_of(artifact)
@@ -230,9 +214,9 @@ def test_trajectories_are_runs_of_their_own(workspace):
     assert not np.array_equal(one["observation"][0], other["observation"][0])
 
 
-def test_episodes_begin_as_in_noise_distillation(workspace):
+def test_episodes_begin_as_in_noise_distillation(workspace, shared):
     """Both kinds of history of a task have the same first states, so that they can be compared."""
-    real = HistoryReader(distill(workspace).artifact)
+    real = HistoryReader(distill(shared).artifact)
     noise = DistillConfig(tasks=("toy-a",), trajectories=1, steps=100, name="n", workers=1)
     noisy = HistoryReader(run(noise, workspace, NullReporter()).artifact)
     starts = [reader.episodes("toy-a", 0)["episode_start"][:3] for reader in (real, noisy)]
@@ -263,9 +247,13 @@ def test_what_is_said_about_it(workspace):
 @pytest.mark.parametrize(
     ("algorithm", "failing"),
     # The environment's unit comes first, the task's last; ars fills two or more shards at once.
-    [("ppo", 0), ("ppo", 2), ("ppo", 3), ("ppo", 5), ("sac", 3), ("ars", 2), ("ars", 5)],
+    [
+        *(("ppo", 0), ("ppo", 3), ("sac", 3), ("ars", 5)),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("ppo", 2), ("ppo", 5))),
+        pytest.param("ars", 2, marks=pytest.mark.slow),
+    ],
 )
-def test_resumed_after_a_failure(workspace, digests, monkeypatch, algorithm, failing):
+def test_resumed_after_a_failure(workspace, shared, monkeypatch, algorithm, failing):
     with monkeypatch.context() as patch:
         attempts = refuse_commits(patch, failing)
         with pytest.raises(StorageError):
@@ -277,7 +265,7 @@ def test_resumed_after_a_failure(workspace, digests, monkeypatch, algorithm, fai
 
         patch.setattr(ToyEnv, "step", _counting(ToyEnv.step, steps))
         artifact = distill(workspace, algorithm).artifact
-    assert artifact.digest == digests(algorithm)
+    assert artifact.digest == distill(shared, algorithm).artifact.digest
     if (algorithm, failing) == ("ppo", 3):
         # It goes on after two shards of 25; what it repeats is less than that, the reference
         # rollout of the fingerprint included.
@@ -292,12 +280,11 @@ def _counting(original, steps):
     return step
 
 
+@pytest.mark.slow
 @pytest.mark.process
-def test_workers_do_not_change_it(workspace, tmp_path):
-    one = distill(workspace, trajectories=2).artifact.digest
-    other = Workspace(tmp_path / "other")
-    make_demonstrators(other)
-    assert distill(other, trajectories=2, workers=2).artifact.digest == one
+def test_workers_do_not_change_it(workspace, shared):
+    one = distill(shared, trajectories=2).artifact.digest
+    assert distill(workspace, trajectories=2, workers=2).artifact.digest == one
 
 
 def test_an_environment_that_does_not_repeat_is_recorded_anew(workspace, monkeypatch):

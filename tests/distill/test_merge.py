@@ -65,15 +65,44 @@ def rewrite_attributes(part: Artifact, task: str, change) -> Artifact:
 
 
 @pytest.fixture
-def reference(tmp_path, toy_domain):
+def reference(shared):
     """A history that one machine collected, in a workspace of its own."""
-    other = Workspace(tmp_path / "reference")
-    make_demonstrators(other)
-    return lambda **changes: distill(other, **changes)
+    return lambda **changes: distill(shared, **changes)
+
+
+@pytest.fixture(scope="module")
+def collected(shared):
+    """Both parts of the history."""
+    return collect(shared, 2)
+
+
+@pytest.fixture
+def first(workspace, collected):
+    """A copy of the first part, in the test's own workspace."""
+    return _copy(collected[0], workspace)
+
+
+@pytest.fixture
+def parts(workspace, first, collected):
+    """Copies of both."""
+    return [first, _copy(collected[1], workspace)]
+
+
+def _copy(part, workspace):
+    base = part.path.parent
+    shutil.copytree(base, workspace.root / "parts" / base.name)
+    return workspace.find("parts", base.name)
 
 
 @pytest.mark.parametrize(
-    ("count", "schedule"), [(1, None), (3, None), (7, None), (2, "auto"), (3, "fitted")]
+    ("count", "schedule"),
+    [
+        pytest.param(1, None, marks=pytest.mark.slow),
+        pytest.param(3, None, marks=pytest.mark.slow),
+        (7, None),
+        (2, "auto"),
+        (3, "fitted"),
+    ],
 )
 def test_merged_parts_are_what_one_machine_collects(workspace, reference, count, schedule):
     """Every file and the digest; seven shards for five jobs, so that two are empty."""
@@ -91,9 +120,8 @@ def test_merged_parts_are_what_one_machine_collects(workspace, reference, count,
     assert not list(found.artifact.path.parent.glob(".staging-*"))
 
 
-def test_merged_and_collected_are_up_to_date(workspace):
+def test_merged_and_collected_are_up_to_date(workspace, parts):
     """The same command without a shard finds the merged history; so does a second merge."""
-    parts = collect(workspace, 2)
     first = join(workspace)
     assert not first.up_to_date
     again = join(workspace)
@@ -122,10 +150,10 @@ def test_a_part_stands_by_itself(workspace, reference, tmp_path):
     assert verify(found.artifact, deep=True) == []
 
 
-def test_what_a_part_holds(workspace):
+def test_what_a_part_holds(parts, reference):
     """Its own trajectories, with the attributes of the whole history."""
-    whole = {name: HistoryReader(distill(workspace).artifact).task(name) for name in ("toy-a",)}
-    for part in collect(workspace, 2):
+    whole = {name: HistoryReader(reference().artifact).task(name) for name in ("toy-a",)}
+    for part in parts:
         for report in part.manifest.summary["tasks"]:
             attributes = dict(part.group(report["task"]).attrs)
             held = attributes.pop("part")["trajectories"]
@@ -140,8 +168,7 @@ def test_what_a_part_holds(workspace):
                     assert attributes[name] == expected[name]
 
 
-def test_a_part_is_no_history(workspace):
-    collect(workspace, 2)
+def test_a_part_is_no_history(workspace, parts):
     with pytest.raises(ArtifactMissingError):
         workspace.find("histories", "h-1-of-2")
     with pytest.raises(UsageError, match="wrong kind"):
@@ -162,10 +189,11 @@ def test_an_empty_share_is_told_and_published(workspace):
     assert distill(workspace, shard="7/7").up_to_date
 
 
-@pytest.mark.parametrize("failing", [0, 5, 6, 8])
-def test_resumed_after_a_failure(workspace, reference, monkeypatch, failing):
+@pytest.mark.parametrize(
+    "failing", [0, 6, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 8))]
+)
+def test_resumed_after_a_failure(workspace, parts, reference, monkeypatch, failing):
     """9 units: 6 trajectories and 3 tasks; those done are not copied again."""
-    collect(workspace, 2)
     with monkeypatch.context() as patch:
         attempts = refuse_commits(patch, failing)
         with pytest.raises(StorageError):
@@ -177,9 +205,10 @@ def test_resumed_after_a_failure(workspace, reference, monkeypatch, failing):
     assert done.isdisjoint(name for name in names if name.startswith("merge/"))
 
 
-def test_a_collection_that_was_begun_gives_way_to_the_merge(workspace, reference, monkeypatch):
+def test_a_collection_that_was_begun_gives_way_to_the_merge(
+    workspace, parts, reference, monkeypatch
+):
     """Both stage under one configuration; the units of neither are taken for the other's."""
-    collect(workspace, 2)
     for first, second in ((distill, join), (join, distill)):
         with monkeypatch.context() as patch:
             refuse_commits(patch, 5, 6)
@@ -190,9 +219,8 @@ def test_a_collection_that_was_begun_gives_way_to_the_merge(workspace, reference
         shutil.rmtree(result.artifact.path)
 
 
-def test_a_merge_of_other_parts_begins_again(workspace, tmp_path, monkeypatch):
+def test_a_merge_of_other_parts_begins_again(workspace, parts, tmp_path, monkeypatch):
     """What was staged of a part that has been collected anew since is not mixed in."""
-    collect(workspace, 2)
     with monkeypatch.context() as patch:
         refuse_commits(patch, 8, 9)
         with pytest.raises(StorageError):
@@ -207,8 +235,8 @@ def test_a_merge_of_other_parts_begins_again(workspace, tmp_path, monkeypatch):
     assert verify(merged, deep=True) == []
 
 
-def test_a_damaged_part_is_refused_and_named(workspace):
-    part = collect(workspace, 2)[0]
+def test_a_damaged_part_is_refused_and_named(workspace, parts):
+    part = parts[0]
     path = next(path for path in sorted(part.path.rglob("c/*")) if path.is_file())
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -230,15 +258,13 @@ def test_a_missing_part_is_named(workspace):
         join(workspace, "nothing")
 
 
-def test_a_part_given_twice_is_wrong_usage(workspace):
-    collect(workspace, 2)
+def test_a_part_given_twice_is_wrong_usage(workspace, parts):
     with pytest.raises(UsageError, match="part 1/2 is given twice"):
         join(workspace, "h-1-of-2", "parts/h-1-of-2@v1", "h-2-of-2")
 
 
-def test_two_splits_of_one_history(workspace, reference):
+def test_two_splits_of_one_history(workspace, parts, reference):
     """The whole one is taken; of two whole ones the user says which."""
-    collect(workspace, 2)
     distill(workspace, shard="1/3")
     assert join(workspace).artifact.digest == reference().artifact.digest
     distill(workspace, shard="2/3")
@@ -261,8 +287,7 @@ def test_two_splits_of_one_history(workspace, reference):
         ({"schedule": "p=1,f=0.2"}, "tasks.toy-a.schedule.p: 1.0"),
     ],
 )
-def test_parts_of_other_settings_are_refused(workspace, changes, told):
-    distill(workspace, shard="1/2")
+def test_parts_of_other_settings_are_refused(workspace, first, changes, told):
     distill(workspace, shard="2/2", **changes)
     with pytest.raises(ConfigError, match="not of one plan") as found:
         join(workspace)
@@ -272,8 +297,7 @@ def test_parts_of_other_settings_are_refused(workspace, changes, told):
     assert found.value.exit_code == 3
 
 
-def test_parts_of_other_demonstrators_or_another_history_are_refused(workspace):
-    distill(workspace, shard="1/2")
+def test_parts_of_other_demonstrators_or_another_history_are_refused(workspace, first):
     distill(workspace, shard="2/2", name="other")
     with pytest.raises(ConfigError) as found:
         join(workspace, "h-1-of-2", "other-2-of-2")
@@ -286,8 +310,7 @@ def test_parts_of_other_demonstrators_or_another_history_are_refused(workspace):
     assert found.value.found.startswith("made from demonstrators/others@v1")
 
 
-def test_parts_of_another_environment_are_refused(workspace, monkeypatch):
-    distill(workspace, shard="1/2")
+def test_parts_of_another_environment_are_refused(workspace, first, monkeypatch):
     monkeypatch.setenv("VINTIX_TOY_DRIFT", "0.1")
     distill(workspace, shard="2/2")
     with pytest.raises(ConfigError, match="same environment") as found:
@@ -314,8 +337,7 @@ def test_parts_whose_pilots_differ_are_refused(workspace):
     assert found.value.found.startswith("pilot.response.return: [")
 
 
-def test_parts_that_do_not_agree_on_a_task_are_refused(workspace):
-    parts = collect(workspace, 2)
+def test_parts_that_do_not_agree_on_a_task_are_refused(workspace, parts):
     shared = set.intersection(
         *({row["task"] for row in p.manifest.summary["tasks"]} for p in parts)
     )
@@ -327,9 +349,8 @@ def test_parts_that_do_not_agree_on_a_task_are_refused(workspace):
 
 
 @pytest.mark.parametrize("held", [[], [0], [1], [0, 1]])
-def test_parts_that_were_split_differently_are_refused(workspace, held):
+def test_parts_that_were_split_differently_are_refused(workspace, parts, held):
     """A trajectory that no part has, or two have; the split of toy-a is one trajectory each."""
-    parts = collect(workspace, 2)
     own = dict(parts[1].group("toy-a").attrs)["part"]["trajectories"]
     rewrite_attributes(
         parts[1], "toy-a", lambda attributes: attributes["part"].update(trajectories=held)
@@ -341,9 +362,8 @@ def test_parts_that_were_split_differently_are_refused(workspace, held):
         join(workspace)
 
 
-def test_versions_of_packages_are_those_of_the_parts(workspace):
+def test_versions_of_packages_are_those_of_the_parts(workspace, parts):
     """Not of the machine that joins them; where they differ, all of them."""
-    parts = collect(workspace, 2)
     packages = parts[1].manifest.packages
     rewrite(parts[1], packages={**packages, "python": "3.99.0", "other": "1.0"})
     found = join(workspace).artifact.manifest.packages

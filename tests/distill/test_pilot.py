@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipelines.artifacts.workspace import Workspace
 from pipelines.demonstrators.reader import load_demonstrator
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.pilot import LEVELS, PilotJob, run_pilot
@@ -21,7 +20,7 @@ from pipelines.reporter import NullReporter
 from pipelines.rng import derive_seed
 from pipelines.tasks.schedule import schedule_from_json
 
-from .toy import make_demonstrators, refuse_commits
+from .toy import refuse_commits
 
 STEPS = 90
 CONFIG = {
@@ -78,8 +77,8 @@ def test_the_pilot_follows_from_the_seed(workspace):
 
 
 @pytest.mark.parametrize("fit", ["auto", "fitted"])
-def test_the_history_records_the_pilot_and_follows_the_decay(workspace, fit):
-    artifact = distill(workspace, schedule=fit).artifact
+def test_the_history_records_the_pilot_and_follows_the_decay(shared, fit):
+    artifact = distill(shared, schedule=fit).artifact
     reader = HistoryReader(artifact)
     assert artifact.config["tasks"]["toy-a"]["schedule"] == {"fit": fit, "episodes": 3}
     for name in reader.tasks():
@@ -100,11 +99,9 @@ def test_the_history_records_the_pilot_and_follows_the_decay(workspace, fit):
 @pytest.mark.parametrize(
     ("fit", "failing"), [("auto", 2), ("fitted", 3), ("auto", 6), ("fitted", 13)]
 )
-def test_resumed_after_a_failure(tmp_path, workspace, monkeypatch, fit, failing):
+def test_resumed_after_a_failure(workspace, shared, monkeypatch, fit, failing):
     """14 units: 2 environments, 2 pilots, 8 shards, 2 tasks; the bytes are those of one run."""
-    other = Workspace(tmp_path / "reference")
-    make_demonstrators(other)
-    reference = distill(other, schedule=fit).artifact.digest
+    reference = distill(shared, schedule=fit).artifact.digest
     with monkeypatch.context() as patch:
         refuse_commits(patch, failing)
         with pytest.raises(StorageError):
@@ -127,11 +124,9 @@ def _no_room(*arguments):
 
 
 @pytest.mark.process
-def test_workers_do_not_matter(tmp_path, workspace):
-    other = Workspace(tmp_path / "other")
-    make_demonstrators(other)
-    one = distill(workspace, schedule="fitted").artifact.digest
-    assert distill(other, schedule="fitted", workers=2).artifact.digest == one
+def test_workers_do_not_matter(workspace, shared):
+    one = distill(shared, schedule="fitted").artifact.digest
+    assert distill(workspace, schedule="fitted", workers=2).artifact.digest == one
 
 
 def test_a_return_that_is_no_number_is_told(workspace, monkeypatch):

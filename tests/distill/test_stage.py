@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from distill.toy import make_demonstrators, refuse_commits
-from pipelines.artifacts.workspace import Workspace
+from distill.toy import refuse_commits
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.history import describe_returns
 from pipelines.distill.stage import run
@@ -24,16 +23,20 @@ def distill(workspace, reporter=None, **changes):
     return run(DistillConfig(**{**CONFIG, **changes}), workspace, reporter or NullReporter())
 
 
+@pytest.fixture(scope="module")
+def whole(shared):
+    """An uninterrupted run in a workspace of its own."""
+    return distill(shared)
+
+
 @pytest.fixture
-def reference(tmp_path, toy_domain):
-    """Digest of an uninterrupted run in a workspace of its own."""
-    other = Workspace(tmp_path / "reference")
-    make_demonstrators(other)
-    return distill(other).artifact.digest
+def reference(whole):
+    """Its digest."""
+    return whole.artifact.digest
 
 
-def test_what_it_publishes(workspace):
-    result = distill(workspace)
+def test_what_it_publishes(whole):
+    result = whole
     artifact = result.artifact
     assert not result.up_to_date
     assert artifact.reference == "h@v1"
@@ -111,7 +114,9 @@ def test_each_task_is_told_when_it_is_collected(workspace):
     assert [rest for _, rest in told] == [f"collected ({n} of 3 tasks)" for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("failing", [0, 3, 4, 7, 11, 16, 17, 18])
+@pytest.mark.parametrize(
+    "failing", [0, 3, 7, 17, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 11, 16, 18))]
+)
 def test_resumed_after_a_failure(workspace, reference, monkeypatch, failing):
     """18 units: 3 environments, 12 shards, 3 tasks; publishing comes after the last."""
     with monkeypatch.context() as patch:
@@ -127,7 +132,7 @@ def test_resumed_after_a_failure(workspace, reference, monkeypatch, failing):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_signal_stops_it_and_it_goes_on(workspace, reference, workers):
     class Interrupting(NullReporter):
         @contextmanager

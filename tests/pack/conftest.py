@@ -1,1 +1,1 @@
-from distill.conftest import toy_domain, toy_workspace, workspace  # noqa: F401
+from distill.conftest import shared, toy_domain, toy_workspace, workspace  # noqa: F401

@@ -43,7 +43,7 @@ def in_workers(task: StreamTask) -> StreamTask:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[EnvironmentWorkers]:
-    with EnvironmentWorkers(3, make_toy) as found:
+    with EnvironmentWorkers(2, make_toy) as found:
         yield found
 
 

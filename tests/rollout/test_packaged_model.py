@@ -69,7 +69,7 @@ class Told(NullReporter):
 
 def test_it_plays_in_an_empty_workspace(tmp_path):
     told = Told()
-    config = RolloutConfig(tasks=("inverted-pendulum",), shots=3, seeds=2)
+    config = RolloutConfig(tasks=("inverted-pendulum",), shots=2, seeds=1)
     result = run(config, Workspace(tmp_path), told)
     assert any("comes with vintix" in line for line in told.lines)
     (row,) = result.report["tasks"]

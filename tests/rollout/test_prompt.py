@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,16 +154,25 @@ def test_results_do_not_depend_on_the_batch_far_beyond_the_context(cache: Any, s
                 )
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, histories of one task and the dataset they make; not to be changed."""
+    root = tmp_path_factory.mktemp("prompt")
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch)
+        place = write_checkpoint(root, [saved_task(EVEN), saved_task(WIDE)])
+        make_histories(
+            place, observation_dim=3, action_dim=2, steps=STEPS, count=2, episode=EPISODE, task=EVEN
+        )
+        pack(PackConfig(chunk_rows=17, name="packed"), place, NullReporter())
+    return root
+
+
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A checkpoint, histories of one task and the dataset they make."""
+def workspace(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     install(monkeypatch)
-    place = write_checkpoint(tmp_path, [saved_task(EVEN), saved_task(WIDE)])
-    make_histories(
-        place, observation_dim=3, action_dim=2, steps=STEPS, count=2, episode=EPISODE, task=EVEN
-    )
-    pack(PackConfig(chunk_rows=17, name="packed"), place, NullReporter())
-    return place
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    return Workspace(tmp_path)
 
 
 def go(workspace: Workspace, **config: Any) -> Any:

@@ -24,13 +24,6 @@ def weights(artifact):
     return torch.cat([one.detach().reshape(-1) for one in model.parameters()])
 
 
-@pytest.fixture
-def workspace(tmp_path):
-    workspace = Workspace(tmp_path)
-    write_dataset(workspace)
-    return workspace
-
-
 def test_trajectories_are_set_aside_whole():
     """At least one stays and one goes; of a single one none goes; the draw is the task's own."""
     tasks = select_tasks(

@@ -5,20 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError, ConfigError
 from pipelines.model.saved import load_model
 from pipelines.reporter import NullReporter
 from pipelines.train.metrics import read_metrics
 from pipelines.train.stage import plan, run
 
-from .support import SMALL_MODEL, small_config, write_dataset
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    write_dataset(Workspace(tmp_path))
-    return Workspace(tmp_path)
+from .support import SMALL_MODEL, small_config
 
 
 class Told(NullReporter):

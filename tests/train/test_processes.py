@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from pipelines.reporter import NullReporter
 from pipelines.train.metrics import read_metrics
 from pipelines.train.stage import run
 
-from .support import small_config, write_dataset
+from .support import small_config
 from .test_stage import StopAfter, durable_units, metrics, train
 
 pytestmark = pytest.mark.process
@@ -70,18 +71,11 @@ class Listener(NullReporter):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(template, tmp_path_factory):
     """One process, twice the windows a process."""
-    workspace = Workspace(tmp_path_factory.mktemp("alone"))
-    write_dataset(workspace)
-    return train(workspace, small_config(**SETTINGS)).artifact
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    workspace = Workspace(tmp_path / "artifacts")
-    write_dataset(workspace)
-    return workspace
+    root = tmp_path_factory.mktemp("alone") / "artifacts"
+    shutil.copytree(template, root)
+    return train(Workspace(root), small_config(**SETTINGS)).artifact
 
 
 def assert_same_training(found, expected):

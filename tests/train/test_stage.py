@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -61,30 +60,6 @@ class StopAfter(StopSignal):
         if self._left <= 0:
             self.number = int(signal.SIGTERM)
         return self.number is not None
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """The dataset, written once."""
-    root = tmp_path_factory.mktemp("template")
-    write_dataset(Workspace(root))
-    return root
-
-
-@pytest.fixture
-def new_workspace(template, tmp_path):
-    """Makes workspaces that hold the dataset."""
-
-    def make(name="artifacts"):
-        shutil.copytree(template, tmp_path / name)
-        return Workspace(tmp_path / name)
-
-    return make
-
-
-@pytest.fixture
-def workspace(new_workspace):
-    return new_workspace()
 
 
 def train(workspace, config, stop=None):

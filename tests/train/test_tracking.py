@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 import time
@@ -10,13 +9,12 @@ import types
 
 import pytest
 
-from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import MissingDependencyError
 from pipelines.signals import StopSignal
 from pipelines.train.metrics import MetricsLog
 from pipelines.train.tracking import flatten, open_tracker
 
-from .support import small_config, write_dataset
+from .support import small_config
 from .test_stage import metrics, start, train, wait_for_steps
 
 
@@ -93,20 +91,6 @@ class Crash(StopSignal):
         return False
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """The dataset, written once."""
-    root = tmp_path_factory.mktemp("template")
-    write_dataset(Workspace(root))
-    return root
-
-
-@pytest.fixture
-def workspace(template, tmp_path):
-    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
-    return Workspace(tmp_path)
-
-
 def held_once(rows, artifact):
     """Whether a tracker has each step of the log, once, in order, with its numbers."""
     log = metrics(artifact)
@@ -158,7 +142,7 @@ def test_a_resumed_run_has_each_step_once(kind, stand_in, lost, monkeypatch, wor
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("end", ["crash", "kill"])
+@pytest.mark.parametrize("end", ["crash", pytest.param("kill", marks=pytest.mark.slow)])
 def test_an_interrupted_run_has_each_step_once_in_tensorboard(end, workspace):
     """A crash leaves steps beyond the checkpoint in the files; a kill leaves those before it."""
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
