@@ -7,6 +7,7 @@ import fcntl
 import gc
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,12 +41,20 @@ def _seed(number):
     return {"shards": 1, "seed": number}
 
 
-@pytest.fixture
-def workspace(tmp_path):
-    """Two versions of a name, of which the first is old."""
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """Two versions of a name, of which the first is old; not to be changed."""
+    root = tmp_path_factory.mktemp("in-use")
     for seed in (1, 2):
-        run_tiny(tmp_path, config=_seed(seed))
+        run_tiny(root, config=_seed(seed))
     gc.collect()
+    return root
+
+
+@pytest.fixture
+def workspace(template, tmp_path):
+    """A copy of it."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     return Workspace(tmp_path)
 
 

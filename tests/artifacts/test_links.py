@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 
 import pytest
 
@@ -24,10 +25,10 @@ def _tree(root):
     }
 
 
-@pytest.fixture
-def workspace(tmp_path):
-    """Three versions, staged work, and debris of each kind."""
-    root = tmp_path / "workspace"
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """Three versions, staged work, and debris of each kind; not to be changed."""
+    root = tmp_path_factory.mktemp("links") / "workspace"
     for seed in (1, 2, 3):
         run_tiny(root, config={"shards": 1, "seed": seed})
     space = Workspace(root)
@@ -37,7 +38,14 @@ def workspace(tmp_path):
     (base / ".removed-v9/file").write_bytes(b"1")
     (base / "x.partial").write_bytes(b"1")
     gc.collect()
-    return space
+    return root
+
+
+@pytest.fixture
+def workspace(template, tmp_path):
+    """A copy of it."""
+    shutil.copytree(template, tmp_path / "workspace")
+    return Workspace(tmp_path / "workspace")
 
 
 def _begin(space):

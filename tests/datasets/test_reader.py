@@ -207,11 +207,11 @@ def test_travels_to_a_spawned_worker(packed):
 def test_files_grow_with_the_data_and_not_with_the_trajectories(tmp_path):
     """Short trajectories share chunk files, and each is read as if it had arrays of its own."""
     workspace = Workspace(tmp_path)
-    make_histories(workspace, observation_dim=5, action_dim=2, steps=60, count=40)
+    make_histories(workspace, observation_dim=5, action_dim=2, steps=60, count=20)
     source = HistoryReader(workspace.find("histories", None))
     dataset = run(PackConfig(chunk_rows=600), workspace, NullReporter()).artifact
     reader = DatasetReader(dataset)
-    for trajectory in (0, 9, 10, 39):
+    for trajectory in (0, 9, 10, 19):
         (expected,) = source.blocks("made-up", trajectory, rows=60)
         found = reader.window("made-up", trajectory, 5, 50)
         for field in ("observation", "reward", "noise", "demonstrator_action"):
@@ -220,7 +220,7 @@ def test_files_grow_with_the_data_and_not_with_the_trajectories(tmp_path):
             reader.episode_starts("made-up", trajectory),
             source.episodes("made-up", trajectory)["episode_start"],
         )
-    assert len(dataset.manifest.files) < 60
+    assert len(dataset.manifest.files) < 40
 
 
 def test_only_the_fields_that_are_asked_for_are_opened(packed):

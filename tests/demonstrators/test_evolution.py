@@ -97,7 +97,7 @@ def test_the_policy_acts_as_its_candidate_did(policy, output):
 
 def test_a_search_finds_a_better_policy(tmp_path):
     """The tiny task with its spring: the return without control is far below a trained one's."""
-    trained = train(settings(30_000, noise=0.2, pairs=8, policy="linear"), tmp_path / "run")
+    trained = train(settings(15_000, noise=0.2, pairs=8, policy="linear"), tmp_path / "run")
     assert (trained.steps, max(mean for _, mean in trained.curve)) in trained.curve
     task, domain, options = get("tiny-a")
     with Evaluator(task, domain, options, seed=5) as evaluator:

@@ -97,11 +97,11 @@ def _copy(part, workspace):
 @pytest.mark.parametrize(
     ("count", "schedule"),
     [
-        pytest.param(1, None, marks=pytest.mark.slow),
-        pytest.param(3, None, marks=pytest.mark.slow),
         (7, None),
         (2, "auto"),
-        (3, "fitted"),
+        pytest.param(1, None, marks=pytest.mark.slow),
+        pytest.param(3, None, marks=pytest.mark.slow),
+        pytest.param(3, "fitted", marks=pytest.mark.slow),
     ],
 )
 def test_merged_parts_are_what_one_machine_collects(workspace, reference, count, schedule):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -77,11 +79,19 @@ RISES = {
 }
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """Histories of each kind; not to be changed."""
+    root = tmp_path_factory.mktemp("gate")
+    publish(Workspace(root), RISES)
+    return root
+
+
 @pytest.fixture
-def workspace(tmp_path):
-    found = Workspace(tmp_path)
-    publish(found, RISES)
-    return found
+def workspace(template, tmp_path):
+    """A copy of them."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    return Workspace(tmp_path)
 
 
 def pack(workspace, **changes):

@@ -103,7 +103,7 @@ def test_a_file_gets_the_overview_1200_pixels_wide_and_the_same_bytes_again(
         plot_artifact(artifact, tmp_path / "a.pdf")
 
 
-@pytest.mark.parametrize("count", [1, 2, 6, 7, 13])
+@pytest.mark.parametrize("count", [1, 7, 13])
 def test_any_number_of_tasks_is_drawn(count: int, tmp_path: Path) -> None:
     many = [curve(name=f"task-{index}") for index in range(count)]
     figure = drawing.draw_overview(many)
