@@ -86,8 +86,9 @@ def tests(session: nox.Session) -> None:
 
 @shared()
 def fast(session: nox.Session) -> None:
-    """Run the tests that start no process and step no simulator: two or three minutes."""
-    _pytest(session, "-m", "not process and not simulator and not slow and not benchmark")
+    """Run the tests that start no process, step no simulator and run no stage many times."""
+    slower = ("process", "simulator", "stage", "slow", "benchmark")
+    _pytest(session, "-m", " and ".join(f"not {marker}" for marker in slower))
 
 
 @shared()

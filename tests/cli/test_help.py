@@ -55,10 +55,11 @@ QUICKSTART = """
 import sys
 from pathlib import Path
 import pipelines.quickstart.run as quickstart
-file = Path(sys.argv.pop(1))
-quickstart.run_file = lambda: file
-from vintix_cli.app import main
-main()
+if __name__ == "__main__":
+    file = Path(sys.argv.pop(1))
+    quickstart.run_file = lambda: file
+    from vintix_cli.app import main
+    main()
 """
 
 

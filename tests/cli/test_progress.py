@@ -20,8 +20,9 @@ OFTEN = """
 import sys
 from vintix_cli import render
 render.LOG_EVERY_SECONDS = 0.01
-from vintix_cli.__main__ import main
-main()
+if __name__ == "__main__":
+    from vintix_cli.__main__ import main
+    main()
 """
 
 

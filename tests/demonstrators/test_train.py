@@ -18,6 +18,8 @@ from pipelines.errors import ConfigError, StorageError
 from pipelines.learners.settings import EPISODE_LEARNERS, TrainSettings, segment_length
 from pipelines.policies.registry import build_policy
 
+pytestmark = pytest.mark.stage
+
 SMALL = {
     "ppo": {"n_steps": 32, "batch_size": 16, "net_arch": [8]},
     "sac": {"learning_starts": 20, "net_arch": [8], "batch_size": 16, "buffer_size": 50},

@@ -19,6 +19,8 @@ from pipelines.histories.reader import HistoryReader
 from pipelines.reporter import NullReporter
 from pipelines.rows import HISTORY_ROWS, row_layout
 
+pytestmark = pytest.mark.stage
+
 TRAIN = {
     "ppo": {
         "algorithm": "ppo",

@@ -25,6 +25,8 @@ from pipelines.errors import (
 from pipelines.histories.reader import HistoryReader
 from pipelines.reporter import NullReporter
 
+pytestmark = pytest.mark.stage
+
 CONFIG = {"trajectories": 2, "steps": 90, "shard_rows": 60, "name": "h", "workers": 1}
 
 

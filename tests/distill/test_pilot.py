@@ -22,6 +22,8 @@ from pipelines.tasks.schedule import schedule_from_json
 
 from .toy import refuse_commits
 
+pytestmark = pytest.mark.stage
+
 STEPS = 90
 CONFIG = {
     "tasks": ("toy-a", "toy-b"),

@@ -16,6 +16,8 @@ from pipelines.errors import ConfigError, InterruptedRunError, StorageError, Tas
 from pipelines.histories.reader import HistoryReader
 from pipelines.reporter import NullReporter
 
+pytestmark = pytest.mark.stage
+
 CONFIG = {"trajectories": 2, "steps": 90, "shard_rows": 60, "name": "h", "workers": 1}
 
 

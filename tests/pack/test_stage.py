@@ -31,6 +31,8 @@ from pipelines.pack.config import PackConfig
 from pipelines.pack.stage import paper_plan, plan, run
 from pipelines.reporter import NullReporter
 
+pytestmark = pytest.mark.stage
+
 
 def collect(workspace, tasks, name, **changes):
     fields = {"trajectories": 2, "steps": 120, "shard_rows": 50, "workers": 1, **changes}

@@ -44,6 +44,8 @@ from .support import (
     write_dataset,
 )
 
+pytestmark = pytest.mark.stage
+
 FLAT = ("loss", "domains", "learning_rate", "gradient_norm", "tokens", "step")
 
 
