@@ -35,7 +35,7 @@ def test_every_own_plugin_loads(kind: Kind) -> None:
 def test_an_unknown_name_is_told_with_the_nearest_and_the_package_that_brings_it() -> None:
     with pytest.raises(UsageError) as caught:
         find_method("ad-no-rewards")
-    assert "Did you mean ad-no-reward?" in str(caught.value)
+    assert "Did you mean ad-no-reward" in str(caught.value)
     assert "vintix.methods" in str(caught.value)
     with pytest.raises(UsageError, match="pip install vintix-gail"):
         find_method("gail", "vintix-gail")

@@ -101,12 +101,20 @@ class Vintix(nn.Module):
     def encode(self, batches: Sequence[GroupBatch]) -> Tensor:
         """Return the tokens (B, L, D) of all groups' sequences, in the order of `batches`.
 
+        With a backbone that sees starts they have its channel for them behind the others.
+
         Raises:
             ConfigError: A group is unknown, a batch's dimensions are not its group's, the lengths
                 differ, or action statistics are missing where the configuration needs them.
         """
         self._check(batches)
         tokens = [self.encoder(batch) for batch in batches]
+        if self.backbone.sees_starts:
+            starts = [(batch.episode_step_BL == 0).unsqueeze(-1) for batch in batches]
+            tokens = [
+                torch.cat([each, start.to(each.dtype)], dim=-1)
+                for each, start in zip(tokens, starts, strict=True)
+            ]
         return tokens[0] if len(tokens) == 1 else torch.cat(tokens, dim=0)
 
     def decode(
@@ -220,7 +228,7 @@ class Vintix(nn.Module):
         weight = self.encoder.prev_acs_padding
         return TokenWindow(
             batch_size=batch_size,
-            width=self.config.width,
+            width=self.backbone.token_width,
             context=self.config.context if context is None else context,
             dtype=weight.dtype,
             device=weight.device,

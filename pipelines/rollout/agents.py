@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
     from pipelines.domains.base import BatchEnvironment
+    from pipelines.model.config import ModelConfig
     from pipelines.model.saved import SavedModel
     from pipelines.playing.model import Memory
     from pipelines.policies.base import PolicySpec
@@ -104,7 +105,7 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
         at_hand = demonstrators_at_hand(checkpoint, workspace)
         targets = [_with_measured(target, at_hand) for target in targets]
     absent = absent_tasks(config, model, full_catalogue())
-    act, default = chosen_act(config, model), HEADS.find(model.config.head).ways()[0]
+    act, default = chosen_act(config, model), ways_to_act(model.config)[0]
     memory = _memory(config, model)
     prompted, prompts = find_prompts(config, workspace, targets, _context(config, model))
     means = mean_rewards(checkpoint, workspace, targets) if config.rewards == "mean" else {}
@@ -130,19 +131,30 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
     )
 
 
+def ways_to_act(config: ModelConfig) -> tuple[Act, ...]:
+    """Return how a model can choose actions, the default first.
+
+    Where some groups' heads draw and others do not, it is the former that are asked.
+    """
+    names = dict.fromkeys(config.head_of(group)[0] for group in config.groups)
+    ways = [HEADS.find(name).ways() for name in names]
+    first, *others = [each for each in ways if "sample" in each] or ways
+    return tuple(act for act in first if all(act in each for each in others))
+
+
 def chosen_act(config: RolloutConfig, model: SavedModel) -> Act:
-    """Return how a model's head is to choose actions.
+    """Return how a model is to choose actions.
 
     Raises:
         UsageError: It cannot do so.
     """
-    head = model.config.head
-    ways = HEADS.find(head).ways()
+    ways = ways_to_act(model.config)
     if config.act is None:
         return ways[0]
     if config.act not in ways:
+        heads = dict.fromkeys(model.config.head_of(group)[0] for group in model.config.groups)
         raise UsageError(
-            f"the head {head} of the checkpoint cannot act so",
+            f"the head {' and '.join(heads)} of the checkpoint cannot act so",
             where=f"--act {config.act}",
             expected=" or ".join(ways),
             found=config.act,

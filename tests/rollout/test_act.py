@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.actions import Discrete
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import UsageError
+from pipelines.model.config import GroupDims
+from pipelines.model.presets import preset
 from pipelines.playing.model import roll
 from pipelines.report.sources import models_of, read_sources
 from pipelines.reporter import NullReporter
+from pipelines.rollout.agents import ways_to_act
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.stage import plan, run
 
@@ -90,3 +94,15 @@ def test_what_a_stream_draws_does_not_depend_on_its_neighbours(head: str) -> Non
     for number, reward_T in play([0, 1, 2], act="sample").items():
         np.testing.assert_array_equal(reward_T, together[number])
     assert not np.allclose(play([2], act="greedy")[2], together[2])
+
+
+def test_where_some_heads_draw_they_are_the_ones_that_are_asked() -> None:
+    """A group of discrete actions has a head of its own beside the model's."""
+    box = GroupDims(observation_dim=3, action_dim=2)
+    arms = GroupDims.of(3, Discrete(5))
+    for groups, expected in (
+        ({"box": box}, ("mean",)),
+        ({"arms": arms}, ("sample", "greedy")),
+        ({"box": box, "arms": arms}, ("sample", "greedy")),
+    ):
+        assert ways_to_act(preset("tiny", groups)) == expected

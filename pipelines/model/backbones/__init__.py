@@ -14,7 +14,10 @@ BACKBONES: Kind[Backbone] = Kind(
     noun="backbone",
     base="pipelines.model.backbones.base:Backbone",
     option="--set train.model.backbone",
-    own={"transformer": "pipelines.model.backbones.transformer:Transformer"},
+    own={
+        "transformer": "pipelines.model.backbones.transformer:Transformer",
+        "s5": "pipelines.model.backbones.s5:S5",
+    },
     reserved=("attention",),
 )
 DEFAULT = "transformer"

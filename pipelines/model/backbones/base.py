@@ -23,11 +23,17 @@ class Backbone(nn.Module, ABC):
     ``vintix.backbones``. `forward` is enough: without a state of its own it is run over a window
     of the last tokens again at each step of a rollout.
 
+    Keyword-only parameters of its constructor other than `attention` are options
+    (``--set train.model.backbone_options.NAME=VALUE``; see `pipelines.plugins.Kind.options`).
+
     Attributes:
         prefix: First part of its parameters' names in the model.
+        sees_starts: Whether its tokens have one more channel, the last: 1 at the first step of an
+            episode, else 0.
     """
 
     prefix: ClassVar[str] = "trunk"
+    sees_starts: bool = False
 
     def __init__(self, config: ModelConfig, *, attention: str = "auto") -> None:
         """Make the backbone.
@@ -43,6 +49,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, tokens_BLD: Tensor) -> Tensor:
         """Return the outputs (B, L, D) of whole sequences."""
+
+    @property
+    def token_width(self) -> int:
+        """Channels of its tokens."""
+        return self.width + self.sees_starts
 
     @property
     def sections(self) -> Iterable[nn.Module]:
@@ -68,7 +79,7 @@ class Backbone(nn.Module, ABC):
         """
         return TokenWindow(
             batch_size=batch_size,
-            width=self.width,
+            width=self.token_width,
             context=context,
             dtype=dtype,
             device=device,
