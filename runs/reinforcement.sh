@@ -39,18 +39,18 @@ model() {
 # The recipes on one task: task head steps-of-plain-histories
 recipes() {
   local task=$1 head=$2
-  histories "$task" demonstrator $((2 * context))
-  histories "$task" decoy "$context"
   histories "$task" belief "$context"
+  model "$task" belief dpt "$head"
+  model "$task" belief dpt-no-reward "$head"
+  histories "$task" demonstrator $((2 * context))
   [[ $head == categorical ]] || model "$task" demonstrator ad mse
   model "$task" demonstrator ad "$head"
   model "$task" demonstrator ad-no-reward "$head"
-  model "$task" demonstrator dpt "$head"
+  histories "$task" decoy "$context"
   [[ $head == categorical ]] || model "$task" decoy dpt mse
   model "$task" decoy dpt "$head"
+  model "$task" demonstrator dpt "$head"
   [[ $head == categorical ]] || model "$task" belief dpt mse
-  model "$task" belief dpt "$head"
-  model "$task" belief dpt-no-reward "$head"
 }
 
 context=200 shots=10 told=() fresh=(--option goals=held-out)
