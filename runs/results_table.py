@@ -1,7 +1,9 @@
-"""Writes the tables of docs/results.md from the rollouts that runs/results.sh makes.
+"""Writes the tables of docs/results.md from the rollouts that two scripts make.
 
-bash runs/results.sh
+bash runs/results.sh && bash runs/reinforcement.sh
 python runs/results_table.py
+
+A table whose rollouts are not in the workspace is left as it is.
 """
 
 import argparse
@@ -38,15 +40,40 @@ MODELS = {
     "goals-tiny": "5 Meta-World tasks, hidden goals",
 }
 
+REINFORCEMENT = ("point-ring", "point-dense", "dark-room", "dark-key-to-door")
+KNOWLEDGE = {"demonstrator": "goal known", "decoy": "decoys", "belief": "beliefs"}
+TARGETS = {
+    "ad": "action",
+    "ad-no-reward": "action (no rewards)",
+    "dpt": "clean action",
+    "dpt-no-reward": "clean action (no rewards)",
+}
+RECIPES = [
+    (knowledge, method, head)
+    for knowledge, methods in (
+        ("demonstrator", ("ad", "ad-no-reward", "dpt")),
+        ("decoy", ("dpt",)),
+        ("belief", ("dpt", "dpt-no-reward")),
+    )
+    for method in methods
+    for head in ("mse", "bins", "categorical")
+]
+"""Of runs/reinforcement.sh: histories, method and head."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workspace", type=Path, help="as of vintix")
     workspace = Workspace.resolve(parser.parse_args().workspace)
-    write_table("results.md", "methods", methods(workspace))
-    write_table("results.md", "changes", changes(load_curves(found(workspace, "paper"), "paper")))
-    write_table("results.md", "reward-use", shares(workspace))
-    write_table("results.md", "goals", goals(workspace))
+    for name, played, table in (
+        ("methods", "claims-tiny", methods),
+        ("changes", "paper", changes),
+        ("reward-use", "claims-tiny", shares),
+        ("goals", "goals-tiny", goals),
+        ("reinforcement", "point-ring-belief-dpt-bins", reinforcement),
+    ):
+        if exists(workspace, played):
+            write_table("results.md", name, table(workspace))
 
 
 def methods(workspace: Workspace) -> str:
@@ -64,8 +91,9 @@ def methods(workspace: Workspace) -> str:
     return "\n".join(lines)
 
 
-def changes(curves: Sequence[TaskCurve]) -> str:
+def changes(workspace: Workspace) -> str:
     """Behaviour under changed gravity, viscosity and setpoints."""
+    curves = load_curves(found(workspace, "paper"), "paper")
     lines = ["| domain | change | tasks | first shot | last three |", "|---|---|--:|---|---|"]
     bases = {curve.variation_of for curve in curves if curve.variation_of}
     for change, label in CHANGES.items():
@@ -130,15 +158,45 @@ def goals(workspace: Workspace) -> str:
     return "\n".join(lines)
 
 
+def reinforcement(workspace: Workspace) -> str:
+    """What each recipe makes of rewards, task by task."""
+    shown = ("zero", "mean", "other", "shuffled", "flipped")
+    lines = [
+        f"| task | histories, target, head | first shot | last three | {' | '.join(shown)} |",
+        f"|---|---|--:|---|{'--:|' * len(shown)}",
+    ]
+    for task in REINFORCEMENT:
+        for knowledge, method, head in RECIPES:
+            name = f"{task}-{knowledge}-{method}-{head}"
+            if not exists(workspace, name):
+                continue
+            scores = summarize_curves(load_curves(found(workspace, name)))
+            others = [
+                f"{last_three(workspace, other):.2f}" if exists(workspace, other) else ""
+                for other in (f"{name}-{rewards}-rewards" for rewards in shown)
+            ]
+            recipe = f"{KNOWLEDGE[knowledge]}, {TARGETS[method]}, {head}"
+            lines.append(
+                f"| {task} | {recipe} | {scores['first']['mean']:.2f} | {told(scores['last'], 2)} "
+                f"| {' | '.join(others)} |"
+            )
+    return "\n".join(lines)
+
+
+def last_three(workspace: Workspace, name: str) -> float:
+    mean: float = summarize_curves(load_curves(found(workspace, name)))["last"]["mean"]
+    return mean
+
+
 def summary(curves: Sequence[TaskCurve]) -> str:
     scores = summarize_curves(curves)
     return f"{len(curves)} | {told(scores['first'])} | {told(scores['last'])}"
 
 
-def told(score: dict[str, object]) -> str:
+def told(score: dict[str, object], digits: int = 3) -> str:
     interval: Iterable[float] | None = score["mean_interval"]  # type: ignore[assignment]
-    mean = f"{score['mean']:.3f}"
-    return mean if interval is None else mean + " ({:.3f} to {:.3f})".format(*interval)
+    mean, *ends = (f"{value:.{digits}f}" for value in (score["mean"], *(interval or ())))
+    return f"{mean} ({' to '.join(ends)})" if ends else mean
 
 
 def rounded(value: float) -> str:

@@ -92,8 +92,16 @@ def mean_figure(curves: Sequence[TaskCurve], others: Others = NONE) -> dict[str,
     return figure("mean", "", "", "", [shown])
 
 
-def tasks_figure(curves: Sequence[TaskCurve], others: Others = NONE) -> dict[str, Any]:
-    """Return one panel a task; those of normalised returns have one vertical axis."""
+def tasks_figure(
+    curves: Sequence[TaskCurve], others: Others = NONE, beside: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return one panel a task; those of normalised returns have one vertical axis.
+
+    Args:
+        curves: The tasks.
+        others: Curves of the same tasks by their label.
+        beside: Further panels, from `task_panel`.
+    """
     named = {label: {curve.name: curve for curve in each} for label, each in others.items()}
     panels = [
         task_panel(
@@ -104,6 +112,7 @@ def tasks_figure(curves: Sequence[TaskCurve], others: Others = NONE) -> dict[str
         )
         for curve in curves
     ]
+    panels += beside
     return figure("tasks", "Return by shot, by task", "", "", panels, shared=_ANY)
 
 
@@ -117,26 +126,36 @@ def draw_tasks(curves: Sequence[TaskCurve], others: Others = NONE) -> Figure:
     return drawing.draw(tasks_figure(curves, others))
 
 
-def draw_overview(curves: Sequence[TaskCurve], others: Others = NONE) -> Figure:
-    """Draw the mean on the left and the tasks beside it, or below it where they are many."""
+def draw_overview(
+    curves: Sequence[TaskCurve], others: Others = NONE, beside: Sequence[dict[str, Any]] = ()
+) -> Figure:
+    """Draw the mean on the left and the tasks beside it, or below it where they are many.
+
+    Args:
+        curves: The tasks.
+        others: Curves of the same tasks by their label.
+        beside: Further panels, as of `tasks_figure`; the mean is not of them.
+    """
     import matplotlib
 
-    mean, tasks = mean_figure(curves, others), tasks_figure(curves, others)
+    mean, tasks = mean_figure(curves, others), tasks_figure(curves, others, beside)
     with matplotlib.rc_context(drawing.STYLE):
-        if len(curves) > SIDE_PANELS:
+        if len(tasks["panels"]) > SIDE_PANELS:
             columns, width = drawing.columns_of(tasks), drawing.WIDTH
             heights = [3.4, drawing.grid_height(tasks, columns) + 0.3]
             drawn = drawing.new_figure(sum(heights))
             parts: Any = drawn.subfigures(2, 1, height_ratios=heights)
         else:
-            columns = 1 if len(curves) < 3 else 2
+            columns = 1 if len(tasks["panels"]) < 3 else 2
             drawn = drawing.new_figure(max(3.7, drawing.grid_height(tasks, columns) + 0.3))
             ratios = [1.0, 0.55 + 0.3 * columns]
             width = drawing.WIDTH * ratios[1] / sum(ratios)
             parts = drawn.subfigures(1, 2, width_ratios=ratios)
         drawing.draw_grid(parts[0], mean, 1)
         drawing.draw_grid(parts[1], tasks, columns, width)
-        drawing.draw_legend(drawn, mean["legend"])
+        named = {each["label"] for each in mean["legend"]}
+        further = [each for each in tasks["legend"] if beside and each["label"] not in named]
+        drawing.draw_legend(drawn, [*mean["legend"], *further])
         return drawn
 
 

@@ -51,13 +51,20 @@ COMMANDS = (
 LONG = ("demonstrators", "distill", "train", "rollout")
 MODULES_THAT_WAIT = ("torch", "mujoco", "zarr", "matplotlib", "metaworld", "pydantic", "rich")
 
+TINY_REWARD = """
+demonstrators: {tasks: [point-ring], episodes: 2, workers: 1}
+distill: {tasks: [point-ring], options: {goal: belief}, trajectories: 4, steps: 60, workers: 1}
+pack: {tasks: [point-ring]}
+train: {method: dpt, context: 40, steps: 2, batch_size: 2, model: {layers: 1, head: bins}}
+rollout: {tasks: [point-ring], options: {goals: held-out}, seeds: 2, shots: 3}
+"""
 QUICKSTART = """
 import sys
 from pathlib import Path
 import pipelines.quickstart.run as quickstart
 if __name__ == "__main__":
-    file = Path(sys.argv.pop(1))
-    quickstart.run_file = lambda: file
+    directory = Path(sys.argv.pop(1))
+    quickstart.run_file = lambda name="quickstart.yaml": directory / name
     from vintix_cli.app import main
     main()
 """
@@ -217,16 +224,17 @@ def test_examples_run(gallery_shell, example, request):
         assert "steps" in done.stdout or "parameters" in done.stdout
 
 
-def quickstart(shell, *arguments: str, file: Path | None = None):
-    file = file or shell.directory / "run.yaml"
-    return shell.script(QUICKSTART, file, *arguments)
+def quickstart(shell, *arguments: str):
+    """Run it on the point mass and on a goal that only reward tells, both as small as can be."""
+    run = TINY_RUN.replace("{workers: 1}", "{workers: 1, domains: [point-mass]}")
+    (shell.directory / "quickstart.yaml").write_text(run)
+    (shell.directory / "reward.yaml").write_text(TINY_REWARD)
+    return shell.script(QUICKSTART, shell.directory, *arguments)
 
 
 @pytest.mark.slow
 def test_quickstart_examples_run(empty):
     """On the point mass; ``--workspace`` of the second one points into the test's directory."""
-    run = TINY_RUN.replace("{workers: 1}", "{workers: 1, domains: [point-mass]}")
-    (empty.directory / "run.yaml").write_text(run)
     first, second = examples_of("quickstart")
     done = quickstart(empty, *shlex.split(first)[1:])
     assert done.code == 0, done.stderr

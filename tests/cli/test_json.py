@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from .support import ROOT, TINY_RUN
+from .support import ROOT
 from .test_help import quickstart
 
 TASK = {
@@ -174,11 +174,12 @@ def test_rollout(shell):
 
 
 def test_quickstart(empty):
-    run = TINY_RUN.replace("{workers: 1}", "{workers: 1, domains: [point-mass]}")
-    (empty.directory / "run.yaml").write_text(run)
     first = document(quickstart(empty, "quickstart", "--json"))
     check_curves(first)
     assert set(first["artifacts"]) == set(first["seconds_by_stage"]) == set(STAGES)
+    used = first["reward_use"]
+    assert used["task"] == "point-ring"
+    assert len(used["true"]) == len(used["zero"]) == 3
     second = document(quickstart(empty, "quickstart", "--json", "--quiet"))
     assert second["tasks"] == first["tasks"]
 

@@ -161,6 +161,7 @@ def _rollout():
 def _quickstart():
     rollout.print_curves(_curves())
     picture = {**_curves(), "plots": ["/home/a-user/a/long/way/to/a/workspace/quickstart.png"]}
+    picture["reward_use"] = {"task": "point-ring", "true": [0.1] * 10, "zero": [-0.1] * 10}
     for line in quickstart._explain(picture):
         render.print_wrapped(line)
 
