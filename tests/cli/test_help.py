@@ -52,7 +52,7 @@ LONG = ("demonstrators", "distill", "train", "rollout")
 MODULES_THAT_WAIT = ("torch", "mujoco", "zarr", "matplotlib", "metaworld", "pydantic", "rich")
 
 TINY_REWARD = """
-demonstrators: {tasks: [point-ring], episodes: 2, workers: 1}
+demonstrators: {tasks: [point-ring], episodes: 20, workers: 1}
 distill: {tasks: [point-ring], options: {goal: belief}, trajectories: 4, steps: 60, workers: 1}
 pack: {tasks: [point-ring]}
 train: {method: dpt, context: 40, steps: 2, batch_size: 2, model: {layers: 1, head: bins}}
