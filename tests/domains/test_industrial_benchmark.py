@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pipelines.actions import Box
 from pipelines.domains.industrial_benchmark import SETPOINTS_FILE, IndustrialBenchmark, noise
 from pipelines.domains.industrial_benchmark.dynamics import Dynamics
 from pipelines.domains.industrial_benchmark.environment import (
@@ -415,7 +416,7 @@ def test_demonstrator_earns_what_its_file_says(setpoint):
 
 def test_demonstrator_acts_alike_in_any_batch_size():
     spec = DOMAIN.demonstrator(TASKS[20])
-    policy = build_setpoint_policy(spec, -BOUND, BOUND)
+    policy = build_setpoint_policy(spec, Box.between(-BOUND, BOUND))
     observation = np.random.default_rng(0).uniform(0, 100, (37, 6)).astype(np.float32)
     alone = np.concatenate([policy.act(row[None]) for row in observation])
     np.testing.assert_array_equal(policy.act(observation), alone)
@@ -424,7 +425,7 @@ def test_demonstrator_acts_alike_in_any_batch_size():
 def test_demonstrator_reaches_its_targets():
     """One step from near a target lands on it; far from it the action is at its bound."""
     spec = PolicySpec("industrial_benchmark_setpoint", {"velocity": 50.5, "gain": 0, "shift": 48})
-    policy = build_setpoint_policy(spec, -BOUND, BOUND)
+    policy = build_setpoint_policy(spec, Box.between(-BOUND, BOUND))
     batch = IndustrialBenchmarkBatch([50])
     observation = batch.reset([0], [0])
     after = batch.step(policy.act(observation)).observation_BO
@@ -442,4 +443,6 @@ def test_demonstrator_reaches_its_targets():
 )
 def test_bad_policy_configuration_is_refused(config):
     with pytest.raises(ConfigError, match="setpoint policy"):
-        build_setpoint_policy(PolicySpec("industrial_benchmark_setpoint", config), -BOUND, BOUND)
+        build_setpoint_policy(
+            PolicySpec("industrial_benchmark_setpoint", config), Box.between(-BOUND, BOUND)
+        )
