@@ -157,10 +157,15 @@ def _make_one(job: _Job, advance: Advance) -> None:
         per_episode_copies=domain.fixes_goals or job.options != resolve_options(domain, {}),
     )
     logs: dict[str, bytes] = {}
+
+    def played(amount: float = 1) -> None:
+        """Count the shares of an episode that steps are."""
+        advance(amount / task.horizon)
+
     with evaluator:
         spec, source = _policy(job, evaluator, job.staging / SCRATCH / task.name, advance, logs)
-        random = evaluator.random(config.episodes, advance)
-        expert = evaluator.policy(spec, config.episodes, advance=advance)
+        random = evaluator.random(config.episodes, played)
+        expert = evaluator.policy(spec, config.episodes, advance=played)
     card = score_card(random, expert, task.scores.get("paper"))
     with WorkItem(job.staging, task.name) as unit:
         unit.group(

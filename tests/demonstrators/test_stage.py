@@ -120,6 +120,25 @@ def test_an_interrupted_run_resumes_to_the_same_digest(workspace, whole):
     assert "1 tasks are done already" in heard
 
 
+def test_progress_ends_where_it_says_or_before(workspace):
+    """In episodes, though environments tell of steps."""
+    counted = {"amount": 0.0}
+
+    class Counting(NullReporter):
+        @contextmanager
+        def progress(self, label, total, *rest):
+            class Count:
+                def advance(self, amount=1, **fields):
+                    counted["amount"] += amount
+
+            counted["total"] = total
+            yield Count()
+
+    run(workspace, Counting(), tasks=TASKS, episodes=20)
+    assert counted["total"] == 2 * 20 * len(TASKS)
+    assert 0 < counted["amount"] <= counted["total"] * (1 + 1e-9)
+
+
 _KILLED = """
 import sys
 from pathlib import Path
