@@ -266,18 +266,22 @@ def test_a_learner_of_discrete_actions_is_trained_and_recorded(
     moved = np.clip(rows["observation"][:-1, 0] + rows["action"][:-1] - 1, 0, 6)
     inside = ~(rows["terminated"] | rows["truncated"])[:-1]
     np.testing.assert_array_equal(rows["observation"][1:, 0][inside], moved[inside])
-    with pytest.raises(ConfigError, match="does not fit") as caught:
-        distill(
-            DistillConfig(
-                tasks=("corridor",),
-                source="learning-history",
-                train={"algorithm": "sac"},
-                workers=1,
-            ),
+    common: dict[str, Any] = {"tasks": ("corridor",), "workers": 1}
+    for refused in (
+        lambda: distill(
+            DistillConfig(source="learning-history", train={"algorithm": "sac"}, **common),
             workspace,
             quiet,
-        )
-    assert caught.value.exit_code == 3 and "ppo" in str(caught.value.expected)
+        ),
+        lambda: demonstrators(
+            DemonstratorsConfig(source="train", train={"algorithm": "es"}, **common),
+            workspace,
+            quiet,
+        ),
+    ):
+        with pytest.raises(ConfigError, match="does not fit") as caught:
+            refused()
+        assert caught.value.exit_code == 3 and "ppo" in str(caught.value.expected)
 
 
 def test_minari_has_the_choices_and_the_authors_formats_refuse_them(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.demonstrators.experts import has_builtin, train_settings
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
 from pipelines.errors import ConfigError, UsageError
-from pipelines.learners.settings import training_rate
+from pipelines.learners.settings import check_learner, training_rate
 from pipelines.stage import JOB_SECONDS, Plan, default_name, run_seconds
 from pipelines.text import listed
 
@@ -53,6 +53,7 @@ def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
     Raises:
         UsageError: A task, domain or option is unknown, or the source has nothing for a task.
         ArtifactMissingError: The artifact to be measured again is not there.
+        ConfigError: A learner does not learn actions of a task's kind.
         MissingDependencyError: A domain or its simulator is not there.
     """
     from pipelines.domains.registry import check_simulators, full_catalogue, load_domains
@@ -87,6 +88,9 @@ def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
             expected="one --task",
             found=", ".join(task.name for task in served),
         )
+    training = config.source == "train" and measured is None
+    for task in served if training else ():
+        check_learner(train_settings(config.train, task), task, "demonstrators.train")
     served.sort(key=lambda task: task.name)
     name = config.name or default_name(
         config.domains, [catalogue.get(t).name for t in config.tasks]
@@ -97,7 +101,7 @@ def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
         options=_options(config, served, measured),
         skipped=tuple(task.name for task in left_out) if named else (),
         measured=measured,
-        training=config.source == "train" and measured is None,
+        training=training,
     )
 
 
@@ -105,7 +109,7 @@ def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
     """Return what a run would do; steps and time are upper bounds, of full-length episodes.
 
     Raises:
-        UsageError, ArtifactMissingError, MissingDependencyError: As `select`.
+        UsageError, ArtifactMissingError, ConfigError, MissingDependencyError: As `select`.
     """
     from pipelines.domains.registry import domain_of
     from pipelines.hardware import available_cores

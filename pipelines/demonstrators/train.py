@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.artifacts import files
 from pipelines.artifacts.arrays import from_npz, to_npz
 from pipelines.artifacts.work import all_intact
-from pipelines.learners.settings import EPISODE_LEARNERS, check_learner, one_thread, segment_length
+from pipelines.learners.settings import EPISODE_LEARNERS, one_thread, segment_length
 from pipelines.policies.base import PolicySpec
 from pipelines.policies.storage import policy_attributes
 from pipelines.rng import derive_seed
@@ -63,10 +63,9 @@ def train_policy(
         advance: Told of every training step.
 
     Raises:
-        ConfigError: A hyperparameter is not valid, or the learner does not fit the actions.
+        ConfigError: A hyperparameter is not valid.
         VintixError: The training broke down.
     """
-    check_learner(settings, evaluator.task, "demonstrators.train")
     checkpoint = _Checkpoint(directory, "npz" if settings.algorithm in EPISODE_LEARNERS else "pt")
     curve: list[tuple[int, float]] = [(int(s), float(r)) for s, r in checkpoint.state["curve"]]
     seconds: list[float] = []
