@@ -67,15 +67,6 @@ class Head(nn.Module, ABC):
     needs_bounds: ClassVar[bool] = False
     random_loss: ClassVar[bool] = False
 
-    @classmethod
-    def ways(cls) -> tuple[Act, ...]:
-        """Return how it can choose an action, the default first.
-
-        One that draws can be asked for its most likely action; the single prediction of one that
-        does not is the mean.
-        """
-        return ("mean",) if cls.deterministic else ("sample", "greedy")
-
     def __init__(self, width: int, actions: ActionSpec) -> None:
         """Make the head.
 
@@ -84,6 +75,15 @@ class Head(nn.Module, ABC):
             actions: What the actions of the group are.
         """
         super().__init__()
+
+    @classmethod
+    def ways(cls) -> tuple[Act, ...]:
+        """Return how it can choose an action, the default first.
+
+        One that draws can be asked for its most likely action; the single prediction of one that
+        does not is the mean.
+        """
+        return ("mean",) if cls.deterministic else ("sample", "greedy")
 
     @abstractmethod
     def loss(self, hidden_BLD: Tensor, target_BLA: Tensor, units: ActionUnits | None) -> Tensor:

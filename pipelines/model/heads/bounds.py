@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipelines.actions import ActionSpec, Box
+from pipelines.actions import ActionSpec, box_of
 from pipelines.errors import ConfigError
 
 
@@ -26,15 +26,7 @@ class Bounds:
     """
 
     def __init__(self, actions: ActionSpec, head: str) -> None:
-        if not isinstance(actions, Box):
-            raise ConfigError(
-                f"the head {head} is for continuous actions",
-                where="model.head",
-                expected="a head that fits",
-                found=f"actions of kind {actions.kind}",
-                fix="--set train.model.head=categorical",
-            )
-        self._actions, self._head = actions, head
+        self._actions, self._head = box_of(actions, f"the head {head}"), head
 
     def place(self, action_BLA: Tensor) -> Tensor:
         """Return where actions lie, 0 at the lower bound and 1 at the upper one, clipped.
