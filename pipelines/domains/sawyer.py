@@ -175,7 +175,8 @@ class SawyerProtocol(RemadeWhenCopied):
         self._np_random = generator
         self._restore_model()
         self._place_objects()
-        return self.goal_position
+        # In some tasks it is a view into the simulator.
+        return self.goal_position.copy()
 
     def reward_for(self, goal_3: NDArray[np.float64]) -> float:
         """Return what the latest step would have paid for another goal, and change nothing.

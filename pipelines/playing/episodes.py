@@ -273,6 +273,9 @@ class Actor(ABC):
     def act(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
         """Return the next actions of all copies, as `BatchEnvironment.step` takes them."""
 
+    def observe(self, after: StepBatch) -> None:  # noqa: B027 - optional
+        """Take in a step, before any copy is reset."""
+
 
 class PolicyActor(Actor):
     """A policy, shown what demonstrators are shown."""
@@ -368,7 +371,9 @@ def play(
                 expected="finite numbers",
                 fix="check the policy's weights and normalisation",
             )
-        on_step(playing, running.step(action_BA))
+        after = running.step(action_BA)
+        actor.observe(after)
+        on_step(playing, after)
         running.begin()
     return sorted([*episodes, *running.cut()], key=lambda each: each[:2])
 

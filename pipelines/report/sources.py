@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
 
-BASELINES = {"random": "random play", "demonstrator": "demonstrator"}
+BASELINES = {
+    "random": "random play",
+    "demonstrator": "demonstrator",
+    "blind": "demonstrator without the goal",
+    "belief": "demonstrator by rewards alone",
+}
 """What the baselines are called."""
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pipelines.domains.goals import knowledge_of
 from pipelines.errors import ConfigError, MissingDependencyError, UsageError
 from pipelines.model.heads import HEADS, Act
+from pipelines.playing.belief import BeliefActor, BlindActor
 from pipelines.playing.episodes import Actor, PolicyActor, RandomActor, policy_for
 from pipelines.playing.streams import (
     ModelView,
@@ -21,6 +23,7 @@ from pipelines.playing.streams import (
     play_streams,
     random_generators,
 )
+from pipelines.rng import stream
 from pipelines.rollout.config import Baseline, RolloutConfig
 from pipelines.rollout.mean_rewards import mean_rewards
 from pipelines.rollout.prompt import RecordedPrompt, find_prompts
@@ -28,6 +31,8 @@ from pipelines.rollout.selection import Absent, Target, absent_tasks, select_tar
 from pipelines.text import listed
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
     from pipelines.domains.base import BatchEnvironment
@@ -39,6 +44,9 @@ if TYPE_CHECKING:
 
 #: Width up to which a second thread costs more than it gains (measured on two cores).
 ONE_THREAD_WIDTH = 256
+
+HIDDEN_GOALS: tuple[Baseline, ...] = ("blind", "belief")
+"""Baselines of tasks with a hidden goal: demonstrators that are not shown it."""
 
 Play = Callable[..., Records]
 """Plays streams: (tasks, workers=, on_steps=) of `pipelines.playing.streams.play_streams`."""
@@ -173,7 +181,7 @@ def baseline_agent(
     """Return the agent of a baseline, which plays what the first checkpoint's agent plays.
 
     Raises:
-        ConfigError: No task has a demonstrator.
+        ConfigError: No task has a demonstrator, or, for `HIDDEN_GOALS`, a hidden goal.
     """
     targets = list(first.targets)
     tasks = {
@@ -188,9 +196,20 @@ def baseline_agent(
     }
     parents: dict[str, Artifact] = {}
     policies = {}
-    if baseline == "demonstrator":
+    if baseline in HIDDEN_GOALS:
+        targets = [each for each in targets if knowledge_of(each.options) is not None]
+        tasks = {each.spec.name: tasks[each.spec.name] for each in targets}
+        if not targets:
+            raise ConfigError(
+                "none of the tasks hides a goal that demonstrators know",
+                where=f"--baseline {baseline}",
+                expected="tasks with a hidden goal",
+                found=listed([each.spec.name for each in first.targets]),
+                fix="--option goal=demonstrator where a domain has it, or leave the baseline out",
+            )
+    if baseline != "random":
         at_hand = demonstrators_at_hand(first.checkpoint, workspace)
-        for target in first.targets:
+        for target in tuple(targets):
             name = target.spec.name
             found = measured_demonstrator(target, at_hand) or builtin_demonstrator(target)
             if found is None:
@@ -205,7 +224,7 @@ def baseline_agent(
         if not targets:
             raise ConfigError(
                 "none of the tasks has a demonstrator",
-                where="--baseline demonstrator",
+                where=f"--baseline {baseline}",
                 expected="a demonstrators artifact, or one that comes with the package",
                 found=listed(without),
                 fix="vintix demonstrators, or leave the baseline out",
@@ -219,6 +238,14 @@ def baseline_agent(
         if baseline == "random":
             return RandomActor(batch, random_generators(task, config.seed))
         policy = policy_for(batch, policies[task.spec.name], domain_of(task.spec))
+        if baseline == "blind":
+            return BlindActor(batch, policy)
+        if baseline == "belief":
+
+            def generator_of(copy: int, *key: str | int) -> np.random.Generator:
+                return stream(config.seed, *task.key(copy, "belief", *key))
+
+            return BeliefActor(batch, policy, generator_of, f"task {task.spec.name}")
         return PolicyActor(batch, policy)
 
     return Agent(

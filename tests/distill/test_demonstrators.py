@@ -15,7 +15,7 @@ from pipelines.distill.schedule import draw_level, epsilons
 from pipelines.domains.batch import BatchEnvironment, StepBatch
 from pipelines.domains.goals import HiddenGoals
 from pipelines.errors import ConfigError, StorageError
-from pipelines.histories.layout import trajectory_path
+from pipelines.histories.storage import staged_trajectories
 from pipelines.policies.base import Policy
 from pipelines.rng import derive_seed, stream
 from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS
@@ -117,7 +117,7 @@ def collect(directory, job, dense=True, name="whole"):
 
 
 def read(staging, job, trajectory):
-    group = staging.group(trajectory_path(job.task.name, trajectory))
+    (group,) = staged_trajectories(staging, job.task.name, job.units(), [trajectory])
     return {name: np.asarray(group[name][...]) for name in (*HISTORY_ROWS, *HISTORY_EPISODES)}
 
 

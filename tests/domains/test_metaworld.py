@@ -231,9 +231,9 @@ def test_goals_are_drawn_as_episodes_have_them(name: str) -> None:
     drawer, generator = make(name), np.random.default_rng(0)
     for goal in drawn:
         drawer.draw_goal(generator)
-        np.testing.assert_array_equal(
-            goal, at(name, drawer._last_rand_vec).goal_position.astype("f4")
-        )
+        # Some objects settle by less than a millimetre before the package puts the goal over them.
+        expected = at(name, drawer._last_rand_vec).goal_position
+        np.testing.assert_allclose(goal, expected, atol=1e-3)
     np.testing.assert_array_equal(goals.draw(np.random.default_rng(0), 4), drawn)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.artifacts.workspace import Workspace
+from pipelines.domains.registry import full_catalogue
 from pipelines.errors import ConfigError
 from pipelines.policies.base import PolicySpec
 from pipelines.reporter import NullReporter
@@ -231,6 +232,38 @@ def test_baselines_resume_and_are_shared_between_calls(toy: Toy, tmp_path: Path)
 def test_no_demonstrator_at_all_is_an_error(toy: Toy, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="none of the tasks has a demonstrator"):
         go(write_checkpoint(tmp_path, KNOWN), tasks=("toy-even",), baselines=("demonstrator",))
+
+
+RING = full_catalogue().get("point-ring")
+
+
+def test_a_belief_rises_by_rewards_from_a_blind_demonstrator_to_one_that_sees_the_goal(
+    tmp_path: Path,
+) -> None:
+    """What is no learning, what an honest student can reach at best, and what knows the goal."""
+    workspace = write_checkpoint(tmp_path, [saved_task(RING, measured=False)])
+    config: dict[str, Any] = {"tasks": ("point-ring",), "shots": 6, "seeds": 6, "max_streams": 6}
+    config["reference"] = "measured"
+    result = go(workspace, **config, baselines=("demonstrator", "blind", "belief"))
+    scores = [each["scores"][0]["scores"] for each in result.report["comparison"]]
+    demonstrator, blind, belief = scores[1:]
+    assert demonstrator["first"]["mean"] > 0.9 and blind["last"]["mean"] < 0.1
+    assert belief["first"]["mean"] < 0.5 < 0.65 < belief["last"]["mean"]
+    curves = workspace.find("rollouts", "point-ring-belief")
+    again = go(workspace, **{**config, "max_streams": 4}, baselines=("belief",))
+    alone = workspace.find("rollouts", again.report["comparison"][1]["artifact"])
+    assert alone.reference != curves.reference
+    for stream in (0, 5):
+        path = f"point-ring/{stream:05d}/reward"
+        np.testing.assert_array_equal(alone.read(path), curves.read(path))
+
+
+def test_without_a_hidden_goal_nobody_is_blind(toy: Toy, tmp_path: Path) -> None:
+    workspace = write_checkpoint(tmp_path, KNOWN)
+    for baseline in ("blind", "belief"):
+        with pytest.raises(ConfigError, match="hides a goal") as refused:
+            go(workspace, tasks=("toy-even",), baselines=(baseline,))
+        assert baseline in refused.value.where and refused.value.exit_code == 3
 
 
 @pytest.mark.simulator

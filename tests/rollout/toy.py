@@ -192,6 +192,7 @@ def tiny_model(context: int = 64, **overrides: Any) -> Vintix:
             ("toy", 3, 2),
             ("toy-wide", 4, 1),
             ("mujoco-reacher", 10, 2),
+            ("hidden-goal-point", 4, 2),
         )
     }
     config = preset(
