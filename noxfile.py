@@ -80,13 +80,13 @@ def _pytest(session: nox.Session, *options: str) -> None:
 
 @shared()
 def tests(session: nox.Session) -> None:
-    """Run all tests that take seconds."""
+    """Run all tests that take seconds: nine minutes on two cores."""
     _pytest(session, "-m", "not slow and not benchmark")
 
 
 @shared()
 def fast(session: nox.Session) -> None:
-    """Run the tests that start no process, step no simulator and run no stage many times."""
+    """Run those that start no process, step no simulator and run no stage many times."""
     slower = ("process", "simulator", "stage", "slow", "benchmark")
     _pytest(session, "-m", " and ".join(f"not {marker}" for marker in slower))
 
