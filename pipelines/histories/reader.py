@@ -47,6 +47,8 @@ class HistoryReader:
         self._indices: dict[str, TrajectoryIndex | None] = {}
         self._episodes: dict[tuple[str, str], NDArray[Any]] = {}
         # Trajectories that share a chunk are read one after the other.
+        # Of tasks whose trajectories share arrays.
+        self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
         self._chunks: dict[str, tuple[int, NDArray[Any]]] = {}
 
     def tasks(self) -> list[str]:
@@ -251,6 +253,8 @@ class HistoryReader:
         import zarr
 
         shared = self._index(name) is not None
+        if shared and (name, field) in self._arrays:
+            return self._arrays[name, field]
         path = name if shared else trajectory_path(name, trajectory)
         found = self.artifact.group(path).get(field)
         if not isinstance(found, zarr.Array):
@@ -260,4 +264,6 @@ class HistoryReader:
                 expected=", ".join(self.fields(name)),
                 found=field,
             )
+        if shared:
+            self._arrays[name, field] = found
         return found
