@@ -23,6 +23,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.actions import Box
 from pipelines.artifacts.files import write_file, write_json
 from pipelines.demonstrators.evaluate import Evaluator
 from pipelines.domains.base import BatchEnvironment, StepBatch
@@ -389,7 +390,7 @@ def _flow(raw: dict[str, Any]) -> str:
 def _build(tuned: TaskPhases, task: TaskSpec) -> Any:
 
     one_A = np.ones(4, np.float32)
-    return build_phases(phases_policy(tuned, task.env_id), -one_A, one_A)
+    return build_phases(phases_policy(tuned, task.env_id), Box.between(-one_A, one_A))
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

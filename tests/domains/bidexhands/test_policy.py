@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipelines.actions import Box
 from pipelines.domains.bidexhands.batch import HandsBatch
 from pipelines.domains.bidexhands.geometry import about, angle_between, from_euler, multiply
 from pipelines.domains.bidexhands.policy import (
@@ -192,15 +193,17 @@ def test_the_spec_builds_the_policy_and_bad_ones_are_named():
     config = WaypointsConfig(fixed_base=False, anchors=(("start", "object"),) * 2)
     arrays = {"times": np.array([0, 9]), "knots": np.zeros((2, 2, WIDTH), np.float32)}
     spec = PolicySpec(KIND, config.model_dump(mode="json"), arrays)
-    policy = build_waypoints(spec, -BOUND, BOUND)
+    policy = build_waypoints(spec, Box.between(-BOUND, BOUND))
     assert policy.act(np.zeros((2, 428), np.float32)).shape == (2, 52)
-    with pytest.raises(ConfigError, match="moves two hands"):
-        build_waypoints(spec, -BOUND[:40], BOUND[:40])
+    with pytest.raises(ConfigError, match="does not fit the actions"):
+        build_waypoints(spec, Box.between(-BOUND[:40], BOUND[:40]))
     with pytest.raises(ConfigError, match="another shape"):
         build_waypoints(
-            PolicySpec(KIND, spec.config, {**arrays, "times": np.zeros(3)}), -BOUND, BOUND
+            PolicySpec(KIND, spec.config, {**arrays, "times": np.zeros(3)}),
+            Box.between(-BOUND, BOUND),
         )
     with pytest.raises(ConfigError, match="unknown anchor"):
         build_waypoints(
-            PolicySpec(KIND, {**spec.config, "anchors": [["moon", "start"]]}, arrays), -BOUND, BOUND
+            PolicySpec(KIND, {**spec.config, "anchors": [["moon", "start"]]}, arrays),
+            Box.between(-BOUND, BOUND),
         )
