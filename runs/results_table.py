@@ -40,7 +40,7 @@ MODELS = {
     "goals-tiny": "5 Meta-World tasks, hidden goals",
 }
 
-REINFORCEMENT = ("point-ring", "point-dense", "dark-room", "dark-key-to-door")
+REINFORCEMENT = ("point-ring", "point-dense", "dark-room", "reach", "push-back")
 KNOWLEDGE = {"demonstrator": "goal known", "decoy": "decoys", "belief": "beliefs"}
 TARGETS = {
     "ad": "action",
@@ -49,7 +49,7 @@ TARGETS = {
     "dpt-no-reward": "clean action (no rewards)",
 }
 RECIPES = [
-    (knowledge, method, head)
+    (knowledge, method, head, length)
     for knowledge, methods in (
         ("demonstrator", ("ad", "ad-no-reward", "dpt")),
         ("decoy", ("dpt",)),
@@ -57,8 +57,9 @@ RECIPES = [
     )
     for method in methods
     for head in ("mse", "bins", "categorical")
+    for length in ("", "-long")
 ]
-"""Of runs/reinforcement.sh: histories, method and head."""
+"""Of runs/reinforcement.sh: histories, method, head and how long it is trained."""
 
 
 def main() -> None:
@@ -166,8 +167,8 @@ def reinforcement(workspace: Workspace) -> str:
         f"|---|---|--:|---|{'--:|' * len(shown)}",
     ]
     for task in REINFORCEMENT:
-        for knowledge, method, head in RECIPES:
-            name = f"{task}-{knowledge}-{method}-{head}"
+        for knowledge, method, head, length in RECIPES:
+            name = f"{task}-{knowledge}-{method}-{head}{length}"
             if not exists(workspace, name):
                 continue
             scores = summarize_curves(load_curves(found(workspace, name)))
@@ -176,6 +177,7 @@ def reinforcement(workspace: Workspace) -> str:
                 for other in (f"{name}-{rewards}-rewards" for rewards in shown)
             ]
             recipe = f"{KNOWLEDGE[knowledge]}, {TARGETS[method]}, {head}"
+            recipe += ", four times as long" if length else ""
             lines.append(
                 f"| {task} | {recipe} | {scores['first']['mean']:.2f} | {told(scores['last'], 2)} "
                 f"| {' | '.join(others)} |"
