@@ -11,6 +11,7 @@ import pytest
 import zarr
 
 from datasets.synthetic import make_histories
+from pipelines.actions import Box
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
@@ -104,7 +105,7 @@ def test_windows_may_be_changed(packed):
 
 def test_task_description(packed):
     task = DatasetReader(packed).tasks["made-up"]
-    assert (task.observation_dim, task.action_dim, task.rows) == (5, 2, (STEPS, STEPS))
+    assert (task.observation_dim, task.actions, task.rows) == (5, Box(2), (STEPS, STEPS))
     assert (task.split, task.group, task.reward_scale, task.episode_sparsity) == (
         "train",
         "none",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.actions import Box
 from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.interchange.config import ImportDatasetConfig
@@ -137,7 +138,7 @@ def test_dims_equal_the_released_metadata(reader: DatasetReader, expected: dict[
     for name, theirs in expected["multitask"]["metadata"].items():
         task = reader.tasks[name]
         assert [task.observation_dim] == theirs["observation_shape"]["proprio"]
-        assert task.action_dim == theirs["action_dim"]
+        assert task.actions == Box(theirs["action_dim"])
 
 
 @pytest.mark.parametrize("every", [1, 2])
