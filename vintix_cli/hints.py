@@ -204,8 +204,11 @@ def _same(argument: str, text: str) -> bool:
 
 
 def _setting(name: str, value: str | None) -> str:
-    """Return what an option sets: for ``--set STAGE.FIELD=VALUE``, that setting alone."""
-    return f"{name} {(value or '').partition('=')[0]}" if name == "--set" else name
+    """Return what an option sets: for ``--set`` and ``--option NAME=VALUE``, that name alone."""
+    name = "--option" if name == "-o" else name
+    if name not in ("--set", "--option"):
+        return name
+    return f"{name} {(value or '').partition('=')[0]}"
 
 
 def describe_usage(error: Any, arguments: Sequence[str]) -> UsageError:

@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.domains.goals import HiddenGoals, knowledge_of
-from pipelines.errors import ConfigError
+from pipelines.domains.goals import HiddenGoals, check_goals, knowledge_of
 from pipelines.playing.belief import Belief
 
 if TYPE_CHECKING:
@@ -185,17 +184,10 @@ def demonstrators_of(
     Raises:
         ConfigError: The environment's goals are not of a kind that this can be done with.
     """
-    knowledge, goals = knowledge_of(job.options), environment.hidden_goals
+    knowledge = knowledge_of(job.options)
     if knowledge not in ("decoy", "belief"):
         return Informed(environment, policy)
-    where = f"task {job.task.name}"
-    if goals is None:
-        raise ConfigError(
-            "The task has no hidden goal.",
-            where=where,
-            expected=f"one, for the option goal={knowledge}",
-            fix="vintix distill ... without --option goal",
-        )
+    goals = check_goals(environment.hidden_goals, knowledge, f"task {job.task.name}")
     if knowledge == "belief":
         return Beliefs(job, goals, policy)
     if decoy is None:

@@ -19,7 +19,7 @@ from pipelines.distill.learning import SOURCE, history_attributes, training_rows
 from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
 from pipelines.distill.schedule import default_noise
-from pipelines.domains.goals import knowledge_of
+from pipelines.domains.goals import check_goals, knowledge_of
 from pipelines.errors import ConfigError
 from pipelines.hardware import available_cores
 from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
@@ -342,6 +342,13 @@ def _plan_task(
             found=f"goal={knowledge}",
             fix=f"vintix distill --source {SOURCE} --option goal=demonstrator",
         )
+    rate = domain.steps_per_second if training is None else training_rate(training, domain)
+    if knowledge in ("decoy", "belief"):
+        goals = check_goals(domain.hidden_goals(task, options), knowledge, f"task {task.name}")
+        if knowledge == "belief":
+            every = goals.every()
+            count = goals.count if every is None else len(every)
+            rate = 1 / (1 / rate + count / goals.goals_per_second)
     together = (domain.vectorized or domain.batched) and training is None
     size = trajectories if together else 1
     if training is not None:
@@ -375,9 +382,7 @@ def _plan_task(
             for first in range(0, trajectories, size)
         ),
         demonstrator,
-        steps_per_second=domain.steps_per_second
-        if training is None
-        else training_rate(training, domain),
+        steps_per_second=rate,
         startup_seconds=domain.startup_seconds,
         fit=fit,
         pilot_episodes=(config.pilot_episodes or usual) if fit else 0,

@@ -20,6 +20,7 @@ from pipelines.domains.batch import BatchEnvironment, StepBatch
 if TYPE_CHECKING:
     import gymnasium
 
+    from pipelines.domains.goals import HiddenGoals
     from pipelines.policies.base import PolicyBuilder, PolicySpec
     from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
@@ -130,6 +131,19 @@ class Domain(ABC):
         from pipelines.domains.loop import LoopBatch
 
         return LoopBatch([self.make_env(task, options) for _ in range(size)])
+
+    def hidden_goals(self, task: TaskSpec, options: Options) -> HiddenGoals | None:
+        """Return goals of the kind that a batch has, by which plans see what can be done with them.
+
+        By default those of a batch of one copy, which it makes.
+
+        Args:
+            task: One of `tasks`, or a variation of one.
+            options: Values of all of `options`.
+        """
+        batch = self.make_batch(task, 1, options, [0])
+        batch.close()
+        return batch.hidden_goals
 
     def begin_stream(  # noqa: B027 - most domains fix nothing
         self, env: gymnasium.Env[Any, Any], options: Options, seed: int

@@ -14,6 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from pipelines.errors import ConfigError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -34,6 +36,51 @@ def knowledge_of(options: Mapping[str, Any]) -> Knowledge | None:
     return next((each for each in KNOWLEDGE if each == options.get("goal")), None)
 
 
+def check_goals(goals: HiddenGoals | None, knowledge: Knowledge, where: str) -> HiddenGoals:
+    """Return goals of which demonstrators can be shown what is asked for.
+
+    Args:
+        goals: Those of a batch; None where it hides none.
+        knowledge: A decoy or a belief.
+        where: What an error names.
+
+    Raises:
+        ConfigError: There are none, they do not stay, or the domain cannot say rewards for a goal.
+    """
+    if goals is None:
+        raise ConfigError(
+            "The task has no hidden goal.",
+            where=where,
+            expected=f"one, for the option goal={knowledge}",
+            fix="leave --option goal out, or choose other tasks with --task",
+        )
+    if knowledge == "belief":
+        kinds = (HiddenGoals.rewards, HiddenGoals.log_likelihoods)
+        if (type(goals).rewards, type(goals).log_likelihoods) == kinds:
+            raise no_rewards(where)
+        if not goals.kept:
+            raise ConfigError(
+                "The goal is another in each episode: rewards tell nothing of the next one's.",
+                where=where,
+                expected="a goal that stays for a trajectory",
+                found="goal_reset=episode",
+                fix="vintix distill ... --option goal_reset=trajectory",
+            )
+    return goals
+
+
+def no_rewards(where: str) -> ConfigError:
+    """Return the error to raise of a belief without rewards for other goals."""
+    return ConfigError(
+        "The task cannot say what a step would have paid for another goal, so nothing can be "
+        "believed of its goal.",
+        where=where,
+        expected="goal=decoy or goal=demonstrator",
+        found="a belief",
+        fix="vintix distill ... --option goal=decoy",
+    )
+
+
 class HiddenGoals(ABC):
     """The goals of the copies of a batch.
 
@@ -46,6 +93,8 @@ class HiddenGoals(ABC):
         kept: Whether the goal of a copy stays for all its episodes.
         count: P, how many goals a belief is drawn over where there is no end of them: so many that
             the nearest to any goal is as good as that.
+        goals_per_second: How many goals a belief weighs in a second of one core's time, roughly, at
+            each step P for each copy; plans are made from it.
     """
 
     dim: int
@@ -53,6 +102,7 @@ class HiddenGoals(ABC):
     reward_spread: float = 0.0
     kept: bool = True
     count: int = 512
+    goals_per_second: float = 1e7
 
     @abstractmethod
     def current(self) -> NDArray[np.float32]:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
-from pipelines.domains.goals import KNOWLEDGE
+from pipelines.domains.goals import KNOWLEDGE, knowledge_of
 from pipelines.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     import gymnasium
 
+    from pipelines.domains.goals import HiddenGoals
     from pipelines.policies.base import PolicySpec
     from pipelines.tasks.spec import TaskSpec
 
@@ -79,23 +80,14 @@ class MetaWorld(Domain):
     def _make(
         self, task: TaskSpec, options: Options, view: Mapping[str, Any]
     ) -> gymnasium.Env[Any, Any]:
-        try:
-            from pipelines.domains.sawyer import make_sawyer
-        except ImportError as error:
-            raise MissingDependencyError(
-                "The Meta-World simulator is not available.",
-                where=f"task {task.name}",
-                expected="the packages metaworld 3.1.1 and mujoco 3.3.0",
-                found=error,
-                fix="pip install metaworld==3.1.1",
-            ) from error
-        return make_sawyer(
+        env: gymnasium.Env[Any, Any] = _sawyer(task).make_sawyer(
             task.env_id,
             task.horizon,
             goal_visible=options.get("goal") == "visible",
             goal_fixed=options.get("goal_reset") == "trajectory",
             view=view,
         )
+        return env
 
     def make_batch(
         self, task: TaskSpec, size: int, options: Options, stream_seeds: Sequence[int]
@@ -109,13 +101,23 @@ class MetaWorld(Domain):
         for env, seed in zip(envs, stream_seeds, strict=True):
             self.begin_stream(env, options, seed)
         from pipelines.domains.loop import LoopBatch
-        from pipelines.domains.sawyer import SawyerGoals
 
         batch = LoopBatch(envs)
-        if options.get("goal") in KNOWLEDGE:
-            kept = options.get("goal_reset") == "trajectory"
-            batch.hidden_goals = SawyerGoals(envs, options["goal"], kept=kept)
+        batch.hidden_goals = self._goals(task, envs, options)
         return batch
+
+    def hidden_goals(self, task: TaskSpec, options: Options) -> HiddenGoals | None:
+        """Return goals of no environment: all tasks have the same kind."""
+        return self._goals(task, [], options)
+
+    def _goals(
+        self, task: TaskSpec, envs: Sequence[gymnasium.Env[Any, Any]], options: Options
+    ) -> HiddenGoals | None:
+        if (knowledge := knowledge_of(options)) is None:
+            return None
+        kept = options.get("goal_reset") == "trajectory"
+        goals: HiddenGoals = _sawyer(task).SawyerGoals(envs, knowledge, kept=kept)
+        return goals
 
     def begin_stream(self, env: gymnasium.Env[Any, Any], options: Options, seed: int) -> None:
         """Fix the goal with ``goal_reset=trajectory``; see `Domain.begin_stream`."""
@@ -145,3 +147,18 @@ class MetaWorld(Domain):
     def copies_are_separate(self, options: Options) -> bool:
         """Tell whether worker processes may hold the copies: not where demonstrators see more."""
         return options.get("goal") not in KNOWLEDGE
+
+
+def _sawyer(task: TaskSpec) -> Any:
+    """Return the module with the simulator."""
+    try:
+        from pipelines.domains import sawyer
+    except ImportError as error:
+        raise MissingDependencyError(
+            "The Meta-World simulator is not available.",
+            where=f"task {task.name}",
+            expected="the packages metaworld 3.1.1 and mujoco 3.3.0",
+            found=error,
+            fix="pip install metaworld==3.1.1",
+        ) from error
+    return sawyer

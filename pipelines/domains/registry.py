@@ -193,7 +193,14 @@ def _value(domain: Domain, spec: OptionSpec, value: Any) -> Any:
         matches = [choice for choice in spec.choices if choice == str(value).strip().lower()]
         if matches:
             return matches[0]
-        expected = " or ".join(spec.choices)
+        raise unknown(
+            f"Option {spec.name} of domain {domain.name} cannot be {value!r}.",
+            str(value),
+            spec.choices,
+            where=f"option {spec.name}={value}",
+            expected=" or ".join(spec.choices),
+            fix=f"vintix tasks {domain.tasks()[0].name}",
+        )
     else:
         try:
             return (spec.parse or _number)(value)

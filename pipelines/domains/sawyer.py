@@ -425,7 +425,7 @@ class SawyerGoals(HiddenGoals):
     dim = 3
     # Rewards are from 0 to 10, and 64 goals of a task some 5 cm apart, which is what success means
     # in most; each costs a call of the package's reward at every step.
-    reward_spread, count = 0.5, 64
+    reward_spread, count, goals_per_second = 0.5, 64, 5e3
 
     def __init__(
         self, envs: Sequence[gymnasium.Env[Any, Any]], knowledge: Knowledge, *, kept: bool = True

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.domains.goals import HiddenGoals
-from pipelines.errors import ConfigError
+from pipelines.domains.goals import HiddenGoals, check_goals, no_rewards
 from pipelines.playing.episodes import PolicyActor
 
 if TYPE_CHECKING:
@@ -57,16 +56,7 @@ class Belief:
         where: str,
     ) -> None:
         self._goals, self._generator_of, self._where = goals, generator_of, where
-        kinds = (HiddenGoals.rewards, HiddenGoals.log_likelihoods)
-        if (type(goals).rewards, type(goals).log_likelihoods) == kinds:
-            raise self._no_rewards()
-        if not goals.kept:
-            raise ConfigError(
-                "The goal is another in each episode: rewards tell nothing of the next one's.",
-                where=where,
-                expected="a goal that stays for a trajectory",
-                fix="--option goal_reset=trajectory",
-            )
+        check_goals(goals, "belief", where)
         every = goals.every()
         if every is not None:
             self._goal_BPG = np.tile(every[None], (size, 1, 1))
@@ -114,7 +104,7 @@ class Belief:
         """
         likely_BP = self._goals.log_likelihoods(self._goal_BPG, reward_B)
         if likely_BP is None:
-            raise self._no_rewards()
+            raise no_rewards(self._where)
         weight_BP = self._weight_BP + likely_BP
         best_B1 = weight_BP.max(axis=1, keepdims=True)
         counted_B1 = np.isfinite(best_B1)
@@ -155,16 +145,6 @@ class Belief:
         at = self._generator_of(copy, "guess", int(self._step_B[copy])).random() * share_P[-1]
         self._guess_B[copy] = min(np.searchsorted(share_P, at, side="right"), len(share_P) - 1)
 
-    def _no_rewards(self) -> ConfigError:
-        return ConfigError(
-            "The task cannot say what a step would have paid for another goal, so nothing can be "
-            "believed of its goal.",
-            where=self._where,
-            expected="goal=decoy or goal=demonstrator",
-            found="a belief",
-            fix="vintix distill ... --option goal=decoy",
-        )
-
 
 class BeliefActor(PolicyActor):
     """A demonstrator that is shown guesses: what rewards can tell at best.
@@ -187,9 +167,7 @@ class BeliefActor(PolicyActor):
         where: str,
     ) -> None:
         super().__init__(batch, policy)
-        goals = batch.hidden_goals
-        if goals is None:
-            raise ConfigError("The task has no hidden goal.", where=where)
+        goals = check_goals(batch.hidden_goals, "belief", where)
         self._goals, self._belief = goals, Belief(goals, batch.size, generator_of, where)
 
     def begin(self, copies: list[int], number_B: NDArray[np.int64]) -> None:

@@ -104,7 +104,7 @@ def test_json_tells_the_same_fix(told, capfd):
 
 def _line(*arguments: str) -> Typed:
     values = {"--task": True, "--gpus": True, "--device": True, "--set": True, "--json": False}
-    values |= {"--schedule": True, "--workspace": True}
+    values |= {"--schedule": True, "--workspace": True, "--option": True}
     return Typed("vintix", "train", arguments, values)
 
 
@@ -120,6 +120,11 @@ def _line(*arguments: str) -> Typed:
             ("--set", "train.a=1", "--set=train.b=2"),
             "vintix train --set train.a=3, or less",
             "vintix train --set=train.b=2 --set train.a=3, or less",
+        ),
+        (
+            ("--option", "a=1", "--option", "b=1"),
+            "vintix train --option b=2",
+            "vintix train --option a=1 --option b=2",
         ),
         (
             ("--json",),

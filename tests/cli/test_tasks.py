@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from pipelines.domains.hidden_goal import HiddenGoal
+from vintix_cli.app import run
 
 from .support import VINTIX
 
@@ -91,3 +92,10 @@ def test_reader_that_goes_away(empty, words):
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     assert stderr == ""
+
+
+def test_the_table_says_which_actions_are_choices(capfd):
+    run(["tasks", "--domain", "hidden-goal"])
+    lines = {line.split()[0]: line for line in capfd.readouterr().out.splitlines() if line.strip()}
+    assert " 5 discrete " in lines["dark-room"]
+    assert "discrete" not in lines["point-ring"]

@@ -244,3 +244,32 @@ def test_what_demonstrators_know_decides_the_noise(workspace):
     with pytest.raises(ConfigError, match="learner") as refused:
         planned("belief", source="learning-history")
     assert "goal=demonstrator" in refused.value.fix
+
+
+def test_what_demonstrators_cannot_know_is_refused_before_anything_starts(workspace, monkeypatch):
+    """At planning and without an environment where the domain can tell; so `--dry-run` refuses."""
+    from pipelines.domains.hidden_goal import HiddenGoal
+
+    def planned(task, **options):
+        return plan(DistillConfig(tasks=(task,), options=options, steps=60), workspace)
+
+    with pytest.raises(ConfigError, match="another in each episode") as refused:
+        planned("reach", goal="belief")
+    assert refused.value.fix == "vintix distill ... --option goal_reset=trajectory"
+    planned("reach", goal="decoy")
+    monkeypatch.setattr(HiddenGoal, "hidden_goals", lambda *_: None)
+    for knowledge in ("decoy", "belief"):
+        with pytest.raises(ConfigError, match="no hidden goal"):
+            planned("point-ring", goal=knowledge)
+
+
+def test_a_plan_counts_the_goals_that_a_belief_weighs(workspace):
+    """They take longer than the simulator: 512 of a point, all 65 of a dark room."""
+
+    def seconds(task, knowledge):
+        config = DistillConfig(tasks=(task,), options={"goal": knowledge}, steps=600)
+        return plan(config, workspace).rows[0]["seconds"]
+
+    for task, goals in (("point-ring", 512), ("dark-room", 65)):
+        more = find_domain("hidden-goal").tasks()[0].trajectories * 600 * goals / 1e7
+        assert seconds(task, "belief") - seconds(task, "decoy") == pytest.approx(more, abs=0.2)

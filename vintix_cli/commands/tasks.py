@@ -155,9 +155,12 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _row(task: dict[str, Any]) -> dict[str, Any]:
+    discrete = " discrete" if "actions" in task and task["actions"]["kind"] == "discrete" else ""
     return {
         **picked(task, task="name", domain="domain", split="split", group="group"),
-        **picked(task, obs="observation_dim", act="action_dim", horizon="horizon"),
+        "obs": task["observation_dim"],
+        "act": f"{task['action_dim']}{discrete}",
+        "horizon": task["horizon"],
         **picked(task, trajectories="trajectories", steps_each="trajectory_length"),
     }
 
