@@ -195,7 +195,8 @@ class ModelConfig(BaseModel):
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             raise ConfigError(
-                f"the model configuration is not valid: {first['msg']}",
+                "the model configuration is not valid: "
+                + first["msg"].removeprefix("Value error, "),
                 where=f"model.{place}" if place else "model",
                 found=repr(first["input"]),
                 fix="correct the value, or start from a preset: tiny, small, base, paper",

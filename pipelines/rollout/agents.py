@@ -166,7 +166,7 @@ def chosen_act(config: RolloutConfig, model: SavedModel) -> Act:
             where=f"--act {config.act}",
             expected=" or ".join(ways),
             found=config.act,
-            fix=f"--act {ways[0]}",
+            fix=f"vintix rollout --act {ways[0]}",
         )
     return config.act
 

@@ -123,7 +123,9 @@ def with_head(overrides: Mapping[str, Any], groups: Mapping[str, GroupDims]) -> 
         expected=", ".join(fitting) or "a head of another package",
         found=f"{head}, for actions of kind {', '.join(HEADS.find(head).kinds)}; the dataset's "
         f"are of kind {', '.join(kinds)}",
-        fix=f"--set train.model.head={fitting[0]}" if fitting else "install one that fits",
+        fix=f"vintix train --set train.model.head={fitting[0]}"
+        if fitting
+        else "install one that fits",
     )
 
 

@@ -180,7 +180,9 @@ def test_options_are_complete_in_the_configuration_and_checked_by_their_annotati
     ):
         with pytest.raises(ConfigError, match=told):
             ModelConfig.model_validate({**SMALL, "head": "bins", "head_options": options})
-    with pytest.raises(ConfigError, match="mse has no option 'bins': it has none"):
+    with pytest.raises(
+        ConfigError, match="not valid: the action head mse has no option 'bins': it has none"
+    ):
         ModelConfig.model_validate({**SMALL, "head_options": {"bins": 3}})
 
 
