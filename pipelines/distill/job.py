@@ -26,6 +26,9 @@ SHARD_BYTES = 64 << 20
 JOB_BYTES = 128 << 20
 """Most bytes of one shard over all trajectories of a job; a worker holds two of these."""
 
+LEAST_TOGETHER = 64
+"""Trajectories of a job that is made smaller to fit a shard: fewer would cost speed."""
+
 RESUME_POINT = "rests"
 """Key in a shard's record: the learner whose history it is was written down after it."""
 
@@ -206,6 +209,23 @@ def find_position(staging: StagedWork, job: Job) -> Position:
         for trajectory in job.trajectories
     )
     return Position(shard, tuple(durable), marks)
+
+
+def job_size(task: TaskSpec, steps: int, trajectories: int) -> int:
+    """Return how many trajectories of a vectorised domain are stepped together.
+
+    All of them, unless they are so many that one shard cannot hold them whole though it holds
+    `LEAST_TOGETHER`: then as many as it does, so that they are staged together.
+
+    Args:
+        task: The task.
+        steps: Steps of each.
+        trajectories: How many there are.
+    """
+    fitting = JOB_BYTES // (steps * row_bytes("histories", task.observation_dim, task.actions))
+    if LEAST_TOGETHER <= fitting < trajectories:
+        return balanced_rows(trajectories, fitting)
+    return trajectories
 
 
 def shard_rows(task: TaskSpec, steps: int, size: int, most: int) -> int:

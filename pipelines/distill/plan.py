@@ -14,7 +14,7 @@ from pipelines.distill.config import (
     VECTORIZED_PILOT_EPISODES,
     VECTORIZED_SHARD_ROWS,
 )
-from pipelines.distill.job import Job, shard_rows
+from pipelines.distill.job import Job, job_size, shard_rows
 from pipelines.distill.learning import SOURCE, history_attributes, training_rows, training_settings
 from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
@@ -350,7 +350,7 @@ def _plan_task(
             count = goals.count if every is None else len(every)
             rate = 1 / (1 / rate + count / goals.goals_per_second)
     together = (domain.vectorized or domain.batched) and training is None
-    size = trajectories if together else 1
+    size = job_size(task, steps, trajectories) if together else 1
     if training is not None:
         rows = training_rows(training)
     else:

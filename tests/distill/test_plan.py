@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from distill.toy import make_demonstrators
 from pipelines.distill.config import DistillConfig
+from pipelines.distill.job import LEAST_TOGETHER, job_size, shard_rows
 from pipelines.distill.plan import plan, resolve
-from pipelines.domains.registry import find_domain
+from pipelines.domains.registry import find_domain, full_catalogue
 from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
 from pipelines.stage import JOB_SECONDS, PROCESS_SECONDS
 from pipelines.tasks.schedule import NoiseCurve, Schedule
@@ -273,3 +274,24 @@ def test_a_plan_counts_the_goals_that_a_belief_weighs(workspace):
     for task, goals in (("point-ring", 512), ("dark-room", 65)):
         more = find_domain("hidden-goal").tasks()[0].trajectories * 600 * goals / 1e7
         assert seconds(task, "belief") - seconds(task, "decoy") == pytest.approx(more, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("steps", "trajectories", "sizes"),
+    [
+        (200, 1000, [1000]),
+        # A shard holds a part of these.
+        (400, 10_000, None),
+        # Long ones are stepped together, however many shards that takes.
+        (1_000_000, 20, [20]),
+    ],
+)
+def test_many_short_trajectories_are_jobs_of_one_shard(steps, trajectories, sizes):
+    """More than fit into a shard would each be staged alone: minutes where seconds do."""
+    task = full_catalogue().get("point-ring")
+    size = job_size(task, steps, trajectories)
+    rows = shard_rows(task, steps, size, 131_072)
+    if sizes is None:
+        assert LEAST_TOGETHER <= size < trajectories and rows == steps
+    else:
+        assert [size] == sizes
