@@ -384,7 +384,7 @@ def test_a_dataset_in_memory_has_the_readers_interface(workspace):
     assert set(reader.tasks) == set(memory.tasks)
     for name, task in memory.tasks.items():
         real = reader.tasks[name]
-        for attribute in ("group", "observation_dim", "action_dim", "reward_scale", "rows"):
+        for attribute in ("group", "observation_dim", "actions", "reward_scale", "rows"):
             assert getattr(real, attribute) == getattr(task, attribute)
         for statistic, values in task.statistics.items():
             np.testing.assert_array_equal(real.statistics[statistic], values)
