@@ -156,6 +156,9 @@ def parse_schedule(text: str) -> Noise:
     if per is not None and per not in DRAWN:
         _reject("schedule: per", " or ".join(DRAWN), per)
     names = _PARAMETERS[per]
+    kinds = [kind for kind in DRAWN if given.keys() <= set(_PARAMETERS[kind])]
+    if per is None and kinds and not given.keys() <= set(names):
+        _reject("schedule", " or ".join(_EXAMPLES[kind] for kind in kinds), text)
     if not given.keys() <= set(names):
         _reject("schedule", f"{', '.join(names)}, such as {_EXAMPLES[per]}", text)
     values: dict[str, Any] = {} if per is None else {"per": per}

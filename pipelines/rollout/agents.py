@@ -205,7 +205,9 @@ def baseline_agent(
                 where=f"--baseline {baseline}",
                 expected="tasks with a hidden goal",
                 found=listed([each.spec.name for each in first.targets]),
-                fix="--option goal=demonstrator where a domain has it, or leave the baseline out",
+                fix="vintix rollout --option goal=demonstrator"
+                if any("goal" in each.options for each in first.targets)
+                else "leave the baseline out",
             )
     if baseline != "random":
         at_hand = demonstrators_at_hand(first.checkpoint, workspace)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -208,3 +210,14 @@ def test_the_noise_of_a_task_follows_what_its_demonstrators_know():
     assert default_noise(own, None) is default_noise(own, "demonstrator") is own
     assert default_noise(own, "decoy") == EpisodeNoise(0.5, 0.1)
     assert default_noise(own, "belief") == HistoryNoise(1.0, 1.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("max=0.5", "per=episode.*or per=history"), ("max=0.5,f=0.1", "per=history"), ("q=1", "p, f")],
+)
+def test_what_belongs_to_drawn_noise_is_told_with_per(text, expected):
+    """Who leaves per= out is not told that there is no such parameter."""
+    with pytest.raises(UsageError) as refused:
+        parse_schedule(text)
+    assert re.match(expected, refused.value.expected)
