@@ -52,7 +52,7 @@ RECIPES = [
     (knowledge, method, head, length)
     for knowledge, methods in (
         ("demonstrator", ("ad", "ad-no-reward", "dpt")),
-        ("decoy", ("dpt",)),
+        ("decoy", ("dpt", "dpt-no-reward")),
         ("belief", ("dpt", "dpt-no-reward")),
     )
     for method in methods

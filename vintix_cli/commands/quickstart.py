@@ -49,10 +49,10 @@ def _explain(report: dict[str, Any]) -> list[str]:
         "weights did not change: all it had was its own history, from an empty context on. With so "
         "few tasks it can read off that history how far along it is; that is no proof that it "
         "learns from reward.",
-        f"Proof is the other model: in {used['task']} nothing but reward tells where the goal is, "
-        f"and no goal was one of training. It scored {used['true'][0]:.2f} in its first episode "
-        f"and {_last(used['true']):.2f} over its last three; shown rewards of 0, "
-        f"{_last(used['zero']):.2f}.",
+        f"The second model does learn from it: in {used['task']} nothing but reward tells where "
+        "the goal is, and none of these goals was in its data. It scored "
+        f"{used['true'][0]:.2f} in its first episode and {_last(used['true']):.2f} over its last "
+        f"three, and {_last(used['zero']):.2f} where it was shown rewards of 0.",
         f"The picture: {report['plots'][0]}",
         "Next: vintix artifacts ls; vintix rollout --checkpoint quickstart --task door-open "
         "--shots 40; vintix tasks",
