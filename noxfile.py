@@ -80,7 +80,7 @@ def _pytest(session: nox.Session, *options: str) -> None:
 
 @shared()
 def tests(session: nox.Session) -> None:
-    """Run all tests that take seconds: nine minutes on two cores."""
+    """Run all tests that take seconds: a quarter of an hour at most on two cores."""
     _pytest(session, "-m", "not slow and not benchmark")
 
 
