@@ -46,9 +46,9 @@ class HistoryReader:
         self._attributes: dict[str, dict[str, Any]] = {}
         self._indices: dict[str, TrajectoryIndex | None] = {}
         self._episodes: dict[tuple[str, str], NDArray[Any]] = {}
-        # Trajectories that share a chunk are read one after the other.
         # Of tasks whose trajectories share arrays.
         self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
+        # Trajectories that share a chunk are read one after the other.
         self._chunks: dict[str, tuple[int, NDArray[Any]]] = {}
 
     def tasks(self) -> list[str]:

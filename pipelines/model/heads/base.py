@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pipelines.actions import ActionSpec
 from pipelines.model.heads import Act
+from pipelines.model.initialization import Linear
 from pipelines.model.normalization import ActionUnits
 
 
@@ -120,6 +121,15 @@ def choose(scores_BLN: Tensor, number_BL: Tensor | None) -> Tensor:
     below_BLN = scores_BLN.softmax(-1).cumsum(-1) <= number_BL[..., None]
     # The sum of all may be a rounding below 1, and a number above it.
     return below_BLN.sum(-1).clamp(max=scores_BLN.shape[-1] - 1)
+
+
+def perceptron(width: int, outputs: int) -> nn.Sequential:
+    """Return three hidden layers of the model's width with LeakyReLU, and a linear one after them.
+
+    The released head's (section 2.3.1), which heads of one prediction share.
+    """
+    hidden = [module for _ in range(3) for module in (Linear(width, width), nn.LeakyReLU())]
+    return nn.Sequential(*hidden, Linear(width, outputs))
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -5,12 +5,11 @@ Shapes: B sequences, L steps, D model, N actions.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pipelines.actions import ActionSpec
-from pipelines.model.heads.base import Draws, Head, at_least_float32, choose
-from pipelines.model.initialization import Linear
+from pipelines.model.heads.base import Draws, Head, at_least_float32, choose, perceptron
 from pipelines.model.normalization import ActionUnits
 
 
@@ -22,15 +21,7 @@ class Categorical(Head):
 
     def __init__(self, width: int, actions: ActionSpec) -> None:
         super().__init__(width, actions)
-        self.layers = nn.Sequential(
-            Linear(width, width),
-            nn.LeakyReLU(),
-            Linear(width, width),
-            nn.LeakyReLU(),
-            Linear(width, width),
-            nn.LeakyReLU(),
-            Linear(width, actions.width),
-        )
+        self.layers = perceptron(width, actions.width)
 
     def loss(self, hidden_BLD: Tensor, target_BLA: Tensor, units: ActionUnits | None) -> Tensor:
         """Return the cross-entropy of each step (B, L)."""

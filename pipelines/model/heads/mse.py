@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipelines.actions import ActionSpec
-from pipelines.model.heads.base import Draws, Head
-from pipelines.model.initialization import Linear
+from pipelines.model.heads.base import Draws, Head, at_least_float32, perceptron
 from pipelines.model.normalization import ActionUnits
 
 
@@ -19,21 +17,11 @@ class MSE(Head):
 
     def __init__(self, width: int, actions: ActionSpec) -> None:
         super().__init__(width, actions)
-        self.layers = nn.Sequential(
-            Linear(width, width),
-            nn.LeakyReLU(),
-            Linear(width, width),
-            nn.LeakyReLU(),
-            Linear(width, width),
-            nn.LeakyReLU(),
-            Linear(width, actions.width),
-        )
+        self.layers = perceptron(width, actions.width)
 
     def loss(self, hidden_BLD: Tensor, target_BLA: Tensor, units: ActionUnits | None) -> Tensor:
         """Return the squared error of each channel (B, L, A) in the environment's units."""
-        prediction_BLA = self.act(hidden_BLD, units, None)
-        if prediction_BLA.dtype != torch.float64:
-            prediction_BLA = prediction_BLA.float()
+        prediction_BLA = at_least_float32(self.act(hidden_BLD, units, None))
         return (prediction_BLA - target_BLA.to(prediction_BLA.dtype)).square()
 
     def act(self, hidden_BLD: Tensor, units: ActionUnits | None, draws: Draws | None) -> Tensor:
