@@ -133,9 +133,7 @@ class WorkerPool(Pool):
         try:
             executor = self._start()
             with starting_workers():
-                futures = {
-                    executor.submit(_run_job, function, job): n for n, job in enumerate(jobs)
-                }
+                futures = {_submit(executor, function, job): n for n, job in enumerate(jobs)}
             pending: set[Future[Outcome[Result]]] = set(futures)
             while pending:
                 done, pending = wait(pending, REPORT_SECONDS, FIRST_COMPLETED)
@@ -266,6 +264,18 @@ def _run_job(function: Callable[[Job, Advance], Result], job: Job) -> Outcome[Re
         return attempt(function, job, advance)
     finally:
         advance.flush()
+
+
+def _submit(
+    executor: ProcessPoolExecutor, function: Callable[[Job, Advance], Result], job: Job
+) -> Future[Outcome[Result]]:
+    """Return the future of a job, which has failed where a worker has died before it was sent."""
+    try:
+        return executor.submit(_run_job, function, job)
+    except BrokenProcessPool as error:
+        failed: Future[Outcome[Result]] = Future()
+        failed.set_exception(error)
+        return failed
 
 
 def _outcome_of(future: Future[Outcome[Result]]) -> Outcome[Result]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -105,6 +106,23 @@ def test_a_pool_keeps_its_processes_from_call_to_call():
         outcomes, reporter = run(["wait", "wait", 1], pool)
         assert not {outcome.value[1] for outcome in outcomes} & first
         assert reporter.count == 15
+
+
+def test_a_worker_that_dies_while_jobs_are_sent_is_an_error_of_each(monkeypatch):
+    """The executor then refuses further jobs; that must not end the command."""
+    submit = ProcessPoolExecutor.submit
+
+    def late(executor, function, *args):
+        if args[1] == "after":
+            while not executor._broken:
+                time.sleep(0.01)
+        return submit(executor, function, *args)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", late)
+    with WorkerPool(2) as pool:
+        outcomes, _ = run(["die", "after", "after"], pool)
+        assert [type(outcome.error) for outcome in outcomes] == [WorkerError] * 3
+        assert [outcome.value[0] for outcome in run([1, 2], pool)[0]] == [1, 2]
 
 
 def test_a_worker_that_dies_is_an_error_of_its_job():
