@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipelines.artifacts.files import raise_if_failing
 from pipelines.errors import ConfigError, UsageError, VintixError, unknown
-from pipelines.options import choices_of, nested_class
+from pipelines.options import ConflictError, choices_of, nested_class
 from pipelines.values import value_problem
 from pipelines.yaml_text import MAX_BYTES, YamlTextError, parse_yaml
 
@@ -232,15 +232,28 @@ def _describe(
     file: Path | None,
 ) -> VintixError:
     """Return the error to raise of what pydantic tells of one wrong value."""
-    field = str(first["loc"][0]) if first["loc"] else ""
-    source = sources.get(field, _COMMAND_LINE)
-    # What does not fit together is of no single setting.
     path, holder = _setting(model, first["loc"])
-    setting = ".".join([stage, *path])
-    where = {
-        _FILE: f"{file}: {setting}",
-        _ENVIRONMENT: f"VINTIX_{stage.upper()}_{field.upper()}",
-    }.get(source, setting)
+    conflict = first.get("ctx", {}).get("error")
+    settings = conflict.settings if isinstance(conflict, ConflictError) else {}
+    # Those of defaults are nowhere.
+    names = [".".join([*path, name]) for name in settings] if settings else [".".join(path)]
+    given = [name for name in names if name.partition(".")[0] in sources]
+    found_in = {sources[name.partition(".")[0]] for name in given} or {_COMMAND_LINE}
+
+    def place(name: str) -> str:
+        field = name.partition(".")[0]
+        setting = f"{stage}.{name}".rstrip(".")
+        return {
+            _FILE: f"{file}: {setting}",
+            _ENVIRONMENT: f"VINTIX_{stage.upper()}_{field.upper()}",
+        }.get(sources.get(field, _COMMAND_LINE), setting)
+
+    found: str | None
+    if settings:
+        found = ", ".join(f"{name}={_shown(value)}" for name, value in settings.items())
+    else:
+        # Of what is wrong with a configuration as a whole, the whole would tell nothing.
+        found = repr(first.get("input"))[:80] if path else None
     message, expected = first["msg"].removeprefix("Value error, "), None
     wanted, known = str(first.get("input")), []
     if first["type"] == "extra_forbidden":
@@ -252,17 +265,21 @@ def _describe(
         f"{stage}: {message}",
         wanted,
         known,
-        kind=UsageError if source == _COMMAND_LINE else ConfigError,
-        where=where,
+        kind=UsageError if _COMMAND_LINE in found_in else ConfigError,
+        where=", ".join(map(place, given or names)),
         expected=expected,
-        found=repr(first.get("input"))[:80],
+        found=found,
         fix=f"vintix {stage} --help",
     )
     if first["type"] == "extra_forbidden" and error.instead is not None:
         # On the command line it stands with its stage before it.
-        section = setting.removesuffix(wanted)
+        section = ".".join([stage, *path]).removesuffix(wanted)
         error.instead = (section + wanted, section + error.instead[1])
     return error
+
+
+def _shown(value: object) -> str:
+    return f"{value}" if isinstance(value, str | int | float) else repr(value)[:80]
 
 
 def _setting(

@@ -51,6 +51,19 @@ class Option:
     lead: str | None = None
 
 
+class ConflictError(ValueError):
+    """What a configuration's own check raises of settings that do not fit together.
+
+    Args:
+        message: What is wrong.
+        settings: Those that do not fit, with their values; an error tells these and no others.
+    """
+
+    def __init__(self, message: str, **settings: object) -> None:
+        super().__init__(message)
+        self.settings = settings
+
+
 def setting(description: str, default: Any = PydanticUndefined, **rules: Any) -> Any:
     """Return a pydantic field that is no option: ``--set``, a run file or a variable sets it."""
     return Field(default, description=description, **rules)

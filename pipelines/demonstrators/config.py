@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.learners.settings import Activation, TrainSettings
 from pipelines.options import (
+    ConflictError,
     Domains,
     EnvironmentOptions,
     Name,
@@ -66,9 +67,19 @@ class DemonstratorsConfig(BaseModel):
     @model_validator(mode="after")
     def _check_source(self) -> Self:
         if self.evaluate is None and (self.source == "import") != (self.import_path is not None):
-            raise ValueError("source 'import' and import_path (the zip) belong together")
+            raise ConflictError(
+                "source 'import' and import_path (the zip, --path) belong together",
+                source=self.source,
+                import_path=self.import_path,
+            )
         if self.normalization_path is not None and self.import_path is None:
-            raise ValueError("normalization_path belongs to source 'import'")
+            raise ConflictError(
+                "normalization_path belongs to source 'import'",
+                source=self.source,
+                normalization_path=self.normalization_path,
+            )
         if self.source == "train" and self.evaluate is None and not (self.tasks or self.domains):
-            raise ValueError("source 'train' needs a choice: --task or --domain")
+            raise ConflictError(
+                "source 'train' needs a choice: --task or --domain", source=self.source
+            )
         return self

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipelines.demonstrators.config import DemonstratorsConfig
     from pipelines.distill.config import DistillConfig
     from pipelines.tasks.registry import Catalogue
+    from pipelines.tasks.spec import TaskSpec
 
 
 def builtin_demonstrators(
@@ -113,11 +114,24 @@ def choose_demonstrators(
         where=config.demonstrators or workspace.root,
         expected="one demonstrators artifact with " + listed(wanted),
         found="none with " + listed(missing),
-        fix=_command(config, wanted),
+        fix=_command(config, [catalogue.get(name) for name in wanted]),
     )
 
 
-def _command(config: DistillConfig, wanted: Sequence[str]) -> str:
-    if config.domains and not config.tasks:
-        return "vintix demonstrators " + " ".join(f"--domain {name}" for name in config.domains)
-    return "vintix demonstrators " + " ".join(f"--task {name}" for name in wanted)
+def _command(config: DistillConfig, wanted: Sequence[TaskSpec]) -> str:
+    """Return the command that gets an artifact with demonstrators of all wanted tasks.
+
+    Of a whole domain, what the package has of it is enough.
+    """
+    from pipelines.demonstrators.experts import has_builtin
+    from pipelines.domains.registry import domain_of
+
+    served = [has_builtin(spec, domain_of(spec)) for spec in wanted]
+    whole = bool(config.domains) and not config.tasks
+    enough = any(served) if whole else all(served)
+    selection = (
+        [f"--domain {name}" for name in config.domains]
+        if whole
+        else [f"--task {spec.name}" for spec in wanted]
+    )
+    return " ".join(["vintix demonstrators", *([] if enough else ["--source train"]), *selection])

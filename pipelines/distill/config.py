@@ -11,6 +11,7 @@ from pipelines.distill.schedule import FITS, Fit
 from pipelines.errors import ConfigError, UsageError
 from pipelines.learners.settings import TrainSettings
 from pipelines.options import (
+    ConflictError,
     Domains,
     EnvironmentOptions,
     Name,
@@ -27,6 +28,8 @@ from pipelines.tasks.schedule import (
     NoiseCurve,
     Schedule,
     schedule_from_json,
+    schedule_json,
+    schedule_text,
 )
 
 SHARD_ROWS = 65_536
@@ -141,28 +144,43 @@ class DistillConfig(BaseModel):
     @model_validator(mode="after")
     def _one_length(self) -> DistillConfig:
         if self.steps is not None and self.scale != 1.0:
-            raise ValueError("steps and scale both set the length: give one of them")
+            raise ConflictError(
+                "steps and scale both set the length: give one of them",
+                steps=self.steps,
+                scale=self.scale,
+            )
         return self
 
     @model_validator(mode="after")
     def _settings_of_the_source(self) -> DistillConfig:
         if self.source == "noise":
             if "train" in self.model_fields_set:
-                raise ValueError("train belongs to the source learning-history: add --source")
+                raise ConflictError(
+                    "train belongs to the source learning-history: add --source",
+                    train=self.train.model_dump(exclude_unset=True),
+                    source=self.source,
+                )
             return self
         if self.schedule is not None:
-            raise ValueError(
+            raise ConflictError(
                 "a learning history has no schedule: its learner goes from random to expert by "
-                "learning, not by less and less noise"
+                "learning, not by less and less noise",
+                source=self.source,
+                schedule=self.schedule
+                if isinstance(self.schedule, str)
+                else schedule_text(schedule_json(self.schedule)),
             )
         if self.shard_rows is not None:
-            raise ValueError(
+            raise ConflictError(
                 "the shards of a learning history follow the learner's segments: give "
-                "train.segment_steps in place of shard_rows"
+                "train.segment_steps in place of shard_rows",
+                source=self.source,
+                shard_rows=self.shard_rows,
             )
         if self.train.environment_options:
-            raise ValueError(
+            raise ConflictError(
                 "a learning history records what its learner sees: train.environment_options would "
-                "record the rewards of another environment; options (--option) hold for both"
+                "record the rewards of another environment; options (--option) hold for both",
+                **{"train.environment_options": self.train.environment_options},
             )
         return self

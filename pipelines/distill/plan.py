@@ -243,7 +243,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
             notes.insert(0, f"shard: {config.shard} of {distillation.name}")
         origin = distillation.demonstrators.reference
     else:
-        tasks, notes = _plan_builtin(config, builtin, workspace)
+        tasks, notes = plan_builtin(config, builtin, workspace)
         before = plan_demonstrators(builtin, workspace).totals["seconds"]
         origin = "those of the package, which are measured and published first, in the same time"
     workers = config.workers or available_cores()
@@ -301,10 +301,14 @@ def _seconds(tasks: Sequence[TaskPlan], workers: int) -> float:
     return run_seconds(jobs, workers) + again + longest
 
 
-def _plan_builtin(
+def plan_builtin(
     config: DistillConfig, builtin: DemonstratorsConfig, workspace: Workspace
 ) -> tuple[tuple[TaskPlan, ...], list[str]]:
-    """Return the tasks as they will be once the package's demonstrators are an artifact."""
+    """Return the tasks as they will be once the package's demonstrators are an artifact, and notes.
+
+    Raises:
+        UsageError, ConfigError, MissingDependencyError: As `resolve` will, then.
+    """
     from pipelines.demonstrators.experts import builtin_policy
     from pipelines.demonstrators.reader import Demonstrator
     from pipelines.demonstrators.selection import select, skipped_note

@@ -21,7 +21,7 @@ from pipelines.distill.history import (
 from pipelines.distill.job import Job, find_position
 from pipelines.distill.learning import PACKAGES, SOURCE
 from pipelines.distill.pilot import PilotJob, describe_fit, run_pilot
-from pipelines.distill.plan import Distillation, TaskPlan, plan, resolve
+from pipelines.distill.plan import Distillation, TaskPlan, plan, plan_builtin, resolve
 from pipelines.errors import VintixError, tasks_failed
 from pipelines.parallel import Outcome, Pool, WorkerPool, run_parallel
 from pipelines.tasks.schedule import schedule_from_json
@@ -67,6 +67,8 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
 
     builtin = builtin_demonstrators(config, workspace)
     if builtin is not None:
+        # What cannot be distilled is refused before its demonstrators are measured.
+        plan_builtin(config, builtin, workspace)
         reporter.info(
             "no demonstrators of these tasks in the workspace: measuring those of the package"
         )

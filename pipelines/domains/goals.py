@@ -36,13 +36,16 @@ def knowledge_of(options: Mapping[str, Any]) -> Knowledge | None:
     return next((each for each in KNOWLEDGE if each == options.get("goal")), None)
 
 
-def check_goals(goals: HiddenGoals | None, knowledge: Knowledge, where: str) -> HiddenGoals:
+def check_goals(
+    goals: HiddenGoals | None, knowledge: Knowledge, where: str, *, stage: str = "distill"
+) -> HiddenGoals:
     """Return goals of which demonstrators can be shown what is asked for.
 
     Args:
         goals: Those of a batch; None where it hides none.
         knowledge: A decoy or a belief.
         where: What an error names.
+        stage: Who asks: ``distill``, or ``rollout``, for its baseline.
 
     Raises:
         ConfigError: There are none, they do not stay, or the domain cannot say rewards for a goal.
@@ -57,27 +60,31 @@ def check_goals(goals: HiddenGoals | None, knowledge: Knowledge, where: str) -> 
     if knowledge == "belief":
         kinds = (HiddenGoals.rewards, HiddenGoals.log_likelihoods)
         if (type(goals).rewards, type(goals).log_likelihoods) == kinds:
-            raise no_rewards(where)
+            raise no_rewards(where, stage=stage)
         if not goals.kept:
             raise ConfigError(
                 "The goal is another in each episode: rewards tell nothing of the next one's.",
                 where=where,
                 expected="a goal that stays for a trajectory",
                 found="goal_reset=episode",
-                fix="vintix distill ... --option goal_reset=trajectory",
+                fix=f"vintix {stage} ... --option goal_reset=trajectory",
             )
     return goals
 
 
-def no_rewards(where: str) -> ConfigError:
-    """Return the error to raise of a belief without rewards for other goals."""
+def no_rewards(where: str, *, stage: str = "distill") -> ConfigError:
+    """Return the error to raise of a belief without rewards for other goals; see `check_goals`."""
+    if stage == "distill":
+        expected, fix = "goal=decoy or goal=demonstrator", "vintix distill ... --option goal=decoy"
+    else:
+        expected, fix = "tasks that can", "leave --baseline belief out"
     return ConfigError(
         "The task cannot say what a step would have paid for another goal, so nothing can be "
         "believed of its goal.",
         where=where,
-        expected="goal=decoy or goal=demonstrator",
+        expected=expected,
         found="a belief",
-        fix="vintix distill ... --option goal=decoy",
+        fix=fix,
     )
 
 

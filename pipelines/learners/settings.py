@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipelines.errors import ConfigError
-from pipelines.options import option, setting
+from pipelines.options import ConflictError, option, setting
 
 if TYPE_CHECKING:
     from pipelines.domains.base import Domain
@@ -113,7 +113,11 @@ class TrainSettings(BaseModel):
     @model_validator(mode="after")
     def _prefix_has_a_learner(self) -> Self:
         if self.observation_prefix is not None and self.algorithm in EPISODE_LEARNERS:
-            raise ValueError(f"{self.algorithm} takes no observation_prefix")
+            raise ConflictError(
+                f"{self.algorithm} takes no observation_prefix",
+                algorithm=self.algorithm,
+                observation_prefix=self.observation_prefix,
+            )
         return self
 
 

@@ -25,6 +25,7 @@ from pipelines.methods.windows import (
     check_even,
     last_part,
 )
+from pipelines.options import ConflictError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -49,11 +50,23 @@ class ReleaseRules(Rules):
     def check(self, *, sampling: Sampling, random_map: bool, context_order: ContextOrder) -> None:
         """Refuse what the release does not know."""
         if sampling != "window":
-            raise ValueError("fidelity release draws windows: sampling must be window")
+            raise ConflictError(
+                "fidelity release draws windows: sampling must be window",
+                fidelity="release",
+                sampling=sampling,
+            )
         if random_map:
-            raise ValueError("the released code knows no random maps: not with fidelity release")
+            raise ConflictError(
+                "the released code knows no random maps: not with fidelity release",
+                fidelity="release",
+                random_map=random_map,
+            )
         if context_order != "recorded":
-            raise ValueError("fidelity release shows episodes as recorded: leave context_order out")
+            raise ConflictError(
+                "fidelity release shows episodes as recorded: leave context_order out",
+                fidelity="release",
+                context_order=context_order,
+            )
 
     def cut(
         self,

@@ -21,12 +21,15 @@ from pydantic import (
 )
 
 from pipelines.actions import ActionSpec, Box, from_json
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, unknown
 from pipelines.model.backbones import BACKBONES
 from pipelines.model.backbones import DEFAULT as PAPERS_BACKBONE
 from pipelines.model.heads import DEFAULT as PAPERS_HEAD
 from pipelines.model.heads import DEFAULTS, HEADS
+from pipelines.options import choices_of
 from pipelines.plugins import Kind, OneOf
+
+_NOT_CHOSEN = ("groups", "context")
 
 #: Rows of the within-episode position table (the released code's `max_emb_episode_length`).
 EPISODE_POSITIONS = 10_000
@@ -194,11 +197,23 @@ class ModelConfig(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(
-                "the model configuration is not valid: "
-                + first["msg"].removeprefix("Value error, "),
+            message = first["msg"].removeprefix("Value error, ")
+            known: tuple[str, ...] = ()
+            wanted = str(first["input"])
+            if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+                message, wanted = "unknown setting", place
+                # What the data and the run decide is no override.
+                known = tuple(name for name in cls.model_fields if name not in _NOT_CHOSEN)
+            elif first["type"] == "literal_error":
+                known = choices_of(cls.model_fields[place])
+            raise unknown(
+                f"the model configuration is not valid: {message}",
+                wanted,
+                known,
+                kind=ConfigError,
                 where=f"model.{place}" if place else "model",
-                found=repr(first["input"]),
+                expected=", ".join(known) or None,
+                found=repr(first["input"])[:80] if place else None,
                 fix="correct the value, or start from a preset: tiny, small, base, paper",
             ) from error
         config._check_together()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipelines.domains.goals import knowledge_of
+from pipelines.domains.goals import check_goals, knowledge_of
 from pipelines.errors import ConfigError, MissingDependencyError, UsageError
 from pipelines.model.heads import HEADS, Act
 from pipelines.playing.belief import BeliefActor, BlindActor
@@ -181,8 +181,11 @@ def baseline_agent(
     """Return the agent of a baseline, which plays what the first checkpoint's agent plays.
 
     Raises:
-        ConfigError: No task has a demonstrator, or, for `HIDDEN_GOALS`, a hidden goal.
+        ConfigError: No task has a demonstrator, or, for `HIDDEN_GOALS`, a hidden goal; or, for
+            ``belief``, a task's goals do not stay, or its domain cannot say rewards for a goal.
     """
+    from pipelines.domains.registry import domain_of
+
     targets = list(first.targets)
     tasks = {
         target.spec.name: {
@@ -234,7 +237,10 @@ def baseline_agent(
         if without:
             reporter.warn(f"no demonstrator of {listed(without)}: left out of that baseline")
 
-    from pipelines.domains.registry import domain_of
+    if baseline == "belief":
+        for target in targets:
+            goals = domain_of(target.spec).hidden_goals(target.spec, target.options)
+            check_goals(goals, "belief", f"task {target.spec.name}", stage="rollout")
 
     def actor_of(task: StreamTask, batch: BatchEnvironment) -> Actor:
         if baseline == "random":

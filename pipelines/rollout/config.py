@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pipelines.model.heads import Act
 from pipelines.options import (
     ENVIRONMENT_OPTION,
+    ConflictError,
     Domains,
     Name,
     Seed,
@@ -159,12 +160,24 @@ class RolloutConfig(BaseModel):
     @model_validator(mode="after")
     def _rewards_of_its_own(self) -> Self:
         if self.suite == "reward-use" and self.rewards != "true":
-            raise ValueError("the suite reward-use has rewards of its own: leave --rewards out")
+            raise ConflictError(
+                "the suite reward-use has rewards of its own: leave --rewards out",
+                suite=self.suite,
+                rewards=self.rewards,
+            )
         if self.prompt is not None and (self.suite == "reward-use" or self.rewards != "true"):
-            raise ValueError("a prompt shows true rewards: leave --prompt out")
+            raise ConflictError(
+                "a prompt shows true rewards: leave --prompt out",
+                prompt=self.prompt,
+                **{"rewards": self.rewards} if self.suite is None else {"suite": self.suite},
+            )
         if self.rewards == "other" and not self.streams_have_others:
-            raise ValueError(
-                "the rewards of another stream need --seeds 2 or more, and no block with one stream"
+            raise ConflictError(
+                "the rewards of another stream need --seeds 2 or more, and no block with one "
+                "stream",
+                rewards=self.rewards,
+                seeds=self.seeds,
+                max_streams=self.max_streams,
             )
         return self
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.workspace import is_packaged
 from pipelines.errors import ArtifactError, ArtifactMissingError
+from pipelines.reporter import NullReporter
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
 from pipelines.rollout.config import REWARDS, RolloutConfig
 from pipelines.rollout.fallback import foreign_statistics_note
@@ -58,7 +59,12 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
         MissingDependencyError: A simulator or the device is not there.
         LockedError: Another process writes under the name.
     """
+    if config.also:
+        # What is wrong with the last checkpoint is told before the first one plays.
+        for _ in _model_agents(config, workspace, NullReporter()):
+            pass
     first: Agent | None = None
+    baselines: list[Agent] = []
     results = []
     announced: set[str] = set()
     for mine, agent in _model_agents(config, workspace, reporter):
@@ -70,12 +76,14 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
         elif agent.label not in announced:
             reporter.info(f"checkpoint {agent.label}" + (", the newest" if newest else ""))
         announced.add(agent.label)
+        if first is None:
+            first = agent
+            baselines = [
+                baseline_agent(config, baseline, agent, workspace, reporter)
+                for baseline in config.baselines
+            ]
         results.append(_roll(mine, agent, workspace, reporter))
-        first = first or agent
-    for baseline in config.baselines:
-        if first is not None:
-            agent = baseline_agent(config, baseline, first, workspace, reporter)
-            results.append(_roll(config, agent, workspace, reporter))
+    results += [_roll(config, agent, workspace, reporter) for agent in baselines]
     main, *others = results
     if not others:
         return main
@@ -222,7 +230,6 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         UsageError, ConfigError, ArtifactMissingError: As `run`.
     """
     from pipelines.domains.registry import domain_of
-    from pipelines.reporter import NullReporter
 
     agents = [agent for _, agent in _model_agents(config, workspace, NullReporter())]
     agents += [

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
+from pipelines.errors import ConfigError
 from pipelines.methods import DEFAULT, METHODS, find_method
 from pipelines.methods.base import Method, Rules, Schedule
 from pipelines.methods.windows import ContextOrder, Sampling
+from pipelines.model.config import GroupDims
 from pipelines.model.presets import PRESETS
-from pipelines.options import Domains, Name, Seed, Tasks, option, setting
+from pipelines.options import ConflictError, Domains, Name, Seed, Tasks, option, setting
 from pipelines.plugins import OneOf
 
 Fidelity = Literal["corrected", "release"]
@@ -305,27 +307,76 @@ class TrainConfig(BaseModel):
             ("context", "the context is set by train.context"),
         ):
             if name in model:
-                raise ValueError(f"model.{name} cannot be overridden: {reason}")
+                raise ConflictError(
+                    f"model.{name} cannot be overridden: {reason}", **{name: model[name]}
+                )
         return model
+
+    @field_validator("attention")
+    @classmethod
+    def _check_attention(cls, attention: str) -> str:
+        if attention == "auto":
+            return attention
+        from pipelines.model.attention.selection import check_backend
+
+        return check_backend(attention)
+
+    @model_validator(mode="after")
+    def _check_architecture(self) -> Self:
+        """Refuse what would fit no dataset, before there is one."""
+        if not self.model:
+            return self
+        from pipelines.model.presets import preset
+
+        any_group = {"any": GroupDims(observation_dim=1, action_dim=1)}
+        try:
+            preset(self.preset, any_group, **{**self.model, "context": self.context})
+        except ConfigError as error:
+            # On the command line a setting stands with its stage before it.
+            place = error.where
+            error.where = f"train.{place}"
+            if error.instead is not None and place == f"model.{error.instead[0]}":
+                error.instead = (error.where, f"train.model.{error.instead[1]}")
+            raise
+        return self
 
     @model_validator(mode="after")
     def _check_device(self) -> Self:
         if self.device == "cpu" and self.gpus is not None:
-            raise ValueError("gpus cannot be asked for together with device cpu")
+            raise ConflictError(
+                "gpus cannot be asked for together with device cpu",
+                gpus=self.gpus,
+                device=self.device,
+            )
         if self.processes is not None and self.device != "cpu":
-            raise ValueError("processes are for device cpu; on GPUs there is one for each of gpus")
+            raise ConflictError(
+                "processes are for device cpu; on GPUs there is one for each of gpus",
+                processes=self.processes,
+                device=self.device,
+            )
         if (self.nodes > 1) != (self.rendezvous is not None):
-            raise ValueError("several nodes and a rendezvous host:port need each other")
+            raise ConflictError(
+                "several nodes and a rendezvous host:port need each other",
+                nodes=self.nodes,
+                rendezvous=self.rendezvous,
+            )
         if self.shard and self.rollout_every:
-            raise ValueError("rollouts while training need the whole model: not with shard")
+            raise ConflictError(
+                "rollouts while training need the whole model: not with shard",
+                shard=self.shard,
+                rollout_every=self.rollout_every,
+            )
         return self
 
     @model_validator(mode="after")
     def _check_fidelity(self) -> Self:
         known = self.learner.rules
         if self.fidelity not in known:
-            raise ValueError(
-                f"the method {self.method} has no fidelity {self.fidelity}, only {', '.join(known)}"
+            raise ConflictError(
+                f"the method {self.method} has no fidelity {self.fidelity}, only "
+                f"{', '.join(known)}",
+                method=self.method,
+                fidelity=self.fidelity,
             )
         known[self.fidelity].check(
             sampling=self.sampling, random_map=self.random_map, context_order=self.context_order

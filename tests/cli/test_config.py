@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import pytest
 
-from pipelines.config import resolve_config
-from pipelines.errors import ConfigError, UsageError
+from pipelines.config import STAGES, config_class, resolve_config
+from pipelines.errors import ConfigError, UsageError, VintixError
 from pipelines.train.config import TrainConfig
 
 
@@ -130,9 +131,54 @@ def test_nested_settings_are_joined_over_the_layers(tmp_path):
         command_line={},
         assignments=["train.model.layers=2"],
         file=file,
-        environment={"VINTIX_TRAIN_MODEL": "{heads: 2}"},
+        environment={"VINTIX_TRAIN_MODEL": "{action_embedding: 15, observation_embedding: 15}"},
     )
-    assert resolved.model == {"layers": 2, "width": 32, "heads": 2}
+    embeddings = {"action_embedding": 15, "observation_embedding": 15}
+    assert resolved.model == {"layers": 2, "width": 32, **embeddings}
+
+
+def test_settings_that_do_not_fit_together_are_told_and_no_others(tmp_path):
+    """Each with its value and the place it is from; those of defaults have none."""
+
+    def refused(stage, given, **more):
+        with pytest.raises(VintixError) as caught:
+            resolve_config(stage, config_class(stage), command_line=given, environment={}, **more)
+        return caught.value
+
+    both = refused("distill", {"tasks": ("hopper",), "steps": 100, "scale": 0.5, "workers": 2})
+    assert (both.exit_code, both.where) == (2, "distill.steps, distill.scale")
+    assert both.found == "steps=100, scale=0.5"
+    file = tmp_path / "run.yaml"
+    file.write_text("train: {gpus: 2, device: cpu, seed: 7}")
+    of_file = refused("train", {"steps": 5}, file=file)
+    assert (of_file.exit_code, of_file.found) == (3, "gpus=2, device=cpu")
+    assert of_file.where == f"{file}: train.gpus, {file}: train.device"
+    default = refused("train", {"processes": 3})
+    assert (default.where, default.found) == ("train.processes", "processes=3, device=auto")
+    nested = refused("train", {}, assignments=["train.model.context=3", "train.model.layers=2"])
+    assert (nested.where, nested.found) == ("train.model.context", "context=3")
+    learner = refused(
+        "demonstrators",
+        {"tasks": ("hopper",), "source": "train"},
+        assignments=["demonstrators.train={algorithm: es, observation_prefix: 2, total_steps: 9}"],
+    )
+    assert learner.where == (
+        "demonstrators.train.algorithm, demonstrators.train.observation_prefix"
+    )
+    assert learner.found == "algorithm=es, observation_prefix=2"
+
+
+def test_no_check_of_a_whole_configuration_hides_what_it_is_about():
+    """A plain ValueError there would leave nothing to tell but the whole configuration."""
+    found = 0
+    for stage in STAGES:
+        validators = config_class(stage).__pydantic_decorators__.model_validators.values()
+        for validator in validators:
+            if validator.info.mode == "after":
+                source = inspect.getsource(validator.func)
+                assert "raise ValueError" not in source, validator.func.__qualname__
+                found += "ConflictError" in source
+    assert found >= 5
 
 
 def test_a_setting_within_settings_is_named(shell):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pipelines.artifacts.workspace import Workspace
+from pipelines.domains.goals import HiddenGoals
 from pipelines.domains.registry import full_catalogue
-from pipelines.errors import ConfigError
+from pipelines.errors import ArtifactMissingError, ConfigError
 from pipelines.policies.base import PolicySpec
 from pipelines.reporter import NullReporter
 from pipelines.rollout.config import RolloutConfig
@@ -264,6 +265,42 @@ def test_without_a_hidden_goal_nobody_is_blind(toy: Toy, tmp_path: Path) -> None
         with pytest.raises(ConfigError, match="hides a goal") as refused:
             go(workspace, tasks=("toy-even",), baselines=(baseline,))
         assert baseline in refused.value.where and refused.value.exit_code == 3
+
+
+@pytest.mark.parametrize("checked", [run, plan])
+def test_a_baseline_that_cannot_be_is_refused_before_the_model_plays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checked: Any
+) -> None:
+    """Nobody is shown a hidden goal; and of goals that change nothing can be believed."""
+    workspace = write_checkpoint(tmp_path, [saved_task(RING, measured=False)])
+
+    def refused(**config: Any) -> ConfigError:
+        config = {**SMALL, "tasks": ("point-ring",), "baselines": ("belief",), **config}
+        with pytest.raises(ConfigError) as caught:
+            checked(RolloutConfig(**config), workspace, *[NullReporter()] * (checked is run))
+        assert not list(workspace.root.glob("rollouts/*"))
+        return caught.value
+
+    hidden = refused(options={"goal": "hidden"})
+    assert hidden.fix == "vintix rollout --option goal=demonstrator"
+    from pipelines.domains.hidden_goal.batch import BatchGoals
+
+    monkeypatch.setattr(BatchGoals, "kept", False)
+    changing = refused()
+    assert changing.where == "task point-ring"
+    assert changing.fix == "vintix rollout ... --option goal_reset=trajectory"
+    for name in ("rewards", "log_likelihoods"):
+        monkeypatch.setattr(BatchGoals, name, getattr(HiddenGoals, name))
+    assert refused().fix == "leave --baseline belief out"
+
+
+def test_a_wrong_last_checkpoint_is_told_before_the_first_one_plays(
+    toy: Toy, tmp_path: Path
+) -> None:
+    workspace = write_checkpoint(tmp_path, KNOWN, name="ad")
+    with pytest.raises(ArtifactMissingError, match="nobody"):
+        go(workspace, checkpoint="ad", also=("nobody",))
+    assert not list(workspace.root.glob("rollouts/*"))
 
 
 @pytest.mark.simulator

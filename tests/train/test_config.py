@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines.config import resolve_config
-from pipelines.errors import ConfigError, UsageError
+from pipelines.errors import ConfigError, UsageError, VintixError
 from pipelines.train.config import DEFAULTS, TrainConfig
 
 
@@ -65,6 +65,34 @@ def test_a_value_out_of_range_is_refused_by_its_field(changes, field):
     with pytest.raises(ValidationError) as caught:
         TrainConfig(**changes)
     assert caught.value.errors()[0]["loc"][0] == field
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [
+        ("model.head=bin", "bins"),
+        ("model.backbone=transfomer", "transformer"),
+        ("model.layer=2", "train.model.layers"),
+        ("method=dtp", "dpt"),
+        ("attention=flas", "flash"),
+    ],
+)
+def test_names_that_need_no_data_are_refused_before_any_is_looked_for(setting, meant):
+    """With what was probably meant, for the command to print."""
+    with pytest.raises(VintixError, match="Did you mean") as caught:
+        resolve_config(
+            "train", TrainConfig, command_line={}, assignments=[f"train.{setting}"], environment={}
+        )
+    name = setting.partition("=")[0]
+    assert caught.value.where == f"train.{name}"
+    assert caught.value.instead[1] == meant
+    assert caught.value.instead[0] in (f"train.{name}", setting.partition("=")[2])
+
+
+def test_an_architecture_that_fits_no_dataset_is_refused_without_one():
+    with pytest.raises(ConfigError, match="multiple of the number of heads") as caught:
+        TrainConfig(model={"heads": 3})
+    assert caught.value.where == "train.model.heads"
 
 
 def test_random_maps_and_shuffled_episodes_are_not_the_releases():

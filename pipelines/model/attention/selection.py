@@ -16,7 +16,7 @@ import importlib.util
 
 import torch
 
-from pipelines.errors import ConfigError, MissingDependencyError, VintixError
+from pipelines.errors import ConfigError, MissingDependencyError, VintixError, unknown
 from pipelines.model.attention.flash import flash_function
 
 #: Names of the backends, fastest first; `reference` is never chosen unasked.
@@ -73,11 +73,13 @@ def check_backend(name: str) -> str:
         ConfigError: It is neither.
     """
     if name != "auto" and name not in NAMES:
-        raise ConfigError(
+        raise unknown(
             "there is no such attention backend",
+            name,
+            ["auto", *NAMES],
+            kind=ConfigError,
             where="train.attention",
             expected=", ".join(["auto", *NAMES]),
-            found=name,
             fix="choose one of the backends above",
         )
     return name
