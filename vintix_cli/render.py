@@ -280,8 +280,12 @@ class ConsoleReporter:
 
             class Rate(rich.ProgressColumn):
                 def render(self, task: Any) -> Text:
-                    speed = task.finished_speed or task.speed
-                    return _text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
+                    speed, unit = task.finished_speed or task.speed, task.fields["unit"]
+                    # What has no unit is no number of anything; and two reports in the first
+                    # instant are no rate.
+                    if not speed or not unit or (task.elapsed or 0) < 1:
+                        return _text("")
+                    return _text(rate_text(speed, unit, short=True))
 
             self._progress = rich.Progress(
                 rich.TextColumn("{task.description}", markup=False),
@@ -338,7 +342,7 @@ class _Bar:
         (then, before), done = self._lines[0], self.done
         self._lines.append((now, done))
         if self.unit:
-            amount = f"{self._amount(done)} of {self._amount(self.total)}"
+            amount = f"{_amount(done, self.unit)} of {_amount(self.total, self.unit)}"
             amount += "" if self.unit == "B" else f" {self.unit}"
         else:
             amount = f"{100 * done / self.total if self.total else 0:.0f} %"
@@ -346,7 +350,7 @@ class _Bar:
         parts = [f"{duration_text(now - self._started)} so far"]
         if rate > 0:
             parts = [f"{duration_text(max(0.0, self.total - done) / rate)} left"]
-            parts = [self._rate(rate), *parts] if self.unit else parts
+            parts = [rate_text(rate, self.unit), *parts] if self.unit else parts
         return ", ".join([f"{self.label}: {amount}", *parts, *self._extra()])
 
     def close(self) -> None:
@@ -354,18 +358,28 @@ class _Bar:
             progress, task = self._task
             progress.remove_task(task)
 
-    def _amount(self, amount: float) -> str:
-        return size_text(int(amount)) if self.unit == "B" else f"{amount:,.0f}"
-
-    def _rate(self, rate: float) -> str:
-        """Return a rate in the shortest time that has one or more of what is counted."""
-        for seconds, name in ((1, "a second"), (60, "a minute"), (3600, "an hour")):
-            if rate * seconds >= 1 or name == "an hour":
-                break
-        return f"{self._amount(rate * seconds)} {name}"
-
     def _extra(self) -> list[str]:
         return [f"{key.replace('_', ' ')} {_cell(value)}" for key, value in self._fields.items()]
+
+
+def rate_text(rate: float, unit: str, *, short: bool = False) -> str:
+    """Return a rate in the shortest time that has one or more of what is counted.
+
+    Args:
+        rate: How many a second.
+        unit: What is counted.
+        short: For a bar, ``2,000 steps/s``; else for a log, ``2,000 a second``.
+    """
+    times = ((1, "s", "a second"), (60, "min", "a minute"), (3600, "h", "an hour"))
+    seconds, letter, name = next((each for each in times if rate * each[0] >= 1), times[-1])
+    amount = _amount(rate * seconds, unit)
+    if not short:
+        return f"{amount} {name}"
+    return f"{amount}/{letter}" if unit == "B" else f"{amount} {unit}/{letter}"
+
+
+def _amount(amount: float, unit: str) -> str:
+    return size_text(int(amount)) if unit == "B" else f"{amount:,.0f}"
 
 
 def size_text(size: int) -> str:

@@ -6,12 +6,13 @@ import io
 import json
 import re
 import sys
+import time
 
 import pytest
 
 from pipelines.text import printable
 from vintix_cli import render
-from vintix_cli.render import ConsoleReporter
+from vintix_cli.render import ConsoleReporter, rate_text
 
 HOSTILE = "a\x1b[31mb\nc"
 
@@ -134,6 +135,41 @@ def test_lines_come_by_themselves_where_no_bar_can_be_drawn(monkeypatch, termina
         if "verify: 0 of 10 files" in stream.getvalue():
             break
     assert ("verify: 0 of 10 files" in stream.getvalue()) == lines
+
+
+@pytest.mark.parametrize(
+    ("rate", "unit", "text"),
+    [
+        (2000.4, "steps", "2,000 steps/s"),
+        (0.3, "steps", "18 steps/min"),
+        (0.25 / 60, "tasks", "15 tasks/h"),
+        (1e-9, "tasks", "0 tasks/h"),
+        (2.5e6, "B", "2.5 MB/s"),
+    ],
+)
+def test_the_rate_beside_a_bar_is_no_zero_where_work_is_slow(rate, unit, text):
+    assert rate_text(rate, unit, short=True) == text
+
+
+def test_a_bar_tells_rates_of_what_has_a_unit(monkeypatch):
+    """Once a second has shown what they are."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(render, "SHOW_PROGRESS_AFTER_SECONDS", 0.0)
+    stream = _Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    reporter = ConsoleReporter()
+    with (
+        reporter.progress("train", 1000, "steps") as train,
+        reporter.progress("other", 1000) as other,
+    ):
+        for _ in range(12):
+            train.advance(1)
+            other.advance(1)
+            time.sleep(0.15)
+    text = stream.getvalue()
+    assert "steps/s" in text or "steps/min" in text
+    assert " /s" not in text and " /min" not in text
 
 
 @pytest.mark.parametrize("words", [(), ("--json",), ("--quiet",)])

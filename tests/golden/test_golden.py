@@ -355,10 +355,13 @@ def test_numbers(part, found, golden):
         changed = [path for path in expected if arrays[path] != expected[path]]
         assert changed == []
         return
+    # A model acts on what its own rounding led to, step after step: reach's return, of 100 steps,
+    # is 0.4 % another between an AMD processor with AVX2 and an Intel one with AVX-512.
+    near = 0.02 if part == "rollout" else 1e-3
     for path, each in expected.items():
         assert (arrays[path]["dtype"], arrays[path]["shape"]) == (each["dtype"], each["shape"])
         np.testing.assert_allclose(
-            arrays[path]["values"], each["values"], rtol=1e-3, atol=1e-3, err_msg=path
+            arrays[path]["values"], each["values"], rtol=near, atol=near, err_msg=path
         )
 
 
