@@ -11,9 +11,24 @@ def write_table(page: str, name: str, text: str) -> None:
     Raises:
         ValueError: The page does not have them.
     """
+    before, _, after = _parts(page, name)
+    (DOCS / page).write_text(f"{before}\n{text}\n{after}", encoding="utf-8")
+
+
+def read_table(page: str, name: str) -> str:
+    """Return the table between its two marks.
+
+    Raises:
+        ValueError: The page does not have them.
+    """
+    return _parts(page, name)[1].strip()
+
+
+def _parts(page: str, name: str) -> tuple[str, str, str]:
+    """Return what stands before a table, with its mark, the table, and what stands after it."""
     path, begin, end = DOCS / page, f"<!-- table: {name} -->", f"<!-- end: {name} -->"
     before, found, rest = path.read_text(encoding="utf-8").partition(begin)
-    _, closed, after = rest.partition(end)
+    table, closed, after = rest.partition(end)
     if not found or not closed:
         raise ValueError(f"{path} has no place for the table {name}: {begin} and {end}")
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    return before + begin, table, end + after

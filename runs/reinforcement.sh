@@ -55,6 +55,8 @@ recipes() {
   model "$task" decoy dpt "$head"
   steps=2400 pace=(--set train.warmup_fraction=0.03)
   model "$task" belief dpt "$head" -long
+  model "$task" belief dpt-no-reward "$head" -long
+  model "$task" demonstrator ad "$head" -long
 }
 
 # Decoys on a task of Meta-World whose goal is hidden: five episodes of 100 steps
