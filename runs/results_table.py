@@ -3,8 +3,8 @@
 bash runs/results.sh && bash runs/reinforcement.sh
 python runs/results_table.py
 
-A table whose rollouts are not in the workspace is left as it is, and so is a row of "Improvement that
-is reinforcement".
+A table whose rollouts are not in the workspace is left as it is, and so is a row of the table
+"reinforcement".
 """
 
 import argparse
