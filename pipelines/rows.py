@@ -29,6 +29,7 @@ class Field:
         filled_by: What fills it.
         histories: First schema version of histories that has it; None where none has.
         datasets: The same of datasets.
+        optional: Whether only some have it: their attributes name it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Field:
     filled_by: str
     histories: int | None = None
     datasets: int | None = None
+    optional: bool = False
 
     def layout(self, observation_dim: int, actions: ActionSpec) -> tuple[tuple[int, ...], str]:
         """Return shape and dtype name of a row."""
@@ -62,13 +64,24 @@ EPISODE_FIELDS = (
     Field("episode_length", "int32", "scalar", "collection", 1),
     Field("episode_return", "float64", "scalar", "collection: sum of rewards, unscaled", 1, 1),
     Field("episode_final_observation", "float32", "observation", "the environment", 1),
+    Field(
+        "episode_demonstrator",
+        "int16",
+        "scalar",
+        "collection with decoys of tasks: 0 where the task's own demonstrator played, else the "
+        "place, from 1, in the attribute `decoys`",
+        2,
+        optional=True,
+    ),
 )
 """Arrays with a row for each episode."""
 
 
 def names(kind: Kind, fields: Iterable[Field] = STEP_FIELDS) -> tuple[str, ...]:
-    """Return the names of the fields that artifacts of a kind have, in the order of the table."""
-    return tuple(field.name for field in fields if getattr(field, kind) is not None)
+    """Return the names of the fields that all artifacts of a kind have, in the table's order."""
+    return tuple(
+        field.name for field in fields if getattr(field, kind) is not None and not field.optional
+    )
 
 
 def row_layout(kind: Kind, observation_dim: int, actions: ActionSpec) -> Layout:
@@ -90,3 +103,5 @@ def row_bytes(kind: Kind, observation_dim: int, actions: ActionSpec) -> int:
 
 HISTORY_ROWS, DATASET_ROWS = names("histories"), names("datasets")
 HISTORY_EPISODES = names("histories", EPISODE_FIELDS)
+ALL_HISTORY_EPISODES = tuple(field.name for field in EPISODE_FIELDS if field.histories is not None)
+"""With those that only some histories have."""

@@ -36,6 +36,8 @@ class ShardBuffer:
     Attributes:
         rows: Array (R, B, ...) of each per-step field.
         episodes: What has ended within the shard, by trajectory.
+        demonstrators: Who has played in each of these episodes, as ``episode_demonstrator`` of
+            `pipelines.rows`, by trajectory; nothing where only the task's demonstrator plays.
         marks: Episode in progress after the shard, by trajectory.
         scratch: Further arrays that a resumed run needs; not published.
         data: Further JSON that is kept with the shard's unit.
@@ -61,6 +63,7 @@ class ShardBuffer:
         self.rows["truncated"][:] = False
         self.shard = shard
         self.episodes: list[list[Episode]] = [[] for _ in range(size)]
+        self.demonstrators: list[list[int]] = [[] for _ in range(size)]
         self.marks: tuple[EpisodeMark, ...] = ()
         self.scratch: dict[str, NDArray[Any]] = {}
         self.data: dict[str, Any] = {}
@@ -145,7 +148,7 @@ class ShardWriter:
                 values = rows[: end - begin, index]
                 self._arrays.write_chunk(group, name, shard, values, job.shard_rows)
             unit.data.update(buffer.data, next=buffer.marks[index].as_json())
-            table = _table(buffer.episodes[index], job.task.observation_dim)
+            table = _table(job, buffer, index)
             if scratch is not None:
                 for name, values in {_SCRATCH: table, **buffer.scratch}.items():
                     self._arrays.write(scratch, name, values)
@@ -162,8 +165,8 @@ class ShardWriter:
                 rows_BT = np.swapaxes(buffer.rows[name][: job.steps], 0, 1)
                 values = rows_BT.reshape(-1, *rows_BT.shape[2:])
                 self._arrays.write(scratch, name, values)
-            tables = [_table(each, job.task.observation_dim) for each in buffer.episodes]
-            for name, values in _episode_arrays(np.concatenate(tables)).items():
+            tables = [_table(job, buffer, index) for index in range(len(job.trajectories))]
+            for name, values in _episode_arrays(job, np.concatenate(tables)).items():
                 self._arrays.write(scratch, name, values)
             unit.data["trajectories"] = list(job.trajectories)
             unit.data["episodes"] = [len(table) for table in tables]
@@ -175,30 +178,38 @@ class ShardWriter:
         with self._opening:
             earlier = [unit.scratch(f"{path}/{shard:05d}") for shard in range(self._job.shards - 1)]
         tables = [np.asarray(group[_SCRATCH][...]) for group in earlier]  # type: ignore[index]
-        return _episode_arrays(np.concatenate([*tables, last]))
+        return _episode_arrays(self._job, np.concatenate([*tables, last]))
 
 
 Progress = Callable[[int], None]
 """Called with the number of environment steps since the last call."""
 
 
-def _episode_arrays(table: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+def _episode_arrays(job: Job, table: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
     """Return the per-episode arrays of a history for the columns of `_table`."""
-    return {
+    end = 3 + job.task.observation_dim
+    arrays: dict[str, NDArray[Any]] = {
         "episode_start": table[:, 0].astype(np.int64),
         "episode_length": table[:, 1].astype(np.int32),
         "episode_return": np.ascontiguousarray(table[:, 2]),
-        "episode_final_observation": table[:, 3:].astype(np.float32),
+        "episode_final_observation": table[:, 3:end].astype(np.float32),
     }
+    if job.decoys is not None:
+        arrays["episode_demonstrator"] = table[:, end].astype(np.int16)
+    return arrays
 
 
-def _table(episodes: list[Episode], observation_dim: int) -> NDArray[np.float64]:
-    """Return start, length, return and final observation as columns, float64 (E, 3 + O).
+def _table(job: Job, buffer: ShardBuffer, index: int) -> NDArray[np.float64]:
+    """Return the episodes of a trajectory that ended in a shard, float64 (E, 3 + O).
 
-    Every one of them is a float64 without loss.
+    The columns are start, length, return and final observation, and with decoys of tasks one more:
+    who played. Every one of them is a float64 without loss.
     """
-    table = np.empty((len(episodes), 3 + observation_dim), dtype=np.float64)
+    episodes, end = buffer.episodes[index], 3 + job.task.observation_dim
+    table = np.empty((len(episodes), end + (job.decoys is not None)), dtype=np.float64)
     for row, each in zip(table, episodes, strict=True):
         row[:3] = each.start, each.length, each.total
-        row[3:] = each.final_observation_O
+        row[3:end] = each.final_observation_O
+    if job.decoys is not None:
+        table[:, end] = buffer.demonstrators[index]
     return table

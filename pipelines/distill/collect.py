@@ -7,21 +7,22 @@ Of discrete actions, u_t is played with probability epsilon_t in place of pi(s_t
 Noise is keyed by (seed, task, trajectory, shard) and episodes by (seed, task, trajectory,
 episode), so a run that is resumed at a shard writes the bytes that an uninterrupted one writes.
 An episode that crosses into the shard is simulated again from its seed with the recorded actions.
-Where a goal is hidden, pi may act for another one than the recorded demonstrator
-(`pipelines.distill.demonstrators`).
+Where a goal is hidden, or tasks look alike, pi may act for another goal or task than the recorded
+demonstrator (`pipelines.distill.demonstrators`).
 
 Shapes: R rows of a shard, B trajectories of the job, O observation, A action.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.distill.buffers import ShardBuffer, ShardWriter
-from pipelines.distill.demonstrators import Informed, demonstrators_of
+from pipelines.distill.demonstrators import Demonstrators, Informed, demonstrators_of
 from pipelines.distill.job import EpisodeMark, Job, Position
 from pipelines.distill.schedule import draw_level, noise_of_trajectory
 from pipelines.errors import VintixError
@@ -46,6 +47,7 @@ def collect_job(
     directory: Path,
     *,
     decoy: Policy | None = None,
+    others: Mapping[str, Policy] | None = None,
     position: Position | None = None,
     progress: Advance = lambda amount=1: None,
 ) -> None:
@@ -57,7 +59,8 @@ def collect_job(
             (`pipelines.domains.checked`).
         policy: The demonstrator, for as many copies.
         directory: The staging directory.
-        decoy: Another instance of the demonstrator, where there are decoys.
+        decoy: Another instance of the demonstrator, where there are decoys of goals.
+        others: Demonstrators of other tasks, where there are decoys of tasks.
         position: Where to go on; None for the beginning.
         progress: Told of environment steps as they are done.
 
@@ -70,7 +73,8 @@ def collect_job(
     position = position or Position.start(job)
     if position.shard >= job.shards:
         return
-    collector = _Collector(job, environment, policy, decoy)
+    demonstrators = demonstrators_of(job, environment, policy, decoy, others or {})
+    collector = _Collector(job, environment, policy, demonstrators)
     collector.restore(position, directory)
     with ShardWriter(job, directory, position.durable) as writer:
         for shard in range(position.shard, job.shards):
@@ -85,10 +89,13 @@ class _Collector:
     _buffer: ShardBuffer
 
     def __init__(
-        self, job: Job, environment: BatchEnvironment, policy: Policy, decoy: Policy | None
+        self,
+        job: Job,
+        environment: BatchEnvironment,
+        policy: Policy,
+        demonstrators: Demonstrators,
     ) -> None:
-        self._job, self._policy = job, policy
-        self._demonstrators = demonstrators_of(job, environment, policy, decoy)
+        self._job, self._policy, self._demonstrators = job, policy, demonstrators
         self._view = environment.demonstrator_view
         self._actions = environment.actions
         self._epsilon_T = noise_of_trajectory(job.steps, job.schedule).astype(np.float32)
@@ -201,8 +208,12 @@ class _Collector:
         self._keep(ended)
 
     def _keep(self, ended: list[Episode]) -> None:
+        buffer = self._buffer
         for episode in ended:
-            self._buffer.episodes[episode.copy].append(episode)
+            buffer.episodes[episode.copy].append(episode)
+            player = self._demonstrators.player(episode.copy, episode.number)
+            if player is not None:
+                buffer.demonstrators[episode.copy].append(player)
 
 
 def _read_rows(

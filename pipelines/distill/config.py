@@ -66,9 +66,19 @@ class DistillConfig(BaseModel):
         "Noise: a decay, p=0.7,f=0.1, or what a pilot finds: auto (p and f) or fitted (any shape); "
         "or a level drawn for each episode, per=episode,max=0.5,pure=0.1 (a tenth all noise), or "
         "for each trajectory, per=history,max=1,p=1,f=0.1; default each task's own decay, and with "
-        "goal=decoy or goal=belief those two.",
+        "decoys or goal=belief those two.",
         None,
         metavar="p=P,f=F|per=...|auto|fitted",
+    )
+    decoys: Literal["task"] | None = option(
+        "task: some episodes are played by the demonstrators of other tasks of the group, and what "
+        "the task's own would do is recorded as demonstrator_action.",
+        None,
+    )
+    decoy_tasks: int = option(
+        "With decoys, how many other tasks a trajectory draws; each plays as often as its own.",
+        1,
+        ge=1,
     )
     trajectories: int | None = option(
         "Trajectories a task; default the paper's.", None, ge=1, le=100_000
@@ -148,6 +158,18 @@ class DistillConfig(BaseModel):
                 "steps and scale both set the length: give one of them",
                 steps=self.steps,
                 scale=self.scale,
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _decoys_that_fit(self) -> DistillConfig:
+        if self.decoys is None:
+            if "decoy_tasks" in self.model_fields_set:
+                raise ValueError("decoy_tasks belongs to decoys of tasks: add --decoys task")
+        elif self.source != "noise":
+            raise ValueError(
+                "who acts in a learning history is its learner, not a demonstrator: leave --decoys "
+                "out, or --source"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Demonstrators that know less than the goal, for tasks whose goals are hidden.
+"""Demonstrators that know less than the goal, or less than the task.
 
 Where the demonstrator sees the goal, its actions tell it, and a model learns to read the goal off
 past actions instead of rewards. Two kinds of histories have no such leak:
@@ -10,6 +10,10 @@ past actions instead of rewards. Two kinds of histories have no such leak:
   rewards exclude it before. Acting on draws from a posterior is Thompson sampling, over episodes
   as in Osband et al., "(More) Efficient Reinforcement Learning via Posterior Sampling" (2013).
 
+The same is done for tasks that look alike (`--decoys task`): in a history, a few other tasks'
+demonstrators play as often as the task's own, and what is recorded is what the task's own would do.
+Past actions then name these tasks and its own alike: which of them it is, only rewards tell.
+
 Every draw is keyed by seed, task, trajectory and episode or step, so that a resumed run has the
 bytes of an uninterrupted one.
 
@@ -20,7 +24,7 @@ belief is over.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,6 +79,18 @@ class Demonstrators(ABC):
         Args:
             states: From `state`, of each copy; None once the running episodes have been replayed.
         """
+
+    def player(self, copy: int, number: int) -> int | None:
+        """Return who plays an episode, as ``episode_demonstrator`` of `pipelines.rows`.
+
+        Args:
+            copy: Of which copy.
+            number: Number of the episode in its trajectory.
+
+        Returns:
+            None where nobody but the task's demonstrator plays.
+        """
+        return None
 
 
 class Informed(Demonstrators):
@@ -170,8 +186,69 @@ class Beliefs(Demonstrators):
         self._belief.restore(states)
 
 
+class OtherTasks(Demonstrators):
+    """In some episodes another task's demonstrator acts; recorded is what the task's own would do.
+
+    Who plays is drawn for each episode among the task's own demonstrator and those that the
+    trajectory has drawn (`Job.drawn_decoys`), each as likely.
+
+    Args:
+        job: The job.
+        environment: Its copies.
+        true: The task's demonstrator.
+        others: Those of the tasks that its trajectories have drawn.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        environment: BatchEnvironment,
+        true: Policy,
+        others: Mapping[str, Policy],
+    ) -> None:
+        if job.decoys is None:
+            raise ValueError("the job has no decoys")
+        self._job, self._view, self._true = job, environment.demonstrator_view, true
+        self._drawn = [job.drawn_decoys(copy) for copy in range(len(job.trajectories))]
+        names = job.decoys.tasks
+        self._others = {place + 1: others[names[place]] for drawn in self._drawn for place in drawn}
+        self._player_B = np.zeros(len(job.trajectories), np.int64)
+
+    def begin(
+        self, copies: Sequence[int], number_B: NDArray[np.int64], start_B: NDArray[np.int64]
+    ) -> None:
+        """Draw who plays each of the episodes."""
+        for copy in copies:
+            self._player_B[copy] = player = self.player(copy, int(number_B[copy]))
+            if player:
+                self._others[player].reset([copy])
+        self._true.reset(copies)
+
+    def act(
+        self, observation_BO: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what those who play do, and what the task's demonstrator would."""
+        seen_BO = self._view(observation_BO)
+        true_BA = self._true.act(seen_BO)
+        acted_BA = true_BA.copy()
+        for player in set(self._player_B.tolist()) - {0}:
+            mine_B = self._player_B == player
+            acted_BA[mine_B] = self._others[player].act(seen_BO)[mine_B]
+        return acted_BA, true_BA
+
+    def player(self, copy: int, number: int) -> int:
+        """Return who plays an episode: 0 for the task's own, else a place, from 1, of a task."""
+        drawn = self._drawn[copy]
+        choice = int(self._job.stream(copy, "decoy", number).integers(len(drawn) + 1))
+        return drawn[choice - 1] + 1 if choice else 0
+
+
 def demonstrators_of(
-    job: Job, environment: BatchEnvironment, policy: Policy, decoy: Policy | None
+    job: Job,
+    environment: BatchEnvironment,
+    policy: Policy,
+    decoy: Policy | None,
+    others: Mapping[str, Policy],
 ) -> Demonstrators:
     """Return who demonstrates in a job.
 
@@ -179,11 +256,14 @@ def demonstrators_of(
         job: The job.
         environment: Its copies.
         policy: The demonstrator.
-        decoy: Another instance of it, where there are decoys.
+        decoy: Another instance of it, where there are decoys of goals.
+        others: Demonstrators of other tasks, where there are decoys of tasks.
 
     Raises:
         ConfigError: The environment's goals are not of a kind that this can be done with.
     """
+    if job.decoys is not None:
+        return OtherTasks(job, environment, policy, others)
     knowledge = knowledge_of(job.options)
     if knowledge not in ("decoy", "belief"):
         return Informed(environment, policy)

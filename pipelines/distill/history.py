@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.distill.learning import history_attributes
 from pipelines.domains.goals import knowledge_of
 from pipelines.errors import ConfigError
+from pipelines.rows import HISTORY_EPISODES
 from pipelines.stage import StageResult
 from pipelines.tasks.schedule import schedule_json
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.staging import Staging
+    from pipelines.distill.job import TaskDecoys
     from pipelines.distill.plan import TaskPlan
 
 MERGED = "merge/"
@@ -137,6 +139,7 @@ def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str
         "schedule": None if job.training else schedule_json(job.schedule),
         **history_attributes(job),
         **({} if knowledge is None else {"knowledge": knowledge}),
+        **({} if job.decoys is None else _decoy_attributes(job.decoys)),
         **({} if pilot is None else {"pilot": dict(pilot)}),
         "options": dict(job.options),
         "scores": {**scores, "measured": measured},
@@ -144,6 +147,11 @@ def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str
         "trajectories": each.planned_trajectories,
         "shard_rows": job.shard_rows,
     }
+
+
+def _decoy_attributes(decoys: TaskDecoys) -> dict[str, Any]:
+    fields = [*HISTORY_EPISODES, "episode_demonstrator"]
+    return {"decoys": decoys.as_json(), "episode_fields": fields}
 
 
 def _close_task(staging: Staging, task: TaskHistory) -> dict[str, Any]:

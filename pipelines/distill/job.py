@@ -34,6 +34,23 @@ RESUME_POINT = "rests"
 
 
 @dataclass(frozen=True, slots=True)
+class TaskDecoys:
+    """Whose demonstrators play in the histories of a task beside its own.
+
+    Attributes:
+        tasks: The tasks that a history draws from, in the catalogue's order.
+        count: How many of them it draws.
+    """
+
+    tasks: tuple[str, ...]
+    count: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as configurations and histories record it."""
+        return {"tasks": list(self.tasks), "count": self.count}
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """Trajectories of one task that are stepped together, as one batch.
 
@@ -51,6 +68,7 @@ class Job:
         training: How the learner trains whose history the job is; None for noise distillation.
         part: Whether the job belongs to a part of a history, in which each trajectory has arrays of
             its own.
+        decoys: Whose demonstrators play, too; None where nobody but the task's plays.
     """
 
     task: TaskSpec
@@ -62,6 +80,7 @@ class Job:
     seed: int
     training: TrainSettings | None = None
     part: bool = False
+    decoys: TaskDecoys | None = None
 
     @property
     def together(self) -> bool:
@@ -104,6 +123,14 @@ class Job:
         """Return a generator of the trajectory at a place of the job, by what it is for."""
         trajectory = self.trajectories[copy]
         return stream(self.seed, "distill", self.task.name, trajectory, *key)
+
+    def drawn_decoys(self, copy: int) -> list[int]:
+        """Return which of the tasks of `decoys` play in the trajectory at a place of the job."""
+        if self.decoys is None:
+            return []
+        among = len(self.decoys.tasks)
+        found = self.stream(copy, "decoys").choice(among, self.decoys.count, replace=False)
+        return [int(each) for each in found]
 
     def where(self, copy: int, step: int) -> str:
         """Return what an error says of a step of the trajectory at a place of the job."""

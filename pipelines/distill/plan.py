@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pipelines.actions import actions_of
 from pipelines.distill.choice import builtin_demonstrators, choose_demonstrators
 from pipelines.distill.config import (
     PILOT_EPISODES,
@@ -14,7 +15,7 @@ from pipelines.distill.config import (
     VECTORIZED_PILOT_EPISODES,
     VECTORIZED_SHARD_ROWS,
 )
-from pipelines.distill.job import Job, job_size, shard_rows
+from pipelines.distill.job import Job, TaskDecoys, job_size, shard_rows
 from pipelines.distill.learning import SOURCE, history_attributes, training_rows, training_settings
 from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from pipelines.distill.partition import Partition
     from pipelines.distill.schedule import Fit
     from pipelines.domains.base import Domain
+    from pipelines.policies.base import PolicySpec
+    from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.schedule import Noise
     from pipelines.tasks.spec import TaskSpec
 
@@ -56,6 +59,7 @@ class TaskPlan:
             where the jobs' decay is the one.
         pilot_episodes: Episodes of the pilot at each level of noise.
         planned_trajectories: Number of trajectories of the whole plan, of which a part has some.
+        others: The policies of the tasks that are decoys, by name.
     """
 
     task: TaskSpec
@@ -66,6 +70,7 @@ class TaskPlan:
     fit: Fit | None = None
     pilot_episodes: int = 0
     planned_trajectories: int = 0
+    others: Mapping[str, PolicySpec] = field(default_factory=dict)
 
     @property
     def noise(self) -> str:
@@ -74,6 +79,14 @@ class TaskPlan:
         if training is not None:
             return f"none ({training.algorithm})"
         return self.fit or schedule_text(schedule_json(self.jobs[0].schedule))
+
+    def decoys_of(self, job: Job) -> dict[str, PolicySpec]:
+        """Return the policies of the other tasks that play in one of the jobs."""
+        if job.decoys is None:
+            return {}
+        drawn = [job.drawn_decoys(copy) for copy in range(len(job.trajectories))]
+        names = {job.decoys.tasks[place] for places in drawn for place in places}
+        return {name: self.others[name] for name in sorted(names)}
 
     @property
     def trajectories(self) -> int:
@@ -125,6 +138,7 @@ class TaskPlan:
             "trajectories": self.planned_trajectories,
             "steps": job.steps,
             **origin,
+            **({} if job.decoys is None else {"decoys": job.decoys.as_json()}),
             "options": dict(job.options),
             "shard_rows": job.shard_rows,
             "block": len(job.trajectories),
@@ -196,7 +210,7 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
         ArtifactMissingError: Tasks have no demonstrator.
         MissingDependencyError: They have none, and their simulator is not there either.
     """
-    from pipelines.demonstrators.reader import load_demonstrator
+    from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
     from pipelines.domains.registry import (
         check_simulators,
         domain_of,
@@ -211,11 +225,16 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
     split_options(domains.values(), config.options)
     if config.options:
         check_simulators(specs, config.options)
+    held = demonstrator_tasks(artifact) if config.decoys else names
+    known = {name: load_demonstrator(artifact, name) for name in {*names, *held}}
     plans = []
     for spec in specs:
-        demonstrator = load_demonstrator(artifact, spec.name)
-        plans.append(_plan_task(config, spec, domains[spec.domain], demonstrator))
-        _check_simulator(plans[-1], domains[spec.domain], artifact)
+        domain = domains[spec.domain]
+        each = _plan_task(config, spec, domain, known[spec.name])
+        _check_simulator(each, domain, known[spec.name], artifact.reference)
+        if config.decoys:
+            each = _with_decoys(config, each, domain, known, catalogue, artifact.reference)
+        plans.append(each)
     name = config.name or default_name(
         sorted(domains) if config.domains else [],
         [catalogue.get(name).name for name in config.tasks],
@@ -312,17 +331,26 @@ def plan_builtin(
     from pipelines.demonstrators.experts import builtin_policy
     from pipelines.demonstrators.reader import Demonstrator
     from pipelines.demonstrators.selection import select, skipped_note
-    from pipelines.domains.registry import domain_of
+    from pipelines.domains.registry import domain_of, full_catalogue
 
     selection = select(builtin, workspace)
-    plans = []
+    known = {}
     for spec in selection.tasks:
-        domain = domain_of(spec)
         options = selection.options_of(spec)
-        policy = builtin_policy(spec, domain, options)
+        policy = builtin_policy(spec, domain_of(spec), options)
         if policy is not None:
             unmeasured = Demonstrator(policy, options, {}, {"kind": "builtin"}, spec.as_json())
-            plans.append(_plan_task(config, spec, domain, unmeasured))
+            known[spec.name] = unmeasured
+    plans = []
+    for spec in selection.tasks:
+        if spec.name in known:
+            domain = domain_of(spec)
+            each = _plan_task(config, spec, domain, known[spec.name])
+            if config.decoys:
+                each = _with_decoys(
+                    config, each, domain, known, full_catalogue(), "those of the package"
+                )
+            plans.append(each)
     skipped = [skipped_note(builtin, selection.skipped)] if selection.skipped else []
     return tuple(plans), [*skipped, *_few_episodes(config, plans)]
 
@@ -365,7 +393,7 @@ def _plan_task(
     if fit:
         schedule: Noise = task.decay
     elif config.schedule is None:
-        schedule = default_noise(task.decay, knowledge)
+        schedule = default_noise(task.decay, "decoy" if config.decoys else knowledge)
     else:
         schedule = config.schedule  # type: ignore[assignment]
     usual = VECTORIZED_PILOT_EPISODES if domain.vectorized else PILOT_EPISODES
@@ -423,17 +451,109 @@ def _few_episodes(config: DistillConfig, plans: Sequence[TaskPlan]) -> list[str]
     ]
 
 
-def _check_simulator(each: TaskPlan, domain: Domain, artifact: Artifact) -> None:
+def _with_decoys(
+    config: DistillConfig,
+    each: TaskPlan,
+    domain: Domain,
+    known: Mapping[str, Demonstrator],
+    catalogue: Catalogue,
+    reference: str,
+) -> TaskPlan:
+    """Return the plan of a task in whose histories other tasks' demonstrators play, too.
+
+    They are those of the training tasks of its group and domain that there are demonstrators of,
+    chosen for the run or not, so that a task's history does not depend on what is made beside it.
+    Held-out tasks do not play: what they ask for is not to be seen in training.
+
+    Args:
+        config: Says how many play in a trajectory.
+        each: The plan without.
+        domain: The task's domain.
+        known: The demonstrators there are, by task.
+        catalogue: All tasks.
+        reference: Where the demonstrators are.
+
+    Raises:
+        ConfigError: There are too few, they are of another simulator or of other dims, or the goal
+            is a decoy or a belief, too.
+    """
+    task, job = each.task, each.jobs[0]
+    where = f"task {task.name}, {reference}"
+    if (knowledge := knowledge_of(job.options)) in ("decoy", "belief"):
+        raise ConfigError(
+            "The other tasks' demonstrators act for the goal there is: it cannot be a decoy or a "
+            "guess at the same time.",
+            where=where,
+            expected="goal=demonstrator, or another value that leaves the goal true",
+            found=f"goal={knowledge} and decoys of tasks",
+            fix="vintix distill --decoys task without --option goal, or --option goal=decoy alone",
+        )
+    others = [
+        spec
+        for spec in catalogue.tasks
+        if spec.name in known
+        and (spec.domain, spec.group, spec.split) == (task.domain, task.group, "train")
+        and spec.name not in (task.name, task.variation_of)
+    ]
+    if len(others) < config.decoy_tasks:
+        alike = sum(
+            (spec.domain, spec.group, spec.split) == (task.domain, task.group, "train")
+            and spec.name not in (task.name, task.variation_of)
+            for spec in catalogue.tasks
+        )
+        raise ConfigError(
+            "There are too few tasks that look alike to draw decoys from."
+            if alike >= config.decoy_tasks
+            else f"The group {task.group} has too few tasks to draw decoys from.",
+            where=where,
+            expected=f"demonstrators of {config.decoy_tasks} other training tasks of the group "
+            f"{task.group}, which has {alike}",
+            found=listed(spec.name for spec in others) or "none",
+            fix=f"vintix demonstrators --domain {task.domain}, and vintix distill --demonstrators "
+            "with what it makes"
+            if alike >= config.decoy_tasks
+            else "leave --decoys out" + (f", or --decoy-tasks {alike}" if alike else ""),
+        )
+    for spec in others:
+        _check_simulator(each, domain, known[spec.name], reference, spec.name)
+        _check_alike(task, known[spec.name].task, reference)
+    decoys = TaskDecoys(tuple(spec.name for spec in others), config.decoy_tasks)
+    return replace(
+        each,
+        jobs=tuple(replace(job, decoys=decoys) for job in each.jobs),
+        others={spec.name: known[spec.name].spec for spec in others},
+    )
+
+
+def _check_alike(task: TaskSpec, other: Mapping[str, Any], reference: str) -> None:
+    """Refuse another task's demonstrator that was made for other observations or actions."""
+    found = (other["observation_dim"], actions_of(other))
+    if found != (task.observation_dim, task.actions):
+        raise ConfigError(
+            f"The tasks {task.name} and {other['name']} do not look alike.",
+            where=reference,
+            expected=f"observations of {task.observation_dim} numbers, actions {task.actions}",
+            found=f"the demonstrator of {other['name']} was made for {found[0]} numbers and "
+            f"actions {found[1]}",
+            fix=f"vintix demonstrators --task {other['name']}",
+        )
+
+
+def _check_simulator(
+    each: TaskPlan, domain: Domain, demonstrator: Demonstrator, reference: str, of: str = ""
+) -> None:
+    """Refuse a demonstrator, the task's or that `of` another, measured on another simulator."""
     from pipelines.domains.registry import simulators
 
+    name = of or each.task.name
     wanted = simulators(domain, each.jobs[0].options)
-    measured = simulators(domain, each.demonstrator.options)
-    if each.demonstrator.options and wanted != measured:
+    measured = simulators(domain, demonstrator.options)
+    if demonstrator.options and wanted != measured:
         flags = " ".join(f"--option {name}={value}" for name, value in wanted.items())
         raise ConfigError(
             "the demonstrator was measured on another simulator",
-            where=f"task {each.task.name}, {artifact.reference}",
+            where=f"task {name}, {reference}",
             expected=", ".join(f"{name}={value}" for name, value in wanted.items()),
             found=", ".join(f"{name}={value}" for name, value in measured.items()),
-            fix=f"vintix demonstrators --task {each.task.name} {flags}",
+            fix=f"vintix demonstrators --task {name} {flags}",
         )

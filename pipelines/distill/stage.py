@@ -121,13 +121,14 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
 
 @dataclass(frozen=True, slots=True)
 class _JobWithPolicy:
-    """A job, its demonstrator, and the fingerprint that a cluster's node has to have.
+    """A job, its demonstrators, and the fingerprint that a cluster's node has to have.
 
-    The policy travels along: opening its artifact in every job takes longer than a short job.
+    The policies travel along: opening their artifact in every job takes longer than a short job.
     """
 
     job: Job
     policy: PolicySpec
+    others: Mapping[str, PolicySpec]
     directory: Path
     fingerprint: Mapping[str, Any] | None
 
@@ -146,12 +147,17 @@ def _collect(work: _JobWithPolicy, advance: Advance) -> None:
     # Looked up here and now: a job whose node died is given to another one with the same words.
     position = find_position(StagedWork(work.directory), job)
     at: dict[str, Any] = {"position": position, "progress": advance}
+    domain = domain_of(job.task)
     with job.make_environment() as environment:
-        parts = environment, work.policy, domain_of(job.task)
-        policy = policy_for(*parts)
+        policy = policy_for(environment, work.policy, domain)
         if job.training is None:
-            decoy = policy_for(*parts) if knowledge_of(job.options) == "decoy" else None
-            collect_job(job, environment, policy, work.directory, decoy=decoy, **at)
+            decoy = None
+            if knowledge_of(job.options) == "decoy":
+                decoy = policy_for(environment, work.policy, domain)
+            others = {
+                name: policy_for(environment, spec, domain) for name, spec in work.others.items()
+            }
+            collect_job(job, environment, policy, work.directory, decoy=decoy, others=others, **at)
         else:
             record_training(job, environment, policy, work.directory, **at)
 
@@ -325,7 +331,7 @@ class Collection:
         self._raise_failures([job.task.name for job in jobs], outcomes)
 
     def _collect_jobs(self, jobs: Sequence[Job]) -> list[Outcome[None]]:
-        policies = {each.task.name: each.demonstrator.spec for each in self.distillation.tasks}
+        plans = {each.task.name: each for each in self.distillation.tasks}
         positions = [find_position(self._staging, job) for job in jobs]
         waiting = [
             (job, position)
@@ -335,7 +341,8 @@ class Collection:
         work = [
             _JobWithPolicy(
                 job=job,
-                policy=policies[job.task.name],
+                policy=plans[job.task.name].demonstrator.spec,
+                others=plans[job.task.name].decoys_of(job),
                 directory=self._staging.directory,
                 fingerprint=self._staging.data(_environment_item(job.task.name))["fingerprint"]
                 if self._pool.remote

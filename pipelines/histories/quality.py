@@ -289,7 +289,7 @@ def history_quality(source: HistorySource, task: str) -> HistoryQuality:
         quality=assess(trajectories) if known else None,
         trajectories=tuple(trajectories),
         schedule=attributes.get("schedule"),
-        knowledge=attributes.get("knowledge"),
+        knowledge="decoy" if "decoys" in attributes else attributes.get("knowledge"),
     )
 
 

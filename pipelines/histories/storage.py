@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines.artifacts.row_arrays import RowLayout, RowWriter, chunk_length, write_trajectories
 from pipelines.histories.layout import trajectory_path
-from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS
+from pipelines.rows import ALL_HISTORY_EPISODES, HISTORY_ROWS
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
@@ -67,7 +67,7 @@ def join_trajectories(
             writer.begin(number)
             writer.write({field: np.asarray(groups[number][field][...]) for field in fields})
         writer.flush()
-    kept = [field for field in HISTORY_EPISODES if field in first]
+    kept = [field for field in ALL_HISTORY_EPISODES if field in first]
     episodes = [{field: np.asarray(each[field][...]) for field in kept} for each in groups]
     write_trajectories(group, layout, episodes)
 
@@ -97,7 +97,7 @@ def staged_trajectories(
             rows = slice(place * steps, (place + 1) * steps)
             episodes = slice(ends[place] - counts[place], ends[place])
             found[number] = {
-                field: array[episodes if field in HISTORY_EPISODES else rows]
+                field: array[episodes if field in ALL_HISTORY_EPISODES else rows]
                 for field, array in arrays.items()
             }
     return [

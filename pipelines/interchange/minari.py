@@ -48,7 +48,7 @@ NAMESPACE = "vintix"
 SCORES = "measured"
 """The reference whose random and expert returns become Minari's reference scores."""
 
-_ATTRIBUTES = ("task", "schedule", "source", "train", "knowledge", "options", "scores")
+_ATTRIBUTES = ("task", "schedule", "source", "train", "knowledge", "decoys", "options", "scores")
 _OWN = (
     rf"{NAMESPACE}/namespace_metadata\.json|{NAMESPACE}/[^/]+/namespace_metadata\.json"
     rf"|{NAMESPACE}/[^/]+/[^/]+/data/(metadata\.json|main_data\.hdf5)"

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["pack_tasks", "paper_plan", "plan", "run"]
 
-_ORIGIN = ("imported", "source", "train", "knowledge")
-"""Attributes of a history that not all have: where it comes from, what its demonstrators know."""
+_ORIGIN = ("imported", "source", "train", "knowledge", "decoys")
+"""Attributes of a history that not all have: where it comes from, what its demonstrators know, who
+plays beside them."""
 _REDUCED_ROWS = 8_192
 """Rows reduced at a time: a float64 copy of them stays small."""
 

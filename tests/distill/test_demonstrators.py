@@ -1,4 +1,4 @@
-"""Histories of demonstrators that are told a wrong goal, or believe what rewards allow."""
+"""Histories of demonstrators that know less than the goal, or less than the task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from distill.toy import refuse_commits
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.collect import collect_job
-from pipelines.distill.job import Job, find_position
+from pipelines.distill.job import Job, TaskDecoys, find_position
 from pipelines.distill.schedule import draw_level, epsilons
 from pipelines.domains.batch import BatchEnvironment, StepBatch
 from pipelines.domains.goals import HiddenGoals
@@ -18,7 +18,7 @@ from pipelines.errors import ConfigError, StorageError
 from pipelines.histories.storage import staged_trajectories
 from pipelines.policies.base import Policy
 from pipelines.rng import derive_seed, stream
-from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS
+from pipelines.rows import ALL_HISTORY_EPISODES, HISTORY_EPISODES, HISTORY_ROWS
 from pipelines.tasks.schedule import EpisodeNoise, HistoryNoise, Schedule
 from pipelines.tasks.spec import TaskSpec
 
@@ -103,22 +103,52 @@ class Seeking(Policy):
         return np.clip(3 * (seen_BO[:, 2:] - seen_BO[:, :1]) + swing_B[:, None], -1, 1)
 
 
-def make_job(knowledge, trajectories=(0, 1), rows=30, steps=90, schedule=None):
+class Heading(Policy):
+    """The demonstrator of another task: goes one way, and swings with the steps, too."""
+
+    def __init__(self, name):
+        self.way, self.steps = float(OTHERS.index(name) - 1.5) / 3, {}
+
+    def reset(self, indices):
+        self.steps.update(dict.fromkeys(indices, 0))
+
+    def act(self, seen_BO):
+        steps = [self.steps.get(copy, 0) for copy in range(len(seen_BO))]
+        self.steps.update({copy: each + 1 for copy, each in enumerate(steps)})
+        return np.float32([[self.way + 0.2 * np.sin(0.7 * each)] for each in steps])
+
+
+OTHERS = ("left", "leftish", "rightish", "right")
+
+
+def make_job(knowledge, trajectories=(0, 1), rows=30, steps=90, schedule=None, decoys=None):
     options = {"goal": knowledge}
-    return Job(TASK, tuple(trajectories), steps, rows, schedule or Schedule(1, 0.2), options, 5)
+    return Job(
+        TASK,
+        tuple(trajectories),
+        steps,
+        rows,
+        schedule or Schedule(1, 0.2),
+        options,
+        5,
+        decoys=TaskDecoys(OTHERS, decoys) if decoys else None,
+    )
 
 
 def collect(directory, job, dense=True, name="whole"):
     line = Line(job.trajectories, job.options["goal"], dense)
+    others = {name: Heading(name) for name in OTHERS}
+    policies = {"decoy": Seeking(), "others": others}
     with Workspace(directory / name).stage("histories", "h", config={}) as staging:
         position = find_position(staging, job)
-        collect_job(job, line, Seeking(), staging.directory, decoy=Seeking(), position=position)
+        collect_job(job, line, Seeking(), staging.directory, **policies, position=position)
         return {each: read(staging, job, each) for each in job.trajectories}
 
 
 def read(staging, job, trajectory):
     (group,) = staged_trajectories(staging, job.task.name, job.units(), [trajectory])
-    return {name: np.asarray(group[name][...]) for name in (*HISTORY_ROWS, *HISTORY_EPISODES)}
+    known = HISTORY_EPISODES if job.decoys is None else ALL_HISTORY_EPISODES
+    return {name: np.asarray(group[name][...]) for name in (*HISTORY_ROWS, *known)}
 
 
 def assert_equal(found, expected):
@@ -126,14 +156,13 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-def demonstrated(rows, goal_of_episode):
-    """What the demonstrator does in a whole trajectory for a goal of each episode."""
-    policy, found = Seeking(), []
-    starts = rows["episode_start"].tolist()
+def demonstrated(rows, goal_of_episode, player=lambda episode: Seeking()):
+    """What those who play do in a whole trajectory: a goal and a policy of each episode."""
+    found, starts = [], rows["episode_start"].tolist()
     for step, observation_O in enumerate(rows["observation"]):
         if step in starts:
+            goal, policy = goal_of_episode(starts.index(step)), player(starts.index(step))
             policy.reset([0])
-            goal = goal_of_episode(starts.index(step))
         found.append(policy.act(np.append(observation_O, goal)[None].astype(np.float32))[0])
     return np.array(found)
 
@@ -357,3 +386,75 @@ def test_drawn_noise_is_resumed(tmp_path, monkeypatch, schedule):
         refuse_commits(patch, 2)
         collect(tmp_path, job, name="again")
     assert_equal(collect(tmp_path, job, name="again")[0], whole)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_another_tasks_demonstrator_plays_and_the_tasks_own_is_recorded(tmp_path, count):
+    """Up to noise, executed is what the demonstrator that the history names does in an episode."""
+    job = make_job(
+        "demonstrator", trajectories=range(6), decoys=count, schedule=EpisodeNoise(0.4, 0.1)
+    )
+    shares, drawn = [], set()
+    for trajectory, rows in collect(tmp_path, job).items():
+        true = Line([trajectory], "demonstrator").hidden_goals.current()[0]
+        own = demonstrated(rows, lambda _, true=true: true)
+        np.testing.assert_array_equal(rows["demonstrator_action"], own)
+        players = rows["episode_demonstrator"]
+        assert players.dtype == np.int16 and len(players) == len(rows["episode_start"])
+        others = set(players.tolist()) - {0}
+        assert len(others) <= count and others <= set(range(1, len(OTHERS) + 1))
+        drawn.add(tuple(sorted(job.drawn_decoys(trajectory))))
+        assert {player - 1 for player in others} <= set(job.drawn_decoys(trajectory))
+
+        def player(episode, players=players):
+            place = players[episode]
+            return Heading(OTHERS[place - 1]) if place else Seeking()
+
+        acted = demonstrated(rows, lambda _, true=true: true, player)
+        share = rows["noise"][:, None]
+        off = rows["action"] - (1 - share) * acted
+        assert (np.abs(off) <= share + 1e-6).all()
+        shares += (players > 0).tolist()
+    # Each of those who play in a trajectory plays as often.
+    assert np.mean(shares) == pytest.approx(count / (count + 1), abs=0.15)
+    assert len(drawn) > 1, "trajectories draw different tasks"
+
+
+def test_who_plays_does_not_tell_the_task(tmp_path):
+    """Over episodes the task's own demonstrator is drawn no more often than the other one."""
+    job = make_job("demonstrator", trajectories=range(8), steps=400, rows=400, decoys=1)
+    players = [rows["episode_demonstrator"] for rows in collect(tmp_path, job).values()]
+    own = np.array([np.mean(each == 0) for each in players])
+    # Each trajectory has 50 episodes: four standard errors of a coin.
+    assert (np.abs(own - 0.5) < 4 * 0.5 / np.sqrt(45)).all()
+
+
+@pytest.mark.parametrize("schedule", [Schedule(1, 0.2), EpisodeNoise(0.5, 0.1)])
+@pytest.mark.parametrize("failing", [1, 2, 3, 5])
+def test_histories_with_other_tasks_are_resumed(tmp_path, monkeypatch, schedule, failing):
+    """In the middle of an episode of anyone's, and with the table of who played."""
+    job = make_job("demonstrator", rows=13, steps=39, schedule=schedule, decoys=2)
+    whole = collect(tmp_path, job)
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        refuse_commits(patch, failing)
+        collect(tmp_path, job, name="again")
+    again = collect(tmp_path, job, name="again")
+    for trajectory, rows in whole.items():
+        assert_equal(again[trajectory], rows)
+    assert {0} < set(np.concatenate([each["episode_demonstrator"] for each in whole.values()]))
+
+
+def test_another_tasks_demonstrator_begins_each_of_its_episodes_anew(tmp_path):
+    """Neighbours whose episodes begin at other steps, and shards, leave a trajectory as it is."""
+    job = make_job("demonstrator", trajectories=range(4), decoys=2)
+    together = collect(tmp_path, job)
+    for trajectory in (0, 3):
+        alone = dataclasses.replace(job, trajectories=(trajectory,), shard_rows=90)
+        found = collect(tmp_path, alone, name=f"alone{trajectory}")[trajectory]
+        # Noise is keyed by the shard: what is executed follows only in the same shards.
+        same = collect(
+            tmp_path, dataclasses.replace(alone, shard_rows=30), name=f"same{trajectory}"
+        )[trajectory]
+        assert_equal(same, together[trajectory])
+        players = together[trajectory]["episode_demonstrator"]
+        np.testing.assert_array_equal(found["episode_demonstrator"], players)

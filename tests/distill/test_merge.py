@@ -122,6 +122,19 @@ def test_merged_parts_are_what_one_machine_collects(workspace, reference, count,
     assert not list(found.artifact.path.parent.glob(".staging-*"))
 
 
+def test_merged_parts_with_decoys_of_tasks_are_what_one_machine_collects(workspace, reference):
+    """With who played in each episode, of long trajectories and of such as are staged together."""
+    for steps in (90, 40):
+        changes = {"tasks": ("toy-a", "toy-b"), "decoys": "task", "steps": steps}
+        expected = reference(**changes).artifact
+        collect(workspace, 3, **changes)
+        found = join(workspace).artifact
+        assert found.manifest.files == expected.manifest.files
+        assert found.digest == expected.digest
+        other = {**changes, "decoys": None, "schedule": {"per": "episode", "max": 0.5, "pure": 0.1}}
+        assert reference(**other).artifact.digest != expected.digest
+
+
 def test_merged_and_collected_are_up_to_date(workspace, parts):
     """The same command without a shard finds the merged history; so does a second merge."""
     first = join(workspace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -201,6 +202,10 @@ def test_options_carry_over_from_the_demonstrators(workspace):
         {"workers": -1},
         {"steps": 5, "scale": 0.5},
         {"colour": "red"},
+        {"decoys": "goal"},
+        {"decoys": "task", "decoy_tasks": 0},
+        {"decoy_tasks": 2},
+        {"decoys": "task", "source": "learning-history"},
     ],
 )
 def test_config_rejects(fields):
@@ -295,3 +300,78 @@ def test_many_short_trajectories_are_jobs_of_one_shard(steps, trajectories, size
         assert LEAST_TOGETHER <= size < trajectories and rows == steps
     else:
         assert [size] == sizes
+
+
+def test_decoys_are_drawn_from_training_tasks_of_the_group_that_have_a_demonstrator(workspace):
+    """Chosen for the run or not; never from held-out tasks, though they have decoys themselves."""
+    names = ("industrial-benchmark-25", "industrial-benchmark-50", "industrial-benchmark-95")
+    make_demonstrators(workspace, tasks=(*names, "point-ring"), name="some")
+
+    def drawn(*tasks):
+        config = DistillConfig(tasks=tasks, demonstrators="some", decoys="task", steps=250)
+        plans = resolve(config, workspace).tasks
+        for each in plans:
+            assert set(each.others) == set(each.jobs[0].decoys.tasks)
+            assert each.decoys_of(each.jobs[0]).keys() <= each.others.keys()
+            assert each.as_config()["decoys"] == each.jobs[0].decoys.as_json()
+        return {each.task.name: each.jobs[0].decoys.tasks for each in plans}
+
+    first, second, held_out = names
+    assert drawn(*names) == {first: (second,), second: (first,), held_out: (first, second)}
+    assert drawn(first) == {first: (second,)}
+
+
+def test_decoys_without_tasks_to_draw_from_are_refused(workspace):
+    """With what is missing, and the command that makes it or leaves it out."""
+
+    def refused(task, **changes):
+        config = DistillConfig(**{"tasks": (task,), "decoys": "task", "steps": 250, **changes})
+        with pytest.raises(ConfigError) as found:
+            plan(config, workspace)
+        assert found.value.exit_code == 3 and task in found.value.where
+        return found.value
+
+    make_demonstrators(workspace, tasks=("industrial-benchmark-25",), name="one")
+    few = refused("industrial-benchmark-25")
+    assert "which has 15" in few.expected and few.found == "none"
+    assert "vintix demonstrators --domain industrial-benchmark" in few.fix
+    make_demonstrators(
+        workspace, tasks=("industrial-benchmark-25", "industrial-benchmark-30"), name="two"
+    )
+    two = {"demonstrators": "two", "decoy_tasks": 2}
+    assert refused("industrial-benchmark-25", **two).found == "industrial-benchmark-30"
+    # Of its own observations there is no other task.
+    make_demonstrators(workspace, tasks=("inverted-pendulum",), name="pendulum")
+    alone = refused("inverted-pendulum", demonstrators="pendulum")
+    assert "which has 0" in alone.expected and alone.fix == "leave --decoys out"
+
+
+@pytest.mark.parametrize("knowledge", ["decoy", "belief"])
+def test_decoys_of_tasks_and_of_goals_do_not_go_together(workspace, knowledge):
+    names = ("point-ring", "point-dense")
+    make_demonstrators(workspace, tasks=names, name="points", options={"goal": "demonstrator"})
+    settings = {"tasks": names, "demonstrators": "points", "decoys": "task", "steps": 60}
+    resolve(DistillConfig(**settings), workspace)
+    with pytest.raises(ConfigError, match="at the same time") as refused:
+        resolve(DistillConfig(**settings, options={"goal": knowledge}), workspace)
+    assert refused.value.found == f"goal={knowledge} and decoys of tasks"
+
+
+@pytest.mark.parametrize("change", [{"observation_dim": 5}, {"action_dim": 4}])
+def test_a_demonstrator_of_other_observations_or_actions_is_no_decoy(
+    workspace, monkeypatch, change
+):
+    from pipelines.demonstrators import reader
+
+    names = ("industrial-benchmark-25", "industrial-benchmark-50")
+    make_demonstrators(workspace, tasks=names, name="old")
+    load = reader.load_demonstrator
+
+    def loaded(artifact, task):
+        found = load(artifact, task)
+        return dataclasses.replace(found, task={**found.task, **change})
+
+    monkeypatch.setattr(reader, "load_demonstrator", loaded)
+    with pytest.raises(ConfigError, match="do not look alike") as refused:
+        resolve(DistillConfig(tasks=names, demonstrators="old", decoys="task"), workspace)
+    assert refused.value.fix == "vintix demonstrators --task industrial-benchmark-50"

@@ -13,6 +13,7 @@ from pipelines.distill.config import DistillConfig
 from pipelines.distill.history import describe_returns
 from pipelines.distill.stage import run
 from pipelines.errors import ConfigError, InterruptedRunError, StorageError, TasksFailedError
+from pipelines.histories.quality import history_quality
 from pipelines.histories.reader import HistoryReader
 from pipelines.reporter import NullReporter
 
@@ -133,19 +134,22 @@ def test_resumed_after_a_failure(workspace, reference, monkeypatch, failing):
     assert result.artifact.digest == reference
 
 
+class Interrupting(NullReporter):
+    """Sends a signal as soon as anything is collected."""
+
+    @contextmanager
+    def progress(self, label, total, unit=""):
+        class Count:
+            def advance(self, amount=1, **fields):
+                if label == "distill":
+                    signal.raise_signal(signal.SIGTERM)
+
+        yield Count()
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_signal_stops_it_and_it_goes_on(workspace, reference, workers):
-    class Interrupting(NullReporter):
-        @contextmanager
-        def progress(self, label, total, unit=""):
-            class Count:
-                def advance(self, amount=1, **fields):
-                    if label == "distill":
-                        signal.raise_signal(signal.SIGTERM)
-
-            yield Count()
-
     with pytest.raises(InterruptedRunError) as found:
         distill(workspace, Interrupting(), workers=workers)
     assert found.value.exit_code == 143
@@ -283,3 +287,51 @@ def test_describe_returns():
     assert found["last_tenth"] == pytest.approx(19.5)
     assert found["rank_correlation"] == pytest.approx(1)
     assert describe_returns([np.array([])])["first_tenth"] is None
+
+
+DECOYS = {"tasks": ("toy-a", "toy-b"), "decoys": "task", "name": "d"}
+
+
+@pytest.fixture(scope="module")
+def with_decoys(shared):
+    return distill(shared, **DECOYS).artifact
+
+
+def test_what_a_history_with_decoys_of_tasks_says(with_decoys, whole):
+    """Who may have played and who did; the plain history is as it was, without a word of it."""
+    reader = HistoryReader(with_decoys)
+    for name, other in (("toy-a", "toy-b"), ("toy-b", "toy-a")):
+        attributes = reader.task(name)
+        assert attributes["decoys"] == {"tasks": [other], "count": 1}
+        assert with_decoys.config["tasks"][name]["decoys"] == attributes["decoys"]
+        assert attributes["schedule"] == {"per": "episode", "max": 0.5, "pure": 0.1}
+        played = [reader.episodes(name, each)["episode_demonstrator"] for each in (0, 1)]
+        assert set(np.concatenate(played).tolist()) == {0, 1}
+        assert history_quality(reader, name).verdict == "unjudged"
+    plain = HistoryReader(whole.artifact)
+    assert "decoys" not in plain.task("toy-a")
+    assert "episode_demonstrator" not in plain.episodes("toy-a", 0)
+    assert not any("episode_demonstrator" in path for path in whole.artifact.manifest.files)
+
+
+@pytest.mark.parametrize("failing", [2, 5])
+def test_decoys_of_tasks_are_resumed_after_a_failure(workspace, with_decoys, monkeypatch, failing):
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        refuse_commits(patch, failing)
+        distill(workspace, **DECOYS)
+    assert distill(workspace, **DECOYS).artifact.digest == with_decoys.digest
+
+
+@pytest.mark.process
+def test_decoys_of_tasks_after_a_signal_and_on_two_workers(workspace, with_decoys):
+    with pytest.raises(InterruptedRunError):
+        distill(workspace, Interrupting(), workers=2, **DECOYS)
+    found = distill(workspace, workers=2, **DECOYS)
+    assert found.artifact.digest == with_decoys.digest
+
+
+def test_a_task_has_the_same_decoys_whatever_is_collected_beside_it(workspace, with_decoys):
+    alone = distill(workspace, **{**DECOYS, "tasks": ("toy-a",)}).artifact
+    for path, entry in alone.manifest.files.items():
+        if path.startswith("data.zarr/toy-a/"):
+            assert with_decoys.manifest.files[path].sha256 == entry.sha256

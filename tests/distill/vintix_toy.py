@@ -55,8 +55,8 @@ class ToyEnv(gymnasium.Env):
 class ToyPolicy(Policy):
     """Pushes towards the origin, and swings with the number of steps since the last reset."""
 
-    def __init__(self):
-        self.steps = {}
+    def __init__(self, swing=0.3):
+        self.steps, self.swing = {}, np.float32(swing)
 
     def reset(self, indices):
         for index in indices:
@@ -66,7 +66,7 @@ class ToyPolicy(Policy):
         swing = np.array([[np.sin(self.steps[i])] for i in range(len(observation_BO))], np.float32)
         for index in range(len(observation_BO)):
             self.steps[index] += 1
-        return np.clip(np.float32(0.3) * swing - observation_BO[:, :2], LOW, HIGH)
+        return np.clip(self.swing * swing - observation_BO[:, :2], LOW, HIGH)
 
 
 class Toy(Domain):
@@ -100,10 +100,10 @@ class Toy(Domain):
         return ToyEnv(options["radius"], drift)
 
     def policies(self):
-        return {"toy": lambda spec, actions: ToyPolicy()}
+        return {"toy": lambda spec, actions: ToyPolicy(**spec.config)}
 
     def demonstrator(self, task):
-        return PolicySpec("toy")
+        return PolicySpec("toy", {"swing": 0.5} if task.name == "toy-b" else {})
 
 
 class ToyBlocks(Toy):

@@ -223,6 +223,26 @@ def at(task: str, vector: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_every_demonstrator_can_play_in_every_task(name: str) -> None:
+    """As decoys of tasks have them do: its objects are not those that a script was written for."""
+    from pipelines.demonstrators.experts import builtin_policy
+    from pipelines.playing.episodes import policy_for
+
+    domain, batch = find_domain("metaworld"), make_batch(name, [0])
+    for other in NAMES:
+        spec = full_catalogue().get(other)
+        demonstrator = builtin_policy(spec, domain, resolve_options(domain, {}))
+        assert demonstrator is not None
+        policy = policy_for(batch, demonstrator, domain)
+        seen_BO = batch.reset([0], [7])
+        policy.reset([0])
+        for _ in range(15):
+            action_BA = policy.act(batch.demonstrator_view(seen_BO))
+            assert np.isfinite(action_BA).all(), other
+            seen_BO = batch.step(action_BA).observation_BO
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_goals_are_drawn_as_episodes_have_them(name: str) -> None:
     """A goal is where a whole reset puts it that draws the same numbers."""
     goals = make_batch(name, [1], goal="decoy", goal_reset="trajectory").hidden_goals
