@@ -8,23 +8,25 @@
 # Artifacts go to $VINTIX_WORKSPACE, else ./artifacts. Stop and start it as you like.
 set -euo pipefail
 
-training=$(vintix tasks --domain metaworld --split train --json |
-  python -c 'import json, sys; print(*("--task " + t["name"] for t in json.load(sys.stdin)["tasks"]))')
+mapfile -t names < <(vintix tasks --domain metaworld --split train --json |
+  python -c 'import json, sys; print(*(task["name"] for task in json.load(sys.stdin)["tasks"]), sep="\n")')
+training=()
+for name in "${names[@]}"; do training+=(--task "$name"); done
 noise=per=episode,max=0.5,pure=0.1
 
 # Five episodes a history, which the context holds; as many steps of data for each model.
 histories() { # name options...
   local name=ml45-$1
   shift
-  vintix distill $training --demonstrators metaworld --name "$name" --workers 1 -q "$@"
+  vintix distill "${training[@]}" --demonstrators metaworld --name "$name" --workers 1 -q "$@"
   vintix pack --histories "$name" --name "$name" --allow all -q
 }
 
 # A model, and its rollouts on the tasks of training and on those held out: name dataset method
 model() {
-  local name=ml45-$1 suite=(--suite reward-use)
+  local name=ml45-$1 recipe=(--method "$3") suite=(--suite reward-use)
   [[ $3 == *no-reward ]] && suite=()
-  vintix train --dataset "ml45-$2" --method "$3" --context 500 --steps 500 \
+  vintix train --dataset "ml45-$2" "${recipe[@]}" --context 500 --steps 500 \
     --batch-size 8 --device cpu --set train.threads=1 --name "$name" -q
   vintix rollout --checkpoint "$name" --domain metaworld --split train --shots 5 --seeds 2 \
     --name "$name" "${suite[@]}" -q
