@@ -58,7 +58,7 @@ class DistillConfig(BaseModel):
         values=("demonstrators",),
     )
     source: Literal["noise", "learning-history"] = option(
-        "noise, or learning-history: record a Stable-Baselines3 learner (PPO by default, see "
+        "noise, or learning-history: record a learner (PPO of Stable-Baselines3 by default, see "
         "distill.train) that trains from scratch in each trajectory.",
         "noise",
     )

@@ -1,4 +1,4 @@
-"""Real learning histories: a Stable-Baselines3 run from scratch, recorded while it trains.
+"""Real learning histories: a learner that trains from scratch, recorded while it does.
 
 The data of the original Algorithm Distillation (Laskin et al. 2022, arXiv:2210.14215), in the
 layout of a noise-distilled history.
@@ -14,6 +14,7 @@ and carries what is left into the next.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,13 @@ from pipelines.artifacts.row_arrays import balanced_rows
 from pipelines.distill.job import RESUME_POINT, EpisodeMark, Job, Position
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.layout import trajectory_path
-from pipelines.learners.settings import LIBRARY_LEARNERS, check_learner, segment_length
+from pipelines.learners.settings import (
+    EPISODE_LEARNERS,
+    HISTORY_LEARNERS,
+    LIBRARY_LEARNERS,
+    check_learner,
+    segment_length,
+)
 from pipelines.rng import derive_seed
 from pipelines.rows import HISTORY_ROWS
 
@@ -35,6 +42,8 @@ if TYPE_CHECKING:
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.recorder import Recorder
     from pipelines.domains.base import BatchEnvironment
+    from pipelines.learners.q_learning import QLearner
+    from pipelines.learners.sb3 import Learner
     from pipelines.learners.settings import TrainSettings
     from pipelines.policies.base import Policy
     from pipelines.reporter import Advance
@@ -64,11 +73,11 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
     if config.source != SOURCE:
         return None
     settings = config.train
-    if settings.algorithm not in LIBRARY_LEARNERS:
+    if settings.algorithm in EPISODE_LEARNERS:
         raise ConfigError(
             f"the search over whole episodes {settings.algorithm} has no learning history",
             where=f"{_SECTION}.algorithm",
-            expected=", ".join(LIBRARY_LEARNERS),
+            expected=", ".join([*LIBRARY_LEARNERS, *HISTORY_LEARNERS]),
             found=settings.algorithm,
             fix="vintix distill --set distill.train.algorithm=ppo: it plays many candidates side "
             "by side, which are no single trajectory of a learner",
@@ -166,13 +175,12 @@ def _train_segment(
         The next shard to fill, and the learner's state; None where the trajectory is complete.
     """
     from pipelines.distill.recorder import TrajectoryComplete
-    from pipelines.learners.sb3 import Learner
 
     begin = recorder.total
     # Keyed by the step: the state is all that a segment takes from those before it.
     key = ("distill", job.task.name, job.trajectories[0], "learner", begin)
     seed = derive_seed(job.seed, *key)
-    learner = Learner(settings, job.task, lambda: recorder, seed, _SECTION)
+    learner = _make_learner(settings, job.task, recorder, seed)
     try:
         if dumped is not None:
             learner.load(dumped)
@@ -201,6 +209,20 @@ def _train_segment(
     _write_shards(job, recorder, shard, following, writer, state)
     recorder.forget(_first_kept(job, following, recorder.mark))
     return following, dumped
+
+
+def _make_learner(
+    settings: TrainSettings, task: TaskSpec, recorder: Recorder, seed: int
+) -> Learner | QLearner:
+    if settings.algorithm in HISTORY_LEARNERS:
+        module, _, name = HISTORY_LEARNERS[settings.algorithm].partition(":")
+        found: QLearner = getattr(import_module(module), name)(
+            settings, task, lambda: recorder, seed, _SECTION
+        )
+        return found
+    from pipelines.learners.sb3 import Learner
+
+    return Learner(settings, task, lambda: recorder, seed, _SECTION)
 
 
 def _write_shards(

@@ -119,7 +119,10 @@ class EpisodeLearner(ABC):
 
 
 def read_hyperparameters(
-    model: type[Given], settings: TrainSettings, fix: str | None = None
+    model: type[Given],
+    settings: TrainSettings,
+    fix: str | None = None,
+    section: str = "demonstrators.train",
 ) -> Given:
     """Read the hyperparameters of an algorithm.
 
@@ -127,6 +130,7 @@ def read_hyperparameters(
         model: What they are to be.
         settings: Where they stand.
         fix: What helps where they are not valid.
+        section: Where the settings are in a configuration.
 
     Raises:
         ConfigError: One is unknown, missing or out of range.
@@ -138,7 +142,7 @@ def read_hyperparameters(
         name = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
             f"The hyperparameters do not fit the algorithm {settings.algorithm}.",
-            where=f"demonstrators.train.hyperparameters.{name}".rstrip("."),
+            where=f"{section}.hyperparameters.{name}".rstrip("."),
             expected=first["msg"],
             found=repr(first["input"])[:200],
             fix=fix,

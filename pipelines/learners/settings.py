@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pipelines.tasks.spec import TaskSpec
 
 Activation = Literal["tanh", "relu"]
-Algorithm = Literal["ppo", "sac", "td3", "tqc", "crossq", "trpo", "ars", "es", "waypoints"]
+Algorithm = Literal[
+    "ppo", "sac", "td3", "tqc", "crossq", "trpo", "ars", "q-learning", "es", "waypoints"
+]
 
 EPISODE_LEARNERS = {
     "es": "pipelines.learners.evolution:EvolutionLearner",
@@ -59,6 +61,10 @@ LIBRARY_LEARNERS = {
     "ars": LibraryLearner("sb3_contrib", "ARS", 6500, kinds=BOTH),
 }
 
+HISTORY_LEARNERS = {"q-learning": "pipelines.learners.q_learning:QLearner"}
+"""Learners of discrete actions that are trained for their histories alone, which need no torch, as
+``module:class``."""
+
 _SINGLE_COPY = 10_000.0
 """Steps a second of one copy of a vectorised environment: such a learner steps one."""
 
@@ -70,7 +76,7 @@ class TrainSettings(BaseModel):
 
     # Of Stable-Baselines3 and sb3-contrib; or es, the evolution strategy of
     # `pipelines.learners.evolution`, or waypoints, the search of `pipelines.learners.waypoints` for
-    # the tasks of Bi-DexHands.
+    # the tasks of Bi-DexHands; for learning histories also q-learning.
     algorithm: Algorithm = option("the learner.", "ppo")
     total_steps: int = option("environment steps.", 100_000, ge=1)
     segment_steps: int | None = setting(
@@ -106,7 +112,8 @@ class TrainSettings(BaseModel):
         "(MlpPolicy, LinearPolicy) and action_noise (a standard deviation). Everything else is the "
         "library's default; schedules are constant. Those of es are the fields of "
         "pipelines.learners.evolution.EvolutionSettings, those of waypoints of "
-        "pipelines.learners.waypoints.WaypointSettings.",
+        "pipelines.learners.waypoints.WaypointSettings, those of q-learning of "
+        "pipelines.learners.q_learning.QSettings.",
         default_factory=dict,
     )
 
@@ -132,10 +139,22 @@ def check_learner(settings: TrainSettings, task: TaskSpec, section: str) -> None
     Raises:
         ConfigError: It does not.
     """
-    known, kind = LIBRARY_LEARNERS.get(settings.algorithm), task.actions.kind
-    if kind in (("box",) if known is None else known.kinds):
+    histories = section.startswith("distill")
+    if settings.algorithm in HISTORY_LEARNERS and not histories:
+        raise ConfigError(
+            f"{settings.algorithm} learns for its history alone and gives no demonstrator",
+            where=f"{section}.algorithm",
+            expected=", ".join([*LIBRARY_LEARNERS, *EPISODE_LEARNERS]),
+            found=settings.algorithm,
+            fix="vintix distill --source learning-history "
+            f"--set distill.train.algorithm={settings.algorithm}",
+        )
+    kinds = {name: each.kinds for name, each in LIBRARY_LEARNERS.items()}
+    kinds |= dict.fromkeys(HISTORY_LEARNERS, ("discrete",)) if histories else {}
+    kind = task.actions.kind
+    if kind in kinds.get(settings.algorithm, ("box",)):
         return
-    fitting = [name for name, each in LIBRARY_LEARNERS.items() if kind in each.kinds]
+    fitting = [name for name, each in kinds.items() if kind in each]
     raise ConfigError(
         f"the learner {settings.algorithm} does not fit the actions of task {task.name}",
         where=f"{section}.algorithm",
@@ -156,13 +175,15 @@ def training_rate(settings: TrainSettings, domain: Domain) -> float:
         # It computes next to nothing beside the environments, and steps all of them at once.
         return domain.steps_per_second
     simulated = _SINGLE_COPY if domain.vectorized else domain.steps_per_second
+    if settings.algorithm in HISTORY_LEARNERS:
+        return simulated / 2
     return 1 / (1 / LIBRARY_LEARNERS[settings.algorithm].steps_per_second + 1 / simulated)
 
 
 @contextmanager
 def one_thread(settings: TrainSettings) -> Iterator[None]:
     """Compute with one thread: more would change the sums, and workers have one as well."""
-    if settings.algorithm in EPISODE_LEARNERS:
+    if settings.algorithm not in LIBRARY_LEARNERS:
         # It uses no library with threads of its own, and needs no torch.
         yield
         return
