@@ -120,11 +120,11 @@ def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
         steps = 2 * config.episodes * task.horizon
         domain = domain_of(task)
         # One for the episodes, one for the fingerprint.
-        seconds = 2 * domain.startup_seconds + JOB_SECONDS + steps / domain.steps_per_second
+        seconds = 2 * domain.startup_seconds + JOB_SECONDS + steps / domain.rate_of(task)
         if selection.training:
             settings = train_settings(config.train, task)
             steps += settings.total_steps
-            seconds += settings.total_steps / training_rate(settings, domain)
+            seconds += settings.total_steps / training_rate(settings, domain, task)
         rows.append(
             {
                 "task": task.name,

@@ -374,7 +374,7 @@ def _plan_task(
             found=f"goal={knowledge}",
             fix=f"vintix distill --source {SOURCE} --option goal=demonstrator",
         )
-    rate = domain.steps_per_second if training is None else training_rate(training, domain)
+    rate = domain.rate_of(task) if training is None else training_rate(training, domain, task)
     if knowledge in ("decoy", "belief"):
         goals = check_goals(domain.hidden_goals(task, options), knowledge, f"task {task.name}")
         if knowledge == "belief":

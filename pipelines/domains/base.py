@@ -62,7 +62,7 @@ class Domain(ABC):
         batched: Whether a step of a batch costs less than the steps of its copies, though each is
             simulated for itself: the trajectories of a task are best collected together then, too.
         steps_per_second: Steps of all copies that one core makes in a second, roughly, with a
-            demonstrator; plans, and their split over shards, are made from it.
+            demonstrator; plans, and their split over shards, are made from it (`rate_of`).
         startup_seconds: Until one core has made and reset the first environment of a task in a
             process, roughly; counted in plans.
         simulator_options: Options that choose between simulators. What was recorded or measured
@@ -111,6 +111,14 @@ class Domain(ABC):
         Raises:
             MissingDependencyError: The simulator is not there.
         """
+
+    def rate_of(self, task: TaskSpec) -> float:
+        """Return the `steps_per_second` of a task, where not all of the domain are about as fast.
+
+        Args:
+            task: One of `tasks`, or a variation of one.
+        """
+        return self.steps_per_second
 
     def options(self) -> Sequence[OptionSpec]:
         """Return the options of the domain's environments."""

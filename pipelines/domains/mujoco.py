@@ -90,6 +90,9 @@ _CAMERAS: Mapping[str, Mapping[str, Any]] = {
 #: What these have in place of lamps, which is a part of the picture alone.
 _HEADLIGHT = {"ambient": 0.35, "diffuse": 0.6}
 
+#: Steps a second of the bodies that are much slower than the others.
+_SLOW = {"Ant-v5": 2_000.0, "Humanoid-v5": 1_500.0, "HumanoidStandup-v5": 1_500.0}
+
 _PARSERS = {"gravity": parse_gravity, "viscosity": parse_viscosity}
 
 
@@ -102,6 +105,10 @@ class MuJoCo(Domain):
     startup_seconds = 0.01
     changes = ("gravity", "viscosity")
     histories_figure, returns_figure = "Figure 13", "Figure 18"
+
+    def rate_of(self, task: TaskSpec) -> float:
+        """Return the steps a second of a task: bodies with many joints are slower."""
+        return _SLOW.get(str(task.env_id), self.steps_per_second)
 
     def options(self) -> Sequence[OptionSpec]:
         """Return ``gravity`` and ``viscosity``."""

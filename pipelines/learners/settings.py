@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,12 +170,12 @@ def segment_length(settings: TrainSettings) -> int:
     return settings.segment_steps or max(2000, -(-settings.total_steps // 20))
 
 
-def training_rate(settings: TrainSettings, domain: Domain) -> float:
-    """Return the steps of training that one core is expected to make in a second."""
+def training_rate(settings: TrainSettings, domain: Domain, task: TaskSpec) -> float:
+    """Return the steps of training on a task that one core is expected to make in a second."""
     if settings.algorithm in EPISODE_LEARNERS:
         # It computes next to nothing beside the environments, and steps all of them at once.
-        return domain.steps_per_second
-    simulated = _SINGLE_COPY if domain.vectorized else domain.steps_per_second
+        return domain.rate_of(task)
+    simulated = min(domain.rate_of(task), _SINGLE_COPY if domain.vectorized else math.inf)
     if settings.algorithm in HISTORY_LEARNERS:
         return simulated / 2
     return 1 / (1 / LIBRARY_LEARNERS[settings.algorithm].steps_per_second + 1 / simulated)

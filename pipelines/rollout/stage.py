@@ -250,7 +250,7 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
             spread = workers if domain.copies_are_separate(target.options) else 1
             # One environment for the fingerprint, and the first of those that are played.
             seconds += 2 * domain.startup_seconds
-            seconds += _steps(config, target) / domain.steps_per_second / spread
+            seconds += _steps(config, target) / domain.rate_of(target.spec) / spread
     seconds += PROCESS_SECONDS * (2 if most > 1 else 1)
     notes = [
         f"checkpoint {agent.label}, context {agent.resolved['context']}"

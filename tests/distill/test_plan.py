@@ -9,6 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from distill.toy import make_demonstrators
+from pipelines.demonstrators.config import DemonstratorsConfig
+from pipelines.demonstrators.selection import plan as plan_demonstrators
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.job import LEAST_TOGETHER, job_size, shard_rows
 from pipelines.distill.plan import plan, resolve
@@ -267,6 +269,32 @@ def test_what_demonstrators_cannot_know_is_refused_before_anything_starts(worksp
     for knowledge in ("decoy", "belief"):
         with pytest.raises(ConfigError, match="no hidden goal"):
             planned("point-ring", goal=knowledge)
+
+
+@pytest.mark.parametrize(
+    ("task", "like"), [("ant", "hopper"), ("humanoid", "hopper"), ("reacher-hidden", "point-ring")]
+)
+def test_a_plan_knows_which_bodies_are_slow(workspace, task, like):
+    """In collection, measuring and training alike; and a learner is no faster than its body."""
+
+    def seconds(make, name, **changes):
+        (row,) = make(name, **changes).rows
+        return row["seconds"] / row["steps"]
+
+    def distilled(name):
+        return plan(DistillConfig(tasks=(name,), trajectories=2, steps=100_000), workspace)
+
+    def measured(name, **changes):
+        return plan_demonstrators(
+            DemonstratorsConfig(tasks=(name,), episodes=900, **changes), workspace
+        )
+
+    for make in (distilled, measured):
+        assert seconds(make, task) > 2 * seconds(make, like)
+    if like == "hopper":
+        training = {"source": "train", "train": {"algorithm": "ars", "total_steps": 10**7}}
+        slow, fast = (seconds(measured, name, **training) for name in (task, like))
+        assert slow > 1.5 * fast
 
 
 def test_a_plan_counts_the_goals_that_a_belief_weighs(workspace):

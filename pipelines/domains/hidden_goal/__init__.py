@@ -38,8 +38,12 @@ _FAMILIES = {
 """Module and class of each family."""
 
 
-SIMULATED = ("reacher-hidden", "half-cheetah-velocity", "ant-direction")
-"""Families that MuJoCo simulates; the others are NumPy alone."""
+SIMULATED = {
+    "reacher-hidden": 20_000.0,
+    "half-cheetah-velocity": 12_000.0,
+    "ant-direction": 2_500.0,
+}
+"""Families that MuJoCo simulates, and their steps a second; the others are NumPy alone."""
 
 
 class HiddenGoal(Domain):
@@ -57,6 +61,10 @@ class HiddenGoal(Domain):
     def tasks(self) -> Sequence[TaskSpec]:
         """Return the tasks of ``tasks.yaml``."""
         return _tasks()
+
+    def rate_of(self, task: TaskSpec) -> float:
+        """Return the steps a second of a task: bodies are much slower than points."""
+        return SIMULATED.get(task.simulator["family"], self.steps_per_second)
 
     def options(self) -> Sequence[OptionSpec]:
         """Return ``goal`` and ``goals``."""
