@@ -63,12 +63,13 @@ class DistillConfig(BaseModel):
         "noise",
     )
     schedule: Schedule | NoiseCurve | EpisodeNoise | HistoryNoise | Fit | None = option(
-        "Noise: a decay, p=0.7,f=0.1, or what a pilot finds: auto (p and f) or fitted (any shape); "
+        "Noise: a decay, p=0.7,f=0.1, or what a pilot finds: auto (p and f), fitted (any shape) or "
+        "playable (max and pure of levels that are drawn for each episode); "
         "or a level drawn for each episode, per=episode,max=0.5,pure=0.1 (a tenth all noise), or "
         "for each trajectory, per=history,max=1,p=1,f=0.1; default each task's own decay, and with "
         "decoys or goal=belief those two.",
         None,
-        metavar="p=P,f=F|per=...|auto|fitted",
+        metavar="p=P,f=F|per=...|auto|fitted|playable",
     )
     decoys: Literal["task"] | None = option(
         "task: some episodes are played by the demonstrators of other tasks of the group, and what "

@@ -1,7 +1,7 @@
-"""The pilot: what noise does to the return of a demonstrator, and the decay that follows from it.
+"""The pilot: what noise does to the return of a demonstrator, and the schedule that follows.
 
 Runs before the collection, one job a task, each with streams of its own: the same configuration
-finds the same decay. What it found is staged, so a resumed run does not repeat it.
+finds the same schedule. What it found is staged, so a resumed run does not repeat it.
 
 Shapes: B copies of an environment, O observation, A action, T steps.
 """
@@ -19,8 +19,10 @@ from pipelines.distill.response import (
     Response,
     fit_curve,
     fit_family,
+    fit_levels,
     levels_along,
     predicted_straightness,
+    share_played,
 )
 from pipelines.playing.environments import make_batch
 from pipelines.playing.episodes import PolicyActor, one_each, play, policy_for
@@ -95,10 +97,19 @@ def describe_fit(response: Response, fit: str) -> dict[str, Any]:
     """Return what a history records of its pilot; JSON.
 
     Returns:
-        ``fit``; ``schedule``, the decay found; ``response``: level of noise, mean return,
-        episodes and their mean length; and the R-squared of a straight line through the return
-        that is predicted, for the decay found and for linear decay.
+        ``fit``; ``schedule``, what was found; ``response``: level of noise, mean return,
+        episodes and their mean length; of a decay the R-squared of a straight line through the
+        return that is predicted, for it and for linear decay; of noise that is drawn
+        ``predicted_played``, the share of the way from random play to the demonstrator.
     """
+    if fit == "playable":
+        drawn = fit_levels(response)
+        return {
+            "fit": fit,
+            "schedule": schedule_json(drawn),
+            "response": response.as_json(),
+            "predicted_played": share_played(response, drawn),
+        }
     found: Decay = fit_curve(response) if fit == "fitted" else fit_family(response)
     return {
         "fit": fit,

@@ -27,7 +27,7 @@ from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
 from pipelines.learners.settings import training_rate
 from pipelines.rows import row_bytes
 from pipelines.stage import JOB_SECONDS, Plan, default_name, run_seconds
-from pipelines.tasks.schedule import Decay, schedule_json, schedule_text
+from pipelines.tasks.schedule import Decay, EpisodeNoise, schedule_json, schedule_text
 from pipelines.text import listed
 
 if TYPE_CHECKING:
@@ -388,10 +388,10 @@ def _plan_task(
     else:
         most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
         rows = shard_rows(task, steps, size, config.shard_rows or most)
-    # Until its pilot has run, a task that is to be fitted has its own decay.
+    # Until its pilot has run, a task that is to be fitted has a schedule of the kind.
     fit = config.schedule if isinstance(config.schedule, str) else None
     if fit:
-        schedule: Noise = task.decay
+        schedule: Noise = EpisodeNoise() if fit == "playable" else task.decay
     elif config.schedule is None:
         schedule = default_noise(task.decay, "decoy" if config.decoys else knowledge)
     else:

@@ -4,6 +4,7 @@ A pilot measures the mean return at constant levels of noise. Along a trajectory
 slowly that an episode sees one level of it, so the return that a decay gives can be predicted:
 it is the response at the decay's noise. Of the paper's family (Appendix A.3) the decay is taken
 whose predicted return is closest to a straight line; beyond the family, the response is inverted.
+Of noise that is drawn for each episode, as much is taken as leaves the task played.
 
 Shapes: L levels of noise, K knots, C bins of progress, E episodes of a level.
 """
@@ -18,7 +19,7 @@ import numpy as np
 
 from pipelines.distill.schedule import noise_along
 from pipelines.histories.quality import BINS, straightness
-from pipelines.tasks.schedule import Decay, NoiseCurve, Schedule
+from pipelines.tasks.schedule import Decay, EpisodeNoise, NoiseCurve, Schedule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +55,13 @@ only (docs/schedules.md)."""
 
 _WINDOW = 0.1
 _FINE = 4000
+
+PLAYED, PLAYED_IN_ALL = 0.75, 0.675
+"""Share of the way from random play to the demonstrator that the mean return of episodes is to
+have, with levels drawn up to the largest one, and with those of nothing but noise among them. Where
+the return falls in line with noise they give max=0.5,pure=0.1, the default with decoys."""
+
+MOST_PURE = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,3 +229,44 @@ def choose_decay(response: Response) -> Decay:
         return family
     curve = fit_curve(response)
     return curve if predicted_straightness(response, curve) > score else family
+
+
+def share_played(response: Response, schedule: EpisodeNoise) -> float:
+    """Return how far from random play to the demonstrator the mean return of episodes is to lie.
+
+    Args:
+        response: The response to noise.
+        schedule: Noise that is drawn for each episode.
+
+    Returns:
+        0 for random play, 1 for the demonstrator alone; 1 where noise changes nothing.
+    """
+    means_L = response.monotone
+    rise = float(means_L[0] - means_L[-1])
+    if rise <= 0:
+        return 1.0
+    levels_F = (np.arange(_FINE) + 0.5) / _FINE * schedule.max
+    played = np.interp(levels_F, response.levels_L, (means_L - means_L[-1]) / rise).mean()
+    return float((1 - schedule.pure) * played)
+
+
+def fit_levels(response: Response) -> EpisodeNoise:
+    """Return the noise of episodes, as much as leaves the task played.
+
+    The largest level is the highest, in steps of 0.01, up to which the mean return keeps `PLAYED`
+    of its way; the share of nothing but noise is as large as leaves `PLAYED_IN_ALL`, and no larger
+    than `MOST_PURE`. Where noise changes nothing, both are those of a return in line with noise.
+    """
+    if response.monotone[0] <= response.monotone[-1]:
+        return EpisodeNoise(max=0.5, pure=0.1)
+    # The share falls with the largest level.
+    fitting = [
+        level / 100
+        for level in range(1, 101)
+        if share_played(response, EpisodeNoise(max=level / 100, pure=0.0)) >= PLAYED - 1e-9
+    ]
+    most = max(fitting, default=0.01)
+    without = share_played(response, EpisodeNoise(max=most, pure=0.0))
+    pure = min(MOST_PURE, max(0.0, 1 - PLAYED_IN_ALL / without)) if without > 0 else 0.0
+    # Downwards, but for a rounding.
+    return EpisodeNoise(max=most, pure=int(100 * pure + 1e-6) / 100)

@@ -45,8 +45,9 @@ _PARAMETERS: dict[str | None, list[str]] = {
 }
 """Names of what can be set, by ``per``."""
 
-Fit = Literal["auto", "fitted"]
-"""Decays that a pilot finds: the best of the paper's family, and the inverse of the response."""
+Fit = Literal["auto", "fitted", "playable"]
+"""What a pilot finds: the best decay of the paper's family, the inverse of the response, or noise
+that is drawn for each episode and leaves the task played."""
 
 FITS: tuple[Fit, ...] = get_args(Fit)
 

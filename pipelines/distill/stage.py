@@ -250,7 +250,7 @@ class Collection:
         return found
 
     def fit_schedules(self) -> None:
-        """Run the pilots that are not staged yet and give the jobs the decays they found.
+        """Run the pilots that are not staged yet and give the jobs the schedules they found.
 
         Raises:
             TasksFailedError: Some pilots failed.

@@ -1,4 +1,4 @@
-"""``--schedule auto`` and ``fitted``: the pilot, what is recorded of it, and resuming."""
+"""``--schedule auto|fitted|playable``: the pilot, what is recorded of it, and resuming."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pipelines.demonstrators.reader import load_demonstrator
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.pilot import LEVELS, PilotJob, run_pilot
 from pipelines.distill.plan import plan
+from pipelines.distill.response import Response, fit_levels, share_played
 from pipelines.distill.schedule import noise_along
 from pipelines.distill.stage import run
 from pipelines.domains.registry import domain_of, full_catalogue
 from pipelines.errors import StorageError, VintixError
+from pipelines.histories.quality import history_quality
 from pipelines.histories.reader import HistoryReader
 from pipelines.policies.registry import build_policy
 from pipelines.reporter import NullReporter
@@ -98,8 +100,28 @@ def test_the_history_records_the_pilot_and_follows_the_decay(shared, fit):
             np.testing.assert_array_equal(rows["noise"], expected)
 
 
+def test_drawn_noise_that_a_pilot_found_is_recorded_and_used(shared):
+    """One level an episode, none above the largest but pure noise; such a history is not judged."""
+    reader = HistoryReader(distill(shared, schedule="playable").artifact)
+    for name in reader.tasks():
+        attributes = reader.task(name)
+        found = attributes["pilot"]
+        assert found["fit"] == "playable" and found["schedule"] == attributes["schedule"]
+        drawn = schedule_from_json(attributes["schedule"])
+        response = Response.from_json(found["response"])
+        assert drawn == fit_levels(response)
+        assert found["predicted_played"] == share_played(response, drawn)
+        assert history_quality(reader, name).verdict == "unjudged"
+        for k in range(2):
+            (rows,) = reader.blocks(name, k, ("noise",), STEPS)
+            starts = reader.episodes(name, k)["episode_start"]
+            levels = [set(each.tolist()) for each in np.split(rows["noise"], starts[1:])]
+            assert all(len(each) == 1 for each in levels)
+            assert all(level <= np.float32(drawn.max) or level == 1 for (level,) in levels)
+
+
 @pytest.mark.parametrize(
-    ("fit", "failing"), [("auto", 2), ("fitted", 3), ("auto", 6), ("fitted", 13)]
+    ("fit", "failing"), [("auto", 2), ("fitted", 3), ("auto", 6), ("fitted", 13), ("playable", 3)]
 )
 def test_resumed_after_a_failure(workspace, shared, monkeypatch, fit, failing):
     """14 units: 2 environments, 2 pilots, 8 shards, 2 tasks; the bytes are those of one run."""

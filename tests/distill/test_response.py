@@ -11,17 +11,22 @@ from hypothesis import strategies as st
 
 from pipelines.distill.response import (
     LINEAR,
+    MOST_PURE,
+    PLAYED_IN_ALL,
     SHORTEST_TAIL,
     Response,
     choose_decay,
     fit_curve,
     fit_family,
+    fit_levels,
     levels_along,
     predicted_straightness,
+    share_played,
 )
 from pipelines.distill.schedule import noise_along, parse_schedule
 from pipelines.errors import ConfigError
 from pipelines.tasks.schedule import (
+    EpisodeNoise,
     NoiseCurve,
     Schedule,
     schedule_from_json,
@@ -169,6 +174,43 @@ def test_short_failures_count_as_often_as_they_are_played():
     assert predicted_straightness(lengths, step) != pytest.approx(
         predicted_straightness(even, step), abs=1e-3
     )
+
+
+def test_drawn_noise_leaves_a_task_played_and_no_more():
+    """In line with noise, the default with decoys; a cliff and a steep fall get less, a task that
+    stands noise more."""
+    found = {
+        name: fit_levels(each)
+        for name, each in {
+            "line": response(lambda noise: 100 - 100 * noise),
+            "cliff": CLIFF,
+            "early": STEEP_EARLY,
+            "late": response(lambda noise: float(noise < 0.95)),
+            "flat": response(lambda noise: 3.0),
+        }.items()
+    }
+    assert found["line"] == found["flat"] == EpisodeNoise(0.5, 0.1)
+    # Played up to some 0.27: three quarters of the levels up to 0.36 are.
+    assert found["cliff"].max == pytest.approx(0.275 / 0.75, abs=0.02)
+    assert found["early"].max < 0.2 and found["late"].max == 1.0
+    assert found["late"].pure == pytest.approx(1 - PLAYED_IN_ALL / 0.95, abs=0.02)
+
+
+@given(st.lists(numbers, min_size=11, max_size=11), st.floats(0.1, 10), numbers)
+def test_drawn_noise_keeps_its_promise_whatever_was_measured(means, scale, shift):
+    """More noise would not, and neither unit nor origin of the reward has a part in it."""
+    measured = response(dict(zip(LEVELS, means, strict=True)).__getitem__)
+    found = fit_levels(measured)
+    assert 0 < found.max <= 1 and 0 <= found.pure <= MOST_PURE
+    if np.ptp(measured.monotone) < 1e-3:
+        return
+    assert found.max == 0.01 or share_played(measured, found) >= PLAYED_IN_ALL - 1e-6
+    if found.max < 1:
+        more = EpisodeNoise(found.max + 0.02, 0.0)
+        assert share_played(measured, more) < 0.75
+    others = {level: scale * mean + shift for level, mean in zip(LEVELS, means, strict=True)}
+    again = fit_levels(response(others.__getitem__))
+    assert again.max == pytest.approx(found.max, abs=0.0101)
 
 
 def test_the_catalogue_keeps_to_p_and_f_where_they_will_do():
