@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Decoys of tasks on Meta-World's ML45: the runs behind "Tasks that rewards tell apart" in
-# docs/results.md. 45 tasks are trained on, five are held out; on one CPU core.
+# Decoys of tasks on Meta-World's ML45, 45 tasks for training and five held out: what docs/results.md
+# tells of them, on one CPU core.
 #
 #     bash runs/ml45.sh            # all; what is there already is found again
-#     bash runs/ml45.sh decoy      # one of: decoy plain ad decoy-no-reward
+#     bash runs/ml45.sh decoy      # one of: others decoy plain ad decoy-no-reward
 #
 # Artifacts go to $VINTIX_WORKSPACE, else ./artifacts. Stop and start it as you like.
 set -euo pipefail
 
-mapfile -t names < <(vintix tasks --domain metaworld --split train --json |
-  python -c 'import json, sys; print(*(task["name"] for task in json.load(sys.stdin)["tasks"]), sep="\n")')
-training=()
-for name in "${names[@]}"; do training+=(--task "$name"); done
+names() { python -c 'import json, sys; [print(task["name"]) for task in json.load(sys.stdin)["tasks"]]'; }
+training=() held_out=()
+for name in $(vintix tasks --domain metaworld --split train --json | names); do
+  training+=(--task "$name")
+done
+for name in $(vintix tasks --domain metaworld --split validation --json | names); do
+  held_out+=(--task "$name")
+done
 noise=per=episode,max=0.5,pure=0.1
 
 # Five episodes a history, which the context holds; as many steps of data for each model.
@@ -36,6 +40,10 @@ model() {
 
 one() {
   case $1 in
+    others)
+      vintix distill "${held_out[@]}" --demonstrators metaworld --decoys task --decoy-tasks 9 \
+        --schedule per=episode,max=0 --trajectories 10 --steps 500 --name ml45-others --workers 1 -q
+      ;;
     decoy)
       histories decoy --decoys task --trajectories 10 --steps 500
       model decoy decoy dpt
@@ -56,6 +64,6 @@ one() {
 }
 
 vintix demonstrators --domain metaworld --name metaworld --episodes 20 --workers 1 -q
-for each in "${@:-decoy plain ad decoy-no-reward}"; do
+for each in "${@:-others decoy plain ad decoy-no-reward}"; do
   for name in $each; do one "$name"; done
 done

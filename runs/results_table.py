@@ -1,25 +1,29 @@
-"""Writes the tables of docs/results.md from the rollouts that two scripts make.
+"""Writes the tables of docs/results.md from what three scripts make.
 
-bash runs/results.sh && bash runs/reinforcement.sh
+bash runs/results.sh && bash runs/reinforcement.sh && bash runs/ml45.sh
 python runs/results_table.py
 
-A table whose rollouts are not in the workspace is left as it is, and so is a row of the table
+A table whose artifacts are not in the workspace is left as it is, and so is a row of the table
 "reinforcement".
 """
 
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import mean
 
 from pages import read_table, write_table
 
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError
+from pipelines.histories.reader import HistoryReader
 from pipelines.rollout.config import REWARDS
 from pipelines.rollout.report import compare_rollouts
+from pipelines.rollout.reported import reported_scores
 from pipelines.rollout.reward_use import reward_use
 from pipelines.rollout.scores import TaskCurve, load_curves, summarize_curves
+from pipelines.tasks.spec import ScoreReference
 
 AGENTS = {
     "claims-tiny": "AD",
@@ -40,6 +44,9 @@ MODELS = {
     "many-tiny-map": "the same through random maps",
     "goals-tiny": "5 Meta-World tasks, hidden goals",
 }
+
+SHOWN = ("zero", "mean", "other", "shuffled", "flipped")
+"""Other rewards, in the order of the columns."""
 
 REINFORCEMENT = ("point-ring", "point-dense", "dark-room", "reach", "push-back")
 KNOWLEDGE = {"demonstrator": "goal known", "decoy": "decoys", "belief": "beliefs"}
@@ -62,6 +69,14 @@ RECIPES = [
 ]
 """Of runs/reinforcement.sh: histories, method, head and how long it is trained."""
 
+ML45 = {
+    "ml45-ad": "decay, action",
+    "ml45-plain": "own demonstrators, clean action",
+    "ml45-decoy": "decoys of tasks, clean action",
+    "ml45-decoy-no-reward": "decoys of tasks, clean action (no rewards)",
+}
+"""Models of runs/ml45.sh: histories and target."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -76,6 +91,10 @@ def main() -> None:
         if exists(workspace, played):
             write_table("results.md", name, table(workspace))
     write_table("results.md", "reinforcement", reinforcement(workspace))
+    if exists(workspace, "ml45-others", "histories"):
+        write_table("results.md", "others", others(workspace))
+    if any(exists(workspace, name) for name in ML45):
+        write_table("results.md", "ml45", ml45(workspace))
 
 
 def methods(workspace: Workspace) -> str:
@@ -162,10 +181,9 @@ def goals(workspace: Workspace) -> str:
 
 def reinforcement(workspace: Workspace) -> str:
     """What each recipe makes of rewards, task by task."""
-    shown = ("zero", "mean", "other", "shuffled", "flipped")
     lines = [
-        f"| task | histories, target, head | first shot | last three | {' | '.join(shown)} |",
-        f"|---|---|--:|---|{'--:|' * len(shown)}",
+        f"| task | histories, target, head | first shot | last three | {' | '.join(SHOWN)} |",
+        f"|---|---|--:|---|{'--:|' * len(SHOWN)}",
     ]
     before = {
         tuple(line.split(" | ")[:2]): line
@@ -179,16 +197,60 @@ def reinforcement(workspace: Workspace) -> str:
             if not exists(workspace, name):
                 lines += filter(None, [before.get((f"| {task}", recipe))])
                 continue
-            scores = summarize_curves(load_curves(found(workspace, name)))
-            others = [
-                f"{last_three(workspace, other):.2f}" if exists(workspace, other) else ""
-                for other in (f"{name}-{rewards}-rewards" for rewards in shown)
-            ]
-            lines.append(
-                f"| {task} | {recipe} | {scores['first']['mean']:.2f} | {told(scores['last'], 2)} "
-                f"| {' | '.join(others)} |"
-            )
+            lines.append(f"| {task} | {recipe} | {levels(workspace, name)} |")
     return "\n".join(lines)
+
+
+def ml45(workspace: Workspace) -> str:
+    """Models of the 45 tasks, on these and on the five that are held out."""
+    lines = [
+        f"| tasks | histories, target | first shot | last three | {' | '.join(SHOWN)} |",
+        f"|---|---|--:|---|{'--:|' * len(SHOWN)}",
+    ]
+    for suffix, label in (("", "45 of training"), ("-held-out", "5 held out")):
+        lines += [
+            f"| {label} | {recipe} | {levels(workspace, name + suffix)} |"
+            for name, recipe in ML45.items()
+            if exists(workspace, name + suffix)
+        ]
+    return "\n".join(lines)
+
+
+def others(workspace: Workspace) -> str:
+    """What demonstrators get in tasks that are not theirs, by the paper's scores."""
+    reader = HistoryReader(found(workspace, "ml45-others", "histories"))
+    rows = {task: played_by(reader, task) for task in reader.tasks()}
+    rows["mean"] = tuple(map(mean, zip(*rows.values(), strict=True)))
+    lines = ["| task | its own demonstrator | others | the paper's model |", "|---|--:|--:|--:|"]
+    lines += [f"| {task} | " + " | ".join(map(rounded, row)) + " |" for task, row in rows.items()]
+    return "\n".join(lines)
+
+
+def played_by(reader: HistoryReader, task: str) -> tuple[float, ...]:
+    """Return the mean scores of the task's own demonstrator, of others, and what is reported."""
+    scores = ScoreReference(**reader.task(task)["scores"]["paper"])
+    own, theirs = [], []
+    for trajectory in reader.trajectories(task):
+        episodes = reader.episodes(task, trajectory)
+        for total, player, complete in zip(
+            episodes["episode_return"],
+            episodes["episode_demonstrator"],
+            episodes["complete"],
+            strict=True,
+        ):
+            if complete:
+                (theirs if player else own).append(scores.normalize(float(total)))
+    return mean(own), mean(theirs), reported_scores()["Vintix"][task][0]
+
+
+def levels(workspace: Workspace, name: str) -> str:
+    """First and last three shots of a rollout, and the last three under other rewards."""
+    scores = summarize_curves(load_curves(found(workspace, name)))
+    shown = [
+        f"{last_three(workspace, other):.2f}" if exists(workspace, other) else ""
+        for other in (f"{name}-{rewards}-rewards" for rewards in SHOWN)
+    ]
+    return " | ".join([f"{scores['first']['mean']:.2f}", told(scores["last"], 2), *shown])
 
 
 def last_three(workspace: Workspace, name: str) -> float:
@@ -212,16 +274,16 @@ def rounded(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"
 
 
-def exists(workspace: Workspace, name: str) -> bool:
+def exists(workspace: Workspace, name: str, kind: str = "rollouts") -> bool:
     try:
-        found(workspace, name)
+        found(workspace, name, kind)
     except ArtifactMissingError:
         return False
     return True
 
 
-def found(workspace: Workspace, name: str) -> Artifact:
-    return workspace.find("rollouts", name)
+def found(workspace: Workspace, name: str, kind: str = "rollouts") -> Artifact:
+    return workspace.find(kind, name)
 
 
 if __name__ == "__main__":
