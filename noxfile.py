@@ -17,7 +17,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.error_on_missing_interpreters = True
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-SOURCES = ("vintix_cli", "pipelines", "tests", "noxfile.py")
+SOURCES = ("vintix", "vintix_cli", "pipelines", "tests", "noxfile.py")
 
 
 def _install(session: nox.Session, *groups: str) -> None:

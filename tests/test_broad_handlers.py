@@ -14,7 +14,7 @@ from pipelines.errors import InterruptedRunError, VintixError
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     path
-    for folder in ("pipelines", "vintix_cli", "runs", "examples")
+    for folder in ("pipelines", "vintix", "vintix_cli", "runs", "examples")
     for path in (ROOT / folder).rglob("*.py")
 )
 #: Handlers that end an interruption, and why they may.

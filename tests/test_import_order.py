@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("pipelines", "vintix_cli")
+PACKAGES = ("pipelines", "vintix", "vintix_cli")
 
 
 def modules() -> dict[str, Path]:

@@ -232,6 +232,76 @@ class Tokens(NamedTuple):
     episode_step_B: NDArray[np.int64]
 
 
+class ModelSide:
+    """What a model sees of a task's streams, and what its actions are there.
+
+    Args:
+        seed: Base seed.
+        task: The streams.
+        normalize: Whether the model wants normalised observations.
+
+    Attributes:
+        maps: The random map of each stream; None for none.
+        moved_SO: Which channels moved though they were constant in the data of the statistics.
+    """
+
+    def __init__(self, seed: int, task: StreamTask, *, normalize: bool) -> None:
+        view, size = task.view, len(task.streams)
+        self._statistics, self._normalize = view.statistics, normalize
+        self._running = RunningStatistics(view.statistics, size) if view.running else None
+        self._constant_O = np.flatnonzero(view.statistics.constant_observation & normalize)
+        self.moved_SO = np.zeros((size, task.spec.observation_dim), np.bool_)
+        self.maps: list[RandomMap] | None = None
+        if view.random_map:
+            self.maps = [stream_map(seed, task, copy, normalized=normalize) for copy in range(size)]
+
+    def write(
+        self,
+        tokens: Tokens,
+        streams: NDArray[np.int64],
+        observation_BO: NDArray[np.float32],
+        action_BA: NDArray[Any],
+    ) -> None:
+        """Write observations and previous actions as the model sees them.
+
+        Called once for each step: running statistics take every observation in once.
+
+        Args:
+            tokens: Where.
+            streams: Which streams they are of, distinct (B,).
+            observation_BO: The present observations; may be overwritten.
+            action_BA: The actions executed before; may be overwritten.
+        """
+        if len(self._constant_O):
+            self._note_moved(streams, observation_BO)
+        if self._normalize and self._running is not None:
+            observation_BO = self._running.normalize(streams, observation_BO)
+        elif self._normalize:
+            observation_BO = self._statistics.normalize_observation(observation_BO)
+        if self.maps is not None:
+            for row, copy in enumerate(streams):
+                observation_BO[row] = self.maps[copy].observation(observation_BO[row])
+                action_BA[row] = self.maps[copy].action(action_BA[row])
+        tokens.observation_BO[...] = observation_BO
+        tokens.previous_action_BA[...] = action_BA
+
+    def executed(self, streams: NDArray[np.int64], action_BA: NDArray[Any]) -> NDArray[Any]:
+        """Return the model's actions as the environments take them, but for clipping."""
+        if self.maps is None:
+            return action_BA
+        rows = zip(streams, action_BA, strict=True)
+        return np.stack([self.maps[copy].executed(one) for copy, one in rows])
+
+    def _note_moved(self, streams: NDArray[np.int64], observation_BO: NDArray[np.float32]) -> None:
+        from pipelines.model.normalization import float32_resolution
+
+        mean_C = self._statistics.observation_mean[self._constant_O]
+        distance_BC = np.abs(observation_BO[:, self._constant_O] - mean_C)
+        # Rounding alone may take a value a few steps of float32 from the mean.
+        moved_BC = distance_BC > 10 * float32_resolution(mean_C)
+        self.moved_SO[np.ix_(streams, self._constant_O)] |= moved_BC
+
+
 class TaskStreams:
     """The streams of one task: between its environments and what the model sees and does.
 
@@ -242,7 +312,7 @@ class TaskStreams:
     Attributes:
         episodes: Of the streams; asked to start.
         recorder: What they did.
-        maps: The map of each stream; None for none.
+        model_side: What the model sees of them.
     """
 
     def __init__(
@@ -255,13 +325,8 @@ class TaskStreams:
         normalize: bool,
     ) -> None:
         view, size = task.view, len(task.streams)
-        self.task, self.group, self._normalize = task, view.group, normalize
-        self._running = RunningStatistics(view.statistics, size) if view.running else None
-        self._moved_SO = np.zeros((size, task.spec.observation_dim), np.bool_)
-        self._constant_O = np.flatnonzero(view.statistics.constant_observation & normalize)
-        self.maps: list[RandomMap] | None = None
-        if view.random_map:
-            self.maps = [stream_map(seed, task, copy, normalized=normalize) for copy in range(size)]
+        self.task, self.group = task, view.group
+        self.model_side = ModelSide(seed, task, normalize=normalize)
         self._draws: list[np.random.Generator] = []
         if view.rewards == "shuffled":
             self._draws = [random_stream(seed, *task.key(copy, "rewards")) for copy in range(size)]
@@ -281,25 +346,10 @@ class TaskStreams:
         return self.episodes.playing
 
     def write(self, tokens: Tokens) -> None:
-        """Write what the model sees next into the places of the playing streams.
-
-        Called once for each step: running statistics take every observation in once.
-        """
+        """Write what the model sees next into the places of the playing streams, once a step."""
         playing = self.playing
         observation_BO = self.episodes.observation_BO[playing]
-        if len(self._constant_O):
-            self._note_moved(observation_BO)
-        if self._normalize and self._running is not None:
-            observation_BO = self._running.normalize(playing, observation_BO)
-        elif self._normalize:
-            observation_BO = self.task.view.statistics.normalize_observation(observation_BO)
-        action_BA = self._action_SA[playing]
-        if self.maps is not None:
-            for row, copy in enumerate(playing):
-                observation_BO[row] = self.maps[copy].observation(observation_BO[row])
-                action_BA[row] = self.maps[copy].action(action_BA[row])
-        tokens.observation_BO[...] = observation_BO
-        tokens.previous_action_BA[...] = action_BA
+        self.model_side.write(tokens, playing, observation_BO, self._action_SA[playing])
         tokens.previous_reward_B[...] = self._last_reward_S[playing]
         tokens.episode_step_B[...] = self.episodes.now - self.episodes.start_B[playing]
 
@@ -311,10 +361,8 @@ class TaskStreams:
         """
         if self._actions.find_fault(action_BA) is not None:
             raise self._unusable(action_BA)
-        if self.maps is not None:
-            rows = zip(self.playing, action_BA, strict=True)
-            action_BA = np.stack([self.maps[copy].executed(one) for copy, one in rows])
-        self._action_SA[self.playing] = self._actions.decode(action_BA)
+        executed_BA = self.model_side.executed(self.playing, action_BA)
+        self._action_SA[self.playing] = self._actions.decode(executed_BA)
         self.episodes.ask(self._action_SA)
 
     def observe(self) -> None:
@@ -328,7 +376,7 @@ class TaskStreams:
 
     def records(self) -> dict[int, StreamRecord]:
         """Return the record of each stream by its number."""
-        moved = [tuple(np.flatnonzero(moved_O).tolist()) for moved_O in self._moved_SO]
+        moved = [tuple(np.flatnonzero(moved_O).tolist()) for moved_O in self.model_side.moved_SO]
         records = self.recorder.records().items()
         return {
             number: replace(record, moved=channels)
@@ -358,15 +406,6 @@ class TaskStreams:
         steps = [int(self._draws[copy].integers(self.episodes.now)) for copy in playing]
         drawn_B: NDArray[Any] = self.recorder.reward_TS[steps, playing]
         return drawn_B
-
-    def _note_moved(self, observation_BO: NDArray[np.float32]) -> None:
-        from pipelines.model.normalization import float32_resolution
-
-        mean_C = self.task.view.statistics.observation_mean[self._constant_O]
-        distance_BC = np.abs(observation_BO[:, self._constant_O] - mean_C)
-        # Rounding alone may take a value a few steps of float32 from the mean.
-        moved_BC = distance_BC > 10 * float32_resolution(mean_C)
-        self._moved_SO[np.ix_(self.playing, self._constant_O)] |= moved_BC
 
     def _unusable(self, action_BA: NDArray[Any]) -> VintixError:
         find = self._actions.find_fault
@@ -443,11 +482,12 @@ def _prompt_batches(model: Vintix, streams: TaskStreams, part: Sequence[int]) ->
             )
         )
     batches = group_sequences(model.config, sequences)[0]
-    if streams.maps is not None:
+    maps = streams.model_side.maps
+    if maps is not None:
         # The sequences of one task are one batch, stacked into memory of its own.
         observations, actions = batches[0].observation_BLO, batches[0].previous_action_BLA
         for row, index in enumerate(part):
-            streams.maps[index].apply(observations[row].numpy(), actions[row].numpy())
+            maps[index].apply(observations[row].numpy(), actions[row].numpy())
     device = model.encoder.prev_acs_padding.device
     return [batch.to(device) for batch in batches]
 

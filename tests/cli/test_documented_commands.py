@@ -30,7 +30,9 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 CODE = sorted(
-    path for package in ("pipelines", "vintix_cli") for path in (ROOT / package).rglob("*.py")
+    path
+    for package in ("pipelines", "vintix", "vintix_cli")
+    for path in (ROOT / package).rglob("*.py")
 )
 OTHERS = ("point-mass",)
 """Domains of examples, which are not installed."""

@@ -1,0 +1,163 @@
+"""Vintix as a library: trained agents, environments, the stages and their data, by stable names.
+
+    import vintix
+
+    env = vintix.make("hopper", gravity="1.1x")
+    agent = vintix.load("packaged")
+    agent.reset("hopper", env.action_space)
+
+Everything here is documented where it is defined, and stays from release to release; the packages
+`pipelines` and `vintix_cli` behind it may change. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from pipelines.rollout.acting import Agent
+    from pipelines.stage import StageResult
+    from pipelines.train.windows import Windows
+
+__all__ = [
+    "dataset",
+    "demonstrators",
+    "distill",
+    "load",
+    "make",
+    "pack",
+    "rollout",
+    "train",
+]
+
+Location = str | Path | None
+"""Where artifacts lie: a directory; None for ``$VINTIX_WORKSPACE``, else ``./artifacts``."""
+
+
+def load(
+    checkpoint: str | None = None, *, workspace: Location = None, device: str = "cpu"
+) -> Agent:
+    """Return the agent of a trained checkpoint.
+
+    Args:
+        checkpoint: ``packaged`` for the model that comes with vintix, a name, ``name@v3``, or the
+            path of a version; None for the newest of the workspace, or the packaged one.
+        workspace: Where artifacts lie.
+        device: Of PyTorch.
+
+    Raises:
+        ArtifactMissingError: There is no such checkpoint.
+        ArtifactCorruptError: It is damaged.
+    """
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.model.saved import load_model
+    from pipelines.rollout.acting import Agent
+
+    saved = load_model(Workspace.resolve(workspace).find("checkpoints", checkpoint))
+    saved.model.to(device)
+    return Agent(saved)
+
+
+def make(task: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    """Return a task's environment as the stages run it: seeds, limits, float32 observations.
+
+    Args:
+        task: A task's name, as ``vintix tasks`` lists them.
+        **options: Options of its domain, such as ``gravity="1.1x"``.
+
+    Raises:
+        UsageError: The task, an option or its value is not known.
+        MissingDependencyError: The simulator is not there.
+    """
+    from pipelines.domains.gym import make as make_task
+
+    return make_task(task, **options)
+
+
+def dataset(name: str | None = None, *, workspace: Location = None, **fields: Any) -> Windows:
+    """Return the windows of a packed dataset, for a `torch.utils.data.DataLoader`.
+
+    Args:
+        name: The dataset; None for the newest.
+        workspace: Where artifacts lie.
+        **fields: Fields of `pipelines.train.config.TrainConfig`, such as ``context``, ``tasks`` and
+            ``method``.
+
+    Raises:
+        ArtifactMissingError: There is no such dataset.
+        ConfigError: A field is wrong, or the dataset does not have what the method reads.
+    """
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.train.windows import Windows
+
+    config = _config("train", {"dataset": name, **fields})
+    return Windows(config, Workspace.resolve(workspace))
+
+
+def demonstrators(*, workspace: Location = None, **fields: Any) -> StageResult:
+    """Get an expert policy a task and measure it: ``vintix demonstrators``.
+
+    Args:
+        workspace: Where artifacts lie.
+        **fields: Fields of `pipelines.demonstrators.config.DemonstratorsConfig`.
+
+    Returns:
+        The artifact, whether it had been there already, and what ``--json`` prints.
+
+    Raises:
+        VintixError: As the command, whose exit code and fix it has.
+    """
+    return _run("demonstrators", workspace, fields)
+
+
+def distill(*, workspace: Location = None, **fields: Any) -> StageResult:
+    """Collect histories: ``vintix distill``; `pipelines.distill.config.DistillConfig`.
+
+    Args, returns and errors are those of `demonstrators`.
+    """
+    return _run("distill", workspace, fields)
+
+
+def pack(*, workspace: Location = None, **fields: Any) -> StageResult:
+    """Make a dataset of histories: ``vintix pack``; `pipelines.pack.config.PackConfig`.
+
+    Args, returns and errors are those of `demonstrators`.
+    """
+    return _run("pack", workspace, fields)
+
+
+def train(*, workspace: Location = None, **fields: Any) -> StageResult:
+    """Train in this process: ``vintix train``; `pipelines.train.config.TrainConfig`.
+
+    Args, returns and errors are those of `demonstrators`.
+    """
+    return _run("train", workspace, fields)
+
+
+def rollout(*, workspace: Location = None, **fields: Any) -> StageResult:
+    """Play a model: ``vintix rollout``; `pipelines.rollout.config.RolloutConfig`.
+
+    Args, returns and errors are those of `demonstrators`.
+    """
+    return _run("rollout", workspace, fields)
+
+
+def _config(stage: str, fields: dict[str, Any]) -> Any:
+    from pipelines.config import config_class, resolve_config
+
+    return resolve_config(stage, config_class(stage), command_line=fields)
+
+
+def _run(stage: str, workspace: Location, fields: dict[str, Any]) -> StageResult:
+    from importlib import import_module
+
+    from pipelines.artifacts.workspace import Workspace
+    from pipelines.reporter import NullReporter
+
+    config = _config(stage, fields)
+    implementation = import_module(f"pipelines.{stage}.stage")
+    result: StageResult = implementation.run(config, Workspace.resolve(workspace), NullReporter())
+    return result
