@@ -199,5 +199,6 @@ def test_a_reader_without_the_package_is_told_which_brings_it(
     artifact = trained(workspace, "quiet", method="quiet", model={**SMALL_MODEL, "backbone": "gru"})
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each != str(package)])
     forget()
-    with pytest.raises(UsageError, match="pip install vintix-extra"):
+    with pytest.raises(UsageError, match="pip install vintix-extra") as caught:
         load_model(artifact)
+    assert caught.value.where == f"checkpoint {artifact.reference}"

@@ -193,7 +193,8 @@ class Distillation:
         ]
         spare = partition.count - len(seconds)
         note = (
-            f"{partition.count} shards for {len(seconds)} jobs: {spare} of them have nothing to do"
+            f"{partition.count} shards, but jobs for {len(seconds)} alone: {spare} of them have "
+            "nothing to do"
         )
         return replace(
             self,

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from pipelines.artifacts.arrays import write_flat
-from pipelines.errors import ArtifactCorruptError, unknown
+from pipelines.errors import ArtifactCorruptError, VintixError, unknown
 from pipelines.methods import DEFAULT, METHODS, find_method
 from pipelines.model.backbones import BACKBONES
 from pipelines.model.backbones import DEFAULT as PAPERS_BACKBONE
@@ -214,7 +214,7 @@ def load_model(
         MissingDependencyError: It is installed and cannot be used.
     """
     attributes: dict[str, Any] = dict(artifact.group("model").attrs)
-    _check_packages(attributes)
+    _check_packages(artifact, attributes)
     try:
         config = ModelConfig.model_validate(attributes["config"])
         tasks = {name: SavedTask.from_json(name, one) for name, one in attributes["tasks"].items()}
@@ -236,7 +236,7 @@ def load_model(
     return SavedModel(model, config, tasks, step, method, random_map)
 
 
-def _check_packages(attributes: Mapping[str, Any]) -> None:
+def _check_packages(artifact: Artifact, attributes: Mapping[str, Any]) -> None:
     """Fail with the package that brings what a model was made with, if it is not there."""
     config, packages = attributes.get("config"), attributes.get("packages", {})
     if isinstance(config, Mapping) and isinstance(packages, Mapping):
@@ -245,7 +245,13 @@ def _check_packages(attributes: Mapping[str, Any]) -> None:
             (HEADS, config.get("head", PAPERS_HEAD)),
             (BACKBONES, config.get("backbone", PAPERS_BACKBONE)),
         ):
-            kind.find(str(name), packages.get(kind.group))
+            try:
+                kind.find(str(name), packages.get(kind.group))
+            except VintixError as error:
+                error.where = ", ".join(
+                    filter(None, [f"checkpoint {artifact.reference}", error.where])
+                )
+                raise
 
 
 def _read_flat(artifact: Artifact, model: Vintix, recorded: Any) -> dict[str, torch.Tensor]:

@@ -99,7 +99,10 @@ def test_more_shards_than_jobs_are_told(workspace):
     found = plan(DistillConfig(**CONFIG, shard="9/9"), workspace)
     assert found.rows == []
     assert found.totals["steps"] == 0
-    assert any("9 shards for 5 jobs: 4 of them have nothing to do" in each for each in found.notes)
+    assert any(
+        "9 shards, but jobs for 5 alone: 4 of them have nothing to do" in each
+        for each in found.notes
+    )
 
 
 def test_partitions_do_not_depend_on_the_order_of_the_tasks(workspace):
