@@ -100,7 +100,10 @@ class _Collector:
         self._actions = environment.actions
         self._epsilon_T = noise_of_trajectory(job.steps, job.schedule).astype(np.float32)
         self._level_B = np.ones(len(job.trajectories), np.float32)
-        if not isinstance(job.schedule, (Decay, EpisodeNoise)):
+        if job.training is not None:
+            # A learner's own exploration is in its actions.
+            self._level_B[:] = 0
+        elif not isinstance(job.schedule, (Decay, EpisodeNoise)):
             for copy in range(len(job.trajectories)):
                 self._level_B[copy] = draw_level(job.schedule, job.stream(copy, "level"))
         self._alike = isinstance(job.schedule, Decay) and isinstance(self._demonstrators, Informed)

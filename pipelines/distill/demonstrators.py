@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -243,6 +243,46 @@ class OtherTasks(Demonstrators):
         return drawn[choice - 1] + 1 if choice else 0
 
 
+class Learners(Demonstrators):
+    """Learners act; the demonstrator is recorded beside them.
+
+    Args:
+        job: The job, of one shard.
+        environment: Its copies.
+        policy: The demonstrator.
+
+    Raises:
+        ConfigError: A hyperparameter of the learner is unknown or not valid.
+    """
+
+    def __init__(self, job: Job, environment: BatchEnvironment, policy: Policy) -> None:
+        from pipelines.learners.steps import make_step_learner
+
+        if job.training is None:
+            raise ValueError("the job is of noise distillation")
+        generators = [job.stream(copy, "learner") for copy in range(len(job.trajectories))]
+        self._learner = make_step_learner(job.training, job.task, generators)
+        self._view, self._policy = environment.demonstrator_view, policy
+
+    def begin(
+        self, copies: Sequence[int], number_B: NDArray[np.int64], start_B: NDArray[np.int64]
+    ) -> None:
+        """Have the demonstrator forget the copies' last episode."""
+        self._policy.reset(copies)
+
+    def act(
+        self, observation_BO: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what the learners do, and what the demonstrator would."""
+        demonstrated_BA = self._policy.act(self._view(observation_BO))
+        acted_BA: NDArray[Any] = self._learner.act(observation_BO)
+        return acted_BA, demonstrated_BA
+
+    def learn(self, after: StepBatch) -> None:
+        """Have the learners learn from a step."""
+        self._learner.learn(after)
+
+
 def demonstrators_of(
     job: Job,
     environment: BatchEnvironment,
@@ -262,6 +302,8 @@ def demonstrators_of(
     Raises:
         ConfigError: The environment's goals are not of a kind that this can be done with.
     """
+    if job.training is not None:
+        return Learners(job, environment, policy)
     if job.decoys is not None:
         return OtherTasks(job, environment, policy, others)
     knowledge = knowledge_of(job.options)

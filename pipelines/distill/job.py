@@ -255,6 +255,12 @@ def job_size(task: TaskSpec, steps: int, trajectories: int) -> int:
     return trajectories
 
 
+def most_together(task: TaskSpec, steps: int, trajectories: int) -> int:
+    """Return how many of so many trajectories of one shard each are collected as one job."""
+    row = row_bytes("histories", task.observation_dim, task.actions)
+    return balanced_rows(trajectories, max(1, JOB_BYTES // (steps * row)))
+
+
 def shard_rows(task: TaskSpec, steps: int, size: int, most: int) -> int:
     """Return the steps of a shard, `most` at most, for `size` trajectories of so many steps."""
     row = row_bytes("histories", task.observation_dim, task.actions)

@@ -1,7 +1,9 @@
 """Real learning histories: a learner that trains from scratch, recorded while it does.
 
 The data of the original Algorithm Distillation (Laskin et al. 2022, arXiv:2210.14215), in the
-layout of a noise-distilled history.
+layout of a noise-distilled history. What follows is of the learners of Stable-Baselines3; small
+ones (`pipelines.learners.steps`) learn side by side, and are recorded as demonstrators are
+(`pipelines.distill.collect`).
 
 A run goes by segments, as the training of a demonstrator does: its learner is saved at the end
 of each, and the next segment begins with it and with random streams keyed by the step that it
@@ -14,7 +16,6 @@ and carries what is left into the next.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from pipelines.distill.config import DistillConfig
     from pipelines.distill.recorder import Recorder
     from pipelines.domains.base import BatchEnvironment
-    from pipelines.learners.q_learning import QLearner
-    from pipelines.learners.sb3 import Learner
     from pipelines.learners.settings import TrainSettings
     from pipelines.policies.base import Policy
     from pipelines.reporter import Advance
@@ -83,6 +82,14 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
             "by side, which are no single trajectory of a learner",
         )
     check_learner(settings, task, _SECTION)
+    if settings.algorithm in HISTORY_LEARNERS and settings.segment_steps is not None:
+        raise ConfigError(
+            f"the learner {settings.algorithm} has no segments",
+            where=f"{_SECTION}.segment_steps",
+            expected="none: it is trained in one go",
+            found=settings.segment_steps,
+            fix="leave it out",
+        )
     if "total_steps" in settings.model_fields_set and settings.total_steps != steps:
         raise ConfigError(
             "the length of a training is that of its trajectory",
@@ -95,7 +102,12 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
 
 
 def training_rows(settings: TrainSettings) -> int:
-    """Return the steps of a shard: a segment's, so that each shard ends near a resume point."""
+    """Return the steps of a shard: a segment's, so that each shard ends near a resume point.
+
+    Learners without segments have the whole trajectory in one.
+    """
+    if settings.algorithm in HISTORY_LEARNERS:
+        return settings.total_steps
     return balanced_rows(settings.total_steps, segment_length(settings))
 
 
@@ -175,12 +187,13 @@ def _train_segment(
         The next shard to fill, and the learner's state; None where the trajectory is complete.
     """
     from pipelines.distill.recorder import TrajectoryComplete
+    from pipelines.learners.sb3 import Learner
 
     begin = recorder.total
     # Keyed by the step: the state is all that a segment takes from those before it.
     key = ("distill", job.task.name, job.trajectories[0], "learner", begin)
     seed = derive_seed(job.seed, *key)
-    learner = _make_learner(settings, job.task, recorder, seed)
+    learner = Learner(settings, job.task, lambda: recorder, seed, _SECTION)
     try:
         if dumped is not None:
             learner.load(dumped)
@@ -209,20 +222,6 @@ def _train_segment(
     _write_shards(job, recorder, shard, following, writer, state)
     recorder.forget(_first_kept(job, following, recorder.mark))
     return following, dumped
-
-
-def _make_learner(
-    settings: TrainSettings, task: TaskSpec, recorder: Recorder, seed: int
-) -> Learner | QLearner:
-    if settings.algorithm in HISTORY_LEARNERS:
-        module, _, name = HISTORY_LEARNERS[settings.algorithm].partition(":")
-        found: QLearner = getattr(import_module(module), name)(
-            settings, task, lambda: recorder, seed, _SECTION
-        )
-        return found
-    from pipelines.learners.sb3 import Learner
-
-    return Learner(settings, task, lambda: recorder, seed, _SECTION)
 
 
 def _write_shards(

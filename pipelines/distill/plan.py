@@ -15,7 +15,7 @@ from pipelines.distill.config import (
     VECTORIZED_PILOT_EPISODES,
     VECTORIZED_SHARD_ROWS,
 )
-from pipelines.distill.job import Job, TaskDecoys, job_size, shard_rows
+from pipelines.distill.job import Job, TaskDecoys, job_size, most_together, shard_rows
 from pipelines.distill.learning import SOURCE, history_attributes, training_rows, training_settings
 from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
@@ -24,7 +24,7 @@ from pipelines.domains.goals import check_goals, knowledge_of
 from pipelines.errors import ConfigError
 from pipelines.hardware import available_cores
 from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
-from pipelines.learners.settings import training_rate
+from pipelines.learners.settings import HISTORY_LEARNERS, training_rate
 from pipelines.rows import row_bytes
 from pipelines.stage import JOB_SECONDS, Plan, default_name, run_seconds
 from pipelines.tasks.schedule import Decay, EpisodeNoise, schedule_json, schedule_text
@@ -384,6 +384,8 @@ def _plan_task(
             rate = 1 / (1 / rate + count / goals.goals_per_second)
     together = (domain.vectorized or domain.batched) and training is None
     size = job_size(task, steps, trajectories) if together else 1
+    if training is not None and training.algorithm in HISTORY_LEARNERS:
+        size = most_together(task, steps, trajectories)
     if training is not None:
         rows = training_rows(training)
     else:

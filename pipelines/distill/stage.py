@@ -140,6 +140,7 @@ def _collect(work: _JobWithPolicy, advance: Advance) -> None:
     from pipelines.distill.learning import record_training
     from pipelines.domains.goals import knowledge_of
     from pipelines.domains.registry import domain_of
+    from pipelines.learners.settings import HISTORY_LEARNERS
     from pipelines.playing.episodes import policy_for
 
     job = work.job
@@ -150,7 +151,7 @@ def _collect(work: _JobWithPolicy, advance: Advance) -> None:
     domain = domain_of(job.task)
     with job.make_environment() as environment:
         policy = policy_for(environment, work.policy, domain)
-        if job.training is None:
+        if job.training is None or job.training.algorithm in HISTORY_LEARNERS:
             decoy = None
             if knowledge_of(job.options) == "decoy":
                 decoy = policy_for(environment, work.policy, domain)

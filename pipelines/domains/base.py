@@ -19,9 +19,10 @@ from pipelines.domains.batch import BatchEnvironment, StepBatch
 
 if TYPE_CHECKING:
     import gymnasium
+    import numpy as np
 
     from pipelines.domains.goals import HiddenGoals
-    from pipelines.policies.base import PolicyBuilder, PolicySpec
+    from pipelines.policies.base import PolicyBuilder, PolicySpec, RewardPolicy
     from pipelines.tasks.registry import Catalogue
     from pipelines.tasks.spec import TaskSpec
 
@@ -230,6 +231,25 @@ class Domain(ABC):
     def demonstrator_under(self, task: TaskSpec, options: Options) -> PolicySpec | None:
         """Return the expert for the values of all of `options`; by default `demonstrator`."""
         return self.demonstrator(task)
+
+    def reward_policies(self, task: TaskSpec) -> tuple[str, ...]:
+        """Return names of policies that learn a task from rewards while they play, without a model.
+
+        Such as ``thompson`` and ``ucb`` for a bandit.
+        """
+        return ()
+
+    def reward_policy(
+        self, task: TaskSpec, name: str, generators: Sequence[np.random.Generator]
+    ) -> RewardPolicy:
+        """Make one of the policies that `reward_policies` names.
+
+        Args:
+            task: The task.
+            name: Which.
+            generators: The random numbers of each copy.
+        """
+        raise NotImplementedError
 
     def changed(
         self,

@@ -4,25 +4,24 @@ Watkins' Q(lambda) (Sutton and Barto 2018, section 12.10) with replacing traces:
 for each observation that was seen, as its bytes, so that it is for tasks with few of them, such as
 ``dark-room``. The trace is cut where an action is not the best one, and at the end of an episode.
 
-Legend: N observations seen, O observation, A actions.
+Legend: B copies, O observation, A actions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipelines.artifacts.arrays import from_npz, to_npz
 from pipelines.learners.episodes import read_hyperparameters
-from pipelines.rng import stream
+from pipelines.learners.steps import StepLearner
 
 if TYPE_CHECKING:
-    import gymnasium
     from numpy.typing import NDArray
 
+    from pipelines.domains.base import StepBatch
     from pipelines.learners.settings import TrainSettings
     from pipelines.tasks.spec import TaskSpec
 
@@ -52,124 +51,102 @@ class QSettings(BaseModel):
     exploration_fraction: float = Field(default=0.5, ge=0, le=1)
 
 
-class QLearner:
-    """A learner for one segment of training, with the methods of `pipelines.learners.sb3.Learner`.
-
-    Args:
-        settings: What and how to train.
-        task: The task, of discrete actions.
-        make_env: Makes the training environment.
-        seed: Of the segment's random numbers.
-        section: Where the settings are in a configuration, for messages.
-
-    Attributes:
-        steps: Environment steps trained so far, over all segments.
-
-    Raises:
-        ConfigError: A hyperparameter is unknown or not valid.
-    """
+class QLearner(StepLearner):
+    """Tables side by side; see `StepLearner`."""
 
     def __init__(
         self,
         settings: TrainSettings,
         task: TaskSpec,
-        make_env: Callable[[], gymnasium.Env[Any, Any]],
-        seed: int,
+        generators: Sequence[np.random.Generator],
         section: str = "distill.train",
     ) -> None:
-        self._given = read_hyperparameters(QSettings, settings, section=section)
-        self._total = settings.total_steps
-        self._prefix = settings.observation_prefix
-        self._actions = task.actions.width
-        self._env = make_env()
-        self._draws = stream(seed, "q-learning")
-        self.steps = 0
-        self._rows: dict[bytes, int] = {}
-        self._seen: list[NDArray[np.float32]] = []
-        self._values: list[NDArray[np.float64]] = []
-        #: Of the episode in progress: how much of the next error each choice takes on.
-        self._traces: dict[tuple[int, int], float] = {}
+        super().__init__(settings, task, generators, section)
+        given = read_hyperparameters(QSettings, settings, section=section)
+        self._exploring = max(1.0, given.exploration_fraction * settings.total_steps)
+        self._given, self._steps = given, 0
+        self.tables = [Table(given, task.actions.width) for _ in generators]
 
-    def learn(self, until: int, advance: Callable[[int], None] | None = None) -> None:
-        """Train until this many steps."""
-        row = self._row(self._env.reset()[0])
-        while self.steps < until:
-            action = self._choose(row)
-            observation_O, reward, terminated, truncated, _ = self._env.step(np.int64(action))
-            following = self._row(observation_O)
-            future = 0.0 if terminated else self._given.discount * self._values[following].max()
-            self._update(row, action, float(reward) + future)
-            self.steps += 1
-            if advance is not None:
-                advance(1)
-            row = following
-            if terminated or truncated:
-                self._traces.clear()
-                row = self._row(self._env.reset()[0])
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return random actions or, of the best ones, any."""
+        random = self._given.exploration * (1 - self._steps / self._exploring)
+        seen = self._seen(observation_BO)
+        each = zip(self.tables, seen, self.generators, strict=True)
+        return np.array([table.act(one, random, draws) for table, one, draws in each], np.int64)
 
-    def _choose(self, row: int) -> int:
-        """Return a random action or, of the best ones, any."""
-        given, value_A = self._given, self._values[row]
-        left = 1 - self.steps / max(1.0, given.exploration_fraction * self._total)
-        if self._draws.random() < given.exploration * left:
-            return int(self._draws.integers(self._actions))
-        best = np.flatnonzero(value_A == value_A.max())
-        return int(best[self._draws.integers(len(best))])
+    def learn(self, after: StepBatch) -> None:
+        """Move the values of each episode's choices."""
+        self._steps += 1
+        seen = self._seen(after.observation_BO)
+        for copy, table in enumerate(self.tables):
+            terminated = bool(after.terminated_B[copy])
+            ended = terminated or bool(after.truncated_B[copy])
+            following = None if terminated else seen[copy]
+            table.learn(float(after.reward_B[copy]), following, ended=ended)
 
-    def _update(self, row: int, action: int, target: float) -> None:
-        value_A = self._values[row]
-        if value_A[action] < value_A.max():
+    def _seen(self, observation_BO: NDArray[np.float32]) -> list[bytes]:
+        return [row_O.tobytes() for row_O in observation_BO[:, : self.settings.observation_prefix]]
+
+
+class Table:
+    """The values of one learner.
+
+    Args:
+        given: The settings.
+        actions: A.
+
+    Attributes:
+        values: Those of all actions (A,) by observation.
+    """
+
+    def __init__(self, given: QSettings, actions: int) -> None:
+        self._given, self._actions = given, actions
+        self.values: dict[bytes, list[float]] = {}
+        #: Of the running episode: how much of the next error each choice takes on.
+        self._traces: dict[tuple[bytes, int], float] = {}
+
+    def act(self, seen: bytes, random: float, draws: np.random.Generator) -> int:
+        """Return an action, random with a probability."""
+        values = self._of(seen)
+        if draws.random() < random:
+            action = int(draws.integers(self._actions))
+        else:
+            most = max(values)
+            best = [number for number, value in enumerate(values) if value == most]
+            action = best[int(draws.integers(len(best)))] if len(best) > 1 else best[0]
+        self._choice = seen, action
+        return action
+
+    def learn(self, reward: float, following: bytes | None, *, ended: bool) -> None:
+        """Learn from the step that the latest action made.
+
+        Args:
+            reward: What it paid.
+            following: The next observation; None where nothing can follow.
+            ended: Whether the episode has ended.
+        """
+        given, (seen, action) = self._given, self._choice
+        values = self._of(seen)
+        if values[action] < max(values):
             # What came before does not lead here when the best is done.
             self._traces.clear()
-        error = target - value_A[action]
-        decay = self._given.discount * self._given.trace
+        future = 0.0 if following is None else given.discount * max(self._of(following))
+        change = given.learning_rate * (reward + future - values[action])
+        decay = given.discount * given.trace
         self._traces = {
             choice: share * decay
             for choice, share in self._traces.items()
             if share * decay > _SMALLEST_TRACE
         }
-        self._traces[row, action] = 1.0
-        for (before, done), share in self._traces.items():
-            self._values[before][done] += self._given.learning_rate * share * error
+        self._traces[self._choice] = 1.0
+        if change:
+            for (before, done), share in self._traces.items():
+                self.values[before][done] += share * change
+        if ended:
+            self._traces.clear()
 
-    def _row(self, observation_O: NDArray[Any]) -> int:
-        """Return the row of an observation, a new one at its first sight."""
-        seen_O = np.ascontiguousarray(observation_O[: self._prefix], np.float32)
-        row = self._rows.setdefault(seen_O.tobytes(), len(self._seen))
-        if row == len(self._seen):
-            self._seen.append(seen_O)
-            self._values.append(np.full(self._actions, self._given.initial))
-        return row
-
-    def dump(self) -> bytes:
-        """Return the state as the bytes of an .npz file."""
-        choices = list(self._traces)
-        return to_npz(
-            {
-                "seen": np.stack(self._seen),
-                "values": np.stack(self._values),
-                "choices": np.array(choices, np.int64).reshape(-1, 2),
-                "traces": np.array([self._traces[each] for each in choices]),
-                "steps": self.steps,
-            }
-        )
-
-    def load(self, dumped: bytes) -> None:
-        """Take over what `dump` returned."""
-        state = from_npz(dumped)
-        self._seen = list(state["seen"])
-        self._values = [row_A.copy() for row_A in state["values"]]
-        self._rows = {seen_O.tobytes(): row for row, seen_O in enumerate(self._seen)}
-        choices = [(int(row), int(action)) for row, action in state["choices"]]
-        self._traces = dict(zip(choices, state["traces"].tolist(), strict=True))
-        self.steps = int(state["steps"])
-
-    def dump_transitions(self, since: int) -> dict[str, NDArray[Any]]:
-        """Return nothing: a step is learnt from once."""
-        return {}
-
-    def load_transitions(self, transitions: object) -> None:
-        """Take nothing over."""
-
-    def close(self) -> None:
-        """Leave the environment to whoever made it."""
+    def _of(self, seen: bytes) -> list[float]:
+        values = self.values.get(seen)
+        if values is None:
+            values = self.values[seen] = [self._given.initial] * self._actions
+        return values

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 Activation = Literal["tanh", "relu"]
 Algorithm = Literal[
-    "ppo", "sac", "td3", "tqc", "crossq", "trpo", "ars", "q-learning", "es", "waypoints"
+    "ppo",
+    "sac",
+    "td3",
+    "tqc",
+    "crossq",
+    "trpo",
+    "ars",
+    "q-learning",
+    "thompson",
+    "ucb",
+    "es",
+    "waypoints",
 ]
 
 EPISODE_LEARNERS = {
@@ -62,9 +73,13 @@ LIBRARY_LEARNERS = {
     "ars": LibraryLearner("sb3_contrib", "ARS", 6500, kinds=BOTH),
 }
 
-HISTORY_LEARNERS = {"q-learning": "pipelines.learners.q_learning:QLearner"}
+HISTORY_LEARNERS: dict[str, str] = {
+    "q-learning": "pipelines.learners.q_learning:QLearner",
+    "thompson": "pipelines.learners.bandits:BanditLearner",
+    "ucb": "pipelines.learners.bandits:BanditLearner",
+}
 """Learners of discrete actions that are trained for their histories alone, which need no torch, as
-``module:class``."""
+``module:class``. All but q-learning are policies of a task's domain (`Domain.reward_policies`)."""
 
 _SINGLE_COPY = 10_000.0
 """Steps a second of one copy of a vectorised environment: such a learner steps one."""
@@ -77,7 +92,8 @@ class TrainSettings(BaseModel):
 
     # Of Stable-Baselines3 and sb3-contrib; or es, the evolution strategy of
     # `pipelines.learners.evolution`, or waypoints, the search of `pipelines.learners.waypoints` for
-    # the tasks of Bi-DexHands; for learning histories also q-learning.
+    # the tasks of Bi-DexHands; for learning histories also q-learning and, of bandits, thompson and
+    # ucb.
     algorithm: Algorithm = option("the learner.", "ppo")
     total_steps: int = option("environment steps.", 100_000, ge=1)
     segment_steps: int | None = setting(
@@ -150,12 +166,16 @@ def check_learner(settings: TrainSettings, task: TaskSpec, section: str) -> None
             fix="vintix distill --source learning-history "
             f"--set distill.train.algorithm={settings.algorithm}",
         )
-    kinds = {name: each.kinds for name, each in LIBRARY_LEARNERS.items()}
-    kinds |= dict.fromkeys(HISTORY_LEARNERS, ("discrete",)) if histories else {}
     kind = task.actions.kind
-    if kind in kinds.get(settings.algorithm, ("box",)):
+    fitting = [name for name, each in LIBRARY_LEARNERS.items() if kind in each.kinds]
+    if kind == "box":
+        fitting += EPISODE_LEARNERS
+    elif kind == "discrete" and histories:
+        from pipelines.domains.registry import domain_of
+
+        fitting += ["q-learning", *domain_of(task).reward_policies(task)]
+    if settings.algorithm in fitting:
         return
-    fitting = [name for name, each in kinds.items() if kind in each]
     raise ConfigError(
         f"the learner {settings.algorithm} does not fit the actions of task {task.name}",
         where=f"{section}.algorithm",

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.errors import ConfigError
@@ -35,6 +37,8 @@ class GroupBatch:
         action_mean_BA: Per sequence, the task's action mean; needed with `normalize_actions` where
             actions are continuous.
         action_std_BA: Per sequence, the task's action standard deviation, likewise.
+        embedding_BNE: Per sequence, the embeddings of its actions (`pipelines.model.heads.base`),
+            zeros beyond its own; needed by heads that tell actions by them.
     """
 
     group: str
@@ -46,6 +50,13 @@ class GroupBatch:
     weight_BL: Tensor | None = None
     action_mean_BA: Tensor | None = None
     action_std_BA: Tensor | None = None
+    embedding_BNE: Tensor | None = None
+
+    def embed(self, action_BL: Tensor) -> Tensor:
+        """Return the embeddings (B, L, E) of its discrete actions."""
+        assert self.embedding_BNE is not None
+        row_BLE = action_BL[..., None].expand(-1, -1, self.embedding_BNE.shape[-1])
+        return self.embedding_BNE.gather(1, row_BLE)
 
     @property
     def units(self) -> ActionUnits | None:
@@ -91,6 +102,7 @@ class TaskSequence:
         previous_reward_L: The unscaled reward received with the observation, (L,) or (L, 1).
         episode_step_L: Step within the episode, int64.
         action_LA: The actions to predict, or None.
+        embedding_NE: The embeddings of its actions, where the model needs them.
     """
 
     group: str
@@ -100,6 +112,25 @@ class TaskSequence:
     previous_reward_L: Tensor
     episode_step_L: Tensor
     action_LA: Tensor | None = None
+    embedding_NE: NDArray[np.float32] | None = None
+
+
+def stack_embeddings(
+    members: Sequence[NDArray[np.float32] | None],
+) -> Tensor | None:
+    """Return the embeddings of several sequences (B, N, E), zeros beyond those of a smaller set.
+
+    Args:
+        members: Of each sequence (N, E); None, of all of them, where there are none.
+    """
+    given = [each for each in members if each is not None]
+    if not given:
+        return None
+    most = max(len(each) for each in given)
+    stacked_BNE = np.zeros((len(given), most, given[0].shape[1]), np.float32)
+    for row, each in enumerate(given):
+        stacked_BNE[row, : len(each)] = each
+    return torch.from_numpy(stacked_BNE)
 
 
 def group_sequences(
@@ -150,6 +181,7 @@ def _stack(config: ModelConfig, group: str, members: Sequence[TaskSequence]) -> 
             found=len(actions),
         )
     device = members[0].observation_LO.device
+    embedding_BNE = stack_embeddings([member.embedding_NE for member in members])
     return GroupBatch(
         group=group,
         observation_BLO=torch.stack(observations),
@@ -164,4 +196,5 @@ def _stack(config: ModelConfig, group: str, members: Sequence[TaskSequence]) -> 
         action_BLA=torch.stack(actions) if actions else None,
         action_mean_BA=torch.stack(means).to(device) if means else None,
         action_std_BA=torch.stack(stds).to(device) if stds else None,
+        embedding_BNE=None if embedding_BNE is None else embedding_BNE.to(device),
     )

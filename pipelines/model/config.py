@@ -5,7 +5,7 @@ Field names are ours; :mod:`pipelines.model.official` translates the names of th
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -28,6 +28,9 @@ from pipelines.model.heads import DEFAULT as PAPERS_HEAD
 from pipelines.model.heads import DEFAULTS, HEADS
 from pipelines.options import choices_of
 from pipelines.plugins import Kind, OneOf
+
+if TYPE_CHECKING:
+    from pipelines.model.heads.base import Embedding
 
 _NOT_CHOSEN = ("groups", "context")
 
@@ -188,6 +191,32 @@ class ModelConfig(BaseModel):
         if kind in HEADS.find(self.head).kinds or kind not in DEFAULTS:
             return self.head, self.head_options
         return DEFAULTS[kind], HEADS.options(DEFAULTS[kind], {})
+
+    def embedding_of(self, group: str) -> Embedding | None:
+        """Return how streams of a group embed their actions; None where they have numbers."""
+        if self.groups[group].actions.continuous:
+            return None
+        name, options = self.head_of(group)
+        return HEADS.find(name).embedding(**options)
+
+    def fits(self, group: str, observation_dim: int, actions: ActionSpec) -> bool:
+        """Tell whether tasks of such observations and actions can go through a group.
+
+        Where actions have embeddings there may be any number of them, up to the embedding's size.
+        """
+        dims = self.groups.get(group)
+        if dims is None or dims.observation_dim != observation_dim:
+            return False
+        embedding = self.embedding_of(group)
+        if embedding is None or actions.kind != dims.actions.kind:
+            return dims.actions == actions
+        return actions.width <= embedding.channels
+
+    def describe(self, group: str) -> str:
+        """Return in words what tasks of a group are."""
+        dims, embedding = self.groups[group], self.embedding_of(group)
+        actions = dims.actions if embedding is None else f"up to {embedding.channels} actions"
+        return f"{dims.observation_dim} observation dims, {actions}"
 
     @model_validator(mode="wrap")
     @classmethod

@@ -4,7 +4,7 @@ Each group has its own three encoders; the padding vectors are shared by all gro
 [observation | previous action | previous reward], the order of the released checkpoints.
 
 Shapes: B batch, L sequence, D model, O observation, A action; actions are (B, L, A) of a box and
-(B, L) of discrete ones, which their encoder is shown one-hot.
+(B, L) of discrete ones, which their encoder is shown one-hot, or by the embeddings of their stream.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ class Encoder(nn.Module):
         super().__init__()
         self.normalize_actions = config.normalize_actions
         self.actions = {group: dims.actions for group, dims in config.groups.items()}
+        #: How streams embed their actions, of the groups whose streams do.
+        self.embeddings = {
+            group: embedding
+            for group in config.groups
+            if (embedding := config.embedding_of(group)) is not None
+        }
         self.obs_encoders = nn.ModuleDict(
             {
                 group: VectorEncoder(dims.observation_dim, config.observation_embedding)
@@ -69,7 +75,9 @@ class Encoder(nn.Module):
         )
         self.acs_encoders = nn.ModuleDict(
             {
-                group: VectorEncoder(dims.actions.width, config.action_embedding)
+                group: Linear(self.embeddings[group].channels, config.action_embedding)
+                if group in self.embeddings
+                else VectorEncoder(dims.actions.width, config.action_embedding)
                 for group, dims in config.groups.items()
             }
         )
@@ -90,7 +98,10 @@ class Encoder(nn.Module):
     def forward(self, batch: GroupBatch) -> Tensor:
         """Return the tokens (B, L, D) of a group's sequences."""
         dtype = self.prev_acs_padding.dtype
-        previous_action = self.actions[batch.group].encode(batch.previous_action_BLA)
+        if batch.group in self.embeddings:
+            previous_action = batch.embed(batch.previous_action_BLA)
+        else:
+            previous_action = self.actions[batch.group].encode(batch.previous_action_BLA)
         if batch.units is not None and self.normalize_actions:
             previous_action = batch.units.normalize(previous_action)
         reward_BL1 = batch.previous_reward_BL.reshape(batch.batch_size, batch.length, 1)

@@ -136,9 +136,18 @@ def _moving(statistics: TaskStatistics) -> npt.NDArray[np.bool_]:
     return moving_A
 
 
-def haar(size: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return an orthogonal matrix (size, size), drawn uniformly (by the Haar measure)."""
-    orthogonal, triangular = np.linalg.qr(generator.standard_normal((size, size)))
+def haar(
+    size: int, generator: np.random.Generator, columns: int | None = None
+) -> npt.NDArray[np.float64]:
+    """Return an orthogonal matrix (size, size), drawn uniformly (by the Haar measure).
+
+    Args:
+        size: Rows.
+        generator: Of the numbers.
+        columns: How many of its columns to return, at most `size`; None for all.
+    """
+    shape = (size, size if columns is None else columns)
+    orthogonal, triangular = np.linalg.qr(generator.standard_normal(shape))
     # The decomposition leaves signs open; with those of a positive diagonal no matrix is favoured.
     return orthogonal * np.where(np.diagonal(triangular) < 0, -1.0, 1.0)
 

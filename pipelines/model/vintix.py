@@ -6,6 +6,7 @@ Shapes: B batch over all groups, L sequence, D model, O observation, A action.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +127,7 @@ class Vintix(nn.Module):
         """Return per group the actions (B_g, L, A) for the backbone's outputs."""
         numbers = [None] * len(batches) if draws is None else draws
         return [
-            self.head.of(batch.group).act(hidden, self._units(batch), own)
+            self.head.of(batch.group).act(hidden, self._units(batch), own, **self._set_of(batch))
             for batch, hidden, own in zip(
                 batches, self._parted(batches, hidden_BLD), numbers, strict=True
             )
@@ -164,7 +165,12 @@ class Vintix(nn.Module):
         hidden_BLD, losses = self.backbone(self.encode(batches)), []
         for batch, hidden in zip(batches, self._parted(batches, hidden_BLD), strict=True):
             head = self.head.of(batch.group)
-            each = head.loss(hidden, batch.action_BLA, self._units(batch))  # type: ignore[arg-type]
+            each = head.loss(
+                hidden,
+                batch.action_BLA,  # type: ignore[arg-type]
+                self._units(batch),
+                **self._set_of(batch),
+            )
             if batch.weight_BL is not None:
                 each = each * batch.weight_BL.view(*batch.weight_BL.shape, *[1] * (each.ndim - 2))
             losses.append(each.mean(dim=tuple(range(1, each.ndim))))
@@ -300,6 +306,12 @@ class Vintix(nn.Module):
     def _units(self, batch: GroupBatch) -> ActionUnits | None:
         return batch.units if self.config.normalize_actions else None
 
+    def _set_of(self, batch: GroupBatch) -> dict[str, Any]:
+        """Return what a head of a group with embeddings is given besides."""
+        if batch.group not in self.encoder.embeddings:
+            return {}
+        return {"embedding_BNE": batch.embedding_BNE}
+
     @staticmethod
     def _parted(batches: Sequence[GroupBatch], hidden_BLD: Tensor) -> tuple[Tensor, ...]:
         return hidden_BLD.split([batch.batch_size for batch in batches])
@@ -360,5 +372,12 @@ class Vintix(nn.Module):
                     "the model normalises actions and a batch has no action statistics",
                     where=where,
                     expected="action_mean_BA and action_std_BA",
+                    found="None",
+                )
+            if batch.group in self.encoder.embeddings and batch.embedding_BNE is None:
+                raise ConfigError(
+                    "the model tells actions by embeddings and a batch has none",
+                    where=where,
+                    expected="embedding_BNE",
                     found="None",
                 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.domains.base import BatchEnvironment, Domain, StepBatch
-    from pipelines.policies.base import Policy, PolicySpec
+    from pipelines.policies.base import Policy, PolicySpec, RewardPolicy
 
 
 class ReplayError(VintixError):
@@ -290,6 +290,21 @@ class PolicyActor(Actor):
     def act(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
         """Return what the policy does."""
         return self._policy.act(self._view(observation_BO))
+
+
+class RewardActor(Actor):
+    """A policy that learns from rewards, over all episodes of a copy."""
+
+    def __init__(self, policy: RewardPolicy) -> None:
+        self._policy = policy
+
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
+        """Return what the policy does by what it has learnt."""
+        return self._policy.act(observation_BO)
+
+    def observe(self, after: StepBatch) -> None:
+        """Tell the policy what was paid."""
+        self._policy.learn(after.reward_B)
 
 
 class RandomActor(Actor):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pipelines.model.batch import GroupBatch
     from pipelines.model.cache import Context
     from pipelines.model.heads import Act
-    from pipelines.model.heads.base import Draws
+    from pipelines.model.heads.base import Draws, Embedding
     from pipelines.model.normalization import TaskStatistics
     from pipelines.model.random_map import RandomMap
     from pipelines.model.vintix import Vintix
@@ -150,6 +150,7 @@ class Player:
                         make_batch=make_batch,
                         workers=workers,
                         normalize=model.config.normalize_observations,
+                        embedding=model.config.embedding_of(task.view.group),
                     )
                 )
             for streams in self._everyone:
@@ -239,14 +240,31 @@ class ModelSide:
         seed: Base seed.
         task: The streams.
         normalize: Whether the model wants normalised observations.
+        embedding: How each stream embeds its actions; None where the model knows them by number.
 
     Attributes:
+        embeddings: The embeddings of each stream's actions (N, E); None for none.
         maps: The random map of each stream; None for none.
         moved_SO: Which channels moved though they were constant in the data of the statistics.
     """
 
-    def __init__(self, seed: int, task: StreamTask, *, normalize: bool) -> None:
+    def __init__(
+        self,
+        seed: int,
+        task: StreamTask,
+        *,
+        normalize: bool,
+        embedding: Embedding | None = None,
+    ) -> None:
         view, size = task.view, len(task.streams)
+        self.embeddings: list[NDArray[np.float32]] | None = None
+        if embedding is not None:
+            self.embeddings = [
+                embedding.draw(
+                    task.spec.actions.width, random_stream(seed, *task.key(copy, "embedding"))
+                )
+                for copy in range(size)
+            ]
         self._statistics, self._normalize = view.statistics, normalize
         self._running = RunningStatistics(view.statistics, size) if view.running else None
         self._constant_O = np.flatnonzero(view.statistics.constant_observation & normalize)
@@ -308,6 +326,7 @@ class TaskStreams:
     Args:
         task, seed, make_batch, workers: As of `roll`.
         normalize: Whether the model wants normalised observations.
+        embedding: How each stream embeds its actions; None where the model knows them by number.
 
     Attributes:
         episodes: Of the streams; asked to start.
@@ -323,10 +342,11 @@ class TaskStreams:
         make_batch: MakeBatch,
         workers: EnvironmentWorkers | None = None,
         normalize: bool,
+        embedding: Embedding | None = None,
     ) -> None:
         view, size = task.view, len(task.streams)
         self.task, self.group = task, view.group
-        self.model_side = ModelSide(seed, task, normalize=normalize)
+        self.model_side = ModelSide(seed, task, normalize=normalize, embedding=embedding)
         self._draws: list[np.random.Generator] = []
         if view.rewards == "shuffled":
             self._draws = [random_stream(seed, *task.key(copy, "rewards")) for copy in range(size)]
@@ -465,7 +485,8 @@ def _prompt_batches(model: Vintix, streams: TaskStreams, part: Sequence[int]) ->
 
     from pipelines.model.batch import TaskSequence, group_sequences
 
-    view, sequences = streams.task.view, []
+    view, embeddings = streams.task.view, streams.model_side.embeddings
+    sequences = []
     for index in part:
         rows = view.prompt.rows(streams.task.streams[index])  # type: ignore[union-attr]
         reward_L = rows.previous_reward_L
@@ -479,6 +500,7 @@ def _prompt_batches(model: Vintix, streams: TaskStreams, part: Sequence[int]) ->
                 previous_action_LA=torch.from_numpy(rows.previous_action_LA),
                 previous_reward_L=torch.from_numpy(reward_L),
                 episode_step_L=torch.from_numpy(rows.episode_step_L),
+                embedding_NE=None if embeddings is None else embeddings[index],
             )
         )
     batches = group_sequences(model.config, sequences)[0]
@@ -546,7 +568,7 @@ class _Table:
     ) -> tuple[GroupBatch, list[tuple[TaskStreams, slice, Tokens]]]:
         import torch
 
-        from pipelines.model.batch import GroupBatch
+        from pipelines.model.batch import GroupBatch, stack_embeddings
 
         dims = model.config.groups[group]
         size = sum(len(streams.playing) for streams in members)
@@ -555,6 +577,7 @@ class _Table:
         action_BA = np.zeros((size, *kind.row_shape), kind.row_dtype)
         reward_B, step_B = np.zeros(size, np.float32), np.zeros(size, np.int64)
         places, mean, std, start = [], [], [], 0
+        embeddings: list[NDArray[np.float32]] = []
         for streams in members:
             rows = slice(start, start + len(streams.playing))
             tokens = Tokens(observation_BO[rows], action_BA[rows], reward_B[rows], step_B[rows])
@@ -564,6 +587,9 @@ class _Table:
             count = (len(streams.playing), 1)
             mean.append(np.tile(statistics.action_mean, count))
             std.append(np.tile(statistics.action_std, count))
+            drawn = streams.model_side.embeddings
+            if drawn is not None:
+                embeddings += [drawn[copy] for copy in streams.playing]
             start = rows.stop
         normalize = model.config.normalize_actions and kind.continuous
         return GroupBatch(
@@ -574,6 +600,7 @@ class _Table:
             episode_step_BL=torch.from_numpy(step_B)[:, None],
             action_mean_BA=torch.from_numpy(np.concatenate(mean)) if normalize else None,
             action_std_BA=torch.from_numpy(np.concatenate(std)) if normalize else None,
+            embedding_BNE=stack_embeddings(embeddings),
         ), places
 
 
@@ -593,7 +620,8 @@ def time_steps(
     for group in dict.fromkeys(task.view.group for task in tasks):
         size = sum(len(task.streams) for task in tasks if task.view.group == group)
         dims = model.config.groups[group]
-        kind = dims.actions
+        kind, embedding = dims.actions, model.config.embedding_of(group)
+        shape = (size, kind.width, 0 if embedding is None else embedding.channels)
         batches.append(
             GroupBatch(
                 group=group,
@@ -605,6 +633,7 @@ def time_steps(
                 episode_step_BL=torch.zeros(size, 1, dtype=torch.int64),
                 action_mean_BA=torch.zeros(size, kind.width) if kind.continuous else None,
                 action_std_BA=torch.ones(size, kind.width) if kind.continuous else None,
+                embedding_BNE=None if embedding is None else torch.ones(shape),
             )
         )
 

@@ -44,5 +44,17 @@ class Policy(ABC):
         """Return actions: float32 (B, A) within the bounds, or whole numbers (B,) below n."""
 
 
+class RewardPolicy(ABC):
+    """A policy over B copies of one task that learns from rewards, over all their episodes."""
+
+    @abstractmethod
+    def act(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
+        """Return actions, as `Policy.act`."""
+
+    @abstractmethod
+    def learn(self, reward_B: NDArray[np.float64]) -> None:
+        """Take in what the latest actions have paid, unscaled."""
+
+
 PolicyBuilder = Callable[[PolicySpec, ActionSpec], Policy]
 """Makes a policy from its spec and what the actions of the task are, with their bounds."""

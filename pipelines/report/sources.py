@@ -22,6 +22,8 @@ BASELINES = {
     "demonstrator": "demonstrator",
     "blind": "demonstrator without the goal",
     "belief": "demonstrator by rewards alone",
+    "thompson": "Thompson sampling",
+    "ucb": "upper confidence bounds",
 }
 """What the baselines are called."""
 

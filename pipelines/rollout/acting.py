@@ -104,7 +104,8 @@ class Agent:
         self._task = StreamTask(target.spec, target.options, 1, tuple(range(streams)), view)
         self._actions = _actions_of(target.spec.actions, action_space, task)
         normalize = saved.config.normalize_observations
-        self._side = ModelSide(seed, self._task, normalize=normalize)
+        embedding = saved.config.embedding_of(view.group)
+        self._side = ModelSide(seed, self._task, normalize=normalize, embedding=embedding)
         self._seed, self._size, self._now = seed, streams, 0
         with torch.inference_mode():
             self._context = Memory(context=context).make(saved.model, streams)
@@ -187,7 +188,7 @@ class Agent:
         """Return the present token of every stream."""
         import torch
 
-        from pipelines.model.batch import GroupBatch
+        from pipelines.model.batch import GroupBatch, stack_embeddings
 
         assert self._task is not None
         saved, tokens, view = self._saved, self._tokens, self._task.view
@@ -206,6 +207,7 @@ class Agent:
             episode_step_BL=step,
             action_mean_BA=mean,
             action_std_BA=std,
+            embedding_BNE=stack_embeddings(self._side.embeddings or ()),
         )
         return batch.to(saved.model.encoder.prev_acs_padding.device)
 

@@ -15,7 +15,13 @@ from pipelines.domains.goals import check_goals, knowledge_of
 from pipelines.errors import ConfigError, MissingDependencyError, UsageError
 from pipelines.model.heads import HEADS, Act
 from pipelines.playing.belief import BeliefActor, BlindActor
-from pipelines.playing.episodes import Actor, PolicyActor, RandomActor, policy_for
+from pipelines.playing.episodes import (
+    Actor,
+    PolicyActor,
+    RandomActor,
+    RewardActor,
+    policy_for,
+)
 from pipelines.playing.streams import (
     ModelView,
     Records,
@@ -47,6 +53,9 @@ ONE_THREAD_WIDTH = 256
 
 HIDDEN_GOALS: tuple[Baseline, ...] = ("blind", "belief")
 """Baselines of tasks with a hidden goal: demonstrators that are not shown it."""
+
+REWARD_POLICIES: tuple[Baseline, ...] = ("thompson", "ucb")
+"""Baselines of tasks whose domain has a policy that learns them from rewards while it plays."""
 
 Play = Callable[..., Records]
 """Plays streams: (tasks, workers=, on_steps=) of `pipelines.playing.streams.play_streams`."""
@@ -181,8 +190,8 @@ def baseline_agent(
     """Return the agent of a baseline, which plays what the first checkpoint's agent plays.
 
     Raises:
-        ConfigError: No task has a demonstrator, or, for `HIDDEN_GOALS`, a hidden goal; or, for
-            ``belief``, a task's goals do not stay, or its domain cannot say rewards for a goal.
+        ConfigError: No task has a demonstrator, or, for `HIDDEN_GOALS`, a hidden goal; for
+            `REWARD_POLICIES`, such a policy; or, for ``belief``, a task's goals do not stay, or its domain cannot say rewards for a goal.
     """
     from pipelines.domains.registry import domain_of
 
@@ -212,7 +221,20 @@ def baseline_agent(
                 if any("goal" in each.options for each in first.targets)
                 else "leave the baseline out",
             )
-    if baseline != "random":
+    if baseline in REWARD_POLICIES:
+        targets = [
+            each for each in targets if baseline in domain_of(each.spec).reward_policies(each.spec)
+        ]
+        tasks = {each.spec.name: tasks[each.spec.name] for each in targets}
+        if not targets:
+            raise ConfigError(
+                f"none of the tasks is played by {baseline}",
+                where=f"--baseline {baseline}",
+                expected="bandits, such as bernoulli-bandit-20",
+                found=listed([each.spec.name for each in first.targets]),
+                fix="leave the baseline out",
+            )
+    elif baseline != "random":
         at_hand = demonstrators_at_hand(first.checkpoint, workspace)
         for target in tuple(targets):
             name = target.spec.name
@@ -245,6 +267,10 @@ def baseline_agent(
     def actor_of(task: StreamTask, batch: BatchEnvironment) -> Actor:
         if baseline == "random":
             return RandomActor(batch, random_generators(task, config.seed))
+        if baseline in REWARD_POLICIES:
+            copies = range(batch.size)
+            generators = [stream(config.seed, *task.key(copy, baseline)) for copy in copies]
+            return RewardActor(domain_of(task.spec).reward_policy(task.spec, baseline, generators))
         policy = policy_for(batch, policies[task.spec.name], domain_of(task.spec))
         if baseline == "blind":
             return BlindActor(batch, policy)

@@ -21,7 +21,7 @@ from pipelines.options import (
 )
 from pipelines.tasks.spec import Reference
 
-Baseline = Literal["random", "demonstrator", "blind", "belief"]
+Baseline = Literal["random", "demonstrator", "blind", "belief", "thompson", "ucb"]
 Rewards = Literal["true", "zero", "mean", "shuffled", "other", "flipped"]
 
 #: All kinds of rewards that a stream may be shown.

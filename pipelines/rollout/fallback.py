@@ -9,6 +9,7 @@ Shapes: O observation, A action.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipelines.errors import ConfigError, unknown
 from pipelines.text import listed
 
 if TYPE_CHECKING:
+    from pipelines.actions import ActionSpec
     from pipelines.model.normalization import TaskStatistics
     from pipelines.model.saved import SavedModel, SavedTask
     from pipelines.tasks.spec import TaskSpec
@@ -37,6 +39,7 @@ def known_task(spec: TaskSpec, model: SavedModel) -> str | None:
 def model_group(spec: TaskSpec, model: SavedModel) -> str | None:
     """Return the model's group for a task, or None where it has none of its dims.
 
+    Where its head takes sets of actions of any size, a set of another size has the same group.
     Imported checkpoints have names of their own for the catalogue's groups.
     """
     names = [
@@ -44,12 +47,8 @@ def model_group(spec: TaskSpec, model: SavedModel) -> str | None:
         for saved in model.tasks.values()
         if saved.task.get("group", saved.group) == spec.group
     ]
-    for name in (*names, spec.group):
-        dims = model.config.groups.get(name)
-        if dims is not None and (dims.observation_dim, dims.actions) == (
-            spec.observation_dim,
-            spec.actions,
-        ):
+    for name in (*names, spec.group, spec.set_group):
+        if name is not None and model.config.fits(name, spec.observation_dim, spec.actions):
             return name
     return None
 
@@ -80,10 +79,7 @@ def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
         f"the checkpoint has no group for task {spec.name!r}",
         where=f"group {spec.group}: {spec.observation_dim} observation dims, {spec.actions}",
         expected="a task of the groups "
-        + ", ".join(
-            f"{name} ({dims.observation_dim} observation dims, {dims.actions})"
-            for name, dims in model.config.groups.items()
-        ),
+        + ", ".join(f"{name} ({model.config.describe(name)})" for name in model.config.groups),
         found=spec.group,
         fix=_a_checkpoint_with(spec),
     )
@@ -121,10 +117,13 @@ def fallback_statistics(
         raise _no_statistics(spec, trained)
     if stats.startswith("task:"):
         source = _named(stats.removeprefix("task:"), spec, same)
-        statistics = same[source].statistics
+        statistics = for_set(same[source].statistics, spec.actions)
     else:
         source = f"{stats}:{group}"
-        statistics = pooled([saved.statistics for saved in trained.values()], spec.reward_scale)
+        statistics = pooled(
+            [for_set(saved.statistics, spec.actions) for saved in trained.values()],
+            spec.reward_scale,
+        )
     return source, SavedTask(
         name=spec.name,
         group=group,
@@ -185,6 +184,18 @@ def pooled(statistics: Sequence[TaskStatistics], reward_scale: float) -> TaskSta
         spread = np.sqrt((std**2 + (mean - center) ** 2).mean(axis=0))
         vectors[f"{name}_std"] = np.where(is_constant(mean, std).all(axis=0), 0.0, spread)
     return TaskStatistics(**vectors, reward_scale=reward_scale)
+
+
+def for_set(statistics: TaskStatistics, actions: ActionSpec) -> TaskStatistics:
+    """Return statistics for tasks with other discrete actions, of which nothing is normalised."""
+    if actions.continuous or actions.width == len(statistics.action_mean):
+        return statistics
+    width = actions.width
+    return replace(
+        statistics,
+        action_mean=np.zeros(width, np.float32),
+        action_std=np.ones(width, np.float32),
+    )
 
 
 def _named(wanted: str, spec: TaskSpec, same: Mapping[str, SavedTask]) -> str:

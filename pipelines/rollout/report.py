@@ -105,19 +105,22 @@ def compare_rollouts(
 
     Returns:
         For each, in order: ``agent`` (``model`` or the baseline's name), ``checkpoint``,
-        ``method``, ``rewards``, ``act``, ``artifact``, ``tasks`` (names of the common tasks) and
-        ``scores`` over them, see `pipelines.rollout.scores.score_rows`. Without a common task the
-        scores are empty.
+        ``method``, ``rewards``, ``act``, ``artifact``, ``tasks`` (names of the common tasks),
+        ``scores`` over them, see `pipelines.rollout.scores.score_rows`, and ``regret`` by common
+        task, see `pipelines.rollout.scores.regret`; null where the demonstrators are not among the
+        agents. Without a common task the scores are empty.
 
     Raises:
         ArtifactCorruptError: A file is damaged.
         ConfigError: None of the tasks has scores under the reference.
     """
-    from pipelines.rollout.scores import load_curves, score_rows
+    from pipelines.rollout.scores import load_curves, regret, score_rows
 
     chosen = reference or artifacts[0].manifest.summary["reference"]
     played = [{curve.name: curve for curve in load_curves(each, chosen)} for each in artifacts]
     common = [name for name in played[0] if all(name in curves for curves in played)]
+    agents = [agent_of(artifact) for artifact in artifacts]
+    best = played[agents.index("demonstrator")] if "demonstrator" in agents else None
     return [
         {
             "agent": agent_of(artifact),
@@ -128,6 +131,7 @@ def compare_rollouts(
             "artifact": artifact.reference,
             "tasks": common,
             "scores": score_rows([curves[name] for name in common]) if common else [],
+            "regret": best and {name: regret(curves[name], best[name]) for name in common},
         }
         for artifact, curves in zip(artifacts, played, strict=True)
     ]

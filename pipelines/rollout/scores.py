@@ -190,6 +190,24 @@ def _converged(curve: TaskCurve) -> dict[str, Any] | None:
     }
 
 
+def regret(curve: TaskCurve, best: TaskCurve) -> dict[str, float | None]:
+    """Return what an agent earned less than the demonstrator over all shots of a stream; JSON.
+
+    The two have played the same episodes. Of a bandit, whose demonstrator pulls the best arm, it is
+    the regret after all pulls.
+
+    Args:
+        curve: The agent's.
+        best: The demonstrator's.
+
+    Returns:
+        ``mean`` over seeds, in units of return, and its ``stderr`` over seeds, null for one seed.
+    """
+    lost_S1 = (best.return_SE - curve.return_SE).sum(axis=1, keepdims=True)
+    error = standard_error(lost_S1)
+    return {"mean": float(lost_S1.mean()), "stderr": None if error is None else float(error[0])}
+
+
 def summary(curves: Sequence[TaskCurve]) -> dict[str, Any]:
     """Return the numbers over all tasks that have a score.
 

@@ -161,6 +161,9 @@ class TaskSpec:
         inert_reason: Why the variation changes nothing; None where it does change something.
         noise_curve: Noise decay in place of `schedule`, for tasks that the family does not suit.
         actions: What the actions are; a box of `action_dim` where not given.
+        set_group: What groups that differ in the number of their discrete actions alone have in
+            common; they are one group for heads that take sets of any size. None where there are
+            no others.
 
     Raises:
         ConfigError: A field is out of range.
@@ -189,6 +192,7 @@ class TaskSpec:
     inert_reason: str | None = None
     noise_curve: NoiseCurve | None = None
     actions: ActionSpec = None  # type: ignore[assignment]
+    set_group: str | None = None
 
     def __post_init__(self) -> None:
         freeze = object.__setattr__
@@ -233,9 +237,14 @@ class TaskSpec:
         """Return the object that ``vintix tasks --json`` prints for the task.
 
         The first eleven fields are frozen; scripts rely on them. ``variation_of`` is null for a
-        task of its own. ``actions`` is there where they are no box.
+        task of its own. ``actions`` is there where they are no box, and ``set_group`` where there
+        is one.
         """
-        other = {} if isinstance(self.actions, Box) else {"actions": self.actions.as_json()}
+        other: dict[str, Any] = {}
+        if not isinstance(self.actions, Box):
+            other["actions"] = self.actions.as_json()
+        if self.set_group is not None:
+            other["set_group"] = self.set_group
         return {
             "name": self.name,
             "aliases": list(self.aliases),
@@ -264,6 +273,7 @@ class TaskSpec:
             ("name", self.name, pattern),
             ("domain", self.domain, _IDENTIFIER),
             ("group", self.group, _IDENTIFIER),
+            ("set_group", self.set_group or self.group, _IDENTIFIER),
         ):
             if not isinstance(value, str) or not allowed.fullmatch(value):
                 self._reject(label, "letters, digits, '-' and '_'", value)

@@ -20,6 +20,7 @@ from pipelines.model.vintix import Vintix
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
 from pipelines.train.checkpoint import State, take_snapshot, write_optimizer
+from pipelines.train.data import in_set_groups
 from pipelines.train.loader import BatchLoader, task_statistics
 from pipelines.train.loop import Measure, Trainer, train
 from pipelines.train.measure import (
@@ -100,6 +101,7 @@ def make_loader(
         method=config.learner,
         map_seed=config.seed if config.random_map else None,
         order_seed=config.seed if config.context_order == "shuffled" else None,
+        embedding_seed=config.seed,
         pin=prepared.hardware.device == "cuda",
         rank=group.rank,
         world=group.size,
@@ -234,18 +236,15 @@ def saved_tasks(prepared: Run) -> dict[str, SavedTask]:
     """Return every task of the dataset that the model has a group for."""
     trained = {task.name for task in prepared.tasks}
     saved = {}
-    for name, task in prepared.data.tasks.items():
-        dims = prepared.model.groups.get(task.group)
-        if dims is None or (dims.observation_dim, dims.actions) != (
-            task.observation_dim,
-            task.actions,
-        ):
+    chosen = {"head": prepared.model.head, "head_options": prepared.model.head_options}
+    for task in in_set_groups(prepared.data.tasks.values(), chosen):
+        if not prepared.model.fits(task.group, task.observation_dim, task.actions):
             continue
-        saved[name] = SavedTask(
-            name=name,
+        saved[task.name] = SavedTask(
+            name=task.name,
             group=task.group,
             statistics=task_statistics(task),
-            trained=name in trained,
+            trained=task.name in trained,
             task=task.attributes.get("task", {}),
             options=task.attributes.get("options", {}),
             scores=task.attributes.get("scores", {}),
@@ -289,6 +288,7 @@ def _measures(
             method=config.learner,
             map_seed=seed if config.random_map else None,
             order_seed=seed if config.context_order == "shuffled" else None,
+            embedding_seed=seed,
         )
         measure = HeldOutLoss(trainer, loader, hardware.torch_device)
         measures.append((config.validation_every, "validation", measure))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
@@ -12,6 +13,7 @@ from pipelines.tasks.names import fold
 
 if TYPE_CHECKING:
     from pipelines.datasets.reader import DatasetReader, DatasetTask
+    from pipelines.model.heads.base import Embedding
 
 
 def select_tasks(
@@ -72,17 +74,66 @@ def domain_of(task: DatasetTask) -> str:
     return str(_specification(task).get("domain", "unknown"))
 
 
+def chosen_embedding(overrides: Mapping[str, Any]) -> Embedding | None:
+    """Return how the head that settings of a model name embeds actions; None where it does not.
+
+    Args:
+        overrides: The settings by name.
+    """
+    head = overrides.get("head", DEFAULT)
+    if head not in HEADS.names:
+        # The model's configuration says what there is.
+        return None
+    return HEADS.find(head).embedding(**HEADS.options(head, overrides.get("head_options", {})))
+
+
+def in_set_groups(tasks: Iterable[DatasetTask], overrides: Mapping[str, Any]) -> list[DatasetTask]:
+    """Return tasks with the groups that they have in a model: of all sizes of a set one group.
+
+    That is where the model's head tells actions by embeddings.
+
+    Args:
+        tasks: Some of a dataset.
+        overrides: Settings of the model, complete or not; of them the head counts.
+
+    Raises:
+        ConfigError: A set has more actions than the embeddings can tell.
+    """
+    embedding = chosen_embedding(overrides)
+    if embedding is None:
+        return list(tasks)
+    grouped = []
+    for task in tasks:
+        if task.actions.continuous:
+            grouped.append(task)
+            continue
+        if task.actions.width > embedding.channels:
+            raise ConfigError(
+                f"the head {overrides['head']} cannot tell so many actions apart",
+                where=f"task {task.name}",
+                expected=f"{embedding.channels} actions at most",
+                found=task.actions,
+                fix=f"--set train.model.head_options.embedding={task.actions.width}",
+            )
+        group = _specification(task).get("set_group") or task.group
+        grouped.append(replace(task, group=str(group)))
+    return grouped
+
+
 def group_dims(tasks: Sequence[DatasetTask]) -> dict[str, GroupDims]:
     """Return the dimensions of each group, sorted by its name.
+
+    Where a set of actions has several sizes, they are those of the largest.
 
     Raises:
         ConfigError: Two tasks of a group have different dimensions or actions.
     """
     groups: dict[str, GroupDims] = {}
-    for task in sorted(tasks, key=lambda task: (task.group, task.name)):
+    for task in sorted(tasks, key=lambda task: (task.group, -task.actions.width, task.name)):
         dims = GroupDims.of(task.observation_dim, task.actions)
         first = groups.setdefault(task.group, dims)
-        if first != dims:
+        of_a_set = _specification(task).get("set_group") == task.group
+        if first != dims and not (of_a_set and first.observation_dim == dims.observation_dim):
             raise ConfigError(
                 "two tasks of one group have different dimensions or actions",
                 where=f"task {task.name}, group {task.group}",

@@ -31,7 +31,7 @@ from pipelines.methods.windows import (
     Window,
     shuffled_episodes,
 )
-from pipelines.model.batch import GroupBatch
+from pipelines.model.batch import GroupBatch, stack_embeddings
 from pipelines.model.config import ModelConfig
 from pipelines.model.normalization import TaskStatistics, divisor
 from pipelines.model.random_map import RandomMap
@@ -114,6 +114,8 @@ class BatchLoader:
             say which; None for no maps.
         order_seed: Base seed of the order of each window's episodes, likewise; None for the order
             of the data.
+        embedding_seed: Base seed of the embeddings of each window's actions, likewise, of groups
+            whose head tells actions by them.
         pin: Put batches into page-locked memory, for copies to a GPU.
         rank: This process.
         world: Number of processes. With more than one, a micro-batch has an empty batch of each
@@ -132,6 +134,7 @@ class BatchLoader:
         method: Method | None = None,
         map_seed: int | None = None,
         order_seed: int | None = None,
+        embedding_seed: int = 0,
         pin: bool = False,
         rank: int = 0,
         world: int = 1,
@@ -146,6 +149,7 @@ class BatchLoader:
         self._method = find_method(DEFAULT) if method is None else method
         self._fields = {*TOKEN_FIELDS, *self._method.fields, self._method.target}
         self._map_seed, self._order_seed = map_seed, order_seed
+        self._embedding_seed = embedding_seed
         self._pin = pin
         self._rank, self._world = rank, world
         #: All domains there are, sorted.
@@ -246,6 +250,20 @@ class BatchLoader:
                 normalized = self._config.normalize_observations
                 drawn = RandomMap.draw(statistics, draw, kind, normalized=normalized)
                 drawn.apply(observations[place], previous[place], actions[place])
+        embedding_BNE = None
+        embedding = self._config.embedding_of(group)
+        if embedding is not None:
+            drawn_NE = [
+                embedding.draw(
+                    self._tasks[window.task].actions.width,
+                    stream(self._embedding_seed, "train", "embedding", window.step, window.index),
+                )
+                for window in windows
+            ]
+            # A batch without windows has the shape of one with them.
+            embedding_BNE = stack_embeddings(drawn_NE)
+            if embedding_BNE is None:
+                embedding_BNE = torch.zeros(0, kind.width, embedding.channels)
         means = stds = None
         if self._config.normalize_actions and kind.continuous:
             each = [self._statistics[window.task] for window in windows]
@@ -262,6 +280,7 @@ class BatchLoader:
             weight_BL=weight_BL,
             action_mean_BA=means,
             action_std_BA=stds,
+            embedding_BNE=embedding_BNE,
         )
 
     def _empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -140,7 +140,7 @@ class ShortRollout:
                 shots=max(1, -(-steps // known[task.name].horizon)),
                 streams=(0,),
                 view=ModelView(
-                    known[task.name].group,
+                    task.group,
                     task.statistics,
                     mask_rewards=mask_rewards,
                     random_map=random_map,

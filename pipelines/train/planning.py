@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipelines.hardware import Hardware, planned_hardware, torch_threads
@@ -12,7 +13,7 @@ from pipelines.model.backbones import BACKBONES
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.stage import LONGEST_ESTIMATE, Plan
 from pipelines.train.config import TrainConfig
-from pipelines.train.data import with_head
+from pipelines.train.data import chosen_embedding, with_head
 
 if TYPE_CHECKING:
     import torch
@@ -102,9 +103,12 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
 
     # Without a selection the plan is the paper's, whatever plugins are installed.
     known = full_catalogue() if config.tasks or config.domains else catalogue()
-    tasks = known.select(tasks=config.tasks, domains=config.domains, splits=["train"])
+    tasks = list(known.select(tasks=config.tasks, domains=config.domains, splits=["train"]))
     groups, groups_v4 = {}, {}
-    for task in sorted(tasks, key=lambda task: (task.group, task.name)):
+    if chosen_embedding(config.model) is not None:
+        tasks = [replace(task, group=task.set_group or task.group) for task in tasks]
+    # Of a set of several sizes the dims of the largest stay.
+    for task in sorted(tasks, key=lambda task: (task.group, task.actions.width, task.name)):
         dims = GroupDims.of(task.observation_dim, task.actions)
         groups[task.group] = dims
         groups_v4[task.group] = dims.model_copy(

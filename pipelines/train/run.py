@@ -12,7 +12,7 @@ from pipelines.artifacts.files import canonical_json
 from pipelines.errors import ArtifactError, ConfigError
 from pipelines.methods import DEFAULT
 from pipelines.train.config import ADDED, NOT_CONTENT, TrainConfig
-from pipelines.train.data import group_dims, select_tasks, with_head
+from pipelines.train.data import group_dims, in_set_groups, select_tasks, with_head
 
 if TYPE_CHECKING:
     from pipelines.artifacts.schema import Parent
@@ -125,7 +125,7 @@ def prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False)
         check_tracker(config.track)
     dataset = workspace.find("datasets", config.dataset)
     data = DatasetReader(dataset)
-    tasks = select_tasks(data, config.tasks, config.domains)
+    tasks = in_set_groups(select_tasks(data, config.tasks, config.domains), config.model)
     model = with_bounds(model_config(config, tasks), config, data, tasks)
     init = None
     if config.init is not None:

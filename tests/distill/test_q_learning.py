@@ -2,86 +2,90 @@
 
 from __future__ import annotations
 
-import gymnasium
 import numpy as np
 import pytest
 
-from distill.toy import refuse_commits
-from pipelines.artifacts.arrays import from_npz
 from pipelines.artifacts.workspace import Workspace
 from pipelines.demonstrators.config import DemonstratorsConfig
 from pipelines.demonstrators.selection import select
 from pipelines.distill.config import DistillConfig
+from pipelines.distill.plan import resolve
 from pipelines.distill.stage import run
+from pipelines.domains.base import StepBatch
 from pipelines.domains.registry import full_catalogue
-from pipelines.errors import ConfigError, StorageError
+from pipelines.errors import ConfigError
 from pipelines.histories.reader import HistoryReader
-from pipelines.learners.q_learning import QLearner
 from pipelines.learners.settings import TrainSettings
+from pipelines.learners.steps import make_step_learner
 from pipelines.reporter import NullReporter
 
 FAST = {"learning_rate": 1.0, "discount": 0.8}
 
 
-class Corridor(gymnasium.Env):
-    """Five cells; going right from the last one pays 1 and ends the episode. Five actions: even
-    ones go left, odd ones right."""
+class Corridor:
+    """Five cells; going right from the last one pays 1 and ends the episode. Even actions of the
+    five go left, odd ones right. Two copies."""
 
-    observation_space = gymnasium.spaces.Box(0, 1, (5,), np.float32)
-    action_space = gymnasium.spaces.Discrete(5)
+    def __init__(self):
+        self.cell_B, self.age_B = np.zeros((2, 2), np.int64)
 
-    def reset(self, *, seed=None, options=None):
-        self.cell, self.age = 0, 0
-        return np.eye(5, dtype=np.float32)[0], {}
+    def seen(self):
+        return np.eye(5, dtype=np.float32)[np.minimum(self.cell_B, 4)]
 
-    def step(self, action):
-        self.age += 1
-        self.cell = self.cell + 1 if action % 2 else max(self.cell - 1, 0)
-        done = self.cell == 5
-        seen_O = np.eye(5, dtype=np.float32)[min(self.cell, 4)]
-        return seen_O, float(done), done, self.age >= 30, {}
+    def step(self, action_B):
+        self.age_B += 1
+        self.cell_B = np.where(action_B % 2, self.cell_B + 1, np.maximum(self.cell_B - 1, 0))
+        done_B, late_B = self.cell_B == 5, self.age_B >= 30
+        after = StepBatch(self.seen(), done_B.astype(np.float64), done_B, late_B, None)
+        self.cell_B[done_B | late_B] = 0
+        self.age_B[done_B | late_B] = 0
+        return after
 
 
-def learner(steps=4000, seed=0, **given):
+def trained(steps, **given):
     settings = TrainSettings(algorithm="q-learning", total_steps=steps, hyperparameters=given)
-    return QLearner(settings, full_catalogue().get("dark-room"), Corridor, seed)
+    generators = [np.random.default_rng(copy) for copy in range(2)]
+    learner = make_step_learner(settings, full_catalogue().get("dark-room"), generators)
+    corridor = Corridor()
+    for _ in range(steps):
+        learner.learn(corridor.step(learner.act(corridor.seen())))
+    return learner
 
 
 @pytest.mark.parametrize("trace", [0.0, 0.9])
 def test_it_finds_the_best_values(trace):
     """Going right is worth 0.8 to the power of the steps that are left after it."""
-    found = learner(discount=0.8, trace=trace, exploration_fraction=1.0)
-    found.learn(4000)
-    state = from_npz(found.dump())
-    cells = state["seen"].argmax(axis=1)
-    for cell, value_A in zip(cells, state["values"], strict=True):
-        assert value_A[1::2] == pytest.approx(0.8 ** (4 - cell), abs=1e-3)
-        assert value_A[0::2] == pytest.approx(0.8 ** (5 - max(cell - 1, 0)), abs=1e-2)
+    tables = trained(4000, discount=0.8, trace=trace, exploration_fraction=1.0).tables
+    for cell in range(5):
+        for table in tables:
+            value_A = table.values[np.eye(5, dtype=np.float32)[cell].tobytes()]
+            assert value_A[1::2] == pytest.approx([0.8 ** (4 - cell)] * 2, abs=1e-3)
+            assert value_A[0::2] == pytest.approx([0.8 ** (5 - max(cell - 1, 0))] * 3, abs=1e-2)
+    assert tables[0].values != tables[1].values
 
 
-def test_one_that_is_loaded_goes_on_as_the_one_that_was_dumped():
-    first = learner()
-    first.learn(100)
-    dumped, states = first.dump(), []
-    for _ in range(2):
-        other = learner(seed=1)
-        other.load(dumped)
-        assert from_npz(other.dump()).keys() == from_npz(dumped).keys()
-        assert all(
-            np.array_equal(a, b)
-            for a, b in zip(from_npz(other.dump()).values(), from_npz(dumped).values(), strict=True)
+def test_a_trace_takes_a_reward_back_to_the_start_of_its_episode():
+    """One success moves the first cell's value only with a trace."""
+    # Until the first reward all values are 0, so that all actions are best ones.
+    for trace, moved in ((0.0, False), (1.0, True)):
+        settings = TrainSettings(
+            algorithm="q-learning", hyperparameters={"trace": trace, "initial": 0.0}
         )
-        other.learn(200)
-        states.append(from_npz(other.dump()))
-    assert states[0]["steps"] == 200
-    assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
+        generators = [np.random.default_rng(0)] * 2
+        learner = make_step_learner(settings, full_catalogue().get("dark-room"), generators)
+        corridor, paid = Corridor(), False
+        while not paid:
+            after = corridor.step(learner.act(corridor.seen()))
+            learner.learn(after)
+            paid = bool(after.reward_B[0])
+        first = learner.tables[0].values[np.eye(5, dtype=np.float32)[0].tobytes()]
+        assert (max(first) > 0) == moved
 
 
 def test_actions_of_equal_value_are_drawn():
     """A learner that took the first of them would never leave the first cell."""
-    found = learner(initial=0.0, exploration=0.0)
-    found.learn(400)
-    assert len(found._seen) == 5
+    tables = trained(400, initial=0.0, exploration=0.0).tables
+    assert all(len(table.values) == 5 for table in tables)
 
 
 @pytest.mark.stage
@@ -106,29 +110,32 @@ class TestHistories:
         assert returns[:, :3].mean() < 3 < 8 < returns[:, -5:].mean()
         assert reader.task("dark-room")["train"]["algorithm"] == "q-learning"
 
-    def test_resumed_after_a_failure(self, tmp_path, monkeypatch):
-        short = self.config.model_copy(
-            update={
-                "trajectories": 1,
-                "steps": 100,
-                "train": self.config.train.model_copy(update={"segment_steps": 30}),
-            }
-        )
-        whole = run(short, Workspace(tmp_path / "whole"), NullReporter()).artifact
-        workspace = Workspace(tmp_path / "broken")
-        # The demonstrators' two units and the environment's come first.
-        with monkeypatch.context() as patch:
-            attempts = refuse_commits(patch, 5)
-            with pytest.raises(StorageError):
-                run(short, workspace, NullReporter())
-        assert len(attempts) == 6
-        steps = []
-        with monkeypatch.context() as patch:
-            step = QLearner._update
-            patch.setattr(QLearner, "_update", lambda *given: (steps.append(1), step(*given)))
-            artifact = run(short, workspace, NullReporter()).artifact
-        assert 0 < len(steps) < 100
-        assert artifact.digest == whole.digest
+    def test_a_history_does_not_depend_on_those_beside_it(self, tmp_path):
+        found = []
+        for count in (2, 5):
+            config = self.config.model_copy(update={"trajectories": count, "steps": 100})
+            reader = HistoryReader(
+                run(config, Workspace(tmp_path / str(count)), NullReporter()).artifact
+            )
+            (block,) = reader.blocks("dark-room", 1, rows=100)
+            found.append({name: np.array(rows) for name, rows in block.items()})
+        assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+        assert not found[0]["noise"].any()
+        # The demonstrator, which sees the goal, is recorded and does not act.
+        assert (found[0]["demonstrator_action"] != found[0]["action"]).mean() > 0.3
+
+    def test_those_of_several_jobs_are_the_same(self, tmp_path, monkeypatch):
+        short = self.config.model_copy(update={"trajectories": 4, "steps": 60})
+        one = run(short, Workspace(tmp_path / "one"), NullReporter()).artifact
+        monkeypatch.setattr("pipelines.distill.job.JOB_BYTES", 60 * 150 * 2)
+        assert len(resolve(short, Workspace(tmp_path / "one")).tasks[0].jobs) > 1
+        other = run(short, Workspace(tmp_path / "more"), NullReporter()).artifact
+        for trajectory in range(4):
+            rows = [
+                next(HistoryReader(each).blocks("dark-room", trajectory, rows=60))
+                for each in (one, other)
+            ]
+            assert all(np.array_equal(rows[0][name], rows[1][name]) for name in rows[0])
 
 
 def test_what_it_does_not_learn(tmp_path):
@@ -141,6 +148,12 @@ def test_what_it_does_not_learn(tmp_path):
     with pytest.raises(ConfigError) as found:
         run(DistillConfig(**given), workspace, NullReporter())
     assert found.value.where == "distill.train.hyperparameters.speed"
+    given["train"] = {"algorithm": "q-learning", "segment_steps": 10}
+    with pytest.raises(ConfigError, match="no segments"):
+        run(DistillConfig(**given), workspace, NullReporter())
+    given["train"] = {"algorithm": "thompson"}
+    with pytest.raises(ConfigError, match="thompson does not fit"):
+        run(DistillConfig(**given), workspace, NullReporter())
     config = DemonstratorsConfig(
         source="train", tasks=("dark-room",), train={"algorithm": "q-learning"}
     )

@@ -108,6 +108,18 @@ def print_scores(report: Mapping[str, Any]) -> None:
     if compared:
         tasks = len(comparison[0]["tasks"])
         print_table(compared, title=f"the same {tasks} tasks and episodes, by agent")
+    regrets = [
+        {"agent": _agent(each), "task": task, "regret": lost["mean"], "stderr": lost["stderr"]}
+        for task in (comparison[0]["tasks"] if comparison else ())
+        for each in comparison
+        if each["regret"] and each["agent"] != "demonstrator"
+        for lost in [each["regret"][task]]
+    ]
+    if regrets:
+        print_table(
+            regrets,
+            title="regret: what the demonstrators earned more on the same episodes, over all shots",
+        )
     if report["reported"]:
         print_table(
             [

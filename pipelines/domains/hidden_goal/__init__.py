@@ -18,9 +18,10 @@ from pipelines.domains.goals import KNOWLEDGE
 
 if TYPE_CHECKING:
     import gymnasium
+    import numpy as np
 
     from pipelines.domains.hidden_goal.batch import HiddenGoalBatch
-    from pipelines.policies.base import PolicyBuilder, PolicySpec
+    from pipelines.policies.base import PolicyBuilder, PolicySpec, RewardPolicy
     from pipelines.tasks.spec import TaskSpec
 
 TASKS = "tasks.yaml"
@@ -169,6 +170,20 @@ class HiddenGoal(Domain):
 
         kind = task.simulator.get("demonstrator")
         return None if kind is None else PolicySpec(kind)
+
+    def reward_policies(self, task: TaskSpec) -> tuple[str, ...]:
+        """Return ``thompson`` and ``ucb`` for bandits."""
+        from pipelines.domains.hidden_goal.reward_policies import REWARD_POLICIES
+
+        return tuple(REWARD_POLICIES.get(task.simulator["family"], ()))
+
+    def reward_policy(
+        self, task: TaskSpec, name: str, generators: Sequence[np.random.Generator]
+    ) -> RewardPolicy:
+        """Make one of them; see `Domain.reward_policy`."""
+        from pipelines.domains.hidden_goal.reward_policies import REWARD_POLICIES
+
+        return REWARD_POLICIES[task.simulator["family"]][name](task.actions.width, generators)
 
 
 @functools.cache

@@ -23,6 +23,7 @@ HEADS: Kind[Head] = Kind(
         "bins": "pipelines.model.heads.bins:Bins",
         "flow": "pipelines.model.heads.flow:Flow",
         "categorical": "pipelines.model.heads.categorical:Categorical",
+        "headless": "pipelines.model.heads.headless:Headless",
     },
 )
 DEFAULT = "mse"

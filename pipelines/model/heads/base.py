@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipelines.actions import ActionSpec
@@ -44,6 +46,26 @@ class Draws:
     @staticmethod
     def _stacked(numbers: list[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack(numbers))
+
+
+@dataclass(frozen=True)
+class Embedding(ABC):
+    """Embeddings of discrete actions, which each stream draws anew.
+
+    Attributes:
+        channels: Length of an embedding, E, and the most actions that a set can have.
+    """
+
+    channels: int
+
+    @abstractmethod
+    def draw(self, count: int, generator: np.random.Generator) -> NDArray[np.float32]:
+        """Return the embeddings of a stream's actions (count, E), none of them 0.
+
+        Args:
+            count: How many actions it has, at most `channels`.
+            generator: Keyed by the stream, or by the window in training.
+        """
 
 
 class Head(nn.Module, ABC):
@@ -76,6 +98,17 @@ class Head(nn.Module, ABC):
             actions: What the actions of the group are.
         """
         super().__init__()
+
+    @classmethod
+    def embedding(cls) -> Embedding | None:
+        """Return how each stream embeds its actions; None for a head that knows them by number.
+
+        With an embedding the model is shown it in place of the action, and `loss` and `act` are
+        given ``embedding_BNE`` besides: those of each sequence's actions, float32, zeros beyond its
+        own. Sets may have any size then, and groups that differ in that alone are one
+        (`TaskSpec.set_group`). The head's options are keyword arguments here as well.
+        """
+        return None
 
     @classmethod
     def ways(cls) -> tuple[Act, ...]:

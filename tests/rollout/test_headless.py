@@ -1,0 +1,117 @@
+"""A model that tells actions by embeddings, from histories of Thompson sampling to its rollouts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipelines.artifacts.workspace import Workspace
+from pipelines.distill.config import DistillConfig
+from pipelines.distill.stage import run as distill
+from pipelines.errors import ConfigError
+from pipelines.model.saved import load_model
+from pipelines.pack.config import PackConfig
+from pipelines.pack.stage import run as pack
+from pipelines.reporter import NullReporter
+from pipelines.rollout.config import RolloutConfig
+from pipelines.rollout.stage import run as rollout
+from pipelines.train.config import TrainConfig
+from pipelines.train.stage import run as train
+
+pytestmark = pytest.mark.stage
+
+TASKS = ("bernoulli-bandit-5", "bernoulli-bandit-20")
+MODEL = {
+    "layers": 2,
+    "heads": 2,
+    "width": 64,
+    "feed_forward": 128,
+    "action_embedding": 48,
+    "observation_embedding": 4,
+    "reward_embedding": 12,
+    "head": "headless",
+    "head_options": {"embedding": 64},
+}
+TRAIN = {"context": 40, "batch_size": 32, "learning_rate": 5e-3, "device": "cpu", "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """Histories of both tasks, packed."""
+    found, quiet = Workspace(tmp_path_factory.mktemp("headless")), NullReporter()
+    config = DistillConfig(
+        source="learning-history",
+        tasks=TASKS,
+        trajectories=400,
+        steps=40,
+        name="arms",
+        workers=1,
+        train={"algorithm": "thompson"},
+    )
+    distill(config, found, quiet)
+    pack(PackConfig(histories=("arms",), name="arms"), found, quiet)
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(workspace):
+    config = TrainConfig(dataset="arms", method="dpt", name="arms", steps=150, model=MODEL, **TRAIN)
+    train(config, workspace, NullReporter())
+    return workspace
+
+
+def test_both_sizes_are_one_group_and_histories_have_their_learner(workspace, trained):
+    model = load_model(trained.find("checkpoints", "arms"))
+    assert list(model.config.groups) == ["bernoulli-bandit"]
+    assert {saved.group for saved in model.tasks.values()} == {"bernoulli-bandit"}
+    assert set(model.tasks) == set(TASKS)
+
+
+def test_it_beats_random_play_on_larger_sets_than_it_was_trained_on(trained):
+    """Also of other goals; its regret is above that of nobody less than the demonstrator's, 0."""
+    config = RolloutConfig(
+        checkpoint="arms",
+        tasks=("bernoulli-bandit-5", "bernoulli-bandit-50", "contextual-bandit-5")[:2],
+        options={"goals": "held-out"},
+        stats="group",
+        seeds=64,
+        shots=2,
+        baselines=("random", "demonstrator", "thompson"),
+    )
+    compared = rollout(config, trained, NullReporter()).report["comparison"]
+    model, random, demonstrator, thompson = (each["regret"] for each in compared)
+    print(model, random, demonstrator, thompson)
+    for task in config.tasks:
+        error = np.hypot(model[task]["stderr"], random[task]["stderr"])
+        assert model[task]["mean"] < random[task]["mean"] - 4 * error, task
+        assert demonstrator[task]["mean"] == 0 < thompson[task]["mean"] < random[task]["mean"]
+
+
+def test_a_stream_does_not_depend_on_the_sets_beside_it(trained):
+    """50 arms beside 5 pad the embeddings of the 5."""
+    both = {"checkpoint": "arms", "stats": "group", "seeds": 3, "shots": 1}
+    alone = rollout(RolloutConfig(tasks=TASKS[:1], **both), trained, NullReporter())
+    beside = rollout(
+        RolloutConfig(tasks=(TASKS[0], "bernoulli-bandit-50"), **both), trained, NullReporter()
+    )
+    for stream in range(3):
+        path = f"{TASKS[0]}/{stream:05d}/reward"
+        np.testing.assert_array_equal(alone.artifact.read(path), beside.artifact.read(path))
+
+
+def test_sets_that_do_not_fit(workspace, trained):
+    quiet = NullReporter()
+    small = {**MODEL, "head_options": {"embedding": 10}}
+    with pytest.raises(ConfigError, match="cannot tell so many actions apart") as found:
+        train(TrainConfig(dataset="arms", steps=2, model=small, **TRAIN), workspace, quiet)
+    assert found.value.fix == "--set train.model.head_options.embedding=20"
+    for task in ("bernoulli-bandit-50", "contextual-bandit-5"):
+        config = RolloutConfig(checkpoint="arms", tasks=(task,), stats="group")
+        with pytest.raises(ConfigError, match="no group") as found:
+            rollout(config, trained, quiet)
+        assert "up to 32 actions" in found.value.expected
+    config = RolloutConfig(checkpoint="arms", tasks=TASKS, baselines=("blind",))
+
+
+def test_a_baseline_that_plays_none_of_the_tasks(trained):
+    """Only bandits are played by Thompson sampling."""
