@@ -191,7 +191,8 @@ def baseline_agent(
 
     Raises:
         ConfigError: No task has a demonstrator, or, for `HIDDEN_GOALS`, a hidden goal; for
-            `REWARD_POLICIES`, such a policy; or, for ``belief``, a task's goals do not stay, or its domain cannot say rewards for a goal.
+            `REWARD_POLICIES`, such a policy; or, for ``belief``, a task's goals do not stay, or
+            its domain cannot say rewards for a goal.
     """
     from pipelines.domains.registry import domain_of
 

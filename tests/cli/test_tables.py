@@ -134,6 +134,7 @@ def _rollout():
     compared = [
         {"agent": "random" if each == "random" else "model", "checkpoint": each, "method": "ad"}
         | {"rewards": "zero", "act": "greedy", "tasks": TASKS, "scores": scores}
+        | {"regret": {task: {"mean": 12.345, "stderr": 0.678} for task in TASKS}}
         for each in agents
     ]
     reported = {"label": "reported", "domain": DOMAIN, "part": "training", "tasks": 45}

@@ -81,7 +81,7 @@ def test_embeddings_favour_no_direction():
 
 def test_the_loss_is_that_of_the_target_against_the_whole_set():
     """InfoNCE with the actions of the stream as candidates, written out."""
-    head = Headless(WIDTH, Discrete(4), embedding=CHANNELS, temperature=0.5)
+    head = Headless(WIDTH, Discrete(4), embedding=CHANNELS)
     init_weights(head, 0)
     hidden_BLD = torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(0))
     target_BL = torch.tensor([[0, 3, 1], [2, 2, 0]])
@@ -90,7 +90,7 @@ def test_the_loss_is_that_of_the_target_against_the_whole_set():
     for row in range(2):
         for step in range(3):
             wanted_E = head.out(hidden_BLD[row, step])
-            likely_N = torch.exp(embedding_BNE[row] @ wanted_E / 0.5)
+            likely_N = torch.exp(embedding_BNE[row] @ wanted_E)
             expected = -torch.log(likely_N[target_BL[row, step]] / likely_N.sum())
             assert loss_BL[row, step].item() == pytest.approx(expected.item(), abs=1e-5)
     loss_BL.mean().backward()

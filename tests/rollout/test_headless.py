@@ -53,10 +53,15 @@ def workspace(tmp_path_factory):
     return found
 
 
+def train_for(workspace, steps, name):
+    config = TrainConfig(dataset="arms", method="dpt", name=name, steps=steps, model=MODEL, **TRAIN)
+    train(config, workspace, NullReporter())
+
+
 @pytest.fixture(scope="module")
 def trained(workspace):
-    config = TrainConfig(dataset="arms", method="dpt", name="arms", steps=150, model=MODEL, **TRAIN)
-    train(config, workspace, NullReporter())
+    """A checkpoint that has hardly been trained."""
+    train_for(workspace, 2, "arms")
     return workspace
 
 
@@ -67,20 +72,21 @@ def test_both_sizes_are_one_group_and_histories_have_their_learner(workspace, tr
     assert set(model.tasks) == set(TASKS)
 
 
-def test_it_beats_random_play_on_larger_sets_than_it_was_trained_on(trained):
-    """Also of other goals; its regret is above that of nobody less than the demonstrator's, 0."""
+@pytest.mark.slow
+def test_it_beats_random_play_on_larger_sets_than_it_was_trained_on(workspace):
+    """On goals that were held out; the demonstrator pulls the best arm, so its regret is 0."""
+    train_for(workspace, 500, "long")
     config = RolloutConfig(
-        checkpoint="arms",
-        tasks=("bernoulli-bandit-5", "bernoulli-bandit-50", "contextual-bandit-5")[:2],
+        checkpoint="long",
+        tasks=("bernoulli-bandit-5", "bernoulli-bandit-50"),
         options={"goals": "held-out"},
         stats="group",
         seeds=64,
         shots=2,
         baselines=("random", "demonstrator", "thompson"),
     )
-    compared = rollout(config, trained, NullReporter()).report["comparison"]
+    compared = rollout(config, workspace, NullReporter()).report["comparison"]
     model, random, demonstrator, thompson = (each["regret"] for each in compared)
-    print(model, random, demonstrator, thompson)
     for task in config.tasks:
         error = np.hypot(model[task]["stderr"], random[task]["stderr"])
         assert model[task]["mean"] < random[task]["mean"] - 4 * error, task
@@ -105,13 +111,25 @@ def test_sets_that_do_not_fit(workspace, trained):
     with pytest.raises(ConfigError, match="cannot tell so many actions apart") as found:
         train(TrainConfig(dataset="arms", steps=2, model=small, **TRAIN), workspace, quiet)
     assert found.value.fix == "--set train.model.head_options.embedding=20"
-    for task in ("bernoulli-bandit-50", "contextual-bandit-5"):
+    # The embeddings of 100 arms do not fit into 64 channels; contexts are other observations.
+    for task in ("bernoulli-bandit-100", "contextual-bandit-5"):
         config = RolloutConfig(checkpoint="arms", tasks=(task,), stats="group")
         with pytest.raises(ConfigError, match="no group") as found:
             rollout(config, trained, quiet)
-        assert "up to 32 actions" in found.value.expected
-    config = RolloutConfig(checkpoint="arms", tasks=TASKS, baselines=("blind",))
+        assert "up to 64 actions" in found.value.expected
 
 
-def test_a_baseline_that_plays_none_of_the_tasks(trained):
+def test_baselines_that_play_no_task(trained):
     """Only bandits are played by Thompson sampling."""
+    from pipelines.domains.hidden_goal import HiddenGoal
+
+    config = RolloutConfig(
+        checkpoint="arms", tasks=TASKS, seeds=2, shots=1, baselines=("thompson", "ucb")
+    )
+    assert [
+        each["regret"] for each in rollout(config, trained, NullReporter()).report["comparison"]
+    ] == [None, None, None]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HiddenGoal, "reward_policies", lambda self, task: ())
+        with pytest.raises(ConfigError, match="none of the tasks is played by ucb"):
+            rollout(config.model_copy(update={"baselines": ("ucb",)}), trained, NullReporter())

@@ -46,7 +46,6 @@ class Headless(Head):
         actions: ActionSpec,
         *,
         embedding: Annotated[int, Field(ge=2, le=4096)] = 64,
-        temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1,
     ) -> None:
         """Make the head.
 
@@ -54,14 +53,12 @@ class Headless(Head):
             width: D.
             actions: Discrete; how many there are does not matter.
             embedding: E, the most actions that a set can have.
-            temperature: What the products are divided by.
         """
         super().__init__(width, actions)
-        self.temperature = temperature
         self.out = Linear(width, embedding)
 
     @classmethod
-    def embedding(cls, *, embedding: int = 64, temperature: float = 0.1) -> Embedding:
+    def embedding(cls, *, embedding: int = 64) -> Embedding:
         """Return the embedding of its actions."""
         return Orthonormal(embedding)
 
@@ -70,7 +67,7 @@ class Headless(Head):
 
         Minus infinity beyond a sequence's own actions, whose embeddings are zeros.
         """
-        wanted_BLE = at_least_float32(self.out(hidden_BLD)) / self.temperature
+        wanted_BLE = at_least_float32(self.out(hidden_BLD))
         embedding_BNE = embedding_BNE.to(wanted_BLE.dtype)
         scores_BLN = wanted_BLE @ embedding_BNE.mT
         absent_BN = (embedding_BNE == 0).all(-1)
