@@ -144,7 +144,9 @@ def split_options(domains: Iterable[Domain], given: Mapping[str, Any]) -> dict[s
                 known,
                 where=", ".join(domain.name for domain in domains),
                 expected=", ".join(known) or "no options at all",
-                fix="vintix doctor lists the domains and their options",
+                fix=f"vintix tasks {domains[0].tasks()[0].name}, which tells a task's options"
+                if domains
+                else "vintix tasks",
             )
     return {domain.name: own_options(domain, given) for domain in domains}
 

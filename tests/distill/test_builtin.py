@@ -50,8 +50,10 @@ def test_what_cannot_be_distilled_is_refused_before_anything_is_measured(
         def info(self, message):
             raise AssertionError(message)
 
-    with pytest.raises(error):
+    with pytest.raises(error) as refused:
         stage.run(config(tasks=(task,), options=options), Workspace(tmp_path), Heard())
+    if error is UsageError:
+        assert refused.value.fix.startswith("vintix tasks industrial-benchmark-")
     assert not list(tmp_path.iterdir())
 
 
