@@ -55,6 +55,9 @@ recipes() {
   model "$task" decoy dpt "$head"
   steps=2400 pace=(--set train.warmup_fraction=0.03)
   model "$task" belief dpt "$head" -long
+  vintix rollout --checkpoint "$task-belief-dpt-$head-long" --task "$task" "${fresh[@]}" \
+    --option goal=demonstrator --shots "$shots" --seeds "$seeds" --name "$task-bounds" \
+    --baseline blind --baseline belief -q
   model "$task" belief dpt-no-reward "$head" -long
   model "$task" demonstrator ad "$head" -long
 }

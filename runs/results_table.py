@@ -69,6 +69,12 @@ RECIPES = [
 ]
 """Of runs/reinforcement.sh: histories, method, head and how long it is trained."""
 
+BOUNDS = {
+    "*no model: the demonstrator, blind*": "-bounds-blind",
+    "*no model: the demonstrator, by beliefs*": "-bounds-belief",
+}
+"""What no learning reaches, and what an honest student can."""
+
 ML45 = {
     "ml45-ad": "decay, action",
     "ml45-plain": "own demonstrators, clean action",
@@ -190,14 +196,16 @@ def reinforcement(workspace: Workspace) -> str:
         for line in read_table("results.md", "reinforcement").splitlines()
     }
     for task in REINFORCEMENT:
-        for knowledge, method, head, length in RECIPES:
-            name = f"{task}-{knowledge}-{method}-{head}{length}"
-            recipe = f"{KNOWLEDGE[knowledge]}, {TARGETS[method]}, {head}"
-            recipe += ", four times as long" if length else ""
-            if not exists(workspace, name):
+        rows = {
+            f"{KNOWLEDGE[knowledge]}, {TARGETS[method]}, {head}"
+            + (", four times as long" if length else ""): f"-{knowledge}-{method}-{head}{length}"
+            for knowledge, method, head, length in RECIPES
+        }
+        for recipe, suffix in {**rows, **BOUNDS}.items():
+            if exists(workspace, task + suffix):
+                lines.append(f"| {task} | {recipe} | {levels(workspace, task + suffix)} |")
+            else:
                 lines += filter(None, [before.get((f"| {task}", recipe))])
-                continue
-            lines.append(f"| {task} | {recipe} | {levels(workspace, name)} |")
     return "\n".join(lines)
 
 
