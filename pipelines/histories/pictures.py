@@ -5,6 +5,7 @@ Shapes: N trajectories, C bins of progress.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,7 @@ def plot_histories(histories: Sequence[HistoryQuality], path: Path) -> list[Path
     """
     check_suffix(path, FORMATS)
     drawn = [each for each in histories if each.quality is not None]
+    drawn.sort(key=lambda each: by_number(each.task))
     domains = sorted({each.domain for each in drawn})
     return [
         save(
@@ -96,6 +98,11 @@ def plot_histories(histories: Sequence[HistoryQuality], path: Path) -> list[Path
         )
         for domain in domains
     ]
+
+
+def by_number(name: str) -> list[str | int]:
+    """Return a key that sorts names with the numbers in them as numbers: 5 before 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def draw_domain(histories: Sequence[HistoryQuality]) -> Figure:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import UsageError
-from pipelines.histories.pictures import draw_domain, plot_histories
+from pipelines.histories.pictures import by_number, draw_domain, plot_histories
 from pipelines.histories.quality import HistoryQuality, Trajectory, assess
 from pipelines.histories.report import summarize
 
@@ -72,3 +72,15 @@ def test_the_summary_of_a_domain():
     assert row["r_squared"] == pytest.approx(1)
     assert row["end"] == pytest.approx((0.95 + 0.3 * 0.95) / 2)
     assert summarize([entry(measured=False)])[0]["end"] is None
+
+
+def test_panels_stand_in_the_order_of_their_numbers():
+    names = ["ib-10", "reach", "ib-5", "hand-catch-over-2-underarm", "ib-100", "2d"]
+    assert sorted(names, key=by_number) == [
+        "2d",
+        "hand-catch-over-2-underarm",
+        "ib-5",
+        "ib-10",
+        "ib-100",
+        "reach",
+    ]
