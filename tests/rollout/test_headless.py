@@ -81,7 +81,7 @@ def test_it_beats_random_play_on_larger_sets_than_it_was_trained_on(workspace):
         tasks=("bernoulli-bandit-5", "bernoulli-bandit-50"),
         options={"goals": "held-out"},
         stats="group",
-        seeds=64,
+        seeds=256,
         shots=2,
         baselines=("random", "demonstrator", "thompson"),
     )
