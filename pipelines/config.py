@@ -124,16 +124,22 @@ def resolve_config(
         layer = {spellings.get(key, key): value for key, value in given.items()}
         _merge(values, layer)
         sources |= dict.fromkeys(layer, source)
+
+    def check(settings: Any) -> None:
+        for location, value in _values(settings):
+            problem = value_problem(value)
+            if problem is not None:
+                wrong = {"loc": location, "msg": problem, "type": "", "input": value}
+                raise _describe(stage, model, wrong, sources, file)
+
+    # Before the configuration's own checks, and of the numbers that it reads from texts.
+    check(values)
     try:
         config = model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         raise _describe(stage, model, first, sources, file) from error
-    for location, value in _values(config):
-        problem = value_problem(value)
-        if problem is not None:
-            wrong = {"loc": location, "msg": problem, "type": "", "input": value}
-            raise _describe(stage, model, wrong, sources, file)
+    check(config)
     return config
 
 

@@ -166,11 +166,16 @@ class DistillConfig(BaseModel):
     def _decoys_that_fit(self) -> DistillConfig:
         if self.decoys is None:
             if "decoy_tasks" in self.model_fields_set:
-                raise ValueError("decoy_tasks belongs to decoys of tasks: add --decoys task")
+                raise ConflictError(
+                    "decoy_tasks belongs to decoys of tasks: add --decoys task",
+                    decoy_tasks=self.decoy_tasks,
+                )
         elif self.source != "noise":
-            raise ValueError(
+            raise ConflictError(
                 "who acts in a learning history is its learner, not a demonstrator: leave --decoys "
-                "out, or --source"
+                "out, or --source",
+                decoys=self.decoys,
+                source=self.source,
             )
         return self
 

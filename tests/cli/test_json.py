@@ -79,7 +79,7 @@ def test_tasks(gallery_shell):
     assert len({task["name"] for task in tasks}) == len(tasks)
     for task in tasks:
         check(task, TASK)
-        assert set(task) - {"actions"} == page()["vintix tasks --json"]
+        assert set(task) - {"actions", "set_group"} == page()["vintix tasks --json"]
         assert task["split"] in ("train", "validation")
         assert set(task["schedule"]) == {"p", "f"}
         assert task["noise_curve"] is None or set(task["noise_curve"]) == {"progress", "noise"}

@@ -106,7 +106,7 @@ def test_a_preset_takes_overrides_and_checks_them() -> None:
         ({"layers": 0}, r"(?s)greater than or equal to 1.*model\.layers.*found: 0"),
         ({"attention_dropout": 1.0}, r"(?s)less than 1.*attention_dropout"),
         ({"norm": "batchnorm"}, r"(?s)layernorm.*model\.norm.*batchnorm"),
-        ({"depth": 3}, r"(?s)Extra inputs are not permitted.*model\.depth"),
+        ({"depth": 3}, r"(?s)unknown setting.*model\.depth"),
         ({"groups": {"a.b": {"observation_dim": 1, "action_dim": 1}}}, r"(?s)dot.*'a\.b'"),
         ({"groups": {"": {"observation_dim": 1, "action_dim": 1}}}, "empty"),
         (

@@ -195,4 +195,6 @@ def test_a_batch_without_embeddings_is_refused(model):
 
 def test_other_heads_embed_nothing():
     for name in HEADS.own:
-        assert (HEADS.find(name).embedding() is None) == (name != "headless")
+        assert (HEADS.find(name).embedding(**HEADS.options(name, {})) is None) == (
+            name != "headless"
+        )

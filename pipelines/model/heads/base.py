@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -100,13 +100,16 @@ class Head(nn.Module, ABC):
         super().__init__()
 
     @classmethod
-    def embedding(cls) -> Embedding | None:
+    def embedding(cls, **options: Any) -> Embedding | None:
         """Return how each stream embeds its actions; None for a head that knows them by number.
 
         With an embedding the model is shown it in place of the action, and `loss` and `act` are
         given ``embedding_BNE`` besides: those of each sequence's actions, float32, zeros beyond its
         own. Sets may have any size then, and groups that differ in that alone are one
-        (`TaskSpec.set_group`). The head's options are keyword arguments here as well.
+        (`TaskSpec.set_group`).
+
+        Args:
+            **options: All options of the head.
         """
         return None
 

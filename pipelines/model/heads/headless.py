@@ -14,7 +14,7 @@ Shapes: B sequences, L steps, D model, N actions of the largest set, E channels 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -58,9 +58,9 @@ class Headless(Head):
         self.out = Linear(width, embedding)
 
     @classmethod
-    def embedding(cls, *, embedding: int = 64) -> Embedding:
+    def embedding(cls, **options: Any) -> Embedding:
         """Return the embedding of its actions."""
-        return Orthonormal(embedding)
+        return Orthonormal(options["embedding"])
 
     def scores(self, hidden_BLD: Tensor, embedding_BNE: Tensor) -> Tensor:
         """Return logarithms of probabilities, up to a constant (B, L, N).
