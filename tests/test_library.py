@@ -14,7 +14,7 @@ import torch
 
 import vintix
 from pipelines.artifacts.workspace import Workspace
-from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
+from pipelines.errors import ArtifactMissingError, ConfigError, UsageError, VintixError
 from pipelines.model.saved import SavedModel
 from pipelines.playing.model import roll
 from pipelines.playing.streams import episode_seed
@@ -133,6 +133,12 @@ def test_what_does_not_fit_is_told():
         agent.reset("toy-evne", SPACE)
     with pytest.raises(UsageError, match="streams"):
         agent.reset("toy-even", SPACE, streams=0)
+    for wrong in ({"seed": -1}, {"act": "gredy"}, {"context": 0}):
+        with pytest.raises(UsageError, match=f"rollout.{next(iter(wrong))}"):
+            agent.reset("toy-even", SPACE, **wrong)
+    agent.reset("toy-even", SPACE)
+    with pytest.raises(VintixError, match="cannot be executed"):
+        agent.act(np.full(3, np.nan))
     agent.reset("toy-even", SPACE, streams=2)
     with pytest.raises(UsageError, match="observation"):
         agent.act(np.zeros(3))

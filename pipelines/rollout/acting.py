@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.actions import ActionSpec, Box, Discrete
-from pipelines.errors import UsageError
+from pipelines.config import resolve_config
+from pipelines.errors import UsageError, VintixError
 from pipelines.playing.model import Memory, ModelSide, Tokens
 from pipelines.playing.streams import StreamTask
 from pipelines.rng import stream as random_stream
@@ -94,8 +95,12 @@ class Agent:
             raise UsageError(
                 "too few streams", where="streams", expected="1 or more", found=streams
             )
-        config = RolloutConfig.model_validate(
-            {"tasks": (task,), "act": act, "stats": stats, "options": dict(options), "seed": seed}
+        given = {"tasks": (task,), "act": act, "stats": stats, "context": context, "seed": seed}
+        config = resolve_config(
+            "rollout",
+            RolloutConfig,
+            command_line={**given, "options": dict(options)},
+            environment={},
         )
         saved = self._saved
         (target,) = select_targets(config, saved, full_catalogue())
@@ -143,6 +148,7 @@ class Agent:
         Raises:
             UsageError: There was no `reset`, no reward after the first step, or an array has
                 another shape than (S, ...).
+            VintixError: The model's action is not a finite number.
         """
         import torch
 
@@ -177,6 +183,15 @@ class Agent:
         with torch.inference_mode():
             (chosen,) = self._saved.model.step([self._batch()], self._context, self._draws())
         array = (chosen.float() if chosen.is_floating_point() else chosen).cpu().numpy()
+        fault = self._actions.find_fault(array)
+        if fault is not None:
+            raise VintixError(
+                "the model's action cannot be executed",
+                where=f"Agent.act, step {self._now}",
+                expected=self._actions,
+                found=fault,
+                fix="check that observations and rewards are finite numbers",
+            )
         executed_SA = self._side.executed(everyone, array)
         bounded = not isinstance(self._actions, Box) or self._actions.low_A is not None
         self._action_SA = self._actions.decode(executed_SA) if bounded else executed_SA
