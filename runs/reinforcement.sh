@@ -3,11 +3,14 @@
 # docs/results.md, on one CPU.
 #
 #     bash runs/reinforcement.sh                # all tasks; what is there already is found again
-#     bash runs/reinforcement.sh point-ring     # one of them, or reach, push-back
+#     bash runs/reinforcement.sh point-ring     # one of them
+#     PARTS=long ONLY=belief-dpt bash runs/reinforcement.sh dark-room
+#
+# PARTS are some of: short long seeds; ONLY is the histories and the method of the models to train.
 #
 # Artifacts go to $VINTIX_WORKSPACE, else ./artifacts. Stop and start it as you like.
 set -euo pipefail
-context=${CONTEXT:-200}
+parts=" ${PARTS:-short long seeds} "
 shots=${SHOTS:-10}
 
 small=(--set train.model.width=64 --set train.model.feed_forward=256
@@ -23,11 +26,12 @@ histories() {
   vintix pack --histories "$name" --name "$name" -q
 }
 
-# A model, and its rollouts on fresh goals: task knowledge method head [suffix]
+# A model, and its rollouts on fresh goals: task knowledge method head [suffix] [seed]
 model() {
+  [[ $2-$3 == ${ONLY:-*} ]] || return 0
   local name=$1-$2-$3-$4${5:-} recipe=(--method "$3" --set "train.model.head=$4")
   vintix train --dataset "$1-$2" "${recipe[@]}" --name "$name" --steps "$steps" \
-    --context "$context" --batch-size 16 --learning-rate 2e-3 \
+    --context "$context" --batch-size 16 --learning-rate 2e-3 --seed "${6:-0}" \
     "${pace[@]}" "${small[@]}" --device cpu --set train.threads=1 -q
   local suite=(--suite reward-use)
   [[ $3 == *no-reward ]] && suite=()
@@ -35,51 +39,83 @@ model() {
     --seeds "$seeds" --name "$name" "${suite[@]}" -q
 }
 
-# The recipes on one task of hidden-goal: task head
+# What no learning reaches and what an honest student can: task
+bounds() {
+  [[ -z ${ONLY:-} ]] || return 0
+  local baselines=(--baseline blind --baseline belief)
+  vintix rollout --task "$1" "${fresh[@]}" --option goal=demonstrator --shots "$shots" \
+    --seeds "$seeds" --name "$1-bounds" "${baselines[@]}" --checkpoint "$2" -q
+}
+
+wanted() { [[ $parts == *" $1 "* ]]; }
+short() { steps=600 pace=(--set train.warmup_fraction=0.08); }
+long() { steps=2400 pace=(--set train.warmup_fraction=0.03); }
+
+# The recipes on one task of hidden-goal, of which a context holds ten episodes: task head steps
 recipes() {
-  local seeds=100 trajectories=4000 steps=600 pace=(--set train.warmup_fraction=0.08)
-  local task=$1 head=$2 told=() fresh=(--option goals=held-out)
-  histories "$task" belief 200
-  model "$task" belief dpt "$head"
-  model "$task" belief dpt-no-reward "$head"
-  histories "$task" demonstrator 400
-  [[ $head == categorical ]] || model "$task" demonstrator ad mse
-  model "$task" demonstrator ad "$head"
-  model "$task" demonstrator ad-no-reward "$head"
-  model "$task" demonstrator dpt "$head"
-  histories "$task" decoy 200
-  if [[ $head != categorical ]]; then
-    model "$task" decoy dpt mse
-    model "$task" decoy dpt-no-reward mse
+  local seeds=100 trajectories=4000 steps pace told=() fresh=(--option goals=held-out)
+  local task=$1 head=$2 context=$3 seed
+  histories "$task" belief "$context"
+  histories "$task" demonstrator $((2 * context))
+  if wanted short; then
+    short
+    model "$task" belief dpt "$head"
+    model "$task" belief dpt-no-reward "$head"
+    [[ $head == categorical ]] || model "$task" demonstrator ad mse
+    model "$task" demonstrator ad "$head"
+    model "$task" demonstrator ad-no-reward "$head"
+    model "$task" demonstrator dpt "$head"
+    histories "$task" decoy "$context"
+    if [[ $head != categorical ]]; then
+      model "$task" decoy dpt mse
+      model "$task" decoy dpt-no-reward mse
+    fi
+    model "$task" decoy dpt "$head"
   fi
-  model "$task" decoy dpt "$head"
-  steps=2400 pace=(--set train.warmup_fraction=0.03)
-  model "$task" belief dpt "$head" -long
-  vintix rollout --checkpoint "$task-belief-dpt-$head-long" --task "$task" "${fresh[@]}" \
-    --option goal=demonstrator --shots "$shots" --seeds "$seeds" --name "$task-bounds" \
-    --baseline blind --baseline belief -q
-  model "$task" belief dpt-no-reward "$head" -long
-  model "$task" demonstrator ad "$head" -long
+  if wanted long; then
+    long
+    model "$task" belief dpt "$head" -long
+    bounds "$task" "$task-belief-dpt-$head-long"
+    model "$task" belief dpt-no-reward "$head" -long
+    model "$task" demonstrator ad "$head" -long
+  fi
+  if wanted seeds; then
+    long
+    for seed in 1 2; do
+      model "$task" belief dpt "$head" "-long-seed-$seed" "$seed"
+      model "$task" demonstrator ad "$head" "-long-seed-$seed" "$seed"
+    done
+  fi
 }
 
 # Decoys on a task of Meta-World whose goal is hidden: five episodes of 100 steps
 simulated() {
-  local context=500 shots=5 seeds=36 trajectories=300 steps=600 pace=(--set train.warmup_fraction=0.08)
+  local context=500 shots=5 seeds=36 trajectories=300 steps pace
   local told=(--option goal_reset=trajectory)
   local fresh=("${told[@]}" --option goal=demonstrator)
   histories "$1" decoy 500
-  model "$1" decoy dpt mse
-  model "$1" decoy dpt-no-reward mse
-  histories "$1" demonstrator 1000
-  model "$1" demonstrator ad mse
+  if wanted short; then
+    short
+    model "$1" decoy dpt mse
+    model "$1" decoy dpt-no-reward mse
+    histories "$1" demonstrator 1000
+    model "$1" demonstrator ad mse
+  fi
+  if wanted long; then
+    long
+    model "$1" decoy dpt mse -long
+  fi
 }
 
-for task in "${@:-point-ring point-dense dark-room reach push-back}"; do
+all="point-ring point-dense dark-room dark-key-to-door bernoulli-bandit-20 reacher-hidden"
+for task in "${@:-$all reach push-back soccer}"; do
   for one in $task; do
     case $one in
       reach | push-back | soccer) simulated "$one" ;;
-      dark-* | *bandit*) recipes "$one" categorical ;;
-      *) recipes "$one" bins ;;
+      dark-key-to-door) recipes "$one" categorical 500 ;;
+      reacher-hidden) recipes "$one" bins 500 ;;
+      dark-* | *bandit*) recipes "$one" categorical 200 ;;
+      *) recipes "$one" bins 200 ;;
     esac
   done
 done

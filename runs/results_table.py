@@ -3,11 +3,12 @@
 bash runs/results.sh && bash runs/reinforcement.sh && bash runs/ml45.sh
 python runs/results_table.py
 
-A table whose artifacts are not in the workspace is left as it is, and so is a row of the table
-"reinforcement".
+A table whose artifacts are not in the workspace is left as it is, and so is a row of the tables
+"reinforcement" and "paired".
 """
 
 import argparse
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
@@ -22,7 +23,8 @@ from pipelines.rollout.config import REWARDS
 from pipelines.rollout.report import compare_rollouts
 from pipelines.rollout.reported import reported_scores
 from pipelines.rollout.reward_use import reward_use
-from pipelines.rollout.scores import TaskCurve, load_curves, summarize_curves
+from pipelines.rollout.scores import TaskCurve, load_curves, summarize_curves, task_scores
+from pipelines.rollout.statistics import summarize
 from pipelines.tasks.spec import ScoreReference
 
 AGENTS = {
@@ -48,7 +50,17 @@ MODELS = {
 SHOWN = ("zero", "mean", "other", "shuffled", "flipped")
 """Other rewards, in the order of the columns."""
 
-REINFORCEMENT = ("point-ring", "point-dense", "dark-room", "reach", "push-back")
+REINFORCEMENT = (
+    "point-ring",
+    "point-dense",
+    "dark-room",
+    "dark-key-to-door",
+    "bernoulli-bandit-20",
+    "reacher-hidden",
+    "reach",
+    "push-back",
+    "soccer",
+)
 KNOWLEDGE = {"demonstrator": "goal known", "decoy": "decoys", "belief": "beliefs"}
 TARGETS = {
     "ad": "action",
@@ -97,6 +109,7 @@ def main() -> None:
         if exists(workspace, played):
             write_table("results.md", name, table(workspace))
     write_table("results.md", "reinforcement", reinforcement(workspace))
+    write_table("results.md", "paired", paired(workspace))
     if exists(workspace, "ml45-others", "histories"):
         write_table("results.md", "others", others(workspace))
     if any(exists(workspace, name) for name in ML45):
@@ -191,22 +204,64 @@ def reinforcement(workspace: Workspace) -> str:
         f"| task | histories, target, head | first shot | last three | {' | '.join(SHOWN)} |",
         f"|---|---|--:|---|{'--:|' * len(SHOWN)}",
     ]
-    before = {
-        tuple(line.split(" | ")[:2]): line
-        for line in read_table("results.md", "reinforcement").splitlines()
-    }
+    before = rows_before("reinforcement")
     for task in REINFORCEMENT:
-        rows = {
-            f"{KNOWLEDGE[knowledge]}, {TARGETS[method]}, {head}"
-            + (", four times as long" if length else ""): f"-{knowledge}-{method}-{head}{length}"
-            for knowledge, method, head, length in RECIPES
-        }
-        for recipe, suffix in {**rows, **BOUNDS}.items():
+        for recipe, suffix in {**named(RECIPES), **BOUNDS}.items():
             if exists(workspace, task + suffix):
                 lines.append(f"| {task} | {recipe} | {levels(workspace, task + suffix)} |")
             else:
                 lines += filter(None, [before.get((f"| {task}", recipe))])
     return "\n".join(lines)
+
+
+def paired(workspace: Workspace) -> str:
+    """How far the last three shots are from those of others on the same goals."""
+    lines = [
+        "| task | histories, target, head | less without rewards | less AD | less blind "
+        "| less beliefs |",
+        "|---|---|---|---|---|---|",
+    ]
+    before = rows_before("paired")
+    recipes = [recipe for recipe in RECIPES if recipe[0] != "demonstrator" and recipe[1] == "dpt"]
+    for task in REINFORCEMENT:
+        for recipe, suffix in named(recipes).items():
+            others = (
+                suffix.replace("-dpt-", "-dpt-no-reward-"),
+                re.sub("^-[a-z]+-dpt-", "-demonstrator-ad-", suffix),
+                *BOUNDS.values(),
+            )
+            if exists(workspace, task + suffix) and any(
+                exists(workspace, task + other) for other in others
+            ):
+                cells = (less(workspace, task + suffix, task + other) for other in others)
+                lines.append(f"| {task} | {recipe} | {' | '.join(cells)} |")
+            else:
+                lines += filter(None, [before.get((f"| {task}", recipe))])
+    return "\n".join(lines)
+
+
+def less(workspace: Workspace, name: str, other: str) -> str:
+    """Last three shots of a rollout less those of another, goal by goal, with their interval."""
+    if not exists(workspace, other):
+        return ""
+    (mine,), (theirs,) = (load_curves(found(workspace, each)) for each in (name, other))
+    apart_S = task_scores(mine, "last") - task_scores(theirs, "last")
+    return told(summarize([apart_S]), 2)
+
+
+def named(recipes: Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
+    """Return the ends of the names of the rollouts by what the tables say of them."""
+    return {
+        f"{KNOWLEDGE[knowledge]}, {TARGETS[method]}, {head}"
+        + (", four times as long" if length else ""): f"-{knowledge}-{method}-{head}{length}"
+        for knowledge, method, head, length in recipes
+    }
+
+
+def rows_before(table: str) -> dict[tuple[str, ...], str]:
+    """Return the lines of a table of the page by their first two cells."""
+    lines = read_table("results.md", table).splitlines()
+    return {tuple(line.split(" | ")[:2]): line for line in lines}
 
 
 def ml45(workspace: Workspace) -> str:
@@ -258,7 +313,13 @@ def levels(workspace: Workspace, name: str) -> str:
         f"{last_three(workspace, other):.2f}" if exists(workspace, other) else ""
         for other in (f"{name}-{rewards}-rewards" for rewards in SHOWN)
     ]
-    return " | ".join([f"{scores['first']['mean']:.2f}", told(scores["last"], 2), *shown])
+    seeds = [
+        f"{last_three(workspace, again):.2f}"
+        for again in (f"{name}-seed-{seed}" for seed in (1, 2))
+        if exists(workspace, again)
+    ]
+    last = told(scores["last"], 2) + (f"; {', '.join(seeds)}" if seeds else "")
+    return " | ".join([f"{scores['first']['mean']:.2f}", last, *shown])
 
 
 def last_three(workspace: Workspace, name: str) -> float:

@@ -4,20 +4,19 @@
 #     bash runs/systems.sh                 # all; what is there already is found again
 #     bash runs/systems.sh headless-ad     # one of: ad ad-eps headless-ad s5 dpt
 #
-# Artifacts go to $VINTIX_WORKSPACE, else ./artifacts. Stop and start it as you like. The models of
-# ad-eps and dpt are those of runs/reinforcement.sh, which finds them again, and the other way round.
+# Artifacts go to $VINTIX_WORKSPACE, else ./artifacts. Stop and start it as you like.
 set -euo pipefail
+here=$(dirname "$0")
 
 one=(--device cpu --set train.threads=1 -q)
 small=(--set train.model.width=64 --set train.model.feed_forward=256
   --set train.model.action_embedding=24 --set train.model.observation_embedding=28
   --set train.model.reward_embedding=12)
 pace=(--context 200 --batch-size 16 --learning-rate 2e-3 --set train.warmup_fraction=0.08)
-room() { vintix demonstrators --task dark-room --option goal=demonstrator --name dark-room -q; }
 
 # Algorithm Distillation: the histories of 2,000 tabular Q-learners, each with a goal of 65
 ad() {
-  room
+  vintix demonstrators --task dark-room --option goal=demonstrator --name dark-room -q
   vintix distill --task dark-room --source learning-history --demonstrators dark-room \
     --trajectories 2000 --steps 600 --set distill.train.algorithm=q-learning \
     --set distill.train.hyperparameters.learning_rate=1 \
@@ -30,17 +29,7 @@ ad() {
 }
 
 # AD-eps: random actions in place of a demonstrator's, more and more seldom
-ad-eps() {
-  room
-  vintix distill --task dark-room --demonstrators dark-room --option goal=demonstrator \
-    --trajectories 4000 --steps 400 --name dark-room-demonstrator -q
-  vintix pack --histories dark-room-demonstrator --name dark-room-demonstrator -q
-  vintix train --dataset dark-room-demonstrator --method ad --set train.model.head=categorical \
-    --name dark-room-demonstrator-ad-categorical --steps 600 "${pace[@]}" "${small[@]}" "${one[@]}"
-  vintix rollout --checkpoint dark-room-demonstrator-ad-categorical --task dark-room \
-    --option goals=held-out --shots 10 --seeds 100 --suite reward-use \
-    --name dark-room-demonstrator-ad-categorical
-}
+ad-eps() { PARTS=long ONLY=demonstrator-ad bash "$here/reinforcement.sh" dark-room; }
 
 # Headless-AD: the histories of Thompson sampling on 5 and 20 arms, played on 50 as well
 headless-ad() {
@@ -78,17 +67,7 @@ s5() {
 
 # A Decision-Pretrained Transformer: the clean action of a demonstrator that believes what rewards
 # have told, with a head that is sampled
-dpt() {
-  room
-  vintix distill --task dark-room --demonstrators dark-room --option goal=belief \
-    --trajectories 4000 --steps 200 --name dark-room-belief -q
-  vintix pack --histories dark-room-belief --name dark-room-belief -q
-  vintix train --dataset dark-room-belief --method dpt --set train.model.head=categorical \
-    --name dark-room-belief-dpt-categorical --steps 600 "${pace[@]}" "${small[@]}" "${one[@]}"
-  vintix rollout --checkpoint dark-room-belief-dpt-categorical --task dark-room \
-    --option goals=held-out --shots 10 --seeds 100 --suite reward-use \
-    --name dark-room-belief-dpt-categorical
-}
+dpt() { PARTS=long ONLY=belief-dpt bash "$here/reinforcement.sh" dark-room; }
 
 for part in "${@:-ad ad-eps headless-ad s5 dpt}"; do
   for system in $part; do "$system"; done

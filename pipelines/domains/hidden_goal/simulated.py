@@ -184,8 +184,8 @@ class CheetahVelocity(Simulated):
         return np.pad(self._body_BO.astype(np.float32), ((0, 0), (0, 1)))
 
     def show(self, observation_BO: NDArray[np.float32], goal_BG: NDArray[np.float32]) -> None:
-        """Write the velocities into the last entry."""
-        observation_BO[:, -1:] = goal_BG
+        """Write into the last entry how much faster than the middle of all velocities."""
+        observation_BO[:, -1:] = goal_BG - self._FASTEST / 2
 
     def rewards(self, goal_BPG: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return minus the difference of the velocities, and minus 0.05 of the squared action."""
