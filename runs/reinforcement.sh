@@ -12,6 +12,7 @@
 set -euo pipefail
 parts=" ${PARTS:-short long seeds} "
 shots=${SHOTS:-10}
+context=${CONTEXT:-200}
 
 small=(--set train.model.width=64 --set train.model.feed_forward=256
   --set train.model.action_embedding=24 --set train.model.observation_embedding=28
@@ -29,9 +30,9 @@ histories() {
 # A model, and its rollouts on fresh goals: task knowledge method head [suffix] [seed]
 model() {
   [[ $2-$3 == ${ONLY:-*} ]] || return 0
-  local name=$1-$2-$3-$4${5:-} recipe=(--method "$3" --set "train.model.head=$4")
+  local train_seed=${6:-0} name=$1-$2-$3-$4${5:-} recipe=(--method "$3" --set "train.model.head=$4")
   vintix train --dataset "$1-$2" "${recipe[@]}" --name "$name" --steps "$steps" \
-    --context "$context" --batch-size 16 --learning-rate 2e-3 --seed "${6:-0}" \
+    --context "$context" --batch-size 16 --learning-rate 2e-3 --seed "$train_seed" \
     "${pace[@]}" "${small[@]}" --device cpu --set train.threads=1 -q
   local suite=(--suite reward-use)
   [[ $3 == *no-reward ]] && suite=()
@@ -51,10 +52,10 @@ wanted() { [[ $parts == *" $1 "* ]]; }
 short() { steps=600 pace=(--set train.warmup_fraction=0.08); }
 long() { steps=2400 pace=(--set train.warmup_fraction=0.03); }
 
-# The recipes on one task of hidden-goal, of which a context holds ten episodes: task head steps
+# The recipes on one task of hidden-goal, of which a context holds ten episodes: task head
 recipes() {
   local seeds=100 trajectories=4000 steps pace told=() fresh=(--option goals=held-out)
-  local task=$1 head=$2 context=$3 seed
+  local task=$1 head=$2 seed
   histories "$task" belief "$context"
   histories "$task" demonstrator $((2 * context))
   if wanted short; then
@@ -112,10 +113,10 @@ for task in "${@:-$all reach push-back soccer}"; do
   for one in $task; do
     case $one in
       reach | push-back | soccer) simulated "$one" ;;
-      dark-key-to-door) recipes "$one" categorical 500 ;;
-      reacher-hidden) recipes "$one" bins 500 ;;
-      dark-* | *bandit*) recipes "$one" categorical 200 ;;
-      *) recipes "$one" bins 200 ;;
+      dark-key-to-door) context=500 recipes "$one" categorical ;;
+      reacher-hidden) context=500 recipes "$one" bins ;;
+      dark-* | *bandit*) recipes "$one" categorical ;;
+      *) recipes "$one" bins ;;
     esac
   done
 done

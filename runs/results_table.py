@@ -244,9 +244,10 @@ def less(workspace: Workspace, name: str, other: str) -> str:
     """Last three shots of a rollout less those of another, goal by goal, with their interval."""
     if not exists(workspace, other):
         return ""
-    (mine,), (theirs,) = (load_curves(found(workspace, each)) for each in (name, other))
-    apart_S = task_scores(mine, "last") - task_scores(theirs, "last")
-    return told(summarize([apart_S]), 2)
+    mine_S, theirs_S = (
+        task_scores(load_curves(found(workspace, each))[0], "last") for each in (name, other)
+    )
+    return told(summarize([mine_S - theirs_S]), 2)
 
 
 def named(recipes: Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
@@ -292,7 +293,8 @@ def others(workspace: Workspace) -> str:
 def played_by(reader: HistoryReader, task: str) -> tuple[float, ...]:
     """Return the mean scores of the task's own demonstrator, of others, and what is reported."""
     scores = ScoreReference(**reader.task(task)["scores"]["paper"])
-    own, theirs = [], []
+    own: list[float] = []
+    theirs: list[float] = []
     for trajectory in reader.trajectories(task):
         episodes = reader.episodes(task, trajectory)
         for total, player, complete in zip(
