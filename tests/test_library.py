@@ -47,6 +47,7 @@ def test_the_names_stay():
         "dataset": ["name", "workspace", "fields"],
         "load": ["checkpoint", "workspace", "device"],
         "make": ["task", "options"],
+        "register_task": ["name", "env", "demonstrator", "fields"],
         **{stage: ["workspace", "fields"] for stage in stages},
     }
     assert list(inspect.signature(Agent.act).parameters) == [

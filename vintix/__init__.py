@@ -12,6 +12,7 @@ Everything here is documented where it is defined, and stays from release to rel
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "load",
     "make",
     "pack",
+    "register_task",
     "rollout",
     "train",
 ]
@@ -75,6 +77,37 @@ def make(task: str, **options: Any) -> gymnasium.Env[Any, Any]:
     from pipelines.domains.gym import make as make_task
 
     return make_task(task, **options)
+
+
+def register_task(
+    name: str,
+    env: str | Callable[[], gymnasium.Env[Any, Any]],
+    *,
+    demonstrator: Callable[[Any], Any] | None = None,
+    **fields: Any,
+) -> None:
+    """Make an environment of yours a task that `make` and the stages of this process know.
+
+    Its domain is ``registered``. Dimensions and actions are the environment's. Worker processes
+    know the task where a script or a module registers it at its top level.
+
+    Args:
+        name: The task's name. One that was registered by this name before is replaced.
+        env: An id of Gymnasium, or a function that returns an environment.
+        demonstrator: An expert: from an observation, float32 (O,), to an action; numbers are kept
+            within the bounds. None where one is trained (``source="train"``).
+        **fields: Further fields of `pipelines.tasks.spec.TaskSpec`, such as ``horizon`` (of an id,
+            its own by default), ``group`` (the name), ``trajectories`` and ``trajectory_length``.
+
+    Raises:
+        ConfigError: The environment is none that the stages can use, a field is wrong, or the name
+            is another task's.
+        gymnasium.error.Error: There is no such id.
+    """
+    from pipelines.domains.registered import registration_of
+    from pipelines.domains.registry import register_task as register
+
+    register(registration_of(name, env, demonstrator, fields))
 
 
 def dataset(name: str | None = None, *, workspace: Location = None, **fields: Any) -> Windows:

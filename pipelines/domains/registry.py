@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pipelines.artifacts.files import raise_if_failing
+from pipelines.domains import registered
 from pipelines.domains.base import Domain, OptionSpec
-from pipelines.errors import MissingDependencyError, UsageError, unknown
+from pipelines.errors import ConfigError, MissingDependencyError, UsageError, unknown
 from pipelines.plugins import Kind
 from pipelines.tasks.registry import Catalogue, catalogue
 from pipelines.tasks.spec import TaskSpec
@@ -24,6 +25,7 @@ __all__ = [
     "full_catalogue",
     "load_domains",
     "own_options",
+    "register_task",
     "resolve_options",
     "simulator_packages",
     "split_options",
@@ -86,6 +88,8 @@ def find_domain(name: str) -> Domain:
     for key, error in found.broken.items():
         if _squash(key) == wanted:
             raise error
+    if wanted == registered.NAME:
+        raise registered.not_registered()
     raise DOMAINS.unknown(f"Unknown domain {name!r}.", name, found.domains)
 
 
@@ -97,6 +101,27 @@ def domain_of(task: TaskSpec) -> Domain:
         MissingDependencyError: It is installed but does not work.
     """
     return find_domain(task.domain)
+
+
+def register_task(registration: registered.Registration) -> None:
+    """Make a task known in this process; one that was registered by this name before is replaced.
+
+    Raises:
+        ConfigError: Its name is taken by a task of another domain, or its group has other
+            dimensions.
+    """
+    name = registration.task.name
+    before = registered.TASKS.get(name)
+    registered.TASKS[name] = registration
+    _discover.cache_clear()
+    try:
+        _discover()
+    except ConfigError:
+        del registered.TASKS[name]
+        if before is not None:
+            registered.TASKS[name] = before
+        _discover.cache_clear()
+        raise
 
 
 def check_simulators(tasks: Iterable[TaskSpec], options: Mapping[str, Any] | None = None) -> None:
@@ -242,6 +267,9 @@ def _discover() -> _Found:
             broken.setdefault(entry.name, DOMAINS.unusable(entry, error))
         else:
             domains[entry.name] = domain
+    if registered.TASKS:
+        domain = registered.Registered()
+        tasks, domains[domain.name] = tasks.extended(domain.tasks()), domain
     catalogued = tasks.without(
         {name: error for name, error in broken.items() if name not in domains}
     )

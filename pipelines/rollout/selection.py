@@ -205,7 +205,8 @@ def _chosen(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> l
             "the checkpoint knows tasks that no installed domain declares",
             where=listed(missing),
             expected="the domain plugin the checkpoint was trained with",
-            fix="install the plugin, or choose --task or --domain",
+            fix="install the plugin, or call vintix.register_task first where a program registered "
+            "them, or choose --task or --domain",
         )
     specs = catalogue.select(
         domains=config.domains, splits=config.splits, variations="validation" in config.splits
