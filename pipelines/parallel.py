@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import traceback
@@ -19,10 +20,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_connections
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+import pipelines
 from pipelines.artifacts.files import failure_of
 from pipelines.errors import VintixError
 from pipelines.hardware import available_cores
@@ -339,10 +343,16 @@ def starting_workers() -> Iterator[None]:
     """
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
+    # They are given this path, and a folder of the user's may come first by our package's name.
+    path = sys.path[:]
+    found = PathFinder.find_spec("pipelines")
+    if found is None or found.origin != pipelines.__file__:
+        sys.path.insert(0, str(Path(__file__).parents[1]))
     try:
         with signals_for_parent_blocked():
             yield
     finally:
+        sys.path[:] = path
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

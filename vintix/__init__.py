@@ -12,6 +12,8 @@ Everything here is documented where it is defined, and stays from release to rel
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,42 @@ __all__ = [
 
 Location = str | Path | None
 """Where artifacts lie: a directory; None for ``$VINTIX_WORKSPACE``, else ``./artifacts``."""
+
+
+def _take_pipelines() -> None:
+    """Import the package `pipelines` that belongs to this one, whatever else has that name.
+
+    A folder ``pipelines`` of the user's, where a program or an interpreter starts, comes first on
+    Python's path and would be taken for it.
+
+    Raises:
+        ImportError: Another one has been imported already.
+    """
+    from importlib.machinery import PathFinder
+
+    root = Path(__file__).parent.parent
+    first = PathFinder.find_spec("pipelines")
+    sys.path.insert(0, str(root))
+    try:
+        import pipelines
+    finally:
+        sys.path.remove(str(root))
+    taken = Path(pipelines.__file__ or next(iter(pipelines.__path__)))
+    own = root / "pipelines" / "__init__.py"
+    if not taken.samefile(own):
+        raise ImportError(
+            f"vintix needs a package 'pipelines' of its own, and {taken} has been imported by that "
+            "name. Rename yours, or import vintix in a process that does not import yours."
+        )
+    if first is not None and first.origin is not None and not taken.samefile(first.origin):
+        warnings.warn(
+            f"{first.origin} has the name of a package that comes with vintix: in this process "
+            "'import pipelines' means that of vintix. Rename yours to use both.",
+            stacklevel=3,
+        )
+
+
+_take_pipelines()
 
 
 def load(
