@@ -1,8 +1,8 @@
 """Named things that packages add through entry points: domains, methods, heads, backbones.
 
 Each kind has a table of the project's own, which are there without any installation; installed
-distributions add to it with an entry point of the kind's group. Nothing is imported for a name
-alone.
+distributions add to it with an entry point of the kind's group, and a script with `Kind.add` for
+its own process. Nothing is imported for a name alone.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from types import SimpleNamespace
 from typing import Any, Generic, TypeVar, get_type_hints
 
-from pipelines.errors import MissingDependencyError, VintixError, unknown
+from pipelines.errors import MissingDependencyError, UsageError, VintixError, unknown
 
 OWN_DISTRIBUTION = "vintix"
 
@@ -41,6 +41,26 @@ class Kind(Generic[Base]):
     option: str
     own: Mapping[str, str]
     reserved: tuple[str, ...] = ()
+    _added: dict[str, type[Base]] = field(default_factory=dict, init=False)
+
+    def add(self, name: str, added: type[Base]) -> None:
+        """Give a class a name in this process; the same name again replaces it.
+
+        Args:
+            name: The name; not one of the project's own.
+            added: A class derived from `base`, which is not checked.
+
+        Raises:
+            UsageError: The name is one of the project's own.
+        """
+        if name in self.own:
+            raise UsageError(
+                f"there is a {self.noun} {name!r} already",
+                expected="another name",
+                found=name,
+                fix=f"choose another name than {', '.join(self.own)}",
+            )
+        self._added[name] = added
 
     def entries(self) -> list[metadata.EntryPoint]:
         """Return all entries by name, the project's own first: no other can take their names."""
@@ -49,10 +69,14 @@ class Kind(Generic[Base]):
         others = [entry for entry in found if distribution(entry) != OWN_DISTRIBUTION]
         return sorted(own, key=_by_name) + sorted(others, key=_by_name)
 
-    @functools.cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """The names there are: the project's own in their order, then those of others."""
-        return tuple(dict.fromkeys([*self.own, *(entry.name for entry in self.entries())]))
+        return tuple(dict.fromkeys([*self.own, *self._added, *self._installed]))
+
+    @functools.cached_property
+    def _installed(self) -> list[str]:
+        return [entry.name for entry in self.entries()]
 
     def load(self, entry: metadata.EntryPoint) -> type[Base]:
         """Import what an entry stands for.
@@ -81,6 +105,8 @@ class Kind(Generic[Base]):
         """
         if name in self.own:
             return self.load(metadata.EntryPoint(name, self.own[name], self.group))
+        if name in self._added:
+            return self._added[name]
         entry = next((entry for entry in self.entries() if entry.name == name), None)
         if entry is None:
             raise self.unknown(
@@ -137,7 +163,7 @@ class Kind(Generic[Base]):
 
     def package(self, name: str) -> str | None:
         """Return the distribution that brings a name; None for the project's own."""
-        if name in self.own:
+        if name in self.own or name in self._added:
             return None
         return next((distribution(one) for one in self.entries() if one.name == name), None)
 

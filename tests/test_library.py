@@ -15,6 +15,12 @@ import torch
 import vintix
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError, ConfigError, UsageError, VintixError
+from pipelines.methods import METHODS
+from pipelines.methods.ad import AD
+from pipelines.model.backbones import BACKBONES
+from pipelines.model.backbones.base import Backbone
+from pipelines.model.heads import HEADS
+from pipelines.model.heads.mse import MSE
 from pipelines.model.saved import SavedModel
 from pipelines.playing.model import roll
 from pipelines.playing.streams import episode_seed
@@ -47,6 +53,7 @@ def test_the_names_stay():
         "dataset": ["name", "workspace", "fields"],
         "load": ["checkpoint", "workspace", "device"],
         "make": ["task", "options"],
+        "register": ["name", "added"],
         "register_task": ["name", "env", "demonstrator", "fields"],
         **{stage: ["workspace", "fields"] for stage in stages},
     }
@@ -183,15 +190,62 @@ def test_windows_stack_into_batches(tmp_path):
     assert batch["task"] == [task] * 4
 
 
+SMALL = {
+    "width": 16,
+    "heads": 2,
+    "feed_forward": 32,
+    "action_embedding": 7,
+    "observation_embedding": 7,
+}
+FIELDS = {"steps": 2, "batch_size": 2, "context": 16, "device": "cpu", "model": SMALL}
+
+
+def test_a_script_brings_a_method_a_head_and_a_backbone_of_its_own(tmp_path, monkeypatch):
+    """They are trained and saved by their names, and an agent of them plays."""
+    for kind in (METHODS, HEADS, BACKBONES):
+        monkeypatch.setitem(vars(kind), "_added", {})
+    seen = []
+
+    class Late(AD):
+        title = "late"
+
+        def loss_weights(self, rows):
+            seen.append(len(rows["reward"]))
+            return np.linspace(0, 1, len(rows["reward"]), dtype=np.float32)
+
+    class Plain(MSE):
+        def loss(self, hidden, target, units):
+            seen.append("head")
+            return super().loss(hidden, target, units)
+
+    class Sums(Backbone):
+        def forward(self, tokens):
+            seen.append("backbone")
+            return tokens.cumsum(dim=1)
+
+    for name, added in (("late", Late), ("plain", Plain), ("sums", Sums)):
+        vintix.register(name, added)
+    write_dataset(Workspace(tmp_path))
+    model = {**SMALL, "head": "plain", "backbone": "sums"}
+    vintix.train(workspace=tmp_path, name="mine", method="late", **{**FIELDS, "model": model})
+    assert {17, "head", "backbone"} <= {*seen}
+    assert isinstance(vintix.load("mine", workspace=tmp_path), Agent)
+    # Another process, which has not registered them, says what is missing.
+    vars(BACKBONES)["_added"].clear()
+    with pytest.raises(VintixError, match="there is no backbone 'sums'"):
+        vintix.load("mine", workspace=tmp_path)
+    with pytest.raises(UsageError, match="already"):
+        vintix.register("mse", Plain)
+    with pytest.raises(UsageError, match="nothing that can be registered"):
+        vintix.register("number", int)
+
+
 def test_stages_are_functions(tmp_path):
     """They write the artifacts that the commands write, and find them again."""
     write_dataset(Workspace(tmp_path))
-    sizes = {"action_embedding": 7, "observation_embedding": 7, "feed_forward": 32}
-    fields = {"steps": 2, "batch_size": 2, "context": 16, "device": "cpu"}
-    fields["model"] = {"width": 16, "heads": 2, **sizes}
-    done = vintix.train(workspace=tmp_path, name="mine", **fields)
+    done = vintix.train(workspace=tmp_path, name="mine", **FIELDS)
     assert done.artifact.kind == "checkpoints" and not done.up_to_date
-    assert vintix.train(workspace=tmp_path, name="mine", **fields).up_to_date
+    assert vintix.train(workspace=tmp_path, name="mine", **FIELDS).up_to_date
     assert isinstance(vintix.load("mine", workspace=tmp_path), Agent)
     with pytest.raises(ArtifactMissingError):
         vintix.load("yours", workspace=tmp_path)

@@ -104,7 +104,7 @@ KINDS = (METHODS, HEADS, BACKBONES)
 
 def forget() -> None:
     for kind in KINDS:
-        vars(kind).pop("names", None)
+        vars(kind).pop("_installed", None)
     for name in ("extra_quiet", "extra_gaussian", "extra_gru"):
         sys.modules.pop(name, None)
 

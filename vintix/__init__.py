@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "make",
     "pack",
+    "register",
     "register_task",
     "rollout",
     "train",
@@ -166,6 +167,42 @@ def dataset(name: str | None = None, *, workspace: Location = None, **fields: An
 
     config = _config("train", {"dataset": name, **fields})
     return Windows(config, Workspace.resolve(workspace))
+
+
+def register(name: str, added: type[Any]) -> None:
+    """Give a training method, an action head or a backbone of your own a name in this process.
+
+    `train` and `rollout` know it then, as they know those that packages bring by entry points. A
+    checkpoint keeps the name: whoever plays it registers the class first.
+
+    Args:
+        name: What ``method``, ``model.head`` or ``model.backbone`` chooses it by.
+        added: A class derived from `pipelines.methods.base.Method`,
+            `pipelines.model.heads.base.Head` or `pipelines.model.backbones.base.Backbone`.
+
+    Raises:
+        UsageError: The class derives from none of them, or vintix has one of that name itself.
+    """
+    from importlib import import_module
+
+    from pipelines.errors import UsageError
+    from pipelines.methods import METHODS
+    from pipelines.model.backbones import BACKBONES
+    from pipelines.model.heads import HEADS
+
+    kinds: tuple[Any, ...] = (METHODS, HEADS, BACKBONES)
+    for kind in kinds:
+        module, _, base = kind.base.partition(":")
+        if isinstance(added, type) and issubclass(added, getattr(import_module(module), base)):
+            kind.add(name, added)
+            return
+    raise UsageError(
+        "this is nothing that can be registered",
+        where=f"register({name!r}, ...)",
+        expected=f"a class derived from {', '.join(kind.base.replace(':', '.') for kind in kinds)}",
+        found=repr(added),
+        fix="see CONTRIBUTING.md for an example of each",
+    )
 
 
 def demonstrators(*, workspace: Location = None, **fields: Any) -> StageResult:
