@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pipelines.errors import ConfigError, VintixError
+from pipelines.text import counted
 
 if TYPE_CHECKING:
     import gymnasium
@@ -135,7 +136,7 @@ class Box(ActionSpec):
             raise ValueError(f"a box of actions has one dimension or more, not {self.dim!r}")
 
     def __str__(self) -> str:
-        return f"continuous actions of {self.dim} dimension{'s' if self.dim > 1 else ''}"
+        return f"continuous actions of {counted(self.dim, 'dimension')}"
 
     @property
     def row_shape(self) -> tuple[int, ...]:

@@ -282,11 +282,6 @@ def _range(values: Iterable[float | None], *others: float) -> tuple[float, float
     return min(known), max(known)
 
 
-def counted(count: int, thing: str, things: str = "") -> str:
-    """Return ``1 task`` or ``4 tasks``."""
-    return f"{count} {thing if count == 1 else things or thing + 's'}"
-
-
 def ticks(low: float, high: float, most: int) -> list[float]:
     """Return multiples of 1, 2 or 5 times a power of 10 within two limits, about `most` of them."""
     rough = (high - low) / most

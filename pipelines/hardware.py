@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.errors import MissingDependencyError, UsageError
+from pipelines.text import counted
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +72,7 @@ def resolve_device(choice: str = "auto", *, gpus: int | None = None) -> Literal[
         raise MissingDependencyError(
             "this machine does not have the GPUs that were asked for",
             where="--device cuda" if gpus is None else f"--gpus {gpus}",
-            expected=f"{wanted} CUDA GPU" + ("s" if wanted > 1 else ""),
+            expected=counted(wanted, "CUDA GPU"),
             found=_describe(names),
             fix=_CPU_COMMAND + (" (or --gpus " + str(len(names)) + ")" if names else ""),
         )
@@ -198,4 +199,4 @@ def _gpu_names() -> list[str]:
 def _describe(names: list[str]) -> str:
     if not names:
         return f"no CUDA GPU, {available_cores()} CPU cores"
-    return f"{len(names)} CUDA GPU{'s' if len(names) > 1 else ''} ({', '.join(names)})"
+    return f"{counted(len(names), 'CUDA GPU')} ({', '.join(names)})"

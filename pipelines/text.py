@@ -1,4 +1,4 @@
-"""Text for people: of others, made fit to be shown, lists of many names, curves in one line."""
+"""Text for people: of others, made fit to be shown, names and numbers of things, small curves."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def counted(count: int, thing: str, things: str = "") -> str:
+    """Return ``1 task`` or ``4 tasks``; `things` is the plural where no ``s`` makes it."""
+    return f"{count:,} {thing if count == 1 else things or thing + 's'}"
 
 
 def sparkline(

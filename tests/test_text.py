@@ -1,8 +1,8 @@
-"""A curve in one line of text."""
+"""Numbers of things, and a curve in one line of text."""
 
 from __future__ import annotations
 
-from pipelines.text import sparkline
+from pipelines.text import counted, sparkline
 
 
 def test_sparkline_heights_gaps_and_shared_scale() -> None:
@@ -12,3 +12,12 @@ def test_sparkline_heights_gaps_and_shared_scale() -> None:
     assert sparkline([3.0, 3.0]) == "▅▅"
     assert sparkline([]) == ""
     assert sparkline([None, None]) == "··"
+
+
+def test_one_thing_is_not_told_in_the_plural() -> None:
+    assert [counted(number, "task") for number in (0, 1, 1200)] == [
+        "0 tasks",
+        "1 task",
+        "1,200 tasks",
+    ]
+    assert counted(2, "history", "histories") == "2 histories"

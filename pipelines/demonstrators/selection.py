@@ -11,7 +11,7 @@ from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
 from pipelines.errors import ConfigError, UsageError
 from pipelines.learners.settings import check_learner, training_rate
 from pipelines.stage import JOB_SECONDS, Plan, default_name, run_seconds
-from pipelines.text import listed
+from pipelines.text import counted, listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -146,7 +146,7 @@ def plan(config: DemonstratorsConfig, workspace: Workspace) -> Plan:
     return Plan(
         rows=rows,
         totals={
-            "task": f"{len(rows)} tasks",
+            "task": counted(len(rows), "task"),
             "domain": "",
             "source": "",
             "episodes": sum(row["episodes"] for row in rows),

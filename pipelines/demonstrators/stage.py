@@ -13,6 +13,7 @@ from pipelines.errors import UsageError, tasks_failed
 from pipelines.learners.settings import EPISODE_LEARNERS
 from pipelines.parallel import Outcome, run_parallel
 from pipelines.stage import StageResult
+from pipelines.text import counted
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -60,7 +61,7 @@ def run(config: DemonstratorsConfig, workspace: Workspace, reporter: Reporter) -
         LockedError: Another process writes under the name.
     """
     selection = select(config, workspace)
-    reporter.info(f"demonstrators of {len(selection.tasks)} tasks as {selection.name}")
+    reporter.info(f"demonstrators of {counted(len(selection.tasks), 'task')} as {selection.name}")
     if selection.skipped:
         reporter.warn(skipped_note(config, selection.skipped))
     policies = _builtin_policies(config, selection)
@@ -109,7 +110,7 @@ def _make_all(
         if not staging.done(task.name)
     ]
     if len(jobs) < len(selection.tasks):
-        reporter.info(f"{len(selection.tasks) - len(jobs)} tasks are done already")
+        reporter.info(f"done already: {counted(len(selection.tasks) - len(jobs), 'task')}")
 
     def warn_of(index: int, outcome: Outcome[None]) -> None:
         if outcome.error is not None:

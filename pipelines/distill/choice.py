@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.demonstrators.reader import demonstrator_tasks
 from pipelines.errors import ArtifactMissingError, UsageError
-from pipelines.text import listed
+from pipelines.text import counted, listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -99,8 +99,8 @@ def choose_demonstrators(
         # A whole domain was asked for: what there is of it is what can be distilled.
         if {catalogue.get(name).domain for name in names} == domains:
             note = (
-                f"{len(wanted) - len(names)} of {len(wanted)} tasks have no demonstrator in "
-                f"{artifact.reference} and are left out"
+                f"left out, as {artifact.reference} has no demonstrator for it: "
+                f"{len(wanted) - len(names)} of {counted(len(wanted), 'task')}"
             )
             return artifact, names, [note]
     # Where a simulator is missing, demonstrators cannot be made: that is what is wrong.

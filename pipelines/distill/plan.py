@@ -28,7 +28,7 @@ from pipelines.learners.settings import HISTORY_LEARNERS, training_rate
 from pipelines.rows import row_bytes
 from pipelines.stage import JOB_SECONDS, Plan, default_name, run_seconds
 from pipelines.tasks.schedule import Decay, EpisodeNoise, schedule_json, schedule_text
-from pipelines.text import listed
+from pipelines.text import counted, listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -283,7 +283,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
         for each in tasks
     ]
     totals: dict[str, Any] = {
-        "task": f"{len(rows)} tasks",
+        "task": counted(len(rows), "task"),
         "domain": "",
         "trajectories": sum(each.trajectories for each in tasks),
         "steps": sum(each.total_steps for each in tasks),
@@ -448,9 +448,9 @@ def _few_episodes(config: DistillConfig, plans: Sequence[TaskPlan]) -> list[str]
         digit = 10.0 ** (math.floor(math.log10(scale)) - 1)
         longer = f"--scale {math.ceil(scale / digit) * digit:.2g}"
     return [
-        f"{len(short)} of {len(plans)} tasks get fewer than {least} episodes of full length in a "
-        f"trajectory, too few to show learning: {listed(task.name for task in short)}; {longer} "
-        f"gives all of them {least}"
+        f"fewer than {least} episodes of full length in a trajectory, too few to show learning, in "
+        f"{len(short)} of {counted(len(plans), 'task')}: {listed(task.name for task in short)}; "
+        f"{longer} gives {least} to each"
     ]
 
 

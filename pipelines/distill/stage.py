@@ -25,6 +25,7 @@ from pipelines.distill.plan import Distillation, TaskPlan, plan, plan_builtin, r
 from pipelines.errors import VintixError, tasks_failed
 from pipelines.parallel import Outcome, Pool, WorkerPool, run_parallel
 from pipelines.tasks.schedule import schedule_from_json
+from pipelines.text import counted
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
@@ -425,7 +426,7 @@ def _report_tasks(jobs: Sequence[Job], reporter: Reporter) -> Callable[[int, Out
             failed.add(name)
         if left[name] == 0 and name not in failed:
             collected.append(name)
-            reporter.info(f"{name}: collected ({len(collected)} of {len(left)} tasks)")
+            reporter.info(f"{name}: collected ({len(collected)} of {counted(len(left), 'task')})")
 
     return report
 

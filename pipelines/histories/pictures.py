@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.drawing import FORMATS, counted, draw, figure, panel, save, series
+from pipelines.drawing import FORMATS, draw, figure, panel, save, series
 from pipelines.histories.quality import BINS, HistoryQuality, Quality, binned_means
 from pipelines.output_files import check_suffix
+from pipelines.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from pipelines.histories.quality import (
     history_quality,
 )
 from pipelines.tasks.names import fold, task_names
-from pipelines.text import listed
+from pipelines.text import counted, listed
 
 if TYPE_CHECKING:
     from pipelines.pack.config import PackConfig
@@ -75,10 +75,11 @@ def short_note(quality: Mapping[str, HistoryQuality]) -> str | None:
     if not short:
         return None
     return (
-        f"{len(short)} of {len(quality)} histories are too short to be judged, and packed without: "
-        f"{listed(short)}. Fewer than {LEAST_EPISODES} episodes, or than "
-        f"{LEAST_EPISODES_A_TRAJECTORY} in a trajectory, show no learning; vintix distill with a "
-        "larger --scale or more --steps makes longer ones"
+        f"too short to be judged, and packed without: {len(short)} of "
+        f"{counted(len(quality), 'history', 'histories')}, {listed(short)}. "
+        f"Fewer than {LEAST_EPISODES} episodes, or than {LEAST_EPISODES_A_TRAJECTORY} in a "
+        "trajectory, show no learning; vintix distill with a larger --scale or more --steps makes "
+        "longer ones"
     )
 
 

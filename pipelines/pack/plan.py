@@ -16,6 +16,7 @@ from pipelines.pack.config import CHUNK_BYTES
 from pipelines.rows import row_bytes
 from pipelines.stage import Plan, default_name
 from pipelines.tasks.names import fold, task_names
+from pipelines.text import counted
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -197,7 +198,7 @@ def plan(config: PackConfig, workspace: Workspace) -> Plan:
     ]
     size = sum(task.data_bytes for task in packing.tasks)
     totals = {
-        "task": f"{len(rows)} tasks",
+        "task": counted(len(rows), "task"),
         "domain": "",
         "split": "",
         "trajectories": sum(task.trajectories for task in packing.tasks),

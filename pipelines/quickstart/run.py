@@ -65,16 +65,17 @@ def run(
     started = time.monotonic()
     stages = partial(_run_stages, workspace, reporter, seed=seed, workers=workers)
     artifacts, report, seconds = stages(NAME, run_file())
-    reporter.info("the same for a goal that only reward tells")
+    reporter.info("the same stages for a goal that only reward tells")
     file = run_file("reward.yaml")
     second, used, _ = stages(REWARD_NAME, file)
+    reporter.info("and the last stage again, with rewards of 0")
     zeroed = _run_stage(
         "rollout",
         workspace,
         reporter,
         file,
         {
-            "name": f"{REWARD_NAME}-zero",
+            "name": REWARD_NAME,
             "seed": seed,
             "workers": workers,
             "checkpoint": second["train"].reference,
@@ -131,6 +132,8 @@ def _run_stage(
     known = {key: value for key, value in given.items() if key in settings.model_fields}
     config = resolve_config(stage, settings, command_line=known, file=file, environment={})
     result: StageResult = import_module(f"pipelines.{stage}.stage").run(config, workspace, reporter)
+    if result.up_to_date:
+        reporter.info(f"up to date: {result.artifact.kind}/{result.artifact.reference}")
     return result
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.domains.base import Domain
 from pipelines.domains.registry import load_domains
-from pipelines.drawing import bar, counted, figure, panel, series
+from pipelines.drawing import bar, figure, panel, series
 from pipelines.report.sources import (
     Entry,
     Sources,
@@ -33,6 +33,7 @@ from pipelines.rollout.statistics import (
     interquartile_mean,
     summarize,
 )
+from pipelines.text import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

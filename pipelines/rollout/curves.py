@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pipelines import drawing
-from pipelines.drawing import counted, figure, panel, series
+from pipelines.drawing import figure, panel, series
 from pipelines.rollout.scores import TaskCurve, by_shot, last_mean, mean_curve
 from pipelines.rollout.statistics import standard_error
+from pipelines.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,7 +22,7 @@ from pipelines.rollout.reward_use import REWARD_USE, check_sees_rewards, reward_
 from pipelines.rollout.scores import part_of
 from pipelines.stage import PROCESS_SECONDS, Plan, StageResult
 from pipelines.tasks.spec import score_of
-from pipelines.text import listed
+from pipelines.text import counted, listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -130,8 +130,8 @@ def _roll(
         _warn_of_input(config, agent.model, agent.targets, reporter)
         if agent.absent:
             reporter.warn(
-                f"{agent.label} has no group for {len(agent.absent)} tasks of the suite: they are "
-                "scored 0, as random play"
+                f"{agent.label} has no group for {counted(len(agent.absent), 'task')} of the "
+                "suite: scored 0, as random play"
             )
     with workspace.stage(
         "rollouts",
@@ -271,8 +271,8 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
     ]
     if absent := sum(len(agent.absent) for agent in agents):
         notes.append(
-            f"{absent} tasks without streams are not played: the checkpoint has no group for them, "
-            "and they are scored 0, as random play"
+            f"without streams, as the checkpoint has no group for it: {counted(absent, 'task')}, "
+            "not played and scored 0, as random play"
         )
     totals = {name: sum(row[name] for row in rows) for name in ("streams", "steps", "bytes")}
     return Plan(rows, {"tasks": len(rows), **totals, "seconds": round(seconds, 1)}, notes)

@@ -19,6 +19,7 @@ from pipelines.model.saved import SavedTask, layout, save_model
 from pipelines.model.vintix import Vintix
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
+from pipelines.text import counted
 from pipelines.train.checkpoint import State, take_snapshot, write_optimizer
 from pipelines.train.data import in_set_groups
 from pipelines.train.loader import BatchLoader, task_statistics
@@ -160,7 +161,7 @@ def train_model(
     model = make_model(prepared, group)
     reporter.info(
         f"{sum(one.numel() for one in model.parameters()):,} parameters on {hardware.device} "
-        f"({hardware.precision}, {hardware.threads} threads, attention "
+        f"({hardware.precision}, {counted(hardware.threads, 'thread')}, attention "
         f"{prepared.content()['attention']}"
         + ("" if group.alone else f", {group.size} processes")
         + ")"

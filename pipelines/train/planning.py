@@ -12,6 +12,7 @@ from pipelines.hardware import Hardware, planned_hardware, torch_threads
 from pipelines.model.backbones import BACKBONES
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.stage import LONGEST_ESTIMATE, Plan
+from pipelines.text import counted
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import chosen_embedding, with_head
 
@@ -72,9 +73,9 @@ def make_plan(
         notes=[
             *notes,
             *doubts(config),
-            f"{config.sequences_per_step} sequences of {config.context:,} tokens a step, "
-            f"{len(model.groups)} groups",
-            f"{hardware.device}, {hardware.precision}, {hardware.threads} threads"
+            f"{counted(config.sequences_per_step, 'sequence')} of {config.context:,} tokens "
+            f"a step, {counted(len(model.groups), 'group')}",
+            f"{hardware.device}, {hardware.precision}, {counted(hardware.threads, 'thread')}"
             + (f", {processes} processes" if processes > 1 else ""),
         ],
     )

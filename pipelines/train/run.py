@@ -11,6 +11,7 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.files import canonical_json
 from pipelines.errors import ArtifactError, ConfigError
 from pipelines.methods import DEFAULT
+from pipelines.text import counted
 from pipelines.train.config import ADDED, NOT_CONTENT, TrainConfig
 from pipelines.train.data import group_dims, in_set_groups, select_tasks, with_head
 
@@ -59,8 +60,8 @@ class Run:
         chosen = "" if "preset" in config.model_fields_set else ", the default"
         return (
             f"preset {config.preset}{chosen}: {parameter_count(self.model):,} parameters, "
-            f"{config.steps:,} steps of {config.sequences_per_step} sequences of "
-            f"{config.context:,} tokens"
+            f"{counted(config.steps, 'step')} of {counted(config.sequences_per_step, 'sequence')} "
+            f"of {config.context:,} tokens"
         )
 
     def start(self) -> str:

@@ -11,6 +11,7 @@ from pipelines.errors import ArtifactMissingError
 from pipelines.reporter import NullReporter, Reporter
 from pipelines.signals import StopSignal
 from pipelines.stage import Plan, StageResult
+from pipelines.text import counted
 from pipelines.train.config import TrainConfig
 from pipelines.train.run import KIND, MODEL_UNIT, Run, find_shorter_run, prepare
 
@@ -82,7 +83,7 @@ def _run_in(
     from pipelines.train.checkpoint import begin_after, checkpoints
 
     dataset = prepared.dataset
-    reporter.info(f"dataset {dataset.reference}, {len(prepared.tasks)} tasks")
+    reporter.info(f"dataset {dataset.reference}, {counted(len(prepared.tasks), 'task')}")
     if prepared.init is not None:
         reporter.info(prepared.start())
     with ExitStack() as stack:

@@ -234,7 +234,10 @@ def quickstart(shell, *arguments: str):
 
 @pytest.mark.slow
 def test_quickstart_examples_run(empty):
-    """On the point mass; ``--workspace`` of the second one points into the test's directory."""
+    """On the point mass; ``--workspace`` of the second one points into the test's directory.
+
+    Running the first again says of each stage that it is up to date, and makes nothing.
+    """
     first, second = examples_of("quickstart")
     done = quickstart(empty, *shlex.split(first)[1:])
     assert done.code == 0, done.stderr
@@ -242,6 +245,9 @@ def test_quickstart_examples_run(empty):
     lines = done.stdout.strip().splitlines()
     assert lines[-2].startswith("The picture: ")
     assert Path(lines[-2].removeprefix("The picture: ")).is_file()
+    again = quickstart(empty, *shlex.split(first)[1:])
+    assert again.stderr.count("up to date: ") == 11
+    assert "making" not in again.stderr
     words = shlex.split(second)[1:]
     words[words.index("--workspace") + 1] = str(empty.directory / "other")
     done = quickstart(empty, *words)

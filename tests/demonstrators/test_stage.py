@@ -117,7 +117,7 @@ def test_an_interrupted_run_resumes_to_the_same_digest(workspace, whole):
         run(workspace, Stopping(), tasks=TASKS, name="parts")
     parts = run(workspace, Listening(), tasks=TASKS, name="parts")
     assert parts.artifact.digest == whole.artifact.digest
-    assert "1 tasks are done already" in heard
+    assert "done already: 1 task" in heard
 
 
 def test_progress_ends_where_it_says_or_before(workspace):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.text import counted
 from vintix_cli import values
 from vintix_cli.help import add, group
 from vintix_cli.options import Place, Work, check_name, command
@@ -95,8 +96,8 @@ def show(place: Place, reference: Annotated[str, _ARTIFACT]) -> None:
     files, fingerprints = manifest.pop("files"), manifest.pop("fingerprints")
     print_text(f"{document['reference']}  {document['path']}")
     print_text(
-        f"{len(files)} files, {size_text(document['size_bytes'])}; "
-        f"fingerprints of {len(fingerprints)} environments (--json shows them)"
+        f"{counted(len(files), 'file')}, {size_text(document['size_bytes'])}; "
+        f"fingerprints of {counted(len(fingerprints), 'environment')} (--json shows them)"
     )
     for line in yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True).rstrip().split("\n"):
         print_text(line)
@@ -134,10 +135,10 @@ def verify(
     elif problems:
         print_table(problems)
     else:
-        print_text(f"intact: {len(paths)} artifact{'s' * (len(paths) != 1)}")
+        print_text(f"intact: {counted(len(paths), 'artifact')}")
     if problems:
         error = ArtifactCorruptError(
-            f"{len(problems)} problems in {len(paths)} artifacts",
+            f"{counted(len(problems), 'problem')} in {counted(len(paths), 'artifact')}",
             where=f"{problems[0]['artifact']}/{problems[0]['path']}",
             expected=problems[0]["expected"],
             found=problems[0]["found"],

@@ -7,6 +7,7 @@ import shutil
 from typing import Any
 
 from pipelines.errors import MissingDependencyError, VintixError
+from pipelines.text import counted
 from vintix_cli.help import examples
 from vintix_cli.options import Domains, Place, command
 from vintix_cli.render import print_json, print_table
@@ -98,7 +99,7 @@ def _devices() -> list[dict[str, Any]]:
         select_backend("cuda", torch.bfloat16) if gpus else select_backend("cpu", torch.float32)
     )
     return [
-        _check("torch", f"{torch.__version__}, {torch.get_num_threads()} threads"),
+        _check("torch", f"{torch.__version__}, {counted(torch.get_num_threads(), 'thread')}"),
         _check("GPUs", names or "none: training and rollout use the CPU"),
         _check("attention", f"{backend} on {'CUDA' if gpus else 'the CPU'}"),
     ]

@@ -27,7 +27,8 @@ def quickstart(
     """Run all five stages on real simulators, small, and draw the many-shot curve.
 
     Then the same for a goal that only reward tells, played with rewards and without. Minutes on
-    two cores. Running it again continues what was interrupted.
+    two cores. Running it again continues what was interrupted, or says that it is up to
+    date.
     """
     from pipelines.quickstart.run import run
 
@@ -49,8 +50,8 @@ def _explain(report: dict[str, Any]) -> list[str]:
         "weights did not change: all it had was its own history, from an empty context on. With so "
         "few tasks it can read off that history how far along it is; that is no proof that it "
         "learns from reward.",
-        f"The second model does learn from it: in {used['task']} nothing but reward tells where "
-        "the goal is, and none of these goals was in its data. It scored "
+        f"The second model has only reward to learn from: in {used['task']} nothing else tells "
+        "where the goal is, and none of these goals was in its data. It scored "
         f"{used['true'][0]:.2f} in its first episode and {_last(used['true']):.2f} over its last "
         f"three, and {_last(used['zero']):.2f} where it was shown rewards of 0.",
         f"The picture: {report['plots'][0]}",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.text import counted
 from vintix_cli import values
 from vintix_cli.help import Group, add, group
 from vintix_cli.options import Place, Settings, Tasks, Work, command, configured
@@ -71,7 +72,7 @@ def rollouts(settings: Settings, work: Work) -> None:
             _print_comparison(report["comparison"])
     print_text(f"page: {report['page']}")
     if report["pictures"]:
-        print_text(f"pictures: {len(report['pictures'])} files in {request.figures}")
+        print_text(f"pictures: {counted(len(report['pictures']), 'file')} in {request.figures}")
     if report["video"]:
         print_text(f"film: {report['video']['path']}, {report['video']['caption']}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.text import counted
 from vintix_cli.commands.stages import run_stage, stage
 from vintix_cli.help import examples
 from vintix_cli.options import Run, Settings
@@ -94,8 +95,8 @@ def print_scores(report: Mapping[str, Any]) -> None:
             "mean over the seeds of all tasks; best: at the best shot k of each task"
         ]
         if report["absent"]:
-            zeros = f"{len(report['absent'])} tasks that the checkpoint has no group for"
-            notes.append(f"{zeros} count as 0, as random play")
+            zeros = counted(len(report["absent"]), "task")
+            notes.append(f"counted as 0, as random play: {zeros} without a group in the checkpoint")
         print_table(rows, title="scores", notes=notes)
     comparison = report.get("comparison", [])
     compared = [
@@ -107,7 +108,7 @@ def print_scores(report: Mapping[str, Any]) -> None:
     ]
     if compared:
         tasks = len(comparison[0]["tasks"])
-        print_table(compared, title=f"the same {tasks} tasks and episodes, by agent")
+        print_table(compared, title=f"the same episodes of {counted(tasks, 'task')}, by agent")
     regrets = [
         {"agent": _agent(each), "task": task, "regret": lost["mean"], "stderr": lost["stderr"]}
         for task in (comparison[0]["tasks"] if comparison else ())

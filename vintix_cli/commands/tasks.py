@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.errors import UsageError
+from pipelines.text import counted
 from vintix_cli import values
 from vintix_cli.help import examples
 from vintix_cli.options import Domains, Json, command, parse_pairs
@@ -173,7 +174,8 @@ def _counts(tasks: list[dict[str, Any]]) -> str:
     published = {task.name for task in catalogue().tasks}
     further = sum(task["name"] not in published and not task["variation_of"] for task in tasks)
     return (
-        f"{len(tasks) - variations} tasks ({training} for training) and {variations} variations"
+        f"{counted(len(tasks) - variations, 'task')} ({training} for training) and "
+        f"{counted(variations, 'variation')}"
         + (f", {further} of the tasks beside the paper's" if further else "")
         + "; vintix tasks NAME shows one in full"
     )
