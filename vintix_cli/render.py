@@ -7,6 +7,7 @@ would steer a terminal, is spelled out.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -60,8 +61,8 @@ def print_table(
 ) -> None:
     """Print a table on stdout; column names are the keys of the first row.
 
-    On a terminal it is arranged to fit (`vintix_cli.layout`). Without one it is as wide as it needs
-    to be, so that nothing is cut in a log.
+    On a terminal, and where COLUMNS says a width, it is arranged to fit (`vintix_cli.layout`). Else
+    it is as wide as it needs to be, so that nothing is cut in a log.
     """
     from vintix_cli.layout import GAP, Column, arrange
 
@@ -76,7 +77,7 @@ def print_table(
         )
         for name in (rows[0] if rows else ())
     ]
-    width = console.width if stream.isatty() else None
+    width = _width(console)
     if title is not None:
         console.line()
         _print_line(console, title, style="italic")
@@ -110,13 +111,14 @@ def print_text(text: str) -> None:
 
 
 def print_wrapped(text: str, lead: str = "") -> None:
-    """Print a lead and a text on stdout; on a terminal the text is wrapped at words beside it."""
+    """Print a lead and a text on stdout; in a width the text is wrapped at words beside it."""
     stream = results()
     lead, text = printable(lead), printable(text)
     lines = [text]
-    if stream.isatty():
-        console = _console(stream)
-        wrapped = _text(text).wrap(console, max(1, console.width - len(lead)))
+    console = _console(stream)
+    width = _width(console)
+    if width is not None:
+        wrapped = _text(text).wrap(console, max(1, width - len(lead)))
         lines = [line.plain.rstrip() for line in wrapped] or [""]
     for line in lines:
         stream.write(lead + line + "\n")
@@ -166,8 +168,15 @@ def _table(part: Sequence[tuple[Column, int]], totals: bool) -> Table:
 
 
 def _print_line(console: Console, text: str, style: str | None = None) -> None:
-    """Print a line beside a table: wrapped at words on a terminal, else whole."""
-    console.print(_text(text), style=style, soft_wrap=not console.file.isatty())
+    """Print a line beside a table: wrapped at words in a width, else whole."""
+    console.print(_text(text), style=style, soft_wrap=_width(console) is None)
+
+
+def _width(console: Console) -> int | None:
+    """Return how wide results may be: as the terminal, as COLUMNS says, or None for any width."""
+    asked = os.environ.get("COLUMNS", "")
+    said = asked.isdecimal() and int(asked) > 0
+    return console.width if said or console.file.isatty() else None
 
 
 def _cell(value: Any, column: str = "") -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UsageError
 from pipelines.policies.storage import load_policy
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -50,7 +51,7 @@ def load_demonstrator(artifact: Artifact, task: str) -> Demonstrator:
         raise UsageError(
             f"The artifact has no demonstrator of the task {task!r}.",
             where=artifact.reference,
-            expected=", ".join(demonstrator_tasks(artifact)),
+            expected=listed(demonstrator_tasks(artifact)),
             found=task,
             fix=f"vintix demonstrators --task {task}",
         )

@@ -68,7 +68,7 @@ def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
         raise UsageError(
             "The chosen tasks are not in the chosen domains.",
             expected=f"tasks of {', '.join(config.domains)}",
-            found=", ".join(missing),
+            found=listed(missing),
         )
     if not named:
         # A domain that does not work is no reason to refuse the others.
@@ -86,7 +86,7 @@ def select(config: DemonstratorsConfig, workspace: Workspace) -> Selection:
         raise UsageError(
             "An imported policy is for one task.",
             expected="one --task",
-            found=", ".join(task.name for task in served),
+            found=listed(task.name for task in served),
         )
     training = config.source == "train" and measured is None
     for task in served if training else ():

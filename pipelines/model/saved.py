@@ -32,6 +32,7 @@ from pipelines.model.heads import DEFAULT as PAPERS_HEAD
 from pipelines.model.heads import HEADS
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.vintix import Vintix
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -138,7 +139,7 @@ class SavedModel:
                 name,
                 self.tasks,
                 where=name,
-                expected=", ".join(sorted(self.tasks)),
+                expected=listed(sorted(self.tasks)),
                 fix="choose one of these tasks, or train on a dataset that holds it",
             )
         return self.tasks[name]

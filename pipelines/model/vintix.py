@@ -22,6 +22,7 @@ from pipelines.model.heads import HEADS
 from pipelines.model.heads.base import Draws, Head
 from pipelines.model.initialization import Linear, init_weights
 from pipelines.model.normalization import ActionUnits
+from pipelines.text import listed
 
 #: Tokens that are run at once where a window is run again; bounds the memory of activations.
 RECOMPUTED_TOKENS = 32_768
@@ -349,7 +350,7 @@ class Vintix(nn.Module):
                 raise ConfigError(
                     "a batch belongs to a group that the model does not have",
                     where=where,
-                    expected=", ".join(self.config.groups),
+                    expected=listed(self.config.groups),
                     found=batch.group,
                     fix="train a model on a dataset that holds this group",
                 )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RUNNING = "running:"
 """Begins the source of statistics that are estimated in context."""
+_DESCRIBED = 4
+"""Groups that an error describes, at most; of more it gives the names."""
 
 
 def known_task(spec: TaskSpec, model: SavedModel) -> str | None:
@@ -74,12 +76,22 @@ def _a_checkpoint_with(spec: TaskSpec) -> str:
 
 
 def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
-    """Return the error of a task that the model has no encoder and no head for."""
+    """Return the error of a task that the model has no encoder and no head for.
+
+    It names the model's groups of the task's domain, of which one may be meant, else the first of
+    all; a few are described.
+    """
+    near = {each.group for each in model.tasks.values() if each.task.get("domain") == spec.domain}
+    names = [name for name in model.config.groups if not near or name in near]
+    whose = f"{len(model.config.groups)} groups"
+    if len(names) < len(model.config.groups):
+        whose += f", of which {len(names)} of {spec.domain}"
+    if len(names) <= _DESCRIBED:
+        names = [f"{name} ({model.config.describe(name)})" for name in names]
     return ConfigError(
         f"the checkpoint has no group for task {spec.name!r}",
         where=f"group {spec.group}: {spec.observation_dim} observation dims, {spec.actions}",
-        expected="a task of the groups "
-        + ", ".join(f"{name} ({model.config.describe(name)})" for name in model.config.groups),
+        expected=f"a task of its {whose}: {listed(names)}",
         found=spec.group,
         fix=_a_checkpoint_with(spec),
     )

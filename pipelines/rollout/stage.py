@@ -266,8 +266,7 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
         if most > 1
         else "the environments are stepped in this process",
         "steps are the most there can be: an episode may end before its horizon",
-        "the model's share of the seconds is measured here; the simulators' and the start of "
-        "processes and environments are typical",
+        "the seconds are typical of a CPU, not measured on this one",
     ]
     if absent := sum(len(agent.absent) for agent in agents):
         notes.append(
@@ -354,15 +353,14 @@ def _publish(
 def _model_seconds(
     model: SavedModel, resolved: Mapping[str, Any], memory: Memory, job: Job
 ) -> float:
-    """Time a few steps of the model for a job and scale them to its longest stream."""
-    from pipelines.hardware import torch_threads
-    from pipelines.playing.model import time_steps
+    """Guess how long the model's passes for a job's longest stream take."""
+    from pipelines.playing.model import pass_seconds
 
-    with torch_threads(resolved["threads"]):
-        empty, full = time_steps(model.model, job, memory)
+    streams = sum(len(task.streams) for task in job)
     steps, context = max(task.bound for task in job), resolved["context"]
     filled = job[0].view.prompt_steps
     filling = max(0, min(steps, context - filled))
-    # A step's time grows with what is in view, up to the context.
-    middle = min(1.0, (filled + filling / 2) / context)
-    return filling * (empty + middle * (full - empty)) + (steps - filling) * full
+    growing = pass_seconds(model.model, streams, filled + filling / 2, memory)
+    return filling * growing + (steps - filling) * pass_seconds(
+        model.model, streams, context, memory
+    )

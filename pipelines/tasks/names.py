@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipelines.errors import unknown
+from pipelines.text import listed
 
 
 def fold(name: str) -> str:
@@ -47,7 +48,7 @@ def choose_tasks(
                 known,
                 aliases={spelling: each for each, names in known.items() for spelling in names},
                 where=where,
-                expected=", ".join(sorted(known)),
+                expected=listed(sorted(known)),
             )
         chosen.update(found)
     return sorted(chosen or known)

@@ -163,7 +163,11 @@ class Shell:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of the commands: nothing of ours but what is said here."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("VINTIX_")}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("VINTIX_") and key != "COLUMNS"
+        }
         return {
             **kept,
             **dict.fromkeys(THREADS, "1"),

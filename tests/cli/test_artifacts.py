@@ -41,7 +41,7 @@ def test_ls_of_an_empty_workspace(empty):
 
 def test_ls(shell):
     stage_something(shell)
-    done = shell.vintix("artifacts", "ls", variables={"COLUMNS": "40"})
+    done = shell.vintix("artifacts", "ls")
     assert (done.code, done.stderr) == (0, "")
     for kind in KINDS:
         assert kind in done.stdout

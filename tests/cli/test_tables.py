@@ -345,7 +345,7 @@ def printed(monkeypatch):
 
         stream = io.StringIO() if width is None else _Terminal()
         with monkeypatch.context() as patch:
-            patch.setenv("COLUMNS", str(width or 80))
+            patch.setenv("COLUMNS", str(width or ""))
             patch.setattr(layout, "arrange", spy)
             patch.setattr(sys, "stdout", stream)
             _stages(patch) if way == "plans" else WAYS[way]()

@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import pytest
+from rich.cells import cell_len
 
 from pipelines.domains.hidden_goal import HiddenGoal
 from vintix_cli.app import run
@@ -67,12 +68,21 @@ def test_plugin_tasks_are_tasks(empty):
 
 
 def test_output_without_a_terminal_is_not_cut(empty):
-    done = empty.vintix("tasks", variables={"COLUMNS": "40"})
+    done = empty.vintix("tasks")
     assert "…" not in done.stdout
     longest = max(done.stdout.splitlines(), key=len)
     assert len(longest) > 80
     listed = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
     assert {"point-mass-north-east", "half-cheetah-viscosity-0.05"} <= listed
+
+
+def test_output_without_a_terminal_is_as_wide_as_columns_says(empty):
+    """As in a script that prints for people; what is no width leaves the output whole."""
+    done = empty.vintix("tasks", variables={"COLUMNS": "72"})
+    assert max(map(cell_len, done.stdout.splitlines())) <= 72
+    assert "point-mass-north-east" in done.stdout
+    whole = empty.vintix("tasks", variables={"COLUMNS": "0"})
+    assert whole.stdout == empty.vintix("tasks").stdout
 
 
 @pytest.mark.parametrize("words", [["tasks"], ["tasks", "--json"]], ids=" ".join)

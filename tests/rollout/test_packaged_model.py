@@ -6,6 +6,8 @@ import pytest
 
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.workspace import Workspace, packaged
+from pipelines.domains.registry import full_catalogue
+from pipelines.errors import ConfigError
 from pipelines.model.saved import load_model
 from pipelines.reporter import NullReporter
 from pipelines.rollout.config import RolloutConfig
@@ -54,6 +56,25 @@ def test_every_task_and_variation_whose_group_it_has_can_be_chosen(model):
     for task in played:
         (target,) = select_targets(RolloutConfig(tasks=(task.name,)), model, catalogue())
         assert target.known in (task.name, task.variation_of)
+
+
+def test_a_task_without_a_group_is_told_in_a_few_short_lines(model):
+    """Of 21 groups it names those of the task's domain, or the first ones."""
+
+    def expected(task: str) -> str:
+        config = RolloutConfig(tasks=(task,))
+        with pytest.raises(ConfigError, match=f"no group for task '{task}'") as told:
+            select_targets(config, model, full_catalogue())
+        return str(told.value.expected)
+
+    hands, bandits = expected("hand-over"), expected("bernoulli-bandit-20")
+    assert hands.startswith(
+        "a task of its 21 groups, of which 8 of bidexhands: bidexhands-blocks, "
+    )
+    assert "mujoco" not in hands
+    assert bandits.startswith("a task of its 21 groups: ")
+    assert bandits.endswith(" and 13 more")
+    assert max(len(hands), len(bandits)) < 300
 
 
 class Told(NullReporter):
