@@ -9,6 +9,7 @@ import functools
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import nox
 
@@ -17,10 +18,21 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.error_on_missing_interpreters = True
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-SOURCES = ("vintix", "vintix_cli", "pipelines", "tests", "noxfile.py")
+EXTRAS = {
+    "tracking": ("tests/train/test_tracking.py",),
+    "minari": ("tests/interchange/test_minari.py", "tests/test_five_stages.py"),
+    "h5": (
+        "tests/interchange/test_official_dataset.py",
+        "tests/interchange/test_commands.py",
+        "tests/interchange/test_full_disk.py",
+        "tests/methods/test_released_windows.py",
+    ),
+    "cluster": ("tests/distill/test_cluster.py",),
+}
+"""Extras and the tests that need them; `flash` needs a GPU."""
 
 
-def _install(session: nox.Session, *groups: str) -> None:
+def _install(session: nox.Session, *groups: str, extra: str | None = None) -> None:
     requirements = [
         requirement
         for group in groups
@@ -29,7 +41,8 @@ def _install(session: nox.Session, *groups: str) -> None:
         )
     ]
     # Python compiles what is imported, a tenth of what there is.
-    session.install("--no-compile", "-c", "constraints.txt", "-e", ".", *requirements)
+    project = f".[{extra}]" if extra else "."
+    session.install("--no-compile", "-c", "constraints.txt", "-e", project, *requirements)
 
 
 @nox.session
@@ -114,11 +127,57 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
-def cluster(session: nox.Session) -> None:
-    """Run the tests of `distill --executor ray` on a test cluster of two nodes of this machine."""
-    _install(session, "test")
-    session.install("-c", "constraints.txt", "-e", ".[cluster]")
-    session.run("pytest", "tests/distill/test_cluster.py", *session.posargs, env=ONE_THREAD)
+@nox.parametrize("extra", [nox.param(extra, id=extra) for extra in EXTRAS])
+def extra(session: nox.Session, extra: str) -> None:
+    """Run the tests of an extra in an environment that has this one alone."""
+    _install(session, "pytest", extra=extra)
+    tests = session.posargs or EXTRAS[extra]
+    session.run("pytest", "-m", "not benchmark", *tests, env=ONE_THREAD)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build what is published into dist/, check it, and use the wheel where nothing else is.
+
+    With a tag as argument, such as `v0.1.0`, version and changelog have to be that one's.
+    """
+    _check_version(session)
+    requirements = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "release")
+    session.install("-c", "constraints.txt", *requirements)
+    shutil.rmtree("dist", ignore_errors=True)
+    # The wheel is built from the sdist, so that it can be by others.
+    session.run("python", "-m", "build", "--outdir", "dist")
+    (wheel,) = Path("dist").resolve().glob("*.whl")
+    session.run("twine", "check", "--strict", str(wheel), *map(str, Path("dist").glob("*.tar.gz")))
+    constraints = Path("constraints.txt").resolve()
+    with tempfile.TemporaryDirectory(prefix="vintix-release-") as directory:
+        session.run("python", "-m", "venv", f"{directory}/venv")
+        programs = Path(directory, "venv", "bin")
+        python, vintix = str(programs / "python"), str(programs / "vintix")
+        session.chdir(directory)
+        # Nothing of this checkout or of the user's packages is found from here.
+        clean = {**ONE_THREAD, "PYTHONPATH": "", "PYTHONNOUSERSITE": "1", "PYTHONSAFEPATH": "1"}
+        run = functools.partial(session.run, external=True, env=clean)
+        run(
+            python, "-m", "pip", "install", "-q", "--no-compile", "-c", str(constraints), str(wheel)
+        )
+        run(python, "-m", "pip", "check")
+        run(vintix, "doctor")
+        run(vintix, "distill", "--task", "dark-room", "--trajectories", "2", "--steps", "2000")
+        run(vintix, "pack")
+        run(vintix, "train", "--preset", "tiny", "--context", "64", "--steps", "2")
+        run(vintix, "rollout", "--task", "dark-room", "--shots", "2", "--seeds", "1")
+        run(vintix, "artifacts", "verify", "--all")
+        run(python, "-c", "import vintix; print(len(vintix.load('packaged').tasks), 'tasks')")
+
+
+def _check_version(session: nox.Session) -> None:
+    version = nox.project.load_toml("pyproject.toml")["project"]["version"]
+    changes = Path("CHANGELOG.md").read_text(encoding="utf-8")
+    if session.posargs and session.posargs != [f"v{version}"]:
+        session.error(f"the tag is {session.posargs[0]}, pyproject.toml has version {version}")
+    if session.posargs and f"## {version} (unreleased)" in changes:
+        session.error(f"CHANGELOG.md says that {version} is unreleased: put the date there")
 
 
 @nox.session
