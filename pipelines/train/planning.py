@@ -15,6 +15,7 @@ from pipelines.stage import LONGEST_ESTIMATE, Plan
 from pipelines.text import counted
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import chosen_embedding, with_head
+from pipelines.train.run import describe_size
 
 if TYPE_CHECKING:
     import torch
@@ -73,8 +74,7 @@ def make_plan(
         notes=[
             *notes,
             *doubts(config),
-            f"{counted(config.sequences_per_step, 'sequence')} of {config.context:,} tokens "
-            f"a step, {counted(len(model.groups), 'group')}",
+            f"{counted(len(model.groups), 'group')}; "
             f"{hardware.device}, {hardware.precision}, {counted(hardware.threads, 'thread')}"
             + (f", {processes} processes" if processes > 1 else ""),
         ],
@@ -117,7 +117,10 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
         )
     overrides = with_head({**config.model, "context": config.context}, groups)
     model = preset(config.preset, groups, **overrides)
-    notes = ["no dataset in this workspace: the groups are those of the catalogue's training tasks"]
+    notes = [
+        "no dataset in this workspace: the groups are those of the catalogue's training tasks",
+        describe_size(config, model),
+    ]
     if groups_v4 != groups and config.preset == "paper":
         count = sum(parameters_by_part(preset(config.preset, groups_v4, **overrides)).values())
         notes.append(

@@ -54,15 +54,7 @@ class Run:
 
     def size(self) -> str:
         """Return how large the model is and what a step sees, a sentence."""
-        from pipelines.model.presets import parameter_count
-
-        config = self.config
-        chosen = "" if "preset" in config.model_fields_set else ", the default"
-        return (
-            f"preset {config.preset}{chosen}: {parameter_count(self.model):,} parameters, "
-            f"{counted(config.steps, 'step')} of {counted(config.sequences_per_step, 'sequence')} "
-            f"of {config.context:,} tokens"
-        )
+        return describe_size(self.config, self.model)
 
     def start(self) -> str:
         """Return which weights training starts from, a sentence."""
@@ -189,6 +181,18 @@ def with_bounds(
         for name, dims in model.groups.items()
     }
     return model.model_copy(update={"groups": groups})
+
+
+def describe_size(config: TrainConfig, model: ModelConfig) -> str:
+    """Return how large a model is and what a step of a run sees, a sentence."""
+    from pipelines.model.presets import parameter_count
+
+    chosen = "" if "preset" in config.model_fields_set else ", the default"
+    return (
+        f"preset {config.preset}{chosen}: {parameter_count(model):,} parameters, "
+        f"{counted(config.steps, 'step')} of {counted(config.sequences_per_step, 'sequence')} "
+        f"of {config.context:,} tokens"
+    )
 
 
 def find_shorter_run(

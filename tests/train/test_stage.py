@@ -366,11 +366,12 @@ def test_the_plan_counts_what_a_run_has(workspace):
 
 
 def test_the_plan_of_the_paper_needs_no_dataset(tmp_path):
-    """Table 2's parameters with v4's dims; the catalogue's own, v5's, beside them."""
+    """Table 2's parameters with v4's dims; the catalogue's own, v5's, beside them, with the preset."""
     pytest.importorskip("pipelines.domains.registry")
     planned = plan(TrainConfig(preset="paper", device="cpu"), Workspace(tmp_path))
     assert planned.totals["parameters"] == 332_110_477
     assert any("332,100,768" in note for note in planned.notes)
+    assert any(note.startswith("preset paper: 332,110,477 parameters") for note in planned.notes)
     # A CPU would take centuries, which is no estimate.
     assert planned.totals["estimated_seconds"] > LONGEST_ESTIMATE
     assert any("GPU-hours" in note for note in planned.notes)
