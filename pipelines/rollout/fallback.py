@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import ConfigError, unknown
-from pipelines.text import listed
+from pipelines.text import counted, listed
 
 if TYPE_CHECKING:
     from pipelines.actions import ActionSpec
@@ -78,16 +78,17 @@ def _a_checkpoint_with(spec: TaskSpec) -> str:
 def no_group(spec: TaskSpec, model: SavedModel) -> ConfigError:
     """Return the error of a task that the model has no encoder and no head for.
 
-    It names the model's groups of the task's domain, of which one may be meant, else the first of
-    all; a few are described.
+    It describes a few groups. Of more it names those of the task's domain, else the first ones.
     """
-    near = {each.group for each in model.tasks.values() if each.task.get("domain") == spec.domain}
-    names = [name for name in model.config.groups if not near or name in near]
-    whose = f"{len(model.config.groups)} groups"
-    if len(names) < len(model.config.groups):
-        whose += f", of which {len(names)} of {spec.domain}"
+    names = list(model.config.groups)
+    whose = counted(len(names), "group")
     if len(names) <= _DESCRIBED:
         names = [f"{name} ({model.config.describe(name)})" for name in names]
+    else:
+        tasks = model.tasks.values()
+        near = {each.group for each in tasks if each.task.get("domain") == spec.domain}
+        names = [name for name in names if name in near] or names
+        whose += f", of which {len(near)} of {spec.domain}" if near else ""
     return ConfigError(
         f"the checkpoint has no group for task {spec.name!r}",
         where=f"group {spec.group}: {spec.observation_dim} observation dims, {spec.actions}",

@@ -366,7 +366,7 @@ def test_the_plan_counts_what_a_run_has(workspace):
 
 
 def test_the_plan_of_the_paper_needs_no_dataset(tmp_path):
-    """Table 2's parameters with v4's dims; the catalogue's own, v5's, beside them, with the preset."""
+    """Table 2's parameters with v4's dims; the catalogue's own beside them, with the preset."""
     pytest.importorskip("pipelines.domains.registry")
     planned = plan(TrainConfig(preset="paper", device="cpu"), Workspace(tmp_path))
     assert planned.totals["parameters"] == 332_110_477
