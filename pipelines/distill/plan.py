@@ -265,7 +265,7 @@ def plan(config: DistillConfig, workspace: Workspace) -> Plan:
     else:
         tasks, notes = plan_builtin(config, builtin, workspace)
         before = plan_demonstrators(builtin, workspace).totals["seconds"]
-        origin = "those of the package, which are measured and published first, in the same time"
+        origin = "those of the package, measured and published first; the time is with that"
     workers = config.workers or available_cores()
     pilots = any(each.fit for each in tasks)
     rows: list[dict[str, Any]] = [

@@ -15,10 +15,12 @@ from pipelines.stage import LONGEST_ESTIMATE, Plan
 from pipelines.text import counted
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import chosen_embedding, with_head
-from pipelines.train.run import describe_size
+from pipelines.train.run import describe_size, describe_start, find_init
 
 if TYPE_CHECKING:
     import torch
+
+    from pipelines.artifacts.workspace import Workspace
 
 #: Part of a large matrix product's speed that a training step reaches. Two cores trained `tiny` at
 #: about a third of theirs, and H100s are run at 30 to 50 %.
@@ -92,11 +94,12 @@ def doubts(config: TrainConfig) -> list[str]:
     ]
 
 
-def plan_from_catalogue(config: TrainConfig) -> Plan:
+def plan_from_catalogue(config: TrainConfig, workspace: Workspace) -> Plan:
     """Return the plan of a run on the catalogue's training tasks, where there is no dataset.
 
     Raises:
         UsageError: The catalogue has no selected task or domain.
+        ArtifactMissingError, ConfigError: As `find_init`.
     """
     from pipelines.domains.registry import full_catalogue
     from pipelines.model.presets import preset
@@ -120,6 +123,7 @@ def plan_from_catalogue(config: TrainConfig) -> Plan:
     notes = [
         "no dataset in this workspace: the groups are those of the catalogue's training tasks",
         describe_size(config, model),
+        describe_start(config, model, find_init(config, workspace, model)),
     ]
     if groups_v4 != groups and config.preset == "paper":
         count = sum(parameters_by_part(preset(config.preset, groups_v4, **overrides)).values())

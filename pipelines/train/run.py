@@ -11,7 +11,7 @@ from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.files import canonical_json
 from pipelines.errors import ArtifactError, ConfigError
 from pipelines.methods import DEFAULT
-from pipelines.text import counted
+from pipelines.text import counted, listed
 from pipelines.train.config import ADDED, NOT_CONTENT, TrainConfig
 from pipelines.train.data import group_dims, in_set_groups, select_tasks, with_head
 
@@ -58,13 +58,7 @@ class Run:
 
     def start(self) -> str:
         """Return which weights training starts from, a sentence."""
-        if self.init is None:
-            return f"first weights drawn by seed {self.config.seed}"
-        kept = kept_groups(self.init, self.model)
-        new = [group for group in self.model.groups if group not in kept]
-        return f"first weights those of {self.init.reference}" + (
-            f"; new groups: {', '.join(new)}" if new else ""
-        )
+        return describe_start(self.config, self.model, self.init)
 
     @property
     def parents(self) -> list[Artifact]:
@@ -120,17 +114,13 @@ def prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False)
     data = DatasetReader(dataset)
     tasks = in_set_groups(select_tasks(data, config.tasks, config.domains), config.model)
     model = with_bounds(model_config(config, tasks), config, data, tasks)
-    init = None
-    if config.init is not None:
-        init = workspace.find(KIND, config.init)
-        check_init(init, model)
     return Run(
         config=config,
         dataset=dataset,
         data=data,
         tasks=tasks,
         model=model,
-        init=init,
+        init=find_init(config, workspace, model),
         hardware=(planned_hardware if planned else resolve_hardware)(
             config.device,
             config.gpus,
@@ -193,6 +183,31 @@ def describe_size(config: TrainConfig, model: ModelConfig) -> str:
         f"{counted(config.steps, 'step')} of {counted(config.sequences_per_step, 'sequence')} "
         f"of {config.context:,} tokens"
     )
+
+
+def describe_start(config: TrainConfig, model: ModelConfig, init: Artifact | None) -> str:
+    """Return which weights training starts from, a sentence."""
+    if init is None:
+        return f"first weights drawn by seed {config.seed}"
+    kept = kept_groups(init, model)
+    new = [group for group in model.groups if group not in kept]
+    return f"first weights those of {init.reference}" + (
+        f"; new groups: {listed(new)}" if new else ""
+    )
+
+
+def find_init(config: TrainConfig, workspace: Workspace, model: ModelConfig) -> Artifact | None:
+    """Return the checkpoint that training starts from, None for weights that are drawn.
+
+    Raises:
+        ArtifactMissingError: There is no such checkpoint.
+        ConfigError: It has another architecture.
+    """
+    if config.init is None:
+        return None
+    init = workspace.find(KIND, config.init)
+    check_init(init, model)
+    return init
 
 
 def find_shorter_run(

@@ -146,9 +146,9 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
     try:
         prepared = prepare(config, workspace, planned=True)
     except ArtifactMissingError:
-        if config.dataset is not None:
+        if config.dataset is not None or workspace.names("datasets"):
             raise
-        return plan_from_catalogue(config)
+        return plan_from_catalogue(config, workspace)
     thinned = thinned_tasks(cut_subsequences(prepared))
     notes = [
         f"dataset {prepared.dataset.reference}, artifact name {prepared.name}",

@@ -377,6 +377,15 @@ def test_the_plan_of_the_paper_needs_no_dataset(tmp_path):
     assert any("GPU-hours" in note for note in planned.notes)
 
 
+def test_a_plan_refuses_a_checkpoint_that_is_not_there(workspace, tmp_path):
+    """With a dataset and without; only a missing dataset is planned from the catalogue."""
+    for place in (workspace, Workspace(tmp_path / "empty")):
+        with pytest.raises(ArtifactMissingError, match="no checkpoints artifact 'nowhere'"):
+            plan(small_config(init="nowhere"), place)
+    planned = plan(TrainConfig(init="packaged", device="cpu"), Workspace(tmp_path / "empty"))
+    assert any(note.startswith("first weights those of packaged@v1") for note in planned.notes)
+
+
 def test_a_dataset_in_memory_has_the_readers_interface(workspace):
     """The loader's tests run on a stand-in: it gives the rows that the reader gives."""
     from pipelines.datasets.reader import DatasetReader
