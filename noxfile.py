@@ -181,6 +181,13 @@ def _check_version(session: nox.Session) -> None:
 
 
 @nox.session
+def site(session: nox.Session) -> None:
+    """Build the documentation site into build/site: runs the tutorials, checks all links."""
+    _install(session, "site")
+    session.run("mkdocs", "build", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
     session.install(
