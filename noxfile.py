@@ -28,6 +28,7 @@ EXTRAS = {
         "tests/methods/test_released_windows.py",
     ),
     "cluster": ("tests/distill/test_cluster.py",),
+    "hub": ("tests/hub",),
 }
 """Extras and the tests that need them; `flash` needs a GPU."""
 

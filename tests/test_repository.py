@@ -90,7 +90,7 @@ def test_each_python_and_each_extra_has_a_job():
     assert matrices["checks.yml: nox"]["strategy"]["matrix"]["python"] == versions
     _, extras = nox_tables()
     assert set(matrices["checks.yml: extra"]["strategy"]["matrix"]["extra"]) == extras
-    assert extras | {"flash", "hub"} == set(PROJECT["optional-dependencies"])
+    assert extras | {"flash"} == set(PROJECT["optional-dependencies"])
 
 
 def test_hooks_use_the_linter_of_the_constraints():

@@ -12,6 +12,7 @@ import typer
 from vintix_cli.commands import (
     artifacts,
     doctor,
+    hub,
     interchange,
     quickstart,
     report,
@@ -46,6 +47,9 @@ for module in (rollout, quickstart, tasks, doctor):
     panel = _STAGES if module is rollout else _AROUND
     add = app.command(name, cls=Command, epilog=module.EPILOG, rich_help_panel=panel)
     add(getattr(module, name))
+for name, epilog in (("push", hub.PUSH_EPILOG), ("pull", hub.PULL_EPILOG)):
+    add = app.command(name, cls=Command, epilog=epilog, rich_help_panel=_AROUND)
+    add(getattr(hub, name))
 for name, group in (
     ("artifacts", artifacts.app),
     ("report", report.app),

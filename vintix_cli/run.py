@@ -21,7 +21,7 @@ from vintix_cli.streams import results_only, unanswered
 
 # Commands that take a workspace, where a message names one to run. Help needs none.
 _TAKES_WORKSPACE = re.compile(
-    r"\bvintix (?:demonstrators|distill|pack|train|rollout|quickstart|doctor"
+    r"\bvintix (?:demonstrators|distill|pack|train|rollout|quickstart|doctor|push|pull"
     r"|(?:artifacts|report|export|import) \w+)\b(?! --help| --workspace)"
 )
 

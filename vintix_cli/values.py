@@ -85,5 +85,6 @@ LISTS: Mapping[str, Values] = {
     "splits": splits,
     "statistics": statistics,
     "score_references": score_references,
+    "references": references,
 }
 """What fields of configurations name as the values of their options, besides kinds of artifact."""
