@@ -398,6 +398,18 @@ def test_every_table_is_looked_at(printed):
     assert printing == set().union(*(printed(way, 80).callers for way in [*WAYS, "plans"]))
 
 
+def test_reported_scores_stand_beside_converged_ones_only(capsys):
+    """What others report is after convergence: a first or a last shot is something else."""
+    row = {"source": "JAT", "label": "reported", "domain": DOMAIN, "part": "training", "tasks": 1}
+    row |= {"mean": 0.34, "score_reference": "JAT's", "ours": 0.606, "ours_reference": "paper"}
+    for kind, shown in (("converged", True), ("last", False)):
+        report = {"scores": [], "absent": [], "reported": [{**row, "ours_kind": kind}]}
+        rollout.print_scores(report)
+        told = capsys.readouterr().out
+        assert ("JAT (reported)" in told, "0.606" in told) == (shown, shown)
+        assert ("--converged 100" in told) != shown
+
+
 def test_names_that_would_look_alike_are_folded_and_not_shortened():
     names = [f"the-beginning-{each}-and-the-end-of-it" for each in ("one", "two", "three")]
     column = Column("name", names, number=False)

@@ -12,7 +12,7 @@ from pipelines.text import counted
 from vintix_cli.commands.stages import run_stage, stage
 from vintix_cli.help import examples
 from vintix_cli.options import Run, Settings
-from vintix_cli.render import interval_text, picked, print_table
+from vintix_cli.render import interval_text, picked, print_table, print_wrapped
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
@@ -121,23 +121,27 @@ def print_scores(report: Mapping[str, Any]) -> None:
             regrets,
             title="regret: what the demonstrators earned more on the same episodes, over all shots",
         )
-    if report["reported"]:
+    # What others report is after convergence, and stands beside nothing else.
+    reported = [row for row in report["reported"] if row["ours_kind"] == "converged"]
+    if reported:
         print_table(
             [
                 {
                     "source": f"{row['source']} ({row['label']})",
                     **picked(row, "domain", "part", "tasks", reported="mean"),
                     **picked(row, normalised_by="score_reference", ours="ours"),
-                    "ours_is": "converged" if row["ours_kind"] == "converged" else "last three",
                 }
-                for row in report["reported"]
+                for row in reported
             ],
             title="reported by others, over those of the tasks that they have",
             notes=[
-                "reported: after convergence, taken from the papers, not measured here; ours: the "
-                f"same tasks by the {report['reported'][0]['ours_reference']} scores, after "
-                "convergence where --converged played it, else the last three shots"
+                "after convergence; reported: taken from the papers, not measured here; ours: the "
+                f"same tasks by the {reported[0]['ours_reference']} scores"
             ],
+        )
+    elif report["reported"]:
+        print_wrapped(
+            "what others report is after convergence: --converged 100 plays that, and shows both"
         )
 
 
