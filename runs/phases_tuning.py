@@ -184,7 +184,7 @@ def decode(vector_D: NDArray[np.float64], template: TaskPhases) -> TaskPhases:
 
     Args:
         vector_D: As from `encode`.
-        template: Where anchors, damping and the rule of re-grasping come from.
+        template: Where anchors, damping, turning and the rule of re-grasping come from.
     """
     rest = iter(vector_D.tolist())
     phases = []
@@ -195,6 +195,7 @@ def decode(vector_D: NDArray[np.float64], template: TaskPhases) -> TaskPhases:
             "gripper": round(min(max(next(rest) * _GRIPPER, -1.0), 1.0), 3),
             "gain": max(round(float(np.exp(next(rest) * _LOG_GAIN)), 2), 0.01),
             "damping": phase.damping,
+            "turned": phase.turned,
         }
         if index < len(template.phases) - 1:
             changed["distance"] = round(float(np.exp(next(rest) * _LOG_DISTANCE)), 4)

@@ -36,6 +36,7 @@ mean goal, ``a`` the origin, ``h`` the hand at the start of the phase, ``2`` the
 """
 
 _HAND, _OBJECT, _SECOND = slice(0, 3), slice(4, 7), slice(11, 14)
+_QUATERNION = slice(7, 11)
 _HAND_BEFORE = slice(18, 21)
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -56,6 +57,9 @@ class Phase(BaseModel):
         damping: The action aims from where the hand will be after so many steps at its present
             speed. The hand lags behind what it is told by about five steps, and overshoots a
             way-point without. None for none.
+        turned: Whether x and y of the offset turn with the first object about the vertical; they
+            are then those at its yaw of 0. For tasks whose observation gives the quaternion as
+            (w, x, y, z). None for no.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +71,7 @@ class Phase(BaseModel):
     distance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     steps: int = Field(default=100, ge=1)
     damping: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    turned: bool | None = None
 
 
 class PhasesConfig(BaseModel):
@@ -124,6 +129,7 @@ class PhasesPolicy(Policy):
         self._distance_K = np.array([each.distance for each in phases], dtype=np.float64)
         self._steps_K = np.array([each.steps for each in phases])
         self._damping_K = np.array([each.damping or 0.0 for each in phases], dtype=np.float64)
+        self._turned_K = np.array([each.turned or False for each in phases])
         self._goal_3 = np.array(config.goal or (0.0, 0.0, 0.0), dtype=np.float64)
         self._phase_B = np.zeros(0, np.int64)
         self._here_B = np.zeros(0, np.int64)
@@ -217,7 +223,28 @@ class PhasesPolicy(Policy):
             seen_BO[:, _SECOND],
         )
         anchor_B3: NDArray[np.float64] = np.choose(self._anchor_K3[phase_B], places)
-        return anchor_B3 + self._offset_K3[phase_B] - hand_B3
+        offset_B3 = self._offset_K3[phase_B]
+        if self._turned_K.any():
+            turned_B3 = _turn(offset_B3, seen_BO[:, _QUATERNION])
+            offset_B3 = np.where(self._turned_K[phase_B, None], turned_B3, offset_B3)
+        return anchor_B3 + offset_B3 - hand_B3
+
+
+def _turn(
+    offset_B3: NDArray[np.float64], quaternion_B4: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return offsets (B, 3) turned about the vertical by the yaw of a quaternion (w, x, y, z)."""
+    w_B, x_B, y_B, z_B = quaternion_B4.T
+    # Where the rotation takes the x axis, seen from above.
+    along_B, across_B = 1 - 2 * (y_B * y_B + z_B * z_B), 2 * (x_B * y_B + w_B * z_B)
+    length_B = np.maximum(np.sqrt(along_B * along_B + across_B * across_B), 1e-9)
+    cos_B, sin_B = along_B / length_B, across_B / length_B
+    ahead_B, left_B = offset_B3[:, 0], offset_B3[:, 1]
+    turned_B3: NDArray[np.float64] = np.stack(
+        [cos_B * ahead_B - sin_B * left_B, sin_B * ahead_B + cos_B * left_B, offset_B3[:, 2]],
+        axis=1,
+    )
+    return turned_B3
 
 
 def _length(vector_B3: NDArray[np.float64]) -> NDArray[np.float64]:

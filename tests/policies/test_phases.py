@@ -29,8 +29,9 @@ def build(*phases, **config):
     )
 
 
-def observation(hand=(0, 0, 0), first=(0, 0, 0), second=(0, 0, 0)):
+def observation(hand=(0, 0, 0), first=(0, 0, 0), second=(0, 0, 0), yaw=0.0):
     seen = np.zeros((1, 39), np.float32)
+    seen[0, 7], seen[0, 10] = np.cos(yaw / 2), np.sin(yaw / 2)
     seen[0, 0:3], seen[0, 4:7], seen[0, 11:14] = hand, first, second
     return seen
 
@@ -58,6 +59,27 @@ def test_each_anchor_reads_its_place(anchor, expected):
     place = mixed.act(observation((0, 0, 0), (0.2, 0.3, 0.4), (0.5, 0.6, 0.7)))[0, :3]
     middle = 0.0 if anchor == "h" else expected[1]
     np.testing.assert_allclose(place, (0.0, middle, 0.4), atol=1e-6)
+
+
+def test_offsets_turn_with_the_object():
+    """A wrench that a reset has turned is grasped at the same place of its handle.
+
+    The offset's x and y turn about the vertical by the object's yaw, z does not; a tilt changes
+    neither, and phases without it keep their offsets.
+    """
+    turned = build(phase("ccc", (0.02, 0.1, 0.3), turned=True))
+    kept = build(phase("ccc", (0.02, 0.1, 0.3)))
+    for yaw, expected in (
+        (0.0, (0.02, 0.1, 0.3)),
+        (np.pi / 2, (-0.1, 0.02, 0.3)),
+        (-2 * np.pi / 3, (-0.01 + 0.05 * 3**0.5, -0.05 - 0.01 * 3**0.5, 0.3)),
+    ):
+        seen = observation(yaw=yaw)
+        np.testing.assert_allclose(turned.act(seen)[0, :3], expected, atol=1e-6)
+        np.testing.assert_allclose(kept.act(seen)[0, :3], (0.02, 0.1, 0.3), atol=1e-6)
+    tilted = observation()
+    tilted[0, 7:11] = np.cos(0.1), np.sin(0.1), 0.0, 0.0
+    np.testing.assert_allclose(turned.act(tilted)[0, :3], (0.02, 0.1, 0.3), atol=1e-6)
 
 
 def test_actions_are_clipped_to_the_box():
