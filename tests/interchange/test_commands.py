@@ -82,6 +82,7 @@ def test_a_release_becomes_a_dataset_that_is_trained_on(shell: Shell, conformanc
     done = shell.vintix("import", "dataset", data, "--as", "dataset", "--order", "official")
     assert done.code == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "wrote: datasets/data@v1"
+    assert done.stdout.split()[0] == "task", "a table is led by what its rows are about"
     trained = shell.vintix(
         "train", "--steps", "1", "--context", "16", "--batch-size", "2", "--device", "cpu", "--json"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vintix_cli.commands.stages import print_result
 from vintix_cli.help import add, group
 from vintix_cli.options import Settings, Work, check_choices, configured
-from vintix_cli.render import print_json, print_table, print_text, size_text
+from vintix_cli.render import picked, print_json, print_table, print_text, size_text
 
 if TYPE_CHECKING:
     from pipelines.stage import StageResult
@@ -70,10 +70,12 @@ def import_dataset(settings: Settings, work: Work) -> None:
 
 def show_import(result: StageResult) -> None:
     """Print a line for each task that was imported."""
-    tasks = result.report["tasks"]
-    print_table(
-        [{key: each for key, each in row.items() if not isinstance(each, dict)} for row in tasks]
-    )
+    rows = [
+        {name: each for name, each in row.items() if not isinstance(each, dict)}
+        for row in result.report["tasks"]
+    ]
+    # The keys of a manifest are sorted: who the row is about comes first.
+    print_table([{**picked(row, "task"), **row} for row in rows])
 
 
 FORMATS = {
