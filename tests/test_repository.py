@@ -126,3 +126,11 @@ def test_forms_are_what_the_host_takes(path):
     assert len(set(names)) == len(names)
     for part in form["body"]:
         assert part["type"] in {"textarea", "input"} and part["attributes"]["label"]
+
+
+def test_each_page_stands_in_the_sites_navigation():
+    """The site is built strictly: a page that it leaves out ends the build."""
+    _, _, navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")
+    named = set(re.findall(r": (\S+\.md)$", navigation, re.MULTILINE))
+    above = {"index.md", "contributing.md", "changelog.md"}
+    assert named == above | {path.name for path in (ROOT / "docs").glob("*.md")}
