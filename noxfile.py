@@ -19,7 +19,7 @@ nox.options.error_on_missing_interpreters = True
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 EXTRAS = {
-    "tracking": ("tests/train/test_tracking.py",),
+    "tracking": ("tests/train/test_tracking.py", "tests/train/test_trackers.py"),
     "minari": ("tests/interchange/test_minari.py", "tests/test_five_stages.py"),
     "h5": (
         "tests/interchange/test_official_dataset.py",

@@ -12,7 +12,7 @@ from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.locks import NameLock
 from pipelines.artifacts.references import check_kind, check_name
-from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS
+from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS, config_digest
 from pipelines.artifacts.staging import STAGING_PREFIX
 from pipelines.artifacts.work import PROGRESS
 from pipelines.artifacts.workspace import Workspace
@@ -70,6 +70,8 @@ def list_staged(
 def show_artifact(path: Path) -> dict[str, Any]:
     """Return everything about one artifact: its path, reference, size, and its manifest.
 
+    ``configuration`` is the digest of configuration and parents, by which trackers name its run.
+
     Raises:
         ArtifactError: It cannot be read.
     """
@@ -80,6 +82,7 @@ def show_artifact(path: Path) -> dict[str, Any]:
         "path": str(artifact.path),
         "size_bytes": _size(artifact),
         "parents": [parent.reference for parent in manifest.parents],
+        "configuration": config_digest(artifact.kind, manifest.config, manifest.parents),
         "manifest": manifest.model_dump(mode="json"),
     }
 

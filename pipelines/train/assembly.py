@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,6 +183,7 @@ def train_model(
             run=run,
             directory=root / _TRACKING,
             config=staging.config,
+            facts=_facts(staging, digest),
         )
     with torch_threads(hardware.threads):
         optimizer, recent = train(
@@ -216,6 +219,18 @@ def train_model(
             "domains": _recent_by_domain(recent),
         }
         _write_model(prepared, staging, model, state, summary)
+
+
+def _facts(staging: Staging, digest: str) -> dict[str, str]:
+    """Return what leads from a tracker's page to the artifact, and to what it was made from."""
+    version = staging.workspace.next_version(staging.kind, staging.name)
+    program, *arguments = sys.argv
+    return {
+        "artifact": f"{staging.kind}/{staging.name}@v{version}",
+        "configuration": digest,
+        "command": shlex.join([Path(program).name, *arguments]),
+        **{parent.reference: parent.digest for parent in staging.parents},
+    }
 
 
 def _warn_of_memory(

@@ -24,7 +24,13 @@ _MODULES = {
 
 
 def open_tracker(
-    kind: str, log: MetricsLog, *, run: str, directory: Path, config: Mapping[str, Any]
+    kind: str,
+    log: MetricsLog,
+    *,
+    run: str,
+    directory: Path,
+    config: Mapping[str, Any],
+    facts: Mapping[str, str],
 ) -> Tracker:
     """Open a tracker for a run, or for the rest of one that was interrupted.
 
@@ -35,6 +41,7 @@ def open_tracker(
             another for another run.
         directory: Where it may keep files.
         config: The run's configuration, JSON.
+        facts: What the run's page says of where its numbers come from, by name.
 
     Raises:
         MissingDependencyError: The package is not installed.
@@ -42,8 +49,12 @@ def open_tracker(
     check_tracker(kind)
     module = import_module(_MODULES[kind])
     if kind == "tensorboard":
-        return _TensorBoard(module.SummaryWriter(str(directory / run), purge_step=log.steps + 1))
-    options = {"project": "vintix", "name": run, "resume": "allow", "config": dict(config)}
+        writer = module.SummaryWriter(str(directory / run), purge_step=log.steps + 1)
+        rows = [f"| {name} | `{value}` |" for name, value in facts.items()]
+        writer.add_text("vintix", "\n".join(["| | |", "| --- | --- |", *rows]), log.steps)
+        return _TensorBoard(writer)
+    described = {**config, "vintix": dict(facts)}
+    options = {"project": "vintix", "name": run, "resume": "allow", "config": described}
     if kind == "wandb":
         resumed = module.init(**options, id=run, dir=str(directory))
         return _Run(resumed, log, getattr(resumed, "step", None))

@@ -189,7 +189,9 @@ def test_tensorboard_gets_scalars_and_keeps_what_was_flushed(tmp_path):
     """A checkpoint follows a flush: what is killed after it has these steps for good."""
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     with MetricsLog(tmp_path / "metrics.jsonl", steps=0) as log:
-        tracker = open_tracker("tensorboard", log, run="run", directory=tmp_path, config={})
+        tracker = open_tracker(
+            "tensorboard", log, run="run", directory=tmp_path, config={}, facts={}
+        )
         tracker.log({"step": 3, "loss": 0.5, "domains": {"toys": 0.25}})
         tracker.flush()
         assert scalars(tmp_path / "run", "loss") == [(3, {"loss": 0.5})]

@@ -95,6 +95,7 @@ def show(place: Place, reference: Annotated[str, _ARTIFACT]) -> None:
     manifest = document["manifest"]
     files, fingerprints = manifest.pop("files"), manifest.pop("fingerprints")
     print_text(f"{document['reference']}  {document['path']}")
+    print_text(f"configuration {document['configuration']}")
     print_text(
         f"{counted(len(files), 'file')}, {size_text(document['size_bytes'])}; "
         f"fingerprints of {counted(len(fingerprints), 'environment')} (--json shows them)"
