@@ -25,8 +25,8 @@ from pipelines.report.sources import (
     scored,
 )
 from pipelines.rollout.curves import axis_label, task_panel
-from pipelines.rollout.reported import OUR_REFERENCE, SOURCES, arrived, reported_for
-from pipelines.rollout.scores import Kind, best_shot, mean_curve, task_scores
+from pipelines.rollout.reported import OUR_REFERENCE, SOURCES, reported_for
+from pipelines.rollout.scores import best_shot, mean_curve, task_scores
 from pipelines.rollout.statistics import (
     bootstrap_band,
     bootstrap_interval,
@@ -47,10 +47,6 @@ Figure = dict[str, Any]
 BAND_RESAMPLES = 500
 #: Most points of a training curve: the loss of single batches is noise that hides its course.
 POINTS = 60
-ARRIVED: dict[Kind, str] = {
-    "converged": "the mean of the episodes after convergence",
-    "last": "the mean of the last three shots",
-}
 _GRID_C = (np.arange(20) + 0.5) / 20
 
 
@@ -228,15 +224,14 @@ def compare(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
     The reported scores are normalised by whoever reports them (`pipelines.rollout.reported`) and
     are never renormalised; ours are normalised by the paper's scores here, whatever the rest of the
-    report is normalised by, and taken where a stream has arrived, as theirs are: never from a best
-    shot.
+    report is normalised by, and of the episodes after convergence, as theirs are: a rollout that
+    played none stands beside nothing.
 
     Args:
         entries: Tasks as played.
 
     Returns:
-        Objects with ``domain``, ``task``, ``model``, ``ours``, ``ours_kind`` (``converged`` where
-        the rollout played further episodes for it, else ``last``: the last three shots),
+        Objects with ``domain``, ``task``, ``model``, ``ours``, ``ours_kind`` (``converged``),
         ``reference`` (of ours: the paper's) and, null where nothing is reported,
         ``vintix_reported``, ``regent_reported`` and ``jat_reported``. A task that the paper gives
         no random and expert score for is left out.
@@ -244,14 +239,13 @@ def compare(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     rows = []
     for entry in _compared(entries):
         reported = {each["source"]: each["mean"] for each in reported_for(entry.name)}
-        kind = arrived(entry.curve)
         rows.append(
             {
                 "domain": entry.domain,
                 "task": entry.name,
                 "model": entry.model,
-                "ours": float(task_scores(entry.curve, kind).mean()),
-                "ours_kind": kind,
+                "ours": float(task_scores(entry.curve, "converged").mean()),
+                "ours_kind": "converged",
                 "reference": entry.curve.reference,
                 **{f"{each.column}_reported": reported.get(each.name) for each in SOURCES},
             }
@@ -261,7 +255,11 @@ def compare(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 def _compared(entries: Sequence[Entry]) -> list[Entry]:
     normalised = [entry.under(OUR_REFERENCE) for entry in main_entries(entries)]
-    return [entry for entry in scored(normalised) if entry.trained and reported_for(entry.name)]
+    return [
+        entry
+        for entry in scored(normalised)
+        if entry.trained and reported_for(entry.name) and entry.curve.further_SE is not None
+    ]
 
 
 def comparison_figure(entries: Sequence[Entry]) -> Figure | None:
@@ -272,7 +270,7 @@ def comparison_figure(entries: Sequence[Entry]) -> Figure | None:
     panels = []
     for domain in domains_of(chosen):
         mine = of_domain(chosen, domain)
-        ours = summarize([task_scores(entry.curve, arrived(entry.curve)) for entry in mine])
+        ours = summarize([task_scores(entry.curve, "converged") for entry in mine])
         bars = [bar(f"{mine[0].model}, this rollout", ours["mean"], ours["mean_interval"])]
         for colour, source in enumerate(SOURCES, start=1):
             reported = [each for entry in mine for each in reported_for(entry.name)]
@@ -283,16 +281,14 @@ def comparison_figure(entries: Sequence[Entry]) -> Figure | None:
                 bars.append(bar(label, sum(known) / len(known), colour=colour))
         title = f"{domain}, mean of {counted(len(mine), 'task')}"
         panels.append(panel(title, domain, x="normalised return", bars=bars))
-    kinds = {arrived(entry.curve) for entry in chosen}
     by = ", ".join(f"{source.name} ({source.score_reference} scores)" for source in SOURCES)
     return figure(
         "comparison",
         "Beside other action models",
         "Figure 5",
-        f"Ours is {' or '.join(ARRIVED[kind] for kind in sorted(kinds))}, by the {OUR_REFERENCE} "
-        "scores, on the training tasks that others report too. Theirs are as reported in the "
-        "paper, after convergence, and were not measured here; each is normalised by its own "
-        f"scores: {by}.",
+        f"After convergence, on the training tasks that others report too; ours by the "
+        f"{OUR_REFERENCE} scores. Theirs are as reported in the paper and were not measured here; "
+        f"each is normalised by its own scores: {by}.",
         panels,
     )
 

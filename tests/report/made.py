@@ -99,6 +99,7 @@ def write_rollouts(
     scores: dict[str, dict[str, float]] | None = None,
     config: dict[str, Any] | None = None,
     summary: dict[str, Any] | None = None,
+    converged: int = 0,
 ) -> Artifact:
     """Publish returns (S, E) by task as a rollouts artifact.
 
@@ -111,6 +112,7 @@ def write_rollouts(
         scores: Instead of the measured ones beside those of the catalogue.
         config: More of its configuration.
         summary: More of its summary.
+        converged: How many of the episodes were played after the shots.
     """
     variations = {spec.name: dict(spec.variation or {}) for spec in catalogue().variations}
     resolved: dict[str, Any] = {
@@ -135,7 +137,8 @@ def write_rollouts(
                         else scores,
                         "reference": "measured",
                         "streams": len(return_SE),
-                        "shots": return_SE.shape[1],
+                        "shots": return_SE.shape[1] - converged,
+                        "converged": converged,
                         "success": spec["domain"] == "metaworld",
                     },
                 )

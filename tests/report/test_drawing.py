@@ -44,13 +44,13 @@ def test_bars_are_those_of_the_page(document: dict[str, Any]) -> None:
 
 
 def test_each_figure_is_a_picture_and_a_drawing(document: dict[str, Any], tmp_path: Path) -> None:
-    figures = [named(document, name) for name in ("domains", "comparison")]
+    figures = [named(document, name) for name in ("domains", "demonstrators")]
     written = write_figures(figures, tmp_path / "new")
     assert [path.name for path in written] == [
         "domains.png",
         "domains.svg",
-        "comparison.png",
-        "comparison.svg",
+        "demonstrators.png",
+        "demonstrators.svg",
     ]
     assert written[0].read_bytes().startswith(b"\x89PNG")
     text = written[1].read_text()

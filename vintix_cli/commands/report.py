@@ -127,9 +127,8 @@ def _print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
         rows,
         title=f"beside other action models, {len(rows)} task{'' if len(rows) == 1 else 's'}",
         notes=[
-            "ours: by the named reference, after convergence where the rollout played it, else the "
-            "last three shots; reported: after convergence, taken from the papers, each normalised "
-            "by its authors' own scores, and not measured here"
+            "after convergence; ours by the named reference, reported ones taken from the papers, "
+            "each normalised by its authors' own scores, and not measured here"
         ],
     )
 
