@@ -160,7 +160,7 @@ def push(config: PushConfig, workspace: Workspace, reporter: Reporter) -> dict[s
         ArtifactMissingError: There is no such artifact.
         ArtifactCorruptError: It is damaged; nothing is sent.
         UsageError: The repository is malformed, or is of the other type.
-        ConfigError: The Hub does not let this user write there.
+        ConfigError: The Hub does not let this user write there, or ``HF_HUB_OFFLINE`` is set.
         MissingDependencyError: `huggingface_hub` is not installed.
         StorageError: The Hub cannot be reached; run again, it goes on.
     """
@@ -418,6 +418,10 @@ def _described(error: Exception, repository: Repository, verb: str) -> VintixErr
             fix=f"vintix pull {Repository(repository.name, repository.kind)}",
         )
     offline = isinstance(cause, errors.LocalEntryNotFoundError) and _offline()
+    if verb == "write" and isinstance(cause, errors.OfflineModeIsEnabled):
+        return ConfigError(
+            "nothing is sent while HF_HUB_OFFLINE is set", **details, fix="unset HF_HUB_OFFLINE"
+        )
     if isinstance(cause, errors.OfflineModeIsEnabled) or offline:
         return ArtifactMissingError(
             "the Hub is not asked, and the repository is not in the cache",
