@@ -68,7 +68,6 @@ def configurations(chosen: list[str]) -> Iterator[tuple[str, DemonstratorsConfig
                         source="train",
                         episodes=EPISODES,
                         workers=1,
-                        options=run.get("options", {}),
                         train=run["train"],
                     ),
                 )
@@ -90,11 +89,11 @@ def train(options: argparse.Namespace, workspace: Workspace) -> bool:
     return well
 
 
-def finished(workspace: Workspace) -> Iterator[tuple[str, DemonstratorsConfig, Artifact]]:
-    """Yield the trainings that are finished: name of the run, configuration, artifact."""
+def finished(workspace: Workspace) -> Iterator[tuple[str, int, Artifact]]:
+    """Yield the trainings that are finished: name of the run, seed, artifact."""
     for name, config in configurations([]):
         try:
-            yield name, config, workspace.find("demonstrators", str(config.name))
+            yield name, config.seed, workspace.find("demonstrators", str(config.name))
         except ArtifactMissingError:
             continue
 
@@ -102,19 +101,17 @@ def finished(workspace: Workspace) -> Iterator[tuple[str, DemonstratorsConfig, A
 def pack(workspace: Workspace) -> None:
     """Choose among the finished runs and write the files of their domains."""
     best: dict[str, tuple[float, dict[str, Any], PolicySpec]] = {}
-    for name, config, artifact in finished(workspace):
-        seed, shown = config.seed, [f"{key}={value}" for key, value in config.options.items()]
+    for name, seed, artifact in finished(workspace):
         for task in demonstrator_tasks(artifact):
             found = load_demonstrator(artifact, task)
             score = max(value for _, value in found.source["curve"])
             if task not in best or score > best[task][0]:
-                command = f"vintix demonstrators --source train --task {task} --seed {seed}"
                 training = {
                     "run": name,
                     "seed": seed,
                     "steps": found.source["steps"],
                     "settings": found.source["settings"],
-                    "command": command + "".join(f" --option {o}" for o in shown),
+                    "command": f"vintix demonstrators --source train --task {task} --seed {seed}",
                 }
                 best[task] = (score, training, float32(found.spec))
     catalogue = full_catalogue()

@@ -19,6 +19,7 @@ from pipelines.artifacts.workspace import Workspace
 from pipelines.demonstrators import stage
 from pipelines.demonstrators.config import DemonstratorsConfig
 from pipelines.demonstrators.reader import demonstrator_tasks, load_demonstrator
+from pipelines.domains.hidden_goal import HiddenGoal
 from pipelines.errors import TasksFailedError, UsageError
 from pipelines.policies.registry import build_policy
 from pipelines.reporter import NullReporter
@@ -241,6 +242,22 @@ def test_training_goes_through_the_stage(workspace):
 
 @pytest.mark.slow
 @pytest.mark.process
+@pytest.mark.parametrize(("goal", "shown"), [("demonstrator", "visible"), ("hidden", "hidden")])
+def test_a_learner_sees_what_demonstrators_see(tmp_path, monkeypatch, goal, shown):
+    """A goal that only demonstrators are shown is shown to whoever is to be one."""
+    made = []
+    make_env = HiddenGoal.make_env
+    monkeypatch.setattr(
+        HiddenGoal,
+        "make_env",
+        lambda self, task, options: made.append(options["goal"]) or make_env(self, task, options),
+    )
+    train = {"algorithm": "ppo", "total_steps": 40, "hyperparameters": {"n_steps": 20}}
+    fields = {"source": "train", "options": {"goal": goal}, "train": train, "episodes": 1}
+    run(Workspace(tmp_path), tasks=("point-dense",), workers=1, **fields)
+    assert made and made[0] == shown
+
+
 def test_training_in_workers_makes_the_same_artifact(workspace):
     serial, parallel = (run(workspace, name=f"by-{n}", workers=n, **TRAINED) for n in (1, 2))
     assert parallel.artifact.digest == serial.artifact.digest
