@@ -1,6 +1,6 @@
 """Writes the tables of docs/results.md from what three scripts make.
 
-bash runs/results.sh && bash runs/reinforcement.sh && bash runs/ml45.sh
+bash runs/results.sh && bash runs/reinforcement.sh && bash runs/ml45.sh && bash runs/finetune.sh
 python runs/results_table.py
 
 A table whose artifacts are not in the workspace is left as it is, and so is a row of the tables
@@ -87,6 +87,9 @@ BOUNDS = {
 }
 """What no learning reaches, and what an honest student can."""
 
+TUNED = {"door-lock": (0, 25, 100), "point-mass": (25, 100)}
+"""Of runs/finetune.sh: numbers of updates by the name of the data."""
+
 ML45 = {
     "ml45-ad": "decay, action",
     "ml45-plain": "own demonstrators, clean action",
@@ -112,6 +115,8 @@ def main() -> None:
     write_table("results.md", "paired", paired(workspace))
     if exists(workspace, "ml45-others", "histories"):
         write_table("results.md", "others", others(workspace))
+    if exists(workspace, "door-lock-packaged-0"):
+        write_table("fine-tuning.md", "tuned", tuned(workspace))
     if any(exists(workspace, name) for name in ML45):
         write_table("results.md", "ml45", ml45(workspace))
 
@@ -277,6 +282,27 @@ def ml45(workspace: Workspace) -> str:
             for name, recipe in ML45.items()
             if exists(workspace, name + suffix)
         ]
+    return "\n".join(lines)
+
+
+def tuned(workspace: Workspace) -> str:
+    """Models that began from the packaged one, and from nothing: first and last three shots."""
+    lines = [
+        "| data | updates | from the packaged model: first shot | last three "
+        "| from nothing: first shot | last three |",
+        "|---|--:|---|---|---|---|",
+    ]
+    for name, updates in TUNED.items():
+        for count in updates:
+            cells = []
+            for init in ("packaged", "nothing"):
+                played = f"{name}-{init}-{count}"
+                if exists(workspace, played):
+                    scores = summarize_curves(load_curves(found(workspace, played)))
+                    cells += [told(scores[kind], 2) for kind in ("first", "last")]
+                else:
+                    cells += ["", ""]
+            lines.append(f"| `{name}` | {count} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def select_tasks(
     data: DatasetReader, tasks: Sequence[str] = (), domains: Sequence[str] = ()
 ) -> list[DatasetTask]:
-    """Return the tasks to train on, sorted by name: of the training split, within the selection.
+    """Return the tasks to train on, sorted by name: those with a weight, within the selection.
+
+    Tasks of the validation split have one where ``pack.allow_validation`` gave it to them.
 
     Args:
         data: The dataset.
@@ -53,7 +55,7 @@ def select_tasks(
     chosen = [
         task
         for name, task in sorted(data.tasks.items())
-        if task.split == "train"
+        if _is_drawn(task)
         and (not tasks or name in wanted)
         and (not domains or domain_of(task) in domains)
     ]
@@ -61,12 +63,18 @@ def select_tasks(
         raise ConfigError(
             "the dataset has no training task to train on",
             where="the selected tasks" if tasks or domains else "the dataset",
-            expected="at least one task of the split train",
+            expected="at least one task of the split train, or that pack was told to allow",
             found=", ".join(f"{name} ({task.split})" for name, task in sorted(data.tasks.items()))
             or "no task",
-            fix="vintix pack with at least one task of: vintix tasks --split train",
+            fix="vintix pack with at least one task of: vintix tasks --split train; to train on "
+            "those that are held out, vintix pack --set pack.allow_validation=true",
         )
     return chosen
+
+
+def _is_drawn(task: DatasetTask) -> bool:
+    weights = task.attributes.get("weights", {})
+    return task.split == "train" or weights.get("by_task", 0) > 0
 
 
 def domain_of(task: DatasetTask) -> str:

@@ -45,6 +45,7 @@ class ToyTask:
     action_dim: int = 2
     reward_scale: float = 0.5
     split: str = "train"
+    allowed: bool = False
     episode_sparsity: int = 1
     rows: tuple[int, ...] = (600, 600)
     episode_length: int = 20
@@ -225,7 +226,10 @@ def write_dataset(
                         "trajectories": len(task.rows),
                         "rows": list(task.rows),
                         "episodes": [len(each) for each in starts],
-                        "weights": {"task": 1.0 / len(tasks), "window": 1.0 / len(tasks)},
+                        "weights": dict.fromkeys(
+                            ("by_task", "by_window"),
+                            float(task.split == "train" or task.allowed) / len(tasks),
+                        ),
                     },
                 )
                 for each, values in statistics_of(task).items():

@@ -336,8 +336,13 @@ def test_errors_name_the_task_and_the_fix(workspace):
     with pytest.raises(ArtifactMissingError):
         train(workspace, small_config(dataset="nowhere"))
     write_dataset(workspace, "held-out", [ToyTask(split="validation")])
-    with pytest.raises(ConfigError, match="no training task"):
+    with pytest.raises(ConfigError, match="no training task") as caught:
         train(workspace, small_config(dataset="held-out"))
+    assert "pack.allow_validation=true" in caught.value.fix
+    # What pack was told to allow is trained on.
+    write_dataset(workspace, "allowed", [ToyTask(split="validation", allowed=True)])
+    saved = load_model(train(workspace, small_config(dataset="allowed", steps=2)).artifact)
+    assert saved.tasks["toy-a"].trained
 
 
 def test_a_diverging_run_says_so_and_publishes_nothing(workspace):
