@@ -145,7 +145,9 @@ def measure(name: str, training: dict[str, Any], policy: PolicySpec) -> Expert |
                 say(f"  {name}: {returns.returns_E.mean():.1f} trained, {other:.1f} without")
                 return None
     card = stage.score_card(random, returns, task.scores.get("paper"))
-    say(f"  {name}: {card['expert']['mean']:.1f}, {card['paper']['normalized_expert']:.3f}")
+    paper = card["paper"]
+    beside = "" if paper is None else f", {paper['normalized_expert']:.3f} of the paper's"
+    say(f"  {name}: {card['expert']['mean']:.1f}{beside}")
     return Expert(policy, training, card)
 
 
