@@ -118,6 +118,33 @@ def test_array_job_collects_one_task_an_element(scripts):
     check_all(scripts)
 
 
+def test_array_job_trains_experts_and_collects_by_them(scripts):
+    """The histories of a task find the expert that an earlier element trained."""
+    small = {
+        "SOURCE": "train",
+        "SCALE": "0.1",
+        "VINTIX_DEMONSTRATORS_TRAIN": "{algorithm: ppo, total_steps: 64, "
+        "hyperparameters: {n_steps: 32, batch_size: 32}}",
+        "VINTIX_DEMONSTRATORS_EPISODES": "20",
+    }
+    done = run(scripts, "array_job.sh", STAGE="experts", **small)
+    assert done.code == 0, done.stderr
+    digests = scripts.digests()
+    assert sorted(digests) == ["demonstrators/point-mass-north-east@v1"]
+    done = run(scripts, "array_job.sh", **small)
+    assert done.code == 0, done.stderr
+    assert "up to date: demonstrators/point-mass-north-east@v1" in done.stdout
+    assert digests.items() <= scripts.digests().items()
+
+
+def test_array_job_plays_one_task_an_element(scripts):
+    """What is played is named after checkpoint and task; here there is no such checkpoint."""
+    done = run(scripts, "array_job.sh", STAGE="rollouts", CHECKPOINT="nowhere")
+    assert done.code == 4 and "nowhere" in done.stderr
+    done = run(scripts, "array_job.sh", STAGE="everything")
+    assert done.code == 2 and "expected: experts, histories or rollouts" in done.stderr
+
+
 def pack_command() -> str:
     """Return the command in the script's comment that packs what its elements made."""
     lines = (ROOT / "examples" / "array_job.sh").read_text().splitlines()
