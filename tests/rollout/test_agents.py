@@ -398,5 +398,7 @@ def test_the_tables_show_intervals_and_label_what_others_report(
     workspace = write_checkpoint(tmp_path, [saved_task(REACHER)])
     show_rollout(go(workspace, tasks=("reacher",), baselines=("random",)))
     printed = capsys.readouterr().out
-    assert "95 % intervals" in printed and " to " in printed
-    assert "JAT (reported)" in printed and "random" in printed
+    assert "95 % intervals" in printed and " to " in printed and "random" in printed
+    assert "reported)" not in printed and "--converged" in printed, "ours is not after convergence"
+    show_rollout(go(workspace, tasks=("reacher",), converged=2))
+    assert "JAT (reported)" in capsys.readouterr().out
