@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results.md from what three scripts make.
+"""Writes the tables of docs/results.md and docs/fine-tuning.md from what four scripts make.
 
 bash runs/results.sh && bash runs/reinforcement.sh && bash runs/ml45.sh && bash runs/finetune.sh
 python runs/results_table.py

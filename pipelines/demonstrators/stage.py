@@ -267,14 +267,12 @@ def _measured(selection: Selection, task: TaskSpec) -> Demonstrator | None:
 def _training_options(
     config: DemonstratorsConfig, selection: Selection, task: TaskSpec
 ) -> dict[str, Any]:
-    from pipelines.domains.goals import knowledge_of
+    from pipelines.domains.goals import shown_to_learners
     from pipelines.domains.registry import domain_of, resolve_options
 
     settings = train_settings(config.train, task)
     given = {**selection.options_of(task), **settings.environment_options}
-    options = resolve_options(domain_of(task), given)
-    # Who is to demonstrate learns from what demonstrators see.
-    return {**options, "goal": "visible"} if knowledge_of(options) else options
+    return shown_to_learners(resolve_options(domain_of(task), given))
 
 
 def _artifact_config(

@@ -36,6 +36,15 @@ def knowledge_of(options: Mapping[str, Any]) -> Knowledge | None:
     return next((each for each in KNOWLEDGE if each == options.get("goal")), None)
 
 
+def shown_to_learners(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options under which observations hold what demonstrators see.
+
+    Args:
+        options: Values of all options of the domain.
+    """
+    return {**options, **({"goal": "visible"} if knowledge_of(options) else {})}
+
+
 def check_goals(
     goals: HiddenGoals | None, knowledge: Knowledge, where: str, *, stage: str = "distill"
 ) -> HiddenGoals:
