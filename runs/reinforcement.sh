@@ -6,7 +6,8 @@
 #     bash runs/reinforcement.sh point-ring     # one of them
 #     PARTS=long ONLY=belief-dpt bash runs/reinforcement.sh dark-room
 #
-# PARTS are some of: short long seeds; ONLY is the histories and the method of the models to train.
+# PARTS are some of: short long seeds, and longer, which has to be named; ONLY is the histories and
+# the method of the models to train.
 #
 # Artifacts go to $VINTIX_WORKSPACE, else ./artifacts. Stop and start it as you like.
 set -euo pipefail
@@ -51,6 +52,7 @@ bounds() {
 wanted() { [[ $parts == *" $1 "* ]]; }
 short() { steps=600 pace=(--set train.warmup_fraction=0.08); }
 long() { steps=2400 pace=(--set train.warmup_fraction=0.03); }
+longer() { steps=7200 pace=(--set train.warmup_fraction=0.01); }
 
 # The recipes on one task of hidden-goal, of which a context holds ten episodes: task head
 recipes() {
@@ -80,6 +82,10 @@ recipes() {
     model "$task" belief dpt-no-reward "$head" -long
     model "$task" demonstrator ad "$head" -long
   fi
+  if wanted longer; then
+    longer
+    model "$task" belief dpt "$head" -longer
+  fi
   if wanted seeds; then
     long
     for seed in 1 2; do
@@ -105,6 +111,7 @@ simulated() {
   if wanted long; then
     long
     model "$1" decoy dpt mse -long
+    model "$1" decoy dpt-no-reward mse -long
   fi
 }
 

@@ -68,6 +68,7 @@ TARGETS = {
     "dpt": "clean action",
     "dpt-no-reward": "clean action (no rewards)",
 }
+LENGTHS = {"": "", "-long": ", four times as long", "-longer": ", twelve times as long"}
 RECIPES = [
     (knowledge, method, head, length)
     for knowledge, methods in (
@@ -77,7 +78,7 @@ RECIPES = [
     )
     for method in methods
     for head in ("mse", "bins", "categorical")
-    for length in ("", "-long")
+    for length in LENGTHS
 ]
 """Of runs/reinforcement.sh: histories, method, head and how long it is trained."""
 
@@ -259,7 +260,7 @@ def named(recipes: Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
     """Return the ends of the names of the rollouts by what the tables say of them."""
     return {
         f"{KNOWLEDGE[knowledge]}, {TARGETS[method]}, {head}"
-        + (", four times as long" if length else ""): f"-{knowledge}-{method}-{head}{length}"
+        + LENGTHS[length]: f"-{knowledge}-{method}-{head}{length}"
         for knowledge, method, head, length in recipes
     }
 
