@@ -34,7 +34,6 @@ class ActionSpec(ABC):
     As text a spec is what messages call the actions.
 
     Attributes:
-        kind: Its name.
         continuous: Whether actions are vectors of numbers of which means and differences say
             something: only such are normalised, rotated and clipped.
     """
@@ -416,7 +415,6 @@ def box_of(actions: ActionSpec, who: str, dim: int | None = None) -> Box:
     """Return actions that have to be continuous.
 
     Args:
-        actions: Those of a task.
         who: What knows no others, for the message.
         dim: How many dimensions it has; None for any number.
 

@@ -98,11 +98,9 @@ def resolve_config(
 
     Args:
         stage: One of `STAGES`.
-        model: Its configuration class.
         command_line: Settings given as options; None values count as not given.
         assignments: ``--set`` texts such as ``train.lr=3e-4``, further dots reach into nested
             settings; values are YAML. Those of other stages are left alone.
-        file: ``--config``.
         environment: ``VINTIX_<STAGE>_<FIELD>`` variables are read from it; default os.environ.
 
     Raises:

@@ -12,9 +12,7 @@ def load_extra(module: str, extra: str, needed_for: str = "this format") -> Any:
     """Import a module of an optional dependency.
 
     Args:
-        module: What is imported.
         extra: The extra of this distribution that installs it.
-        needed_for: What needs it, for the message.
 
     Raises:
         MissingDependencyError: It is not installed.

@@ -107,7 +107,6 @@ def series(
 
     Args:
         label: What it is; of a single line the name of its kind and more, such as ``seed 3``.
-        y: Its values.
         x: Where they are; None for the shots, from 1 on.
         band: Lower and upper bound of each value, None for none.
         weight: One of `WEIGHTS`.
@@ -164,15 +163,12 @@ def panel(
     """Return a panel with its axes.
 
     Args:
-        title: Its title.
         domain: What it is about, for the page's filter.
         task: The one task that it shows; None for several.
         x: Label of the horizontal axis; one that begins with shot or share decides its ticks.
-        y: Label of the vertical axis.
         lines: Its lines, or
         bars: its bars.
         guides: Whether normalised returns are shown: the demonstrator at 1, random play at 0.
-        log: Whether the vertical axis is logarithmic.
         note: A few words, in a corner that curves seldom go through.
         poor: Whether the title says that something is wrong with what is shown.
     """
@@ -205,9 +201,7 @@ def figure(
 
     Args:
         name: Its ``id``.
-        title: Its title.
         paper: Which figures of the paper it answers to; empty for none.
-        text: What is shown.
         panels: Its panels, all of lines or all of bars.
         shared: Where all panels of normalised returns are to have one vertical axis, that of their
             means: what it reaches to at most, so that one odd task does not flatten the others.
@@ -390,8 +384,6 @@ def draw_grid(
     """Draw the panels of lines of a figure.
 
     Args:
-        drawn: What they are drawn on.
-        figure: The figure.
         columns: How many stand side by side.
         width: Inches that they have.
     """

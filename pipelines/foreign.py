@@ -69,8 +69,6 @@ def load_tensors(source: Path | bytes, where: Path, most: int) -> dict[str, Tens
     """Read what ``torch.save(model.state_dict(), ...)`` wrote, onto the CPU.
 
     Args:
-        source: The file, or its bytes.
-        where: What messages call it.
         most: Most bytes of the file.
 
     Raises:

@@ -28,7 +28,6 @@ class Hardware:
     Attributes:
         device: ``cpu`` or ``cuda``.
         precision: ``float32`` or ``bfloat16``.
-        threads: CPU threads.
     """
 
     device: Literal["cpu", "cuda"]

@@ -148,9 +148,7 @@ def push(config: PushConfig, workspace: Workspace, reporter: Reporter) -> dict[s
     """Send an artifact, each file compared with its manifest before.
 
     Args:
-        config: Which artifact, and where to.
         workspace: Where it is; those of the package can be sent, too.
-        reporter: Told what is sent.
 
     Returns:
         ``repository`` (what `pull` takes), ``revision`` (the commit), ``url``, ``artifact``,
@@ -225,8 +223,6 @@ def pull(config: PullConfig, workspace: Workspace, reporter: Reporter) -> StageR
 
     Args:
         config: Which repository, and what it has to hold.
-        workspace: Where it goes.
-        reporter: Shows the progress.
 
     Returns:
         The artifact; the report has ``repository``, with the commit that was received.

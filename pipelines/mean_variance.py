@@ -24,7 +24,6 @@ class MeanVariance:
     """Count, mean and sum of squared deviations of rows seen so far.
 
     Attributes:
-        count: Rows.
         mean_C: float64.
         squares_C: float64, the sum over rows of squared deviations from the mean.
     """

@@ -73,8 +73,6 @@ def option(description: str, default: Any = PydanticUndefined, **settings: Any) 
     """Return a pydantic field that is an option of its command.
 
     Args:
-        description: The sentence that help prints.
-        default: Default of the field.
         settings: Attributes of `Option`; everything else goes to ``pydantic.Field``.
     """
     own = {name: settings.pop(name) for name in Option.__dataclass_fields__.keys() & settings}
@@ -118,10 +116,6 @@ def _literal_choices(annotation: Any) -> tuple[str, ...]:
 
 def default_text(model: type[BaseModel], name: str) -> str | None:
     """Return the default of a setting for help; None where it has none, or it goes without saying.
-
-    Args:
-        model: The configuration class.
-        name: The setting.
     """
     field = model.model_fields[name]
     if not field.is_required():

@@ -201,10 +201,7 @@ def run_parallel(
         function: A function of a module, called with a job and an `Advance`.
         jobs: Its arguments; picklable like its results.
         workers: Number of processes, as of `WorkerPool`; or a pool that further calls share.
-        reporter: Shows the progress.
-        label: What the progress is labelled.
         total: The sum of what the jobs will have advanced by.
-        unit: What is counted.
         on_done: Called in this process with a job's index and outcome as soon as it is known.
 
     Returns:

@@ -96,7 +96,6 @@ class Kind(Generic[Base]):
         """Return the class of a name.
 
         Args:
-            name: The name.
             package: The distribution that is known to bring it, for the message.
 
         Raises:
@@ -125,7 +124,6 @@ class Kind(Generic[Base]):
         may be, such as ``bins: Annotated[int, pydantic.Field(ge=2)] = 21``.
 
         Args:
-            name: Its name.
             given: Values by option.
 
         Raises:

@@ -15,7 +15,6 @@ def derive_seed(seed: int, *key: Key) -> int:
     """Derive a seed in [0, 2**31) from a base seed and a key.
 
     Args:
-        seed: Base seed of the run.
         key: What the stream is for, such as ("distill", "hopper", trajectory, episode).
 
     Returns:

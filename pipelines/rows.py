@@ -22,7 +22,6 @@ class Field:
     """One array of a trajectory.
 
     Attributes:
-        name: Its name.
         dtype: NumPy dtype name of a number; that of the group's actions where `shape` is
             ``action``.
         shape: A row is one number (``scalar``), an observation (O,) or an action, (A,) of a box.

@@ -376,7 +376,6 @@ def rate_text(rate: float, unit: str, *, short: bool = False) -> str:
 
     Args:
         rate: How many a second.
-        unit: What is counted.
         short: For a bar, ``2,000 steps/s``; else for a log, ``2,000 a second``.
     """
     times = ((1, "s", "a second"), (60, "min", "a minute"), (3600, "h", "an hour"))

@@ -40,7 +40,6 @@ def adopt(
         source: A directory with `manifest.json` and the files that it lists; each may be a link.
         workspace: Where it goes: under its own version where that is free, else the next one.
         name: Its name here; None for its own.
-        reporter: Shows the progress.
 
     Returns:
         The artifact, and whether the workspace had its content under this name already.

@@ -29,10 +29,7 @@ def create_rows(
     """Create an array that is written chunk by chunk along its first axis.
 
     Args:
-        group: Where.
-        name: The array's name.
         shape: Full shape; the first axis is rows.
-        dtype: NumPy dtype.
         chunk_rows: Rows of a chunk; a chunk is one file, written once by one process.
         mapped: Store raw little-endian rows, so that a reader may map the file; else Zarr's
             default compression (zstd).

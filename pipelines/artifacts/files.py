@@ -76,7 +76,6 @@ def open_file(path: Path, size: int | None = None, *, any_size: bool = False) ->
     """Open a regular file for reading; nothing else is ever opened, and no link followed.
 
     Args:
-        path: The file.
         size: The bytes it has to have; None for at most `MAX_METADATA_BYTES`.
         any_size: Whether its size is not looked at: another process may be writing to it.
 
@@ -111,7 +110,6 @@ def read_if_there(path: Path, *, any_size: bool = False) -> bytes | None:
     """Read a whole regular file; None where nothing is there.
 
     Args:
-        path: The file.
         any_size: Whether it may be larger than `MAX_METADATA_BYTES`.
     """
     return _unless_absent(path, lambda: read_file(path, any_size=any_size))
@@ -294,7 +292,6 @@ def keep_only(directory: Path, keep: Iterable[str]) -> None:
 
     Args:
         directory: Root of the tree; stays.
-        keep: Paths relative to it, with slashes.
     """
     kept = set(keep)
     for path, mode in reversed(_tree(directory)):
@@ -379,7 +376,6 @@ def hash_file(path: Path, size: int | None = None) -> FileRecord:
     """Read a regular file and return its size and SHA-256; raises as `open_file`.
 
     Args:
-        path: The file.
         size: The bytes it has to have; None for those that it has.
     """
     size = path.lstat().st_size if size is None else size
@@ -461,7 +457,6 @@ def raise_if_failing(error: BaseException, path: Path | None = None) -> None:
     An I/O error, a full disk or too many open files say nothing of the file.
 
     Args:
-        error: What was met.
         path: The file; None for the one that the error names.
     """
     if isinstance(error, OSError) and error.errno in _FAILING:

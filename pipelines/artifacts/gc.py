@@ -69,7 +69,6 @@ def plan_gc(
     """Find what can be deleted, touching nothing.
 
     Args:
-        workspace: Where.
         keep: Versions to keep of each name, the newest; None keeps all. A version that a process
             reads, that staged work will read, or that a kept artifact was made from, directly or
             not, is kept as well. Versions with a damaged manifest are neither counted nor deleted.
@@ -104,10 +103,6 @@ def plan_gc(
 
 def collect(workspace: Workspace, entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
     """Delete entries of a plan, but for what has come into use since.
-
-    Args:
-        workspace: Where they were found.
-        entries: Leftovers or versions.
 
     Returns:
         What was deleted; and what was kept, with the reason.

@@ -142,10 +142,6 @@ def _is_alive(pid: int) -> bool:
 def lock_for_reading(manifest: BinaryIO, path: Path) -> int:
     """Take the reader's lock of a version.
 
-    Args:
-        manifest: Its open manifest.
-        path: The manifest's path.
-
     Returns:
         A descriptor; closing it gives the lock back.
 

@@ -45,7 +45,6 @@ def chunk_length(lengths: Sequence[int], most: int) -> int:
     """Return the rows of a chunk for trajectories of these lengths.
 
     Args:
-        lengths: Steps of each trajectory.
         most: Most rows of a chunk.
     """
     longest = max(lengths, default=1)
@@ -62,12 +61,6 @@ class RowLayout:
 
     A trajectory that is longer than a chunk begins and ends at chunks of its own; others lie side
     by side as long as they fit. What is left of a chunk is padding.
-
-    Attributes:
-        lengths: Steps of each trajectory.
-        chunk_rows: Rows of a chunk file.
-        starts: First row of each trajectory.
-        total: Rows of the arrays.
     """
 
     lengths: tuple[int, ...]
@@ -111,8 +104,6 @@ def write_trajectories(
     """Write where the rows and episodes of each trajectory are, and the episodes.
 
     Args:
-        group: The task's group.
-        layout: Where the rows are.
         episodes: Per-episode arrays (E, ...) of each trajectory; written one behind the other.
     """
     counts = [len(next(iter(each.values()))) for each in episodes]
@@ -125,10 +116,6 @@ def write_trajectories(
 
 class TrajectoryIndex:
     """Where rows and episodes of each trajectory of a task are, as `write_trajectories` wrote it.
-
-    Args:
-        artifact: The artifact.
-        task: The task.
     """
 
     def __init__(self, artifact: Artifact, task: str) -> None:
@@ -156,7 +143,6 @@ class RowWriter:
 
     Args:
         group: The task's group; its store is durable.
-        layout: Where the rows go.
         fields: Shape of a row and dtype by array.
         mapped: Whether files are raw little-endian rows that a reader may map, or compressed.
     """
@@ -216,9 +202,6 @@ class RowArrays:
     length; a shard of a vectorised domain is simulated in a fraction of a second. The metadata
     still comes from Zarr itself, once for each kind of array, and a test holds the files to the
     bytes that Zarr writes.
-
-    Args:
-        mapped: As of `create_rows`.
     """
 
     def __init__(self, *, mapped: bool = False) -> None:
@@ -238,10 +221,7 @@ class RowArrays:
 
         Args:
             group: Where; its store is durable.
-            name: The array's name.
             shape: Full shape; the first axis is rows.
-            dtype: NumPy dtype.
-            chunk_rows: Rows of a chunk.
         """
         template = self._template(np.dtype(dtype), len(shape))
         chunk_shape = _chunk_shape(shape, chunk_rows)
@@ -255,11 +235,8 @@ class RowArrays:
         """Write one chunk.
 
         Args:
-            group: Where.
-            name: The array's name.
             chunk: Number of the chunk along the first axis.
             rows: Its rows; fewer than `chunk_rows` in the last chunk, which Zarr stores padded.
-            chunk_rows: Rows of a chunk.
         """
         padded = rows
         if len(rows) < chunk_rows:

@@ -68,10 +68,8 @@ class Manifest(BaseModel):
 
     Attributes:
         config: Fully resolved configuration of the stage that wrote the artifact.
-        seeds: Base seeds by purpose.
         parents: Artifacts it was made from, pinned by digest.
         files: Every other file of the artifact by relative path.
-        fingerprints: Environment fingerprint of each task.
         summary: What ``vintix artifacts show`` prints; small, JSON.
         packages: Versions of the packages and simulators that took part.
         digest: SHA-256 of the content: everything but name, version, time and machine, so that
@@ -149,11 +147,6 @@ def parse_manifest(
     data: bytes, where: object, upgrades: Mapping[tuple[str, int], Upgrade] = UPGRADES
 ) -> Manifest:
     """Read the bytes of a ``manifest.json``, of this schema version or an older one.
-
-    Args:
-        data: The file's bytes.
-        where: Its path, for messages.
-        upgrades: The upgrade functions by (kind, version).
 
     Raises:
         ArtifactCorruptError: The bytes are not what was written.

@@ -84,14 +84,10 @@ class Staging(StagedWork):
     that earlier runs finished. Leaving gives the lock back; unpublished work stays.
 
     Args:
-        workspace: Where.
-        kind: The kind of artifact.
-        name: Its name.
         config: The stage's resolved configuration, JSON; what does not change the result (worker
             counts, output options) is not in it.
         parents: The artifacts it is made from, or how a manifest names them where they are not
             at hand.
-        seeds: Base seeds by purpose.
 
     Attributes:
         directory: The staging directory, from which worker processes make their `WorkItem`.
@@ -179,7 +175,6 @@ class Staging(StagedWork):
             summary: What ``vintix artifacts show`` prints; JSON.
             work_items: Those that the artifact is made of, every one of which has to be durable;
                 None for all that have a record.
-            fingerprints: Environment fingerprint of each task.
             packages: Names of further distributions whose versions matter; or all versions, where
                 the content was made elsewhere.
 

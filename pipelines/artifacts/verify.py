@@ -51,7 +51,6 @@ def verify(
         artifact: The artifact, or the directory of one that may be too damaged to open.
         deep: Also decode every array, look for NaN and infinity, for chunks that the manifest
             does not have, and check that episodes lie inside of their rows, in order.
-        reporter: Shows progress in bytes.
 
     Returns:
         Each missing, altered or unlisted file, and with `deep` each array that is wrong.
@@ -198,10 +197,6 @@ def _check_trajectory(
     """Check that the episodes of a trajectory lie inside of its rows, in order.
 
     Args:
-        starts: First step of each episode.
-        lengths: Their lengths, where they are recorded.
-        rows: Steps of the trajectory.
-        path: Where the arrays are.
         first: Number of the trajectory's first episode in them.
     """
     import numpy as np

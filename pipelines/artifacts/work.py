@@ -72,7 +72,6 @@ class WorkItem:
         Copies, not links: a disk that damages one then leaves the other whole.
 
         Args:
-            source: The artifact.
             keys: The files, relative to both hierarchies, such as ``hopper/00000/zarr.json``.
             advance: Called with the bytes of each file that is copied.
 

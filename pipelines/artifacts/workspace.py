@@ -105,7 +105,6 @@ class Workspace:
         """Open the artifact a reference means.
 
         Args:
-            kind: The kind that is needed.
             reference: ``name`` (its newest version), ``name@v3``, either with ``kind/`` before
                 it, or the path of a version; None for the newest published artifact of the kind.
                 Where the workspace has none, that of the package is meant, if it has one.
@@ -141,9 +140,6 @@ class Workspace:
 
     def lineage(self, artifacts: Iterable[Artifact]) -> tuple[list[Artifact], list[str]]:
         """Return artifacts with all that they descend from, as far as the workspace holds it.
-
-        Args:
-            artifacts: Where to begin.
 
         Returns:
             The artifacts, then their ancestors, nearest first, each once; and the references of

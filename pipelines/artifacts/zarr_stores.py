@@ -61,7 +61,6 @@ class DurableStore(StagedStore):
     """Writes every value durably and remembers size and hash of what it wrote.
 
     Args:
-        root: The ``data.zarr`` directory.
         kept: Returns the keys that must survive when Zarr clears a directory to create an array
             in it: the chunks that other work items wrote there before.
 
@@ -118,7 +117,6 @@ class VerifiedStore(Store):
         read: Returns the checked bytes of a key; raises where they are not those that were
             published.
         sizes: Bytes of each key that the manifest lists.
-        where: The directory, for messages.
     """
 
     supports_writes = False

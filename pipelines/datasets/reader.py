@@ -40,17 +40,12 @@ class DatasetTask:
     """One task of a dataset.
 
     Attributes:
-        name: The task.
         group: Its group; encoder and head are chosen by it.
-        observation_dim: O.
-        actions: What its actions are.
         reward_scale: Factor on the reward before the model sees it.
         split: ``train`` or ``validation``.
         episode_sparsity: Training windows keep every k-th episode.
         statistics: ``observation_mean``, ``observation_std`` (O,), ``action_mean``,
             ``action_std`` (A,), float64; of discrete actions zeros and ones, one for each.
-        rows: Steps of each trajectory.
-        attributes: Everything the task's group says.
     """
 
     name: str
@@ -73,7 +68,6 @@ class DatasetReader:
     path, so that spawned workers can be given one.
 
     Args:
-        artifact: A published artifact of kind ``datasets``.
         open_files: Chunk files to keep mapped.
 
     Raises:
@@ -128,9 +122,6 @@ class DatasetReader:
         """Read consecutive steps of a trajectory.
 
         Args:
-            task: The task's name.
-            trajectory: Its number.
-            start: First step.
             length: L, at least 1.
             fields: Arrays to read; None for all there are.
 
@@ -159,9 +150,6 @@ class DatasetReader:
         """Read consecutive steps of a trajectory without copying them.
 
         Args:
-            task: The task's name.
-            trajectory: Its number.
-            start: First step.
             length: L, at least 1.
             fields: Arrays to read; None for all there are.
 

@@ -70,10 +70,7 @@ class Evaluator:
     in which order, or beside which others.
 
     Args:
-        task: The task.
-        domain: Its domain.
         options: Values of all options of the domain.
-        seed: Base seed.
         per_episode_copies: Make new copies for every episode. An option may fix something for a
             whole trajectory, such as a goal: then each episode counts as one of its own.
     """
@@ -124,10 +121,7 @@ class Evaluator:
         """Measure a policy.
 
         Args:
-            spec: The policy.
-            episodes: How many episodes.
             purpose: Keys the seeds of the episodes.
-            advance: Told of every step.
 
         Raises:
             ConfigError: The policy does not fit the task.

@@ -79,9 +79,7 @@ def builtin_policy(
 
     Args:
         task: The task, or a variation of one.
-        domain: Its domain.
         options: Values of all options of the domain.
-        trained: Whether trained experts count.
     """
     expert = expert_policy(task) if trained else None
     return expert or domain.demonstrator_under(task, options)
@@ -126,9 +124,7 @@ def write_experts(domain: str, experts: Mapping[str, Expert], directory: Path = 
     """Write all trained experts of a domain; the same experts give the same bytes.
 
     Args:
-        domain: Name of the domain.
         experts: Experts by task; their arrays are written as float32.
-        directory: Where the two files go.
     """
     import numpy as np
 

@@ -118,8 +118,6 @@ def import_policy(
     """Read the actor of a Stable-Baselines3 zip as a policy of a task.
 
     Args:
-        path: The zip.
-        task: The task it is for.
         actions: What the actions of the task are, with their bounds.
         normalization_path: Its observation statistics as .npz or .json, with ``mean`` and ``var``
             (and ``epsilon``, default 1e-8) or ``std``, and ``clip_obs`` (default 10).

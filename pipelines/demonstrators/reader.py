@@ -19,7 +19,6 @@ class Demonstrator:
     """The demonstrator of one task.
 
     Attributes:
-        spec: Its policy.
         options: Values of all options of the domain that it was measured under.
         card: ``random`` and ``expert``, each with mean, std, episodes, length and, where the
             domain knows it, success; ``paper``, the paper's two scores and both means normalised

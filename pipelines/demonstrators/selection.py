@@ -27,12 +27,9 @@ class Selection:
     """What a run is about.
 
     Attributes:
-        name: The artifact's name.
-        tasks: The tasks, by name.
         options: Values of all options of each domain that takes part, by domain.
         skipped: Tasks of a chosen domain that the source has nothing for.
         measured: The artifact whose policies are measured again, or None.
-        training: Whether policies are trained.
     """
 
     name: str

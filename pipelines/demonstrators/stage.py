@@ -44,8 +44,6 @@ def run(config: DemonstratorsConfig, workspace: Workspace, reporter: Reporter) -
     """Get a demonstrator for each chosen task, measure it and random play, and publish them.
 
     Args:
-        config: What to do.
-        workspace: Where the artifact goes.
         reporter: Told of progress and of tasks that are left out.
 
     Returns:

@@ -34,7 +34,6 @@ class Trained:
     """A trained policy.
 
     Attributes:
-        policy: The best one.
         steps: Environment steps of training when it was measured.
         curve: Steps and mean evaluation return after each segment.
         seconds: Wall time of each segment that this process trained, for logs.
@@ -56,11 +55,9 @@ def train_policy(
     """Train a policy for the task of an evaluator, or go on where an earlier run stopped.
 
     Args:
-        settings: What and how to train.
         evaluator: Measures the policy after each segment; names task, domain and seed.
         training_options: Values of all options of the domain in the training environment.
         directory: Where checkpoints are, of this run and of the interrupted one.
-        advance: Told of every training step.
 
     Raises:
         ConfigError: A hyperparameter is not valid.

@@ -41,7 +41,6 @@ class ShardBuffer:
         marks: Episode in progress after the shard, by trajectory.
         scratch: Further arrays that a resumed run needs; not published.
         data: Further JSON that is kept with the shard's unit.
-        shard: Its number.
     """
 
     def __init__(self, job: Job) -> None:
@@ -76,7 +75,6 @@ class ShardWriter:
     simulator; two buffers take turns and bound the memory.
 
     Args:
-        job: The job.
         directory: The staging directory.
         durable: Number of durable shards of each trajectory; they are not written again.
     """

@@ -54,7 +54,6 @@ def collect_job(
     """Collect what is left of a job; every (trajectory, shard) becomes a durable work item.
 
     Args:
-        job: What to collect.
         environment: As many copies of the task as the job has trajectories, checked
             (`pipelines.domains.checked`).
         policy: The demonstrator, for as many copies.

@@ -50,7 +50,6 @@ class Demonstrators(ABC):
         """Make ready for an episode of some copies.
 
         Args:
-            copies: Which.
             number_B: Number of each copy's episode in its trajectory.
             start_B: Its first step.
         """
@@ -68,7 +67,6 @@ class Demonstrators(ABC):
         """Return what a resumed run needs of a copy's running episode; None where nothing.
 
         Args:
-            copy: Which copy.
             beginning: Whether the episode has no step yet.
         """
         return None
@@ -84,7 +82,6 @@ class Demonstrators(ABC):
         """Return who plays an episode, as ``episode_demonstrator`` of `pipelines.rows`.
 
         Args:
-            copy: Of which copy.
             number: Number of the episode in its trajectory.
 
         Returns:
@@ -114,14 +111,7 @@ class Informed(Demonstrators):
 
 
 class Decoys(Demonstrators):
-    """One instance acts for a wrong goal, another is recorded that sees the true one.
-
-    Args:
-        job: The job.
-        goals: The goals of its copies.
-        acting: The instance that acts.
-        true: The instance whose action is recorded.
-    """
+    """One instance acts for a wrong goal, another is recorded that sees the true one."""
 
     def __init__(self, job: Job, goals: HiddenGoals, acting: Policy, true: Policy) -> None:
         self._job, self._goals, self._acting, self._true = job, goals, acting, true
@@ -147,13 +137,7 @@ class Decoys(Demonstrators):
 
 
 class Beliefs(Demonstrators):
-    """Acts for a guess of the goal, and is recorded as it acts.
-
-    Args:
-        job: The job.
-        goals: The goals of its copies.
-        policy: The demonstrator.
-    """
+    """Acts for a guess of the goal, and is recorded as it acts."""
 
     def __init__(self, job: Job, goals: HiddenGoals, policy: Policy) -> None:
         self._belief = Belief(goals, len(job.trajectories), job.stream, f"task {job.task.name}")
@@ -193,10 +177,7 @@ class OtherTasks(Demonstrators):
     trajectory has drawn (`Job.drawn_decoys`), each as likely.
 
     Args:
-        job: The job.
-        environment: Its copies.
-        true: The task's demonstrator.
-        others: Those of the tasks that its trajectories have drawn.
+        others: The demonstrators of the tasks that its trajectories have drawn.
     """
 
     def __init__(
@@ -248,8 +229,6 @@ class Learners(Demonstrators):
 
     Args:
         job: The job, of one shard.
-        environment: Its copies.
-        policy: The demonstrator.
 
     Raises:
         ConfigError: A hyperparameter of the learner is unknown or not valid.
@@ -293,10 +272,7 @@ def demonstrators_of(
     """Return who demonstrates in a job.
 
     Args:
-        job: The job.
-        environment: Its copies.
-        policy: The demonstrator.
-        decoy: Another instance of it, where there are decoys of goals.
+        decoy: Another instance of the demonstrator, where there are decoys of goals.
         others: Demonstrators of other tasks, where there are decoys of tasks.
 
     Raises:

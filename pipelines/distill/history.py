@@ -41,10 +41,7 @@ class TaskHistory:
     """A task of a history whose rows are staged.
 
     Attributes:
-        name: The work item that closes it.
-        attributes: From `task_attributes`.
         trajectories: Numbers of the trajectories whose rows are staged, rising.
-        rows: The work items of its rows.
         place: Number of the task in its plan, for a part; None for a whole history.
     """
 
@@ -65,10 +62,7 @@ def publish_history(
     """Close every task and publish the history, or the part of one.
 
     Args:
-        staging: Where the rows are.
         tasks: The tasks, in the order of the plan.
-        fingerprints: Environment of each task.
-        packages: As of `Staging.publish`.
 
     Raises:
         ConfigError: A task of a whole history has not one complete episode; those of a plan's
@@ -109,7 +103,6 @@ def drop_work(staging: Staging, *, merged: bool) -> None:
     Collecting and merging stage the same files, in work items of different extent.
 
     Args:
-        staging: The staging area.
         merged: Whether to drop what a merge has staged, or all but that.
     """
     for name in staging.work_items():

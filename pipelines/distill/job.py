@@ -39,7 +39,6 @@ class TaskDecoys:
 
     Attributes:
         tasks: The tasks that a history draws from, in the catalogue's order.
-        count: How many of them it draws.
     """
 
     tasks: tuple[str, ...]
@@ -58,13 +57,9 @@ class Job:
     a batched matrix product may round differently in another batch size.
 
     Attributes:
-        task: The task.
-        trajectories: Their numbers.
         steps: Steps of each trajectory, T.
         shard_rows: Steps of a shard; the last one may be shorter.
-        schedule: The noise along a trajectory.
         options: Values of all options of the domain.
-        seed: Base seed of the run.
         training: How the learner trains whose history the job is; None for noise distillation.
         part: Whether the job belongs to a part of a history, in which each trajectory has arrays of
             its own.
@@ -243,11 +238,6 @@ def job_size(task: TaskSpec, steps: int, trajectories: int) -> int:
 
     All of them, unless they are so many that one shard cannot hold them whole though it holds
     `LEAST_TOGETHER`: then as many as it does, so that they are staged together.
-
-    Args:
-        task: The task.
-        steps: Steps of each.
-        trajectories: How many there are.
     """
     fitting = JOB_BYTES // (steps * row_bytes("histories", task.observation_dim, task.actions))
     if LEAST_TOGETHER <= fitting < trajectories:

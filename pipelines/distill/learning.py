@@ -61,8 +61,6 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
     """Return how the learner of a task trains; None for noise distillation.
 
     Args:
-        config: The stage's configuration.
-        task: The task.
         steps: Steps of each trajectory, which is the length of the training.
 
     Raises:

@@ -49,7 +49,6 @@ def merge(
         references: The parts, as references or paths; or the name of a history alone, for the
             newest of its parts in this workspace.
         workspace: Where references are looked up and the history goes.
-        reporter: Told of progress.
         name: Name of the history; None for the one that the parts were made for.
 
     Returns:
@@ -98,7 +97,6 @@ class _JoinedPlan:
         tasks: Attributes of each task's group, but for those that its rows give, in the plan's
             order.
         owners: The part that has a trajectory, by task and number, in order.
-        fingerprints: Environment of each task.
         packages: Versions of the packages that took part; several where parts differ.
     """
 

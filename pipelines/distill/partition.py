@@ -24,10 +24,6 @@ _TEXT = re.compile(r"([0-9]{1,6})/([0-9]{1,6})", re.ASCII)
 class Partition:
     """One partition of a plan.
 
-    Attributes:
-        index: Its number, from 1.
-        count: Number of partitions.
-
     Raises:
         ValueError: The number is not from 1 to `count`.
     """

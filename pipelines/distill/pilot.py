@@ -52,11 +52,7 @@ class PilotJob:
     """The pilot of one task.
 
     Attributes:
-        task: The task.
         options: Values of all options of the domain.
-        policy: The demonstrator.
-        seed: Base seed.
-        episodes: Episodes at each level.
     """
 
     task: TaskSpec

@@ -50,9 +50,6 @@ class TaskPlan:
     """One task of a distillation.
 
     Attributes:
-        task: The task.
-        jobs: Its jobs.
-        demonstrator: Its demonstrator, measured.
         steps_per_second: Environment steps that one worker is expected to make in a second.
         startup_seconds: Time until a process has made and reset its first environment.
         fit: How a pilot finds the decay; until it has run, the jobs have the task's own. None
@@ -151,9 +148,6 @@ class Distillation:
 
     Attributes:
         name: Name of the artifact to be made.
-        seed: Base seed.
-        demonstrators: Where the policies come from.
-        tasks: The tasks.
         notes: What the user should know about the choice.
     """
 
@@ -470,11 +464,6 @@ def _with_decoys(
 
     Args:
         config: Says how many play in a trajectory.
-        each: The plan without.
-        domain: The task's domain.
-        known: The demonstrators there are, by task.
-        catalogue: All tasks.
-        reference: Where the demonstrators are.
 
     Raises:
         ConfigError: There are too few, they are of another simulator or of other dims, or the goal

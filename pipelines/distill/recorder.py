@@ -35,18 +35,15 @@ class Recorder(gymnasium.Env[Any, Any]):
     noise distillation gives to those of the same trajectory, whatever seed a learner asks for.
 
     Args:
-        job: The trajectory; one alone.
         environment: A batch of one copy, checked; whoever made it closes it.
         demonstrator: The policy whose action is kept beside the learner's, for one copy.
         mark: The episode in progress, or the first one.
         first: Step of the trajectory that `carried` begins with.
         carried: Rows (R, ...) of each field to begin with, among them all of the episode in
             progress, which is simulated again from its seed.
-        advance: Told of every step.
 
     Attributes:
         first: Step of the trajectory that the rows begin with.
-        filled: Number of rows.
         rows: Array of at least `filled` rows for each per-step field.
 
     Raises:

@@ -191,7 +191,6 @@ def levels_along(response: Response, shares: Iterable[float]) -> list[float]:
     the fitted curve, not off the levels themselves: one lucky level would keep all others to it.
 
     Args:
-        response: What is known.
         shares: Shares of the way from full noise to none, within (0, 1).
 
     Returns:
@@ -235,7 +234,6 @@ def share_played(response: Response, schedule: EpisodeNoise) -> float:
     """Return how far from random play to the demonstrator the mean return of episodes is to lie.
 
     Args:
-        response: The response to noise.
         schedule: Noise that is drawn for each episode.
 
     Returns:

@@ -57,10 +57,6 @@ def default_noise(decay: Decay, knowledge: Knowledge | None) -> Noise:
 
     With decoys, half of an episode's actions and more stay the decoy's, so that the task is played;
     with beliefs, a trajectory goes from any level of noise to none (docs/schedules.md).
-
-    Args:
-        decay: The task's own decay.
-        knowledge: What its demonstrators know.
     """
     if knowledge == "decoy":
         return EpisodeNoise(max=0.5, pure=0.1)
@@ -87,12 +83,7 @@ def noise_of_trajectory(total: int, schedule: Noise) -> NDArray[np.float64]:
 
 
 def draw_level(schedule: EpisodeNoise | HistoryNoise, generator: np.random.Generator) -> float:
-    """Return the level of noise of an episode or of a trajectory.
-
-    Args:
-        schedule: The noise.
-        generator: A generator of its own.
-    """
+    """Return the level of noise of an episode or of a trajectory."""
     level = float(schedule.max * generator.random())
     if isinstance(schedule, EpisodeNoise) and generator.random() < schedule.pure:
         return 1.0
@@ -104,7 +95,6 @@ def noise_along(total: int, schedule: Decay) -> NDArray[np.float64]:
 
     Args:
         total: Steps of the trajectory, T >= 1.
-        schedule: The decay.
 
     Returns:
         float64 (T,), in [0, 1], never rising.

@@ -44,10 +44,8 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
     """Collect learning histories, or go on where an earlier run stopped.
 
     Args:
-        config: What to collect.
         workspace: Where the demonstrators are and the histories go. Where it has none of the
             chosen tasks, those of the package are measured and published there first.
-        reporter: Told of progress.
 
     Returns:
         The published histories artifact, or with `config.shard` the part, and a report of every
@@ -195,9 +193,6 @@ class Collection:
 
     Args:
         distillation: What to collect; its schedules are those found once `fit_schedules` has run.
-        staging: Where everything is staged.
-        reporter: Told of progress.
-        pool: Where the jobs run.
     """
 
     def __init__(

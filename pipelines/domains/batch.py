@@ -49,8 +49,6 @@ class BatchEnvironment(ABC):
     the size of the batch or on its neighbours.
 
     Attributes:
-        size: B.
-        observation_dim: O.
         action_low_A: float32, lower bound of each action dimension, where the actions are a box.
         action_high_A: float32, upper bound.
         actions: What the actions are. A batch whose actions are no box sets it in place of the
@@ -83,7 +81,6 @@ class BatchEnvironment(ABC):
         """Begin an episode in some copies.
 
         Args:
-            indices: Which copies.
             seeds: The seed of each one's episode, in [0, 2**31); the same seed, the same bytes.
 
         Returns:

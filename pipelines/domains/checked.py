@@ -89,8 +89,6 @@ def make_rendered_env(
     """Make a task that draws itself, checked; see `Domain.make_rendered_env`.
 
     Args:
-        domain: The task's domain.
-        task: The task.
         options: Values of all options of the domain.
         size: Width and height in pixels.
         stream_seed: Of `Domain.begin_stream`; None where the episodes are no trajectory.
@@ -121,9 +119,6 @@ class CheckedBatch(BatchEnvironment):
 
     Args:
         batch: The domain's; it belongs to this one, which closes it.
-        task: The task.
-        size: How many copies were asked for.
-        where: Domain and task, for errors.
 
     Raises:
         ConfigError: Here, at a reset or at a step: the batch does not fit the task, or did not
@@ -246,11 +241,6 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """A plain environment whose resets and steps are checked, and that ends at the horizon.
 
     Observations are float32: the precision in which the stages record them and the model reads.
-
-    Args:
-        env: The domain's.
-        task: The task.
-        where: Domain and task, for errors.
 
     Raises:
         ConfigError: Here, at a reset or at a step: the environment does not fit the task, or did

@@ -41,12 +41,7 @@ def register() -> None:
 
 
 def environment_spec(task: TaskSpec, options: Options) -> EnvSpec:
-    """Return what `gymnasium.make` needs to make a task, in a process that has imported nothing.
-
-    Args:
-        task: The task.
-        options: Some options of its domain.
-    """
+    """Return what `gymnasium.make` needs to make a task, in a process that has imported nothing."""
     return EnvSpec(
         f"{NAMESPACE}/{task.name}",
         entry_point=f"{__name__}:make",
@@ -62,7 +57,6 @@ def make(task: str, render_mode: str | None = None, **options: Any) -> gymnasium
         task: A task's name or alias.
         render_mode: Of Gymnasium; a mode that the simulator does not have is left out, since
             Stable-Baselines3 asks for ``rgb_array`` whatever it makes.
-        **options: Options of its domain.
 
     Raises:
         UsageError: The task, an option or its value is not known.

@@ -100,7 +100,6 @@ class SingleEnv(gymnasium.Env[Any, Any]):
     Args:
         batch: One copy; it belongs to the environment, which closes it.
         low: Lower bound of the observations, a number or (O,).
-        high: Upper bound.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}

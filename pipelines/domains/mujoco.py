@@ -244,7 +244,6 @@ def make_changed(
     """Make an environment of Gymnasium with changed physics, which its copies have, too.
 
     Args:
-        env_id: Its id.
         changes: From `physics`.
         view: Further arguments of its class, about its pictures.
     """

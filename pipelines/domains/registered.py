@@ -40,7 +40,6 @@ class Registration:
     """A registered task.
 
     Attributes:
-        task: What is known of it.
         make: Makes its environment; one of an id is given a render mode, too.
         named: Whether it was given as an id of Gymnasium.
         demonstrator: From an observation (O,) to an action; None where there is none.
@@ -88,7 +87,6 @@ def registration_of(
         name: The task's name.
         env: An id of Gymnasium, or what returns an environment.
         demonstrator: From an observation (O,) to an action; None where there is none.
-        fields: Other fields of `TaskSpec`.
 
     Raises:
         ConfigError: The environment is none that the stages can use, or a field is wrong.

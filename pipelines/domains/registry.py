@@ -128,7 +128,6 @@ def check_simulators(tasks: Iterable[TaskSpec], options: Mapping[str, Any] | Non
     """Make an environment of each domain's first task, to see whether it can run here.
 
     Args:
-        tasks: The tasks.
         options: Some options; each domain takes those that it knows.
 
     Raises:
@@ -185,7 +184,6 @@ def resolve_options(domain: Domain, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of all options of a domain, in the one form that artifacts record.
 
     Args:
-        domain: The domain.
         given: Some of its options, as typed or as numbers; None stands for the default.
 
     Returns:

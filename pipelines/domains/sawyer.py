@@ -88,8 +88,6 @@ class SawyerProtocol(RemadeWhenCopied):
         """Set the protocol; called once, right after construction.
 
         Args:
-            horizon: Steps in an episode.
-            goal_visible: Whether the observation shows the goal.
             goal_fixed: Whether the random vector outlives the episode.
         """
         self.horizon = horizon
@@ -141,7 +139,6 @@ class SawyerProtocol(RemadeWhenCopied):
 
         Args:
             seed: Decides the random vector; None continues the generator of the last seed.
-            options: Not used.
 
         Returns:
             The observation (39,), float64, and an empty dictionary.
@@ -396,7 +393,6 @@ def make_sawyer(
     Args:
         env_id: Such as ``reach-v3``.
         horizon: As of `SawyerProtocol.configure`, like the next two.
-        goal_visible: Whether the observation shows the goal.
         goal_fixed: Whether the random vector outlives the episode.
         view: Further arguments of the package's class, about its pictures.
 
@@ -417,7 +413,6 @@ class SawyerGoals(HiddenGoals):
     """The goals of some environments, positions in metres.
 
     Args:
-        envs: The environments.
         knowledge: As of `HiddenGoals`, like `kept`.
         kept: Whether the goal of a copy stays for all its episodes.
     """
@@ -489,9 +484,6 @@ def compiled_model(path: str) -> Any:
 
     Compiling takes 0.2 s, most of it on pictures and meshes, and a copy a thirtieth of that. A
     model holds 21 MB, so that only those used last are kept.
-
-    Args:
-        path: Of the XML.
     """
     return mujoco.MjModel.from_xml_path(path)
 

@@ -39,7 +39,6 @@ def history_panel(
     demonstrator that a history is meant to follow.
 
     Args:
-        history: The history.
         quality: Its quality, in numbers.
         label: What the mean is called.
         mean_C: The mean at each of the quality's bins.

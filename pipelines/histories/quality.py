@@ -79,7 +79,6 @@ class Quality:
     """What a history looks like in numbers; None for what too few episodes cannot tell.
 
     Attributes:
-        trajectories: Number of trajectories.
         episodes: Complete episodes of all of them.
         start: Mean normalised return in the first tenth of the steps.
         start_error: Its standard error.
@@ -170,8 +169,6 @@ class HistoryQuality:
     """The quality of one task's history.
 
     Attributes:
-        task: The task's name.
-        domain: Its domain.
         quality: The numbers; None for a history without measured scores.
         trajectories: Its episodes, normalised; not normalised without measured scores.
         schedule: The decay of its noise, as recorded; None where unknown, or where there is none.
@@ -260,10 +257,6 @@ def assess(trajectories: Sequence[Trajectory]) -> Quality:
 
 def history_quality(source: HistorySource, task: str) -> HistoryQuality:
     """Compute the quality of a task's history; reads its episodes alone, not its steps.
-
-    Args:
-        source: The histories.
-        task: Name of the task.
 
     Raises:
         UsageError: There is no such task.

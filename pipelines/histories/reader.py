@@ -25,9 +25,6 @@ _TASK_GROUP = re.compile(rf"{re.escape(DATA)}/([^/]+)/zarr\.json")
 class HistoryReader:
     """The learning histories of an artifact.
 
-    Args:
-        artifact: A published artifact of kind ``histories``.
-
     Raises:
         UsageError: The artifact is of another kind.
     """
@@ -108,8 +105,6 @@ class HistoryReader:
         """Yield consecutive blocks of rows, holding a few chunks and a block in memory.
 
         Args:
-            name: The task.
-            trajectory: Its number.
             fields: Which per-step arrays, names of `pipelines.rows.HISTORY_ROWS`.
             rows: Rows of a block (the last may be shorter); None for the chunks as stored.
 
@@ -142,9 +137,6 @@ class HistoryReader:
         """Read consecutive steps of a trajectory, as `pipelines.datasets.reader` does.
 
         Args:
-            name: The task.
-            trajectory: Its number.
-            start: First step.
             length: L, at least 1.
 
         Returns:

@@ -20,7 +20,6 @@ def assess_histories(
     """Return an artifact's reference and the quality of its histories, by domain and task.
 
     Args:
-        workspace: Where it is.
         reference: Reference of the histories artifact; None for the newest.
         tasks: Names or aliases of the tasks wanted; empty for all.
 
@@ -47,7 +46,6 @@ def compare_histories(
     """Return the quality of the histories of several artifacts, the same task's side by side.
 
     Args:
-        workspace: Where they are.
         references: References of the histories artifacts; empty for the newest.
         tasks: Names or aliases of the tasks wanted, which each of them has to hold; empty for all.
 

@@ -38,10 +38,6 @@ def join_trajectories(
     """Write a task's group: its attributes and the rows and episodes of all its trajectories.
 
     Args:
-        item: The work item that this makes.
-        staging: Where the trajectories are staged.
-        attributes: Of the task.
-        work_items: Those that wrote the trajectories.
         groups: The arrays of all trajectories, from `staged_trajectories`.
     """
     name = attributes["task"]["name"]
@@ -78,9 +74,6 @@ def staged_trajectories(
     """Return the arrays of each trajectory by name: a group, or a dict of parts of shared arrays.
 
     Args:
-        staging: Where they are staged.
-        task: Their task.
-        work_items: Those that wrote them.
         trajectories: Their numbers, rising.
     """
     found: dict[int, Any] = {}

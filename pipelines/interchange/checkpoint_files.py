@@ -39,12 +39,7 @@ class ForeignCheckpoint:
     """A checkpoint that was read from another format.
 
     Attributes:
-        format: Name of the format.
-        path: Where it came from.
-        model: The model.
         step: Optimizer steps it was trained for; 0 where the format does not say.
-        method: How it was trained.
-        tasks: Its tasks by name.
         unmatched: Why a task is none of the catalogue, by the task's name.
         dtypes: Dtype of each weight that was not float32.
         config_json: The release's `config.json`, where there was one.
@@ -84,10 +79,8 @@ def publish_checkpoint(
     """Publish a foreign checkpoint as an artifact, or say that it is there.
 
     Args:
-        found: The checkpoint.
         names: Its files, which are what makes it the same import as another.
         name: Name of the artifact; None for the directory's.
-        workspace: Where it goes.
         reporter: Told which tasks are not the catalogue's.
 
     Raises:

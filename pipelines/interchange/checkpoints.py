@@ -22,8 +22,6 @@ def import_checkpoint(
     """Import a checkpoint folder: the authors', or one in safetensors.
 
     Args:
-        config: Which folder.
-        workspace: Where the artifact goes.
         reporter: Told which of its tasks are not the catalogue's.
 
     Returns:

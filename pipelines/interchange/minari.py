@@ -67,8 +67,6 @@ def export_minari(config: ExportConfig, workspace: Workspace, reporter: Reporter
     Where a task's environment cannot be made here, its dataset has unbounded spaces and no spec.
 
     Args:
-        config: Which histories, and where to.
-        workspace: Where they are.
         reporter: Told of progress, and of environments that are not those of the histories.
 
     Raises:
@@ -89,11 +87,6 @@ def export_packed(config: ExportConfig, workspace: Workspace, reporter: Reporter
 
     What is packed lacks the last observations of episodes, their flags and the demonstrator's
     actions; the histories have them.
-
-    Args:
-        config: Which dataset, and where to.
-        workspace: Where it and its histories are.
-        reporter: As of `export_minari`.
 
     Raises:
         ArtifactMissingError: There is no such dataset, or its histories are gone.

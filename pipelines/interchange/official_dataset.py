@@ -49,11 +49,6 @@ def import_dataset(
 
     Memory does not grow with the data: one group of 10,000 rows and one chunk are held.
 
-    Args:
-        config: What to import.
-        workspace: Where the artifact goes.
-        reporter: Told of progress.
-
     Returns:
         The published histories or dataset, and what it holds.
 
@@ -114,11 +109,6 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
 
     The layout has no place for the noise, groups and reward scales; what the catalogue would not
     say is written beside it, into ``vintix.json``, where an import finds it.
-
-    Args:
-        config: Which dataset, and where to.
-        workspace: Where it is.
-        reporter: Told of progress.
 
     Raises:
         ArtifactMissingError: There is no such dataset.

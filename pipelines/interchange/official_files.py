@@ -63,9 +63,6 @@ class OfficialTaskFiles:
 
     Attributes:
         name: `task_name` of its JSON.
-        folder: Where it is.
-        observation_dim: O.
-        action_dim: A.
         files: Its trajectories, in the order they are numbered.
     """
 

@@ -47,7 +47,6 @@ def output_directory(
 
     Args:
         target: Where the export goes; links are followed. An empty directory counts as none.
-        overwrite: Replace an earlier export.
         own: Regular expression of the relative paths that this format writes. A directory that
             holds anything else is not written to.
         needed: Bytes that will be written, about.

@@ -15,8 +15,6 @@ class ExportResult:
     """The outcome of an export.
 
     Attributes:
-        artifact: What was exported.
-        output: The directory that was written.
         report: What ``--json`` prints; JSON.
     """
 

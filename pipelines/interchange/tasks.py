@@ -108,11 +108,6 @@ def safe_name(text: str) -> str:
 def check_continuous(actions: ActionSpec, where: str, fix: str) -> None:
     """Check that the authors' formats can say what actions are.
 
-    Args:
-        actions: The actions.
-        where: Whose they are.
-        fix: What to export with instead.
-
     Raises:
         ConfigError: They are not continuous.
     """

@@ -34,7 +34,6 @@ class Play(NamedTuple):
     """An episode to be played.
 
     Attributes:
-        candidate: Who plays it.
         episode: Its number among those of a candidate.
         seed: Of the environment's reset.
     """
@@ -50,15 +49,10 @@ class EpisodeLearner(ABC):
     Every number it draws is keyed by the iteration, so that segments leave no trace in a run.
 
     Args:
-        settings: What and how to train.
-        task: The task.
-        domain: Its domain.
         options: Values of all options of the domain.
-        seed: Base seed of the training.
 
     Attributes:
         steps: Environment steps trained so far, over all segments.
-        batch: The environments, once there are any.
     """
 
     steps = 0
@@ -127,8 +121,6 @@ def read_hyperparameters(
     """Read the hyperparameters of an algorithm.
 
     Args:
-        model: What they are to be.
-        settings: Where they stand.
         fix: What helps where they are not valid.
         section: Where the settings are in a configuration.
 
@@ -162,9 +154,7 @@ def play_episodes(
     Args:
         batch: The slots; no more than there are plays.
         plays: The episodes in their order, of C candidates.
-        candidates: C.
         begin: Called with slot and play before the first action of each episode.
-        act: Acts in all slots.
         earned: Returns what each slot (S,) has earned by a step.
 
     Returns:

@@ -53,7 +53,6 @@ class EvolutionSettings(BaseModel):
         hidden: Units of the hidden layers of an mlp.
         output: ``clip`` or ``tanh_squash``, as of the policies.
         pairs: Pairs of opposite perturbations an iteration.
-        copies: Episodes of each candidate.
         noise: Standard deviation of the perturbations at the start.
         rule: What is made of the returns: ``adam``, a step of Adam along their centred ranks, or
             ``ars``, a plain step along the differences of the best pairs, divided by the spread
@@ -99,13 +98,7 @@ def evolution_settings(settings: TrainSettings) -> EvolutionSettings:
 
 
 class Layout:
-    """Where the layers of a policy are in a vector of parameters.
-
-    Args:
-        given: The architecture.
-        observation_dim: O.
-        action_dim: A.
-    """
+    """Where the layers of a policy are in a vector of parameters."""
 
     def __init__(self, given: EvolutionSettings, observation_dim: int, action_dim: int) -> None:
         hidden = given.hidden if given.policy == "mlp" else ()

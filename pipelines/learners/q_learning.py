@@ -91,10 +91,6 @@ class QLearner(StepLearner):
 class Table:
     """The values of one learner.
 
-    Args:
-        given: The settings.
-        actions: A.
-
     Attributes:
         values: Those of all actions (A,) by observation.
     """
@@ -121,9 +117,7 @@ class Table:
         """Learn from the step that the latest action made.
 
         Args:
-            reward: What it paid.
             following: The next observation; None where nothing can follow.
-            ended: Whether the episode has ended.
         """
         given, (seen, action) = self._given, self._choice
         values = self._of(seen)

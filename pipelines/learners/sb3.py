@@ -53,9 +53,6 @@ class Learner:
     """A learner for one segment of training.
 
     Args:
-        settings: What and how to train.
-        task: The task.
-        make_env: Makes the training environment.
         seed: Seeds the networks, the environment and all generators of the segment.
         section: Where the settings are in a configuration, for messages.
 

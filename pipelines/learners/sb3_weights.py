@@ -60,7 +60,6 @@ class Actor:
     """The actor of a policy.
 
     Attributes:
-        family: Whose tensors they are.
         weights: One (inputs, outputs) a layer, float32.
         biases: One (outputs,) a layer, or None for a layer without.
     """
@@ -112,13 +111,11 @@ def policy_spec(
     """Make the policy of an actor.
 
     Args:
-        actor: Its layers.
         activation: Between layers; None for the family's default (tanh on-policy, else relu).
         squash: Whether actions are squashed by tanh and stretched to the bounds; None for the
             family's default: SAC and TD3 do, on-policy does not, ARS does with hidden layers and
             does not without (sb3_contrib's MlpPolicy and LinearPolicy).
         normalization: Of observations, or None.
-        observation_dim: Of the task.
         actions: Of the task. Of discrete ones the network chooses that with the largest output.
 
     Raises:

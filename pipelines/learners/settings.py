@@ -45,13 +45,9 @@ class LibraryLearner:
     """A learner of Stable-Baselines3 or sb3-contrib.
 
     Attributes:
-        module: Where its class is.
-        name: The class.
         steps_per_second: Steps that it makes in a second of one core's time with its default
             settings, beside an environment that takes none; measured on inverted-pendulum. For
             plans.
-        off_policy: Whether it has a replay buffer.
-        kinds: Kinds of actions that it learns.
     """
 
     module: str
@@ -149,8 +145,6 @@ def check_learner(settings: TrainSettings, task: TaskSpec, section: str) -> None
     """Check that a learner learns actions of a task's kind.
 
     Args:
-        settings: Names the learner.
-        task: The task.
         section: Where the settings are in a configuration, for messages.
 
     Raises:

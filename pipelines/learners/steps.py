@@ -28,9 +28,6 @@ class StepLearner(ABC):
     """B learners of a task of discrete actions, from scratch.
 
     Args:
-        settings: What and how to train.
-        task: The task.
-        generators: The random numbers of each learner.
         section: Where the settings are in a configuration, for messages.
 
     Raises:

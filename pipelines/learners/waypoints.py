@@ -87,8 +87,6 @@ class Waypoint(BaseModel):
 
     Attributes:
         at: Step of the episode.
-        right: The right hand.
-        left: The left hand.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -111,9 +109,6 @@ class WaypointSettings(BaseModel):
             search begins again around it with half its step, on `noise`.
         step: Standard deviation at the start; a unit is 3 cm, 0.2 rad, 0.4 of an action, or 20 % of
             a duration.
-        gain: See `WaypointsConfig`.
-        turn_gain: See `WaypointsConfig`.
-        lag: See `WaypointsConfig`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -35,7 +35,6 @@ def find_method(name: str, package: str | None = None) -> Method:
     """Return the method of a name.
 
     Args:
-        name: The name.
         package: The distribution that is known to bring it, for the message.
 
     Raises:
@@ -67,11 +66,8 @@ def cut_tasks(
     """Return what the windows of each task are cut from.
 
     Args:
-        data: The dataset.
-        tasks: Tasks to train on.
         context: Sequence length; a window reads one row more, for the previous action and reward
             of its first token.
-        method: Name of the method.
         fidelity: By which of its rules.
         episode_sparsity: Thin tasks that have an episode sparsity.
         last_fraction: Last part of each trajectory that windows start in; None for the part that

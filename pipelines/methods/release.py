@@ -171,8 +171,6 @@ class ReleaseSampler:
         subsequences: Those of each task; a task whose subsequences are too short has no window.
         context: Sequence length; a window is one row longer.
         batch_size: Windows of a micro-batch over all processes.
-        seed: Base seed.
-        accumulation: Micro-batches of an update.
 
     Attributes:
         windows: Windows of the index.
@@ -274,7 +272,6 @@ def release_end(update: int, accumulation: int, epoch: int) -> int:
 
     Args:
         update: Number of the update.
-        accumulation: Micro-batches of an update.
         epoch: Micro-batches of an epoch.
     """
     if update < 0:

@@ -45,11 +45,8 @@ class Subsequence:
     """Rows of one trajectory as one sequence.
 
     Attributes:
-        task: Name of the task.
-        trajectory: Number of the trajectory.
         first: The trajectory's first row that belongs to it, if it is gapless; -1 stands for what
             comes before the trajectory: nothing, so that a window's first token may be its first.
-        rows: Its rows.
         phase: Which of the `every` phases of the episodes.
         every: Every which episode is kept; 1 for a gapless one.
         begin: Row of the subsequence before which the release starts no window; by other rules
@@ -74,10 +71,7 @@ class Subsequence:
         """Yield rows [start, start + length) in consecutive parts, read-only.
 
         Args:
-            data: The dataset.
             start: First row of the subsequence.
-            length: How many.
-            fields: Arrays to read.
         """
         stop = start + length
         while start < stop:
@@ -160,8 +154,6 @@ class Window:
     """One sequence of a batch.
 
     Attributes:
-        task: Name of the task.
-        trajectory: Number of the trajectory.
         start: First row in the subsequence; the window is this row and the `context` rows after
             it, whose tokens are those of all rows but the first.
         subsequence: Number of the subsequence among the task's.
@@ -185,7 +177,6 @@ def shuffled_episodes(episode_step_L: Integers, draw: np.random.Generator) -> In
 
     Args:
         episode_step_L: Step within the episode; 0 begins one.
-        draw: Draws the order.
     """
     starts = np.flatnonzero(episode_step_L[1:] == 0) + 1
     episodes = np.split(np.arange(len(episode_step_L)), starts)
@@ -201,7 +192,6 @@ class Sampler(Protocol):
         Args:
             step: The optimizer step, from 0.
             rank: Which process, from 0.
-            world: Number of processes.
 
         Raises:
             ConfigError: A batch cannot be dealt out evenly.
@@ -236,12 +226,9 @@ class WindowSampler:
     k phases of a thinned trajectory count once, as in the released code.
 
     Args:
-        subsequences: Those of each task.
         context: Sequence length; a window is one row longer.
         batch_size: Windows of a step over all processes.
-        seed: Base seed.
         sampling: ``task`` or ``window``.
-        accumulation: Micro-batches of a step.
 
     Raises:
         ConfigError: No task, or a subsequence shorter than a window.

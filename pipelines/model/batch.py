@@ -25,7 +25,6 @@ class GroupBatch:
     """Sequences of one group, one token per step, ready for the model.
 
     Attributes:
-        group: Name of the group.
         observation_BLO: Normalised observations, float32.
         previous_action_BLA: The action executed one step before, in the environment's units;
             ignored where the episode step is 0.
@@ -95,9 +94,6 @@ class TaskSequence:
     """One sequence of one task in the environment's own units, before any normalisation.
 
     Attributes:
-        group: Name of the task's group.
-        statistics: The task's statistics.
-        observation_LO: Observations.
         previous_action_LA: The action executed one step before.
         previous_reward_L: The unscaled reward received with the observation, (L,) or (L, 1).
         episode_step_L: Step within the episode, int64.
@@ -140,7 +136,6 @@ def group_sequences(
 
     Args:
         config: The model's configuration; it says what is normalised.
-        sequences: Sequences of equal length.
 
     Returns:
         One batch per group, in the order the groups first appear, and for each batch the places

@@ -119,13 +119,10 @@ class KVCache(Context):
     """Keys and values of the last `context` tokens.
 
     Args:
-        layers: Transformer blocks.
         batch_size: Streams, at least 1.
         slopes_H: ALiBi slope of each head.
-        head_dim: Channels of a head.
         context: Tokens kept, at least 1.
         dtype: Floating type of the stored keys and values.
-        device: Where they are stored.
         sinks: First tokens of a stream that are never overwritten, in [0, context).
     """
 
@@ -255,10 +252,8 @@ class TokenWindow(Context):
 
     Args:
         batch_size: Streams, at least 1.
-        width: Channels of a token.
         context: Tokens of the window, at least 1.
         dtype: Floating type of the tokens.
-        device: Where they are stored.
         sinks: First tokens of a stream that never leave the window, in [0, context).
     """
 

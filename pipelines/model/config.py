@@ -103,7 +103,6 @@ class ModelConfig(BaseModel):
     Attributes:
         groups: Dimensions of each group by name; the order is the order of the parameters. A name
             is not empty and has no dot, since it becomes part of a parameter's name.
-        layers: Transformer blocks.
         heads: Attention heads; must divide `width`.
         width: Channels of a token; the sum of the three embeddings.
         feed_forward: Hidden channels of a block's MLP.

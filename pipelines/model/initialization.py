@@ -31,7 +31,6 @@ class Linear(nn.Linear):
     """`nn.Linear` whose parameters are not drawn when it is made.
 
     Args:
-        features_in, features_out, bias: As of `nn.Linear`.
         std: Standard deviation of its first weights, whose mean and biases are 0; None for the
             uniform distribution that PyTorch uses.
     """

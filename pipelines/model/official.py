@@ -56,7 +56,6 @@ class OfficialTask:
     """A task of a released checkpoint.
 
     Attributes:
-        group: Name of its group.
         statistics: Its statistics as stored there. Use these with the checkpoint and never new
             ones: the released reduction in float32 is not exact on long datasets.
     """
@@ -72,7 +71,6 @@ def load_official(
 
     Args:
         path: Folder with `model.pth`, `config.json` and `metadata.json`.
-        attention: Attention backend of the model.
 
     Returns:
         The model and its tasks by name.
@@ -112,7 +110,6 @@ def translate(
     Args:
         config: Contents of `config.json`.
         metadata: Contents of `metadata.json`.
-        where: What messages call their folder.
 
     Raises:
         ArtifactCorruptError: They are laid out otherwise.
@@ -149,11 +146,6 @@ def empty_model(config: ModelConfig, where: object, *, attention: str = "auto") 
     Nothing is drawn or allocated for weights that are replaced: at the paper's size it takes
     seconds.
 
-    Args:
-        config: The architecture.
-        where: What messages call its weights.
-        attention: Attention backend of the model.
-
     Raises:
         ArtifactCorruptError: There is no such model.
     """
@@ -175,9 +167,7 @@ def fill_model(model: Vintix, weights: Mapping[str, Tensor], where: object) -> V
     """Give a model of `empty_model` its weights, and return it in evaluation mode.
 
     Args:
-        model: The model.
         weights: Its parameters by name; they are copied, so that training does not change them.
-        where: What messages call them.
 
     Raises:
         ArtifactCorruptError: They are not the parameters of the model.
@@ -335,7 +325,6 @@ def read_weights(path: Path, most: int) -> dict[str, Tensor]:
     """Read `model.pth` onto the CPU; nothing but tensors is ever unpickled.
 
     Args:
-        path: The file.
         most: Most bytes that it may have.
 
     Raises:

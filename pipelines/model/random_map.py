@@ -66,7 +66,6 @@ class RandomMap:
         """Draw a map; costs two QR decompositions, O^3 and A^3.
 
         Args:
-            statistics: The task's.
             generator: Says which map: equal states give equal maps.
             actions: What the task's actions are; continuous where None.
             normalized: Whether observations are normalised before they are mapped.
@@ -142,8 +141,6 @@ def haar(
     """Return an orthogonal matrix (size, size), drawn uniformly (by the Haar measure).
 
     Args:
-        size: Rows.
-        generator: Of the numbers.
         columns: How many of its columns to return, at most `size`; None for all.
     """
     shape = (size, size if columns is None else columns)

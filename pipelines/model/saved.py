@@ -107,10 +107,8 @@ class SavedModel:
 
     Attributes:
         model: The model, in evaluation mode.
-        config: Its architecture.
         tasks: The tasks of its dataset that it has a group for, by name.
         step: Optimizer steps it was trained for.
-        method: How it was trained.
         random_map: Whether it was trained on trajectories seen through random maps and has to be
             run through them (`pipelines.model.random_map`).
     """
@@ -164,11 +162,7 @@ def save_model(
     """Write a model into a unit of a checkpoints artifact.
 
     Args:
-        unit: Where.
-        model: The model.
         step: Optimizer steps it was trained for.
-        method: How it was trained.
-        tasks: What it keeps of its tasks.
         random_map: Whether it was trained through random maps.
         weights_N: Its parameters concatenated (N,), where they are at hand; a model whose
             parameters are sharded cannot give them.
@@ -205,8 +199,6 @@ def load_model(
 
     Args:
         artifact: An artifact of kind ``checkpoints``.
-        device: Where the weights go.
-        attention: Attention backend.
 
     Raises:
         ArtifactCorruptError: A file is damaged, or the weights are not those of the architecture.

@@ -58,7 +58,6 @@ class Vintix(nn.Module):
     into the other.
 
     Args:
-        config: The architecture.
         attention: Attention backend, `auto` for the fastest exact one.
         seed: Seed of the first weights; making a model draws nothing from PyTorch's own generator.
 

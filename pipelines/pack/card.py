@@ -14,7 +14,6 @@ class CardEntry:
     """What one task adds to the card.
 
     Attributes:
-        domain: Its domain.
         split: ``train`` or ``validation``.
         episodes: Recorded episodes, a cut last one of a trajectory included.
         timesteps: Recorded steps.

@@ -66,11 +66,7 @@ def check_quality(
 
 
 def short_note(quality: Mapping[str, HistoryQuality]) -> str | None:
-    """Say which histories are let in because they are too short to be judged; None if none is.
-
-    Args:
-        quality: By task.
-    """
+    """Say which histories are let in because they are too short to be judged; None if none is."""
     short = [name for name, each in quality.items() if each.verdict == "short"]
     if not short:
         return None

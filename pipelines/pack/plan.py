@@ -34,8 +34,6 @@ class PackedTask:
     """One task to be packed.
 
     Attributes:
-        reader: The histories it comes from.
-        attributes: What they say about it.
         most_rows: Most rows of a chunk file.
         weights: ``by_window`` and ``by_task``: share of the training samples; 0 for a task that
             training leaves out.
@@ -96,9 +94,7 @@ class Packing:
     Attributes:
         name: Name of the artifact to be made.
         histories: The artifacts that tasks are taken from.
-        tasks: The tasks, by name.
         config: The artifact's configuration.
-        quality: What each task's history looks like.
         allowed: Tasks with a poor history that are packed all the same.
     """
 

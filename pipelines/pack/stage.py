@@ -46,9 +46,7 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
     Memory does not grow with the data: one chunk of each array is held at a time.
 
     Args:
-        config: What to join.
         workspace: Where the histories are and the dataset goes.
-        reporter: Told of progress.
 
     Returns:
         The published dataset and its card.

@@ -36,8 +36,6 @@ class Belief:
     between them.
 
     Args:
-        goals: The goals of a batch.
-        size: B.
         generator_of: Returns the generator of a copy for a key.
         where: What an error names.
 
@@ -81,7 +79,6 @@ class Belief:
         """Draw a guess for an episode of some copies.
 
         Args:
-            copies: Which.
             start_B: First step of each copy's episode in its stream; None for as many steps as
                 have been learned from.
         """
@@ -120,7 +117,6 @@ class Belief:
         """Return the weights (P,) when the running episode began: float32, deflated, in base64.
 
         Args:
-            copy: Which copy.
             beginning: Whether the episode has no step yet.
         """
         weight_P = (self._weight_BP if beginning else self._start_BP)[copy]
@@ -150,8 +146,6 @@ class BeliefActor(PolicyActor):
     """A demonstrator that is shown guesses: what rewards can tell at best.
 
     Args:
-        batch: The environments.
-        policy: The demonstrator.
         generator_of: As of `Belief`.
         where: What an error names.
 

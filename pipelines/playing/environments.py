@@ -157,10 +157,7 @@ class WorkerBatch(BatchEnvironment):
     """Copies of a task in workers; its demonstrators see what everyone sees.
 
     Args:
-        workers: Who holds them.
-        number: Of the batch.
         rows: By worker, which copies it holds, ascending.
-        observation_dim: O.
     """
 
     def __init__(

@@ -28,10 +28,8 @@ class Episode(NamedTuple):
     """An episode that has ended.
 
     Attributes:
-        copy: Who played it.
         number: Its number among those of the copy.
         start: The step of the batch at which it began.
-        length: Its steps.
         total: Sum of its rewards, unscaled.
         success: Whether it succeeded at any step; None where the domain has told of none so far.
         final_observation_O: float32, the observation after its last step, a copy.
@@ -56,7 +54,6 @@ class Episodes:
     for all, `observe` for all, `begin` for all; to start, `ask_start` for all, `begin` for all.
 
     Args:
-        batch: The environments.
         seed_of: Gives the seed of an episode by copy and number; None where the copy has played
             its last. Called once an episode, in the order of the copies where several end at once.
         on_begin: Called with the copies whose episode begins, before they act, and with the numbers
@@ -72,7 +69,6 @@ class Episodes:
         number_B: Number of each copy's running episode, or of those that it has played.
         start_B: The step at which each running episode began.
         return_B: float64, sum of each running episode's rewards.
-        now: Steps made.
         beginning: The copies that `begin` would begin an episode of.
     """
 
@@ -354,8 +350,6 @@ def play(
     """Play the episodes of a batch to their end.
 
     Args:
-        batch: The environments.
-        actor: Acts.
         seed_of: As of `Episodes`.
         on_step: Called with each step and the copies that still played when it was made.
         on_end: As of `Episodes`.

@@ -31,10 +31,6 @@ a tenth, or a viscosity of 0.05, moves every body that it acts on at all by 2e-4
 def fingerprint(task: TaskSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     """Make the fingerprint of a task on this machine.
 
-    Args:
-        task: The task.
-        options: Resolved options of its domain.
-
     Returns:
         A JSON object: ``env_id``, ``observation_dim``, ``action_dim``, ``options``, ``packages``
         (versions of what the domain names) and ``rollout``, with ``observations`` (first one
@@ -129,7 +125,6 @@ def check_same_environment(
     Args:
         recorded: The artifact's.
         now: This machine's.
-        message: What a difference means.
         where, fix, expected: As of the error.
         warn: Called instead of raising; None to raise.
 

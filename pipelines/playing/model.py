@@ -94,7 +94,6 @@ def roll(
     Args:
         model: In evaluation mode, with the groups of all tasks.
         tasks: At least one; no two of one name; all with prompts of one length, or none.
-        seed: Base seed.
         make_batch: Makes the environments of a task, whose episodes end at the horizon at the
             latest.
         memory: What a stream keeps in view; the model's own context if None.
@@ -241,8 +240,6 @@ class ModelSide:
     """What a model sees of a task's streams, and what its actions are there.
 
     Args:
-        seed: Base seed.
-        task: The streams.
         normalize: Whether the model wants normalised observations.
         embedding: How each stream embeds its actions; None where the model knows them by number.
 
@@ -289,7 +286,6 @@ class ModelSide:
         Called once for each step: running statistics take every observation in once.
 
         Args:
-            tokens: Where.
             streams: Which streams they are of, distinct (B,).
             observation_BO: The present observations; may be overwritten.
             action_BA: The actions executed before; may be overwritten.
@@ -334,7 +330,6 @@ class TaskStreams:
 
     Attributes:
         episodes: Of the streams; asked to start.
-        recorder: What they did.
         model_side: What the model sees of them.
     """
 
@@ -615,7 +610,6 @@ def pass_seconds(model: Vintix, streams: int, view: float, memory: Memory) -> fl
     of what one core took.
 
     Args:
-        model: The model.
         streams: How many take the step together.
         view: Steps in view of each.
         memory: How they are kept in view; a window that is recomputed is a pass over all of it.
@@ -650,7 +644,6 @@ class RunningStatistics:
 
     Args:
         prior: Where the estimates begin.
-        streams: How many, S.
     """
 
     #: Steps that the group's statistics count as.

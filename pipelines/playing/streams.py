@@ -100,11 +100,7 @@ class StreamTask:
     """The streams of one task.
 
     Attributes:
-        spec: The task or variation.
-        options: Options of the domain's environments.
-        shots: Episodes of each stream.
         streams: Numbers of the streams, which key their seeds.
-        view: What a model is shown.
         in_workers: Whether the environments may live in worker processes.
     """
 
@@ -230,7 +226,6 @@ def play_streams(
 
     Args:
         tasks: The tasks; of their views nothing is used.
-        actor_of: Makes what plays a task.
         seed, make_batch, workers, on_steps: As of `pipelines.playing.model.roll`.
 
     Raises:

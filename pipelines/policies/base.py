@@ -24,7 +24,6 @@ class PolicySpec:
 
     Attributes:
         kind: Which builder makes it, such as ``mlp`` or ``metaworld_script``.
-        config: JSON configuration of the builder.
         arrays: Weights by name.
     """
 

@@ -63,7 +63,6 @@ class NetworkPolicy(Policy):
     """A feed-forward network, computed in float32.
 
     Args:
-        layers: Its layers, first to last.
         config: How observations go in and actions come out.
         activation: Applied between layers.
         normalization: Mean and standard deviation (O,) of observations, or None.

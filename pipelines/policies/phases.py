@@ -78,7 +78,6 @@ class PhasesConfig(BaseModel):
     """Configuration of the kind ``phases``.
 
     Attributes:
-        phases: The way-points in their order.
         goal: The task's mean goal, metres, for the anchor ``g``.
         sees_goal: Aim at the goal that the observation shows, and at the mean one only where it
             shows none. Otherwise the episode's own goal is not used, shown or hidden.
@@ -270,7 +269,6 @@ class Measured(BaseModel):
 
     Attributes:
         seed: Base seed of the evaluator.
-        episodes: How many episodes.
         script: Mean return of the stock script fed the mean goal.
         phases: Mean return of the phases.
     """
@@ -287,8 +285,6 @@ class TaskPhases(BaseModel):
     """The phases of one task, as in ``data/metaworld_phases.yaml``.
 
     Attributes:
-        phases: The way-points.
-        hold: See `PhasesConfig`.
         measured: How they compare with the stock script; None until that is measured.
     """
 
@@ -335,7 +331,6 @@ def tuned_policy(
     """Return the tuned phases of a task, or None.
 
     Args:
-        env_id: The task's environment id.
         measured_better: Only where they were measured to beat the stock script.
         sees_goal: Whether they are to aim at the episode's own goal, which the domain's option
             ``goal=demonstrator`` shows to them.

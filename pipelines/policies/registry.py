@@ -31,7 +31,6 @@ def build_policy(
     """Make a policy.
 
     Args:
-        spec: The policy as data.
         actions: What the actions of the task are, with their bounds.
         domain_policies: The kinds that the task's domain adds (`Domain.policies`).
 

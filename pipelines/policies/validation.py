@@ -43,8 +43,6 @@ def box_bounds(
     """Return the bounds (A,) of continuous actions, for a policy that has no others.
 
     Args:
-        spec: The policy.
-        actions: Those of the task.
         dim: The A that the policy has; None for any.
 
     Raises:

@@ -35,7 +35,6 @@ class QuickstartResult:
         report: The rollout's report, with the seconds of each stage, and ``reward_use``: what the
             second model did with true rewards and with none; JSON.
         artifacts: The artifact of each stage of the first model.
-        plots: The pictures that were written.
     """
 
     report: dict[str, Any]
@@ -57,9 +56,6 @@ def run(
     reward tells, and plays with the rewards and without them.
 
     Args:
-        workspace: Where the artifacts go.
-        reporter: Told about each stage.
-        seed: Base seed of all stages.
         workers: Worker processes of the first two stages; 0 for one a core.
     """
     started = time.monotonic()

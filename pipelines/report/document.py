@@ -48,7 +48,6 @@ def report_document(sources: Sources, reference: str | None = None) -> dict[str,
     """Return all numbers, curves and provenance of a report; JSON.
 
     Args:
-        sources: What it is about.
         reference: The score reference it opens with; None for the artifacts' own.
 
     Returns:

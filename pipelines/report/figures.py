@@ -227,9 +227,6 @@ def compare(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     report is normalised by, and of the episodes after convergence, as theirs are: a rollout that
     played none stands beside nothing.
 
-    Args:
-        entries: Tasks as played.
-
     Returns:
         Objects with ``domain``, ``task``, ``model``, ``ours``, ``ours_kind`` (``converged``),
         ``reference`` (of ours: the paper's) and, null where nothing is reported,

@@ -43,7 +43,6 @@ class Snapshot:
 
     Attributes:
         image_HWC: uint8 (H, W, 3), red, green and blue.
-        task: The task's name.
         seed: The base seed that the episode came from.
         steps: Steps made before the picture; fewer than asked for where the episode ended.
         ended: Whether the episode ended with the last of them.

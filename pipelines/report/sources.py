@@ -116,7 +116,6 @@ class Sources:
     """All that a report is made from.
 
     Attributes:
-        rollouts: The rollouts artifacts.
         entries: Their tasks, in the order they were played.
         lineage: The rollouts and, as far as the workspace holds them, all they came from.
         missing: References of ancestors that the workspace does not hold.
@@ -183,7 +182,6 @@ def read_sources(
     """Read rollouts and find what they came from.
 
     Args:
-        workspace: Where they are.
         references: References of rollouts artifacts; empty for the newest.
         tasks: Names or aliases of the tasks wanted; empty for all. Each has to be in one of them.
 

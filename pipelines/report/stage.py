@@ -56,7 +56,6 @@ def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter
     """Write what is asked for.
 
     Args:
-        request: What.
         workspace: Where the rollouts are, and what they came from.
         reporter: Where progress and warnings go.
 

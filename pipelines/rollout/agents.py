@@ -70,12 +70,8 @@ class Agent:
         checkpoint: The checkpoint, for a baseline the one whose tasks it plays.
         model: The loaded checkpoint; None for a baseline.
         method: How the checkpoint was trained, or the baseline's name.
-        name: Of the artifact.
-        parents: Of the artifact.
-        targets: What it plays.
         absent: Tasks of a suite that it cannot play.
         resolved: The artifact's configuration: what the content follows from, nothing else.
-        player: Makes what plays the streams.
         memory: What its streams keep in view; None for a baseline, which keeps nothing.
         prompts: What its streams start with, by task; empty for an empty context.
         mean_rewards: The mean reward of the data, by task, where that is shown; else empty.
@@ -323,7 +319,6 @@ class TaskDemonstrator:
     """The demonstrator of a task and where it was found.
 
     Attributes:
-        spec: Its policy.
         source: Reference of the demonstrators artifact, or ``builtin``.
         artifact: That artifact; None for one that comes with the package.
         card: Its measured scores (`pipelines.demonstrators.reader.Demonstrator`); None likewise.

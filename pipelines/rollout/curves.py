@@ -99,7 +99,6 @@ def tasks_figure(
     """Return one panel a task; those of normalised returns have one vertical axis.
 
     Args:
-        curves: The tasks.
         others: Curves of the same tasks by their label.
         beside: Further panels, from `task_panel`.
     """
@@ -133,7 +132,6 @@ def draw_overview(
     """Draw the mean on the left and the tasks beside it, or below it where they are many.
 
     Args:
-        curves: The tasks.
         others: Curves of the same tasks by their label.
         beside: Further panels, as of `tasks_figure`; the mean is not of them.
     """

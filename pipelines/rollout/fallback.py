@@ -105,7 +105,6 @@ def fallback_statistics(
 
     Args:
         spec: A task that the model does not know.
-        model: The checkpoint.
         stats: ``group``, ``running`` or ``task:NAME``; see `RolloutConfig.stats`.
 
     Returns:
@@ -153,7 +152,6 @@ def foreign_source(
     """Return in words what a task's statistics are of; None where they are its own.
 
     Args:
-        name: The task as played.
         source: Where they come from, as artifacts record it; none where nothing is normalised.
         changed_options: Options that the data was recorded under, where they are others now.
     """
@@ -164,11 +162,7 @@ def foreign_source(
 
 
 def foreign_statistics_note(sources: Mapping[str, str | None]) -> str | None:
-    """Return a sentence on the tasks that are normalised by statistics not their own.
-
-    Args:
-        sources: By task, what `foreign_source` returned.
-    """
+    """Return a sentence on the tasks that are normalised by statistics not their own."""
     foreign = [f"{name} by {source}" for name, source in sources.items() if source]
     return (
         f"normalised by statistics that are not their own: {listed(foreign)}" if foreign else None

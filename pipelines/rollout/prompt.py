@@ -36,8 +36,6 @@ class RecordedPrompt:
     """The prompts of a task's streams; see `pipelines.playing.streams.Prompt`.
 
     Attributes:
-        source: Reads the artifact.
-        task: The task's name there.
         steps: L, steps of each prompt, at least 1.
         lengths: Steps of each trajectory there.
     """

@@ -43,10 +43,6 @@ class TaskCurve:
     """What the streams of one task reached at each shot.
 
     Attributes:
-        name: Task or variation.
-        domain: Its domain.
-        group: Its group.
-        variation_of: Base task of a variation.
         return_SE: float64, episode returns, unscaled.
         length_SE: int32, episode lengths, steps.
         success_SE: bool, or None where the domain knows no success.
@@ -196,10 +192,6 @@ def regret(curve: TaskCurve, best: TaskCurve) -> dict[str, float | None]:
     The two have played the same episodes. Of a bandit, whose demonstrator pulls the best arm, it is
     the regret after all pulls.
 
-    Args:
-        curve: The agent's.
-        best: The demonstrator's.
-
     Returns:
         ``mean`` over seeds, in units of return, and its ``stderr`` over seeds, null for one seed.
     """
@@ -329,7 +321,6 @@ def score_rows(
     """Return the aggregate scores of a rollout; JSON.
 
     Args:
-        curves: The tasks that were played.
         absent: Tasks of a suite that could not be played, as the artifact names them; each counts
             as 0, the score of random play (Appendix A.2.3).
 
@@ -403,7 +394,6 @@ def read_curve(open_group: OpenGroup, task: str, reference: str | None = None) -
     """Read one task's curve from a hierarchy of the kind ``rollouts``, published or staged.
 
     Args:
-        open_group: Opens a group by path.
         task: Its name.
         reference: Another score reference than the recorded one.
     """

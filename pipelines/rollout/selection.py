@@ -34,12 +34,9 @@ class Target:
     """One task to play.
 
     Attributes:
-        spec: The task or variation.
         known: Whose statistics it uses: a task of the checkpoint, or ``group:NAME`` or
             ``running:NAME`` of one of its groups.
         saved: What the checkpoint keeps of that task, or would.
-        options: Options of the domain's environments.
-        shots: Episodes of each stream.
         scores: Score references by name, JSON.
         measured: Reference and digest of the demonstrators artifact that the measured scores of
             an unseen task are from; None where they are the checkpoint's.
@@ -94,7 +91,6 @@ class Absent:
     """A task of a suite that the checkpoint cannot play; it is scored 0, as random play.
 
     Attributes:
-        spec: The task or variation.
         reason: Why, a sentence.
     """
 
@@ -104,11 +100,6 @@ class Absent:
 
 def select_targets(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> list[Target]:
     """Return the tasks to play, in catalogue order.
-
-    Args:
-        config: What was asked for.
-        model: The loaded checkpoint.
-        catalogue: All tasks that any domain declares.
 
     Raises:
         UsageError: Unknown tasks, domains, splits or options; a changed physics that the chosen

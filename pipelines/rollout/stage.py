@@ -41,7 +41,6 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     """Play the chosen tasks from an empty context and record every return.
 
     Args:
-        config: What to play.
         workspace: Where the checkpoints are and the rollouts artifacts go.
         reporter: Told about progress and doubtful input.
 

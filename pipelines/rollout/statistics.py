@@ -69,7 +69,6 @@ def bootstrap_draws(
         together: A key for each task; tasks of one key and equal numbers of seeds are drawn
             alike. A task and its variations play the same episodes: drawn separately, they would
             count as more evidence than they are. None draws each task by itself, as rliable does.
-        resamples: R.
     """
     generator = stream(0, "bootstrap")
     draws: dict[Hashable, NDArray[np.int64]] = {}

@@ -47,7 +47,6 @@ def parse_schedules(text: str, source: str) -> dict[str, dict[str, Any]]:
     Args:
         text: JSON, an object by task: ``auto``, the best p and f, and ``schedule``, the decay that
             the task has by default: the same, or a curve.
-        source: Where it came from, for messages.
 
     Raises:
         ConfigError: It is not of this form.
@@ -75,8 +74,6 @@ def parse_domain(
     """Parse one domain file.
 
     Args:
-        text: The YAML.
-        source: Where it came from, for messages.
         fitted: Decays by task, as of `parse_schedules`, that take the place of the file's.
 
     Returns:

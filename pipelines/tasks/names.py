@@ -30,7 +30,6 @@ def choose_tasks(
 
     Args:
         wanted: Names or aliases.
-        tasks: The tasks there are, as JSON.
         among: What holds them, for the message: ``the dataset holds``.
         where: Its reference.
 

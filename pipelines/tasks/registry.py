@@ -30,7 +30,6 @@ class PlanRow(NamedTuple):
 
     Attributes:
         domain: The domain, ``overall`` in the last row.
-        tasks: Number of tasks.
         episodes: Expected number of episodes: steps over mean episode length, summed over tasks.
         timesteps: Number of recorded steps.
         sample_weight: Share of the steps of all rows, in [0, 1].

@@ -111,7 +111,6 @@ def score_of(scores: Mapping[str, Any], reference: str) -> ScoreReference | None
     Args:
         scores: By reference name, objects with ``random`` and ``expert``, numbers or (as a
             demonstrator's card has them) objects with ``mean``.
-        reference: Which.
     """
     entry = scores.get(reference)
     if entry is None:

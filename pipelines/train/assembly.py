@@ -141,11 +141,7 @@ def train_model(
     """Train to the last step and make the model a durable unit.
 
     Args:
-        prepared: The run.
         staging: Where; None in processes that do not write.
-        reporter: Shows progress.
-        stop: Looked at between steps.
-        group: The processes that train together.
         root: The workspace's directory, for trackers' files.
 
     Raises:

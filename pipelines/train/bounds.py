@@ -29,9 +29,6 @@ def action_bounds(
     the environment gives that bound, and other data of the group gives the same.
 
     Args:
-        data: The dataset.
-        tasks: Tasks that are trained on.
-        field: Which actions.
         random_map: Whether they are seen through random maps, which the bounds then hold for.
 
     Raises:

@@ -85,8 +85,6 @@ def take_snapshot(
     Where parameters are sharded every process has to call this, since each has a part.
 
     Args:
-        model: The model.
-        optimizer: AdamW over its parameters.
         into: Room to use again: fresh memory of this size costs as much as the copy.
     """
     state = empty_state(model) if into is None else into
@@ -191,9 +189,7 @@ class CheckpointWriter:
         Waits for the one before, if that is still being written.
 
         Args:
-            model: Its parameters.
             optimizer: AdamW over these parameters.
-            step: Optimizer steps made.
             note: Small JSON that `read_checkpoint` gives back.
             before: Called in the thread first: what has to be durable before the checkpoint is.
 
@@ -270,7 +266,6 @@ def kept(steps: list[int], keep_last: int, keep_every: int) -> set[int]:
 
     Args:
         steps: Steps of the checkpoints there are, ascending.
-        keep_last: How many of the newest.
         keep_every: Multiples of how many steps; 0 for none.
     """
     chosen = set(steps[-keep_last:])
@@ -294,7 +289,6 @@ def read_checkpoint(staging: Staging, parameters: list[list[Any]]) -> tuple[int,
     """Read the newest durable checkpoint: its step, its note and its state; None if there is none.
 
     Args:
-        staging: Where.
         parameters: The model's layout.
 
     Raises:

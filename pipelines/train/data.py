@@ -24,7 +24,6 @@ def select_tasks(
     Tasks of the validation split have one where ``pack.allow_validation`` gave it to them.
 
     Args:
-        data: The dataset.
         tasks: Names or aliases; all tasks if empty.
         domains: Names of domains; all domains if empty.
 
@@ -83,11 +82,7 @@ def domain_of(task: DatasetTask) -> str:
 
 
 def chosen_embedding(overrides: Mapping[str, Any]) -> Embedding | None:
-    """Return how the head that settings of a model name embeds actions; None where it does not.
-
-    Args:
-        overrides: The settings by name.
-    """
+    """Return how the head that settings of a model name embeds actions; None where it does not."""
     head = overrides.get("head", DEFAULT)
     if head not in HEADS.names:
         # The model's configuration says what there is.
@@ -101,7 +96,6 @@ def in_set_groups(tasks: Iterable[DatasetTask], overrides: Mapping[str, Any]) ->
     That is where the model's head tells actions by embeddings.
 
     Args:
-        tasks: Some of a dataset.
         overrides: Settings of the model, complete or not; of them the head counts.
 
     Raises:
@@ -159,7 +153,6 @@ def with_head(overrides: Mapping[str, Any], groups: Mapping[str, GroupDims]) -> 
     of their kind.
 
     Args:
-        overrides: Settings by name.
         groups: What there is to be predicted, of one or several kinds.
 
     Raises:

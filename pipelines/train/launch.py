@@ -52,7 +52,6 @@ def launch(
     """Run a stage's function in several processes.
 
     Args:
-        run: What each of them calls.
         config: The run; `nodes` and `rendezvous` say where the other machines are.
         workspace: Where; the same directory on every machine.
         reporter: Shows what rank 0 reports.

@@ -63,7 +63,6 @@ class MicroBatch:
     """Sequences of one forward pass.
 
     Attributes:
-        batches: One batch a group.
         domains: Domain of each sequence, in the order of the batches and their rows.
     """
 
@@ -104,10 +103,7 @@ class BatchLoader:
     """Reads the windows of a step and stacks them by group.
 
     Args:
-        data: The dataset.
-        tasks: Tasks that are trained on.
         subsequences: What the windows of each task are cut from.
-        sampler: Says which windows.
         config: The model's configuration: context, and what is normalised.
         method: Says what is shown, what is to be predicted, and how steps are weighted.
         map_seed: Base seed of a random map for each window, of which the window's step and index
@@ -117,7 +113,6 @@ class BatchLoader:
         embedding_seed: Base seed of the embeddings of each window's actions, likewise, of groups
             whose head tells actions by them.
         pin: Put batches into page-locked memory, for copies to a GPU.
-        rank: This process.
         world: Number of processes. With more than one, a micro-batch has an empty batch of each
             group that only other processes have windows of in this step: all of them have
             gradients of the same parameters then.
@@ -177,7 +172,6 @@ class BatchLoader:
         """Read windows and stack those of one group, groups in the model's order.
 
         Args:
-            windows: The windows.
             also: Groups that are there with an empty batch if no window is theirs.
         """
         members: dict[str, list[Window]] = {group: [] for group in also}

@@ -81,7 +81,6 @@ class Trainer:
     Args:
         model: The model, on its device, in training mode.
         config: Optimizer, schedule, clipping and seed.
-        hardware: Device and precision.
         group: The processes that make the step together.
         domains: All domains there are; needed where there are several processes.
     """
@@ -212,13 +211,7 @@ def train(
 
     Args:
         model: The model with its first weights, on its device.
-        loader: Gives the micro-batches of a step.
-        config: The run.
-        hardware: Device and precision.
         staging: Where checkpoints and the log go; None in processes that do not write.
-        reporter: Shows progress.
-        stop: Looked at between steps.
-        group: The processes that train together.
         measures: After every so many steps (and the last) a function of the number of steps made,
             whose result goes into the log under a name.
         track: Opens what is given the lines of the log, too.

@@ -32,9 +32,7 @@ def split_trajectories(
     ones is drawn from a stream keyed by the task.
 
     Args:
-        tasks: Tasks that are trained on.
         fraction: Part to set aside, in [0, 1).
-        seed: Base seed.
     """
     kept, aside = {}, {}
     for task in tasks:
@@ -51,7 +49,6 @@ class HeldOutLoss:
     """The loss on fixed windows of trajectories that are not trained on.
 
     Args:
-        trainer: Has the model.
         loader: Gives the windows as its step 0.
         device: Where the model is.
     """
@@ -93,10 +90,8 @@ class ShortRollout:
     left out.
 
     Args:
-        trainer: Has the model.
         tasks: What the model knows of the tasks it is trained on.
         steps: Environment steps of each task, rounded up to whole episodes.
-        seed: Base seed.
         mask_rewards: Show the model rewards of 0.
         random_map: Play through random maps.
 

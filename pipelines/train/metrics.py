@@ -54,7 +54,6 @@ class MetricsLog:
             since the steps are made again.
 
     Attributes:
-        steps: As given.
         interrupted: The last step of the log as it was found; 0 for none.
         damaged: Whether the lines to keep are not those that were written; then none is kept.
 
@@ -193,10 +192,7 @@ class Pending:
     """A step whose outcome has not been read.
 
     Attributes:
-        step: Its number, from 0.
-        outcome: What it left.
         seconds: Time since training began, over all runs.
-        elapsed: Time the step took.
         extra: Further entries of its line.
     """
 
@@ -213,10 +209,8 @@ class MetricsLogger:
     Args:
         log: Where the lines go; None in a process that does not write.
         progress: Advanced by each step.
-        config: The run.
         recent: Losses of the last steps of an earlier run.
         loader: Knows how many tokens a step has, and the names of the domains.
-        tracker: Given the lines, too.
 
     Attributes:
         recent: Loss and loss by domain of the last steps, oldest first.

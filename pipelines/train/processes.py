@@ -217,7 +217,6 @@ class StepReducer:
 
     Args:
         parameters: The model's parameters, in an order that all processes share.
-        group: The processes.
         sharded: The gradients are summed already (`shard`): gather the rest alone.
     """
 
@@ -290,7 +289,6 @@ def shard(model: Vintix, group: ProcessGroup, device: str) -> None:
 
     Args:
         model: With its first weights, on its device, equal in all processes.
-        group: The processes.
         device: ``cpu`` or ``cuda``.
 
     Raises:

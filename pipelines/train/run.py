@@ -216,7 +216,6 @@ def find_shorter_run(
     """Look for the same run with fewer steps among the published versions of its name.
 
     Args:
-        workspace: Where.
         name: Name of the artifact to be trained.
         content: The configuration that decides the result.
         parents: The dataset and, if there is one, the checkpoint that training starts from.

@@ -34,7 +34,6 @@ def run(
     torchrun started it as one of them.
 
     Args:
-        config: The run.
         workspace: Where the dataset is and the model goes.
         reporter: Shows progress: one count a step, with `loss` and `tokens_per_second`.
         stop: Asks the run to stop between two steps; signals do if None.

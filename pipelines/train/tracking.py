@@ -117,7 +117,6 @@ class _Run:
     Both send in threads of their own, in order. What a kill kept them from sending is in the log.
 
     Args:
-        run: The run.
         log: The run's log as it goes on.
         expected: The first step that the run does not have yet, None where it cannot tell: then
             it has what the log had.

@@ -43,8 +43,6 @@ class HandsBatch(BatchEnvironment):
     observation it had before.
 
     Args:
-        task: The task.
-        size: How many copies.
         horizon: Steps after which an episode is truncated.
     """
 
@@ -187,7 +185,6 @@ class HandsEnv(RemadeWhenCopied, SingleEnv):
     """One copy of a task; ``info["success"]`` is whether the state counts as a success.
 
     Args:
-        task: The task.
         horizon: Steps after which an episode is truncated.
         render_mode: ``rgb_array`` or None.
         size: Width and height of its pictures, pixels.

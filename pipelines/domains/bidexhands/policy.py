@@ -86,7 +86,6 @@ class WaypointsPolicy(Policy):
     Time is in steps; with a `WaypointsConfig.lag` it waits for the bases, which noise slows down.
 
     Args:
-        config: What all sets have in common.
         times_NK: Step at which each way-point is reached, growing.
         knots_NK2W: The way-points, right hand first.
     """
@@ -227,7 +226,6 @@ def base_speeds(task: type[HandTask], base_damping: float) -> tuple[float, float
     """Return the speeds of a base under full force (m/s) and full torque (rad/s); 1 if fixed.
 
     Args:
-        task: The task.
         base_damping: The domain's option.
     """
     if task.fixed_base:

@@ -66,12 +66,10 @@ class SceneBuilder:
         """Add a body and return it.
 
         Args:
-            name: Its name.
             position: Of its frame in that of its parent (None: the world), metres.
             quaternion: Of its frame, (w, x, y, z).
             free: Whether it moves freely; then it has a joint of its own name.
             parent: A body; None for the world.
-            gravity: Whether gravity acts on it.
             track: Whether its pose and velocity are read (`Snapshot.objects`).
         """
         body = (parent or self.spec.worldbody).add_body(
@@ -124,18 +122,15 @@ class SceneBuilder:
         """Add a primitive to a body and return it.
 
         Args:
-            body: The body, or the world body.
             kind: ``box``, ``capsule``, ``cylinder``, ``ellipsoid`` or ``sphere``.
             size: As MuJoCo has it for the kind, metres.
             position: Of its centre in the body's frame.
-            quaternion: Of its axes.
             ends: Two end points (6 numbers) of a capsule or cylinder; `size` is then its radius.
             mass: Kilograms; else `density` in kg/m3, else that of water.
             density: See `mass`.
             friction: Sliding friction.
             condim: Dimensions of contact: 3 slides, 4 resists twisting too.
             colour: Red, green, blue, alpha.
-            collides: Whether it touches anything.
         """
         import mujoco
 
@@ -211,9 +206,7 @@ class SceneBuilder:
 
         Args:
             body: The body, in whose frame axis and position are.
-            name: Of the joint.
             kind: ``hinge`` or ``slide``.
-            axis: Its direction.
             limits: Radians or metres; None for none.
             position: A point of the axis.
             **given: Further attributes of MuJoCo's joint, such as ``damping``.
@@ -248,7 +241,6 @@ class Scene:
     """A compiled task and where to find things in its arrays; one index a row or entry.
 
     Attributes:
-        model: The model.
         substeps: Simulation steps an action.
         centre_A: Middle of each drive's range: ``ctrl = centre + half * action``.
         half_A: Half of each drive's range.
@@ -285,7 +277,6 @@ def build_scene(task: HandTask, quirks: Quirks) -> Scene:
     """Build and compile the scene of a task.
 
     Args:
-        task: The task.
         quirks: Of these, the base's damping is the scene's; others are the task's.
     """
     import mujoco

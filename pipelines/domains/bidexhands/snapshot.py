@@ -85,8 +85,6 @@ class Snapshot:
     """Everything that observations and rewards are made of.
 
     Attributes:
-        hands: The right and the left hand.
-        objects: Tracked bodies by name.
         points: Marked points (B, 3) by name.
         joints: Read joints (B,) by name.
     """
@@ -98,11 +96,7 @@ class Snapshot:
 
 
 class Reader:
-    """Reads snapshots of a scene.
-
-    Args:
-        scene: The scene.
-    """
+    """Reads snapshots of a scene."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
@@ -191,7 +185,6 @@ def observe(
 
     Args:
         task: The task, and its quirks ``clip`` and ``euler``.
-        state: The state.
         goals: What is fixed for each episode.
         action_BA: The last actions, the right hand's half first.
     """

@@ -48,9 +48,6 @@ class Setting:
 
     Attributes:
         stream_seeds: A seed for each copy, of which its goal is drawn.
-        horizon: Steps of an episode.
-        goals: Which goals there are.
-        visible: Whether the observation shows the goal.
         picture_size: Width and height in pixels, where pictures are drawn; else None.
     """
 
@@ -167,7 +164,6 @@ class HiddenGoalBatch(BatchEnvironment):
         """Draw the episode of the first copy, from its start to the present step.
 
         Args:
-            axes: Where.
             trail: The observation after the reset, and after each step, with what was done and
                 paid.
         """
@@ -281,8 +277,6 @@ class HiddenGoalEnv(SingleEnv):
     episodes have one goal.
 
     Args:
-        batch: One copy.
-        title: What pictures are called.
         render_mode: ``rgb_array`` to draw, or None.
     """
 

@@ -31,7 +31,6 @@ class ArmPolicy(RewardPolicy):
     """Pulls the arm with the largest index; what an index is, a class says.
 
     Args:
-        arms: N.
         generators: One for each of the B copies.
     """
 

@@ -31,12 +31,7 @@ PACKAGES = ("gymnasium", "mujoco")
 
 
 class Simulated(HiddenGoalBatch):
-    """B bodies, each simulated for itself; see `HiddenGoalBatch`.
-
-    Attributes:
-        env_id: The environment of Gymnasium.
-        arguments: Of its class.
-    """
+    """B bodies, each simulated for itself; see `HiddenGoalBatch`."""
 
     env_id: str
     arguments: ClassVar[Mapping[str, Any]] = {}

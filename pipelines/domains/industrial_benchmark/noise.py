@@ -87,7 +87,6 @@ def episodes(seeds: Sequence[int], steps: int) -> NDArray[np.float64]:
     """Return the prepared noise of episodes, each by its own seed.
 
     Args:
-        seeds: N seeds.
         steps: T, with the step that the benchmark makes at construction.
 
     Returns:

@@ -26,8 +26,6 @@ def make_isaac_batch(
     """Make copies of a task to be stepped together, as `Domain.make_batch` does.
 
     Args:
-        task: A task of bidexhands.
-        size: How many copies.
         options: ``copies_per_simulation`` is read, default 1; see `batch`.
         stream_seeds: Not used: nothing is fixed over a trajectory.
 

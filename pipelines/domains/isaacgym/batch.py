@@ -50,8 +50,6 @@ class IsaacGymBatch(BatchEnvironment):
 
     Args:
         task: A task of the catalogue's domain bidexhands.
-        size: B.
-        settings: How workers are started.
         copies_per_simulation: Copies in one simulation, at least 1; see the module.
 
     Attributes:

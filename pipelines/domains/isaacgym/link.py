@@ -47,8 +47,6 @@ def launch_command(settings: IsaacGymSettings, directory: Path, name: str) -> li
     """Return the command that starts a worker listening at ``<directory>/socket``.
 
     Args:
-        settings: How it is started; not ``connect``.
-        directory: The worker's directory.
         name: A name for the container.
     """
     options = ["--watch-stdin", *settings.arguments]

@@ -43,7 +43,6 @@ class IsaacGymSettings:
         startup_seconds: Until a worker has made its simulation. Isaac Gym compiles an extension of
             torch when it is imported for the first time.
         step_seconds: Until a worker has answered a step or a reset.
-        arguments: Further arguments of the worker.
         token: What ``connect`` presents; workers that are started here get one of their own.
     """
 

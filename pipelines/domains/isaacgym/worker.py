@@ -137,7 +137,6 @@ def read_frame(
     """Read one frame; lengths are checked before anything of that length is allocated.
 
     Args:
-        connection: A connected socket.
         deadline: ``time.monotonic()`` by which the frame must be there; None waits for ever.
         max_header: Longest header, in bytes.
         max_payload: Longest payload, in bytes.
@@ -230,7 +229,6 @@ class FakeSimulation:
 
     Args:
         task: A key of `TASKS`.
-        num_envs: N.
     """
 
     def __init__(self, task: str, num_envs: int) -> None:
@@ -280,7 +278,6 @@ class IsaacSimulation:
 
     Args:
         task: A key of `TASKS`.
-        num_envs: N.
         device: ``cpu`` or ``cuda:<index>``.
     """
 
@@ -456,7 +453,6 @@ class Session:
     """The conversation with a client that has presented the token.
 
     Args:
-        connection: The connected socket.
         fake: Use `FakeSimulation`.
         fault: What goes wrong on purpose, in tests: name and number; only with `fake`.
     """

@@ -28,7 +28,6 @@ class _Heads:
     """Adjacent heads that are computed together.
 
     Attributes:
-        count: How many they are.
         reach: Keys before its own position that a query of theirs is given.
     """
 

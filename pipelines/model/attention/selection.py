@@ -39,10 +39,8 @@ def select_backend(
     """Return the backend that is to serve queries, keys and values of a device and type.
 
     Args:
-        device: Where they are.
         dtype: Their type; under autocast that of autocast.
         requested: A backend, or `auto` for the fastest that can serve.
-        training: Whether gradients are needed.
         dropout: Probability of dropping an attention weight.
         head_dim: Channels of a head, if known.
 

@@ -180,12 +180,10 @@ class States(Context):
     """The state of each layer: complex (layers, B, P). It forgets as it has learned to.
 
     Args:
-        layers: Blocks.
         batch_size: B, at least 1.
         state: P.
         context: Tokens that a stream is said to hold.
         dtype: Floating type of the parts.
-        device: Where it is.
     """
 
     stored = ("layers",)
@@ -226,7 +224,6 @@ class S5(Backbone):
         """Make the backbone.
 
         Args:
-            config: The model's configuration.
             attention: Means nothing here.
             state: P of each layer.
             reset: Whether the state is forgotten at the first step of each episode.

@@ -146,7 +146,6 @@ class Transformer(Backbone):
     """Causal transformer over tokens that carry no position but ALiBi's distances.
 
     Args:
-        config: The model's configuration.
         attention: Attention backend, see :func:`pipelines.model.attention.select_backend`; `auto`
             is settled at each call, by the device and type of what is to be attended to.
 

@@ -45,7 +45,6 @@ class Bins(Head):
         """Make the head.
 
         Args:
-            width: D.
             actions: A box.
             bins: N of each dimension.
         """

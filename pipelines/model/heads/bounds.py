@@ -17,10 +17,6 @@ class Bounds:
 
     They are constants of the architecture, not state.
 
-    Args:
-        actions: The actions.
-        head: Name of the head, for messages.
-
     Raises:
         ConfigError: The actions are no box.
     """

@@ -47,7 +47,6 @@ class Flow(Head):
         """Make the head.
 
         Args:
-            width: D.
             actions: A box.
             steps: Steps of Heun's method, of two evaluations each; Vintix II makes 32.
         """

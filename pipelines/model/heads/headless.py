@@ -50,7 +50,6 @@ class Headless(Head):
         """Make the head.
 
         Args:
-            width: D.
             actions: Discrete; how many there are does not matter.
             embedding: E, the most actions that a set can have.
         """

@@ -46,7 +46,6 @@ class Outcome:
     """What a step of B copies earned.
 
     Attributes:
-        reward_B: The reward.
         terminated_B: Whether the episode is over for a reason other than its length.
         success_B: Whether this state counts as a success. The reference keeps the best of an
             episode and ends none for it. Half a success is 0.5.
@@ -61,7 +60,6 @@ class View(NamedTuple):
     """Where a camera stands; see ``mujoco.MjvCamera``.
 
     Attributes:
-        lookat: The point it looks at.
         distance: To that point, metres.
         azimuth: Degrees about z; at 180 it looks along -x.
         elevation: Degrees; negative ones look down.
@@ -164,11 +162,6 @@ class GoalTask(HandTask):
 
     All things of a copy start with one offset and one orientation and have one goal orientation, as
     in the reference, which draws one of each for an environment.
-
-    Attributes:
-        things: Names of the bodies.
-        starts: Where they start.
-        targets: Where they are to be.
     """
 
     things: ClassVar[tuple[str, ...]]

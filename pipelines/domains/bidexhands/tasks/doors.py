@@ -67,7 +67,6 @@ class Doors(PointsTask):
         start: Angle (rad) and speed (rad/s) of the hinges at the start of an episode.
         offset: The constant of the reward.
         farthest: Reach of a hand at or above which the episode is over, metres.
-        closes: Whether to close the doors.
     """
 
     poses = _facing(0.55, 0.2)

@@ -41,8 +41,6 @@ def add_bucket(scene: SceneBuilder, name: str, position: Sequence[float]) -> Any
     The reference's has a radius of 0.057 m and goes from 0.053 m below its frame to 0.045 m above.
 
     Args:
-        scene: The scene.
-        name: Of the body.
         position: Of its frame, which is near its middle, metres.
     """
     bucket = scene.body(name, position)
@@ -63,8 +61,6 @@ def stand(scene: SceneBuilder, body: Any, radius: float, low: float, **geom: Any
     and sinks in by millimetres; on six it rests.
 
     Args:
-        scene: The scene.
-        body: The body.
         radius: Of the body, metres.
         low: z of its lower end in its frame.
         **geom: See `SceneBuilder.geom`.
