@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.distill.acting import Models
 from pipelines.distill.buffers import ShardBuffer, ShardWriter
 from pipelines.distill.demonstrators import Demonstrators, Informed, demonstrators_of
 from pipelines.distill.job import EpisodeMark, Job, Position
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pipelines.domains.base import BatchEnvironment, StepBatch
     from pipelines.policies.base import Policy
     from pipelines.reporter import Advance
+    from pipelines.rollout.acting import Agent
 
 _REPORT_STEPS = 512
 
@@ -48,6 +50,7 @@ def collect_job(
     *,
     decoy: Policy | None = None,
     others: Mapping[str, Policy] | None = None,
+    agent: Agent | None = None,
     position: Position | None = None,
     progress: Advance = lambda amount=1: None,
 ) -> None:
@@ -60,6 +63,7 @@ def collect_job(
         directory: The staging directory.
         decoy: Another instance of the demonstrator, where there are decoys of goals.
         others: Demonstrators of other tasks, where there are decoys of tasks.
+        agent: The model that plays; None where demonstrators or learners do.
         position: Where to go on; None for the beginning.
         progress: Told of environment steps as they are done.
 
@@ -72,7 +76,11 @@ def collect_job(
     position = position or Position.start(job)
     if position.shard >= job.shards:
         return
-    demonstrators = demonstrators_of(job, environment, policy, decoy, others or {})
+    demonstrators = (
+        demonstrators_of(job, environment, policy, decoy, others or {})
+        if agent is None
+        else Models(job, environment, policy, agent)
+    )
     collector = _Collector(job, environment, policy, demonstrators)
     collector.restore(position, directory)
     with ShardWriter(job, directory, position.durable) as writer:

@@ -57,10 +57,17 @@ class DistillConfig(BaseModel):
         metavar="ARTIFACT",
         values=("demonstrators",),
     )
-    source: Literal["noise", "learning-history"] = option(
-        "noise, or learning-history: record a learner (PPO of Stable-Baselines3 by default, see "
-        "distill.train) that trains from scratch in each trajectory.",
+    source: Literal["noise", "learning-history", "model"] = option(
+        "noise; learning-history: record a learner (PPO of Stable-Baselines3 by default, see "
+        "distill.train) that trains from scratch in each trajectory; or model: a checkpoint plays, "
+        "and what the demonstrator would do is recorded as demonstrator_action.",
         "noise",
+    )
+    checkpoint: str | None = option(
+        "With --source model, who plays; default the newest.",
+        None,
+        metavar="ARTIFACT",
+        values=("checkpoints",),
     )
     schedule: Schedule | NoiseCurve | EpisodeNoise | HistoryNoise | Fit | None = option(
         "Noise: a decay, p=0.7,f=0.1, or what a pilot finds: auto (p and f), fitted (any shape) or "
@@ -172,7 +179,7 @@ class DistillConfig(BaseModel):
                 )
         elif self.source != "noise":
             raise ConflictError(
-                "who acts in a learning history is its learner, not a demonstrator: leave --decoys "
+                "decoys are demonstrators, which act with the source noise alone: leave --decoys "
                 "out, or --source",
                 decoys=self.decoys,
                 source=self.source,
@@ -181,18 +188,24 @@ class DistillConfig(BaseModel):
 
     @model_validator(mode="after")
     def _settings_of_the_source(self) -> DistillConfig:
+        if self.source != "learning-history" and "train" in self.model_fields_set:
+            raise ConflictError(
+                "train belongs to the source learning-history: add --source",
+                train=self.train.model_dump(exclude_unset=True),
+                source=self.source,
+            )
+        if self.source != "model" and self.checkpoint is not None:
+            raise ConflictError(
+                "checkpoint belongs to the source model: add --source",
+                checkpoint=self.checkpoint,
+                source=self.source,
+            )
         if self.source == "noise":
-            if "train" in self.model_fields_set:
-                raise ConflictError(
-                    "train belongs to the source learning-history: add --source",
-                    train=self.train.model_dump(exclude_unset=True),
-                    source=self.source,
-                )
             return self
         if self.schedule is not None:
             raise ConflictError(
-                "a learning history has no schedule: its learner goes from random to expert by "
-                "learning, not by less and less noise",
+                "noise is mixed into a demonstrator's actions alone: a learner or a model acts "
+                "without a schedule",
                 source=self.source,
                 schedule=self.schedule
                 if isinstance(self.schedule, str)
@@ -200,7 +213,9 @@ class DistillConfig(BaseModel):
             )
         if self.shard_rows is not None:
             raise ConflictError(
-                "the shards of a learning history follow the learner's segments: give "
+                "a shard of what a model plays is a whole trajectory: leave shard_rows out"
+                if self.source == "model"
+                else "the shards of a learning history follow the learner's segments: give "
                 "train.segment_steps in place of shard_rows",
                 source=self.source,
                 shard_rows=self.shard_rows,

@@ -129,7 +129,7 @@ def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str
     scores = {reference: score.as_json() for reference, score in each.task.scores.items()}
     return {
         "task": each.task.as_json(),
-        "schedule": None if job.training else schedule_json(job.schedule),
+        "schedule": None if job.training or job.checkpoint else schedule_json(job.schedule),
         **history_attributes(job),
         **({} if knowledge is None else {"knowledge": knowledge}),
         **({} if job.decoys is None else _decoy_attributes(job.decoys)),

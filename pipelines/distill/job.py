@@ -64,6 +64,7 @@ class Job:
         part: Whether the job belongs to a part of a history, in which each trajectory has arrays of
             its own.
         decoys: Whose demonstrators play, too; None where nobody but the task's plays.
+        checkpoint: Reference of the model that plays; None where demonstrators or learners do.
     """
 
     task: TaskSpec
@@ -76,6 +77,7 @@ class Job:
     training: TrainSettings | None = None
     part: bool = False
     decoys: TaskDecoys | None = None
+    checkpoint: str | None = None
 
     @property
     def together(self) -> bool:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifacts.row_arrays import balanced_rows
+from pipelines.distill import acting
 from pipelines.distill.job import RESUME_POINT, EpisodeMark, Job, Position
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.layout import trajectory_path
@@ -119,9 +120,11 @@ def training_json(settings: TrainSettings) -> dict[str, Any]:
 
 def history_attributes(job: Job) -> dict[str, Any]:
     """Return the further attributes of a task's history; none for noise distillation."""
-    if job.training is None:
-        return {}
-    return {"source": SOURCE, "train": training_json(job.training)}
+    if job.training is not None:
+        return {"source": SOURCE, "train": training_json(job.training)}
+    if job.checkpoint is not None:
+        return {"source": acting.SOURCE, "checkpoint": job.checkpoint}
+    return {}
 
 
 def record_training(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.actions import actions_of
+from pipelines.distill import acting
 from pipelines.distill.choice import builtin_demonstrators, choose_demonstrators
 from pipelines.distill.config import (
     PILOT_EPISODES,
@@ -16,7 +17,7 @@ from pipelines.distill.config import (
     VECTORIZED_SHARD_ROWS,
 )
 from pipelines.distill.job import Job, TaskDecoys, job_size, most_together, shard_rows
-from pipelines.distill.learning import SOURCE, history_attributes, training_rows, training_settings
+from pipelines.distill.learning import history_attributes, training_rows, training_settings
 from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
 from pipelines.distill.schedule import default_noise
@@ -72,10 +73,12 @@ class TaskPlan:
     @property
     def noise(self) -> str:
         """How the noise decays, as text."""
-        training = self.jobs[0].training
-        if training is not None:
-            return f"none ({training.algorithm})"
-        return self.fit or schedule_text(schedule_json(self.jobs[0].schedule))
+        job = self.jobs[0]
+        if job.training is not None:
+            return f"none ({job.training.algorithm})"
+        if job.checkpoint is not None:
+            return f"none ({job.checkpoint})"
+        return self.fit or schedule_text(schedule_json(job.schedule))
 
     def decoys_of(self, job: Job) -> dict[str, PolicySpec]:
         """Return the policies of the other tasks that play in one of the jobs."""
@@ -149,6 +152,7 @@ class Distillation:
     Attributes:
         name: Name of the artifact to be made.
         notes: What the user should know about the choice.
+        checkpoint: The model that plays; None where demonstrators or learners do.
     """
 
     name: str
@@ -156,6 +160,7 @@ class Distillation:
     demonstrators: Artifact
     tasks: tuple[TaskPlan, ...]
     notes: tuple[str, ...] = ()
+    checkpoint: Artifact | None = None
 
     def as_config(self) -> dict[str, Any]:
         """Return the artifact's configuration."""
@@ -220,12 +225,13 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
     split_options(domains.values(), config.options)
     if config.options:
         check_simulators(specs, config.options)
+    player = acting.Checkpoint.of(config, workspace)
     held = demonstrator_tasks(artifact) if config.decoys else names
     known = {name: load_demonstrator(artifact, name) for name in {*names, *held}}
     plans = []
     for spec in specs:
         domain = domains[spec.domain]
-        each = _plan_task(config, spec, domain, known[spec.name])
+        each = _plan_task(config, spec, domain, known[spec.name], player)
         _check_simulator(each, domain, known[spec.name], artifact.reference)
         if config.decoys:
             each = _with_decoys(config, each, domain, known, catalogue, artifact.reference)
@@ -233,9 +239,10 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
     name = config.name or default_name(
         sorted(domains) if config.domains else [],
         [catalogue.get(name).name for name in config.tasks],
-    ) + (f"-{SOURCE}" if config.source == SOURCE else "")
+    ) + (f"-{config.source}" if config.source != "noise" else "")
     notes += _few_episodes(config, plans)
-    return Distillation(name, config.seed, artifact, tuple(plans), tuple(notes))
+    checkpoint = None if player is None else player.artifact
+    return Distillation(name, config.seed, artifact, tuple(plans), tuple(notes), checkpoint)
 
 
 def plan(config: DistillConfig, workspace: Workspace) -> Plan:
@@ -329,6 +336,7 @@ def plan_builtin(
     from pipelines.domains.registry import domain_of, full_catalogue
 
     selection = select(builtin, workspace)
+    player = acting.Checkpoint.of(config, workspace)
     known = {}
     for spec in selection.tasks:
         options = selection.options_of(spec)
@@ -340,7 +348,7 @@ def plan_builtin(
     for spec in selection.tasks:
         if spec.name in known:
             domain = domain_of(spec)
-            each = _plan_task(config, spec, domain, known[spec.name])
+            each = _plan_task(config, spec, domain, known[spec.name], player)
             if config.decoys:
                 each = _with_decoys(
                     config, each, domain, known, full_catalogue(), "those of the package"
@@ -351,7 +359,11 @@ def plan_builtin(
 
 
 def _plan_task(
-    config: DistillConfig, task: TaskSpec, domain: Domain, demonstrator: Demonstrator
+    config: DistillConfig,
+    task: TaskSpec,
+    domain: Domain,
+    demonstrator: Demonstrator,
+    player: acting.Checkpoint | None,
 ) -> TaskPlan:
     from pipelines.domains.registry import own_options, resolve_options
 
@@ -361,13 +373,13 @@ def _plan_task(
     steps = config.steps or max(round(task.trajectory_length * config.scale), task.horizon)
     training = training_settings(config, task, steps)
     knowledge = knowledge_of(options)
-    if training is not None and knowledge in ("decoy", "belief"):
+    if config.source != "noise" and knowledge in ("decoy", "belief"):
         raise ConfigError(
-            "Who acts in a learning history is its learner, not a demonstrator.",
+            "Who acts is a learner or a model, not a demonstrator.",
             where=f"task {task.name}",
-            expected="goal=demonstrator, whose action is recorded beside the learner's",
+            expected="goal=demonstrator, whose action is recorded beside the other's",
             found=f"goal={knowledge}",
-            fix=f"vintix distill --source {SOURCE} --option goal=demonstrator",
+            fix=f"vintix distill --source {config.source} --option goal=demonstrator",
         )
     rate = domain.rate_of(task) if training is None else training_rate(training, domain, task)
     if knowledge in ("decoy", "belief"):
@@ -378,17 +390,22 @@ def _plan_task(
             rate = 1 / (1 / rate + count / goals.goals_per_second)
     together = (domain.vectorized or domain.batched) and training is None
     size = job_size(task, steps, trajectories) if together else 1
-    if training is not None and training.algorithm in HISTORY_LEARNERS:
+    if player is not None or (training and training.algorithm in HISTORY_LEARNERS):
         size = most_together(task, steps, trajectories)
-    if training is not None:
+    if player is not None:
+        player.check(task, options)
+        rate, rows = player.rate(rate, size), steps
+    elif training is not None:
         rows = training_rows(training)
     else:
         most = VECTORIZED_SHARD_ROWS if domain.vectorized else SHARD_ROWS
         rows = shard_rows(task, steps, size, config.shard_rows or most)
     # Until its pilot has run, a task that is to be fitted has a schedule of the kind.
     fit = config.schedule if isinstance(config.schedule, str) else None
-    if fit:
-        schedule: Noise = EpisodeNoise() if fit == "playable" else task.decay
+    if player is not None:
+        schedule: Noise = EpisodeNoise(max=0.0)
+    elif fit:
+        schedule = EpisodeNoise() if fit == "playable" else task.decay
     elif config.schedule is None:
         schedule = default_noise(task.decay, "decoy" if config.decoys else knowledge)
     else:
@@ -407,6 +424,7 @@ def _plan_task(
                 seed=config.seed,
                 training=training,
                 part=config.shard is not None,
+                checkpoint=None if player is None else player.artifact.reference,
             )
             for first in range(0, trajectories, size)
         ),

@@ -28,6 +28,7 @@ from pipelines.tasks.schedule import schedule_from_json
 from pipelines.text import counted
 
 if TYPE_CHECKING:
+    from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.staging import Staging
     from pipelines.artifacts.workspace import Workspace
     from pipelines.distill.config import DistillConfig
@@ -80,13 +81,15 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         settings["shard"] = config.shard.as_config()
     distillation = whole.of_partition(config.shard)
     reporter.info(f"demonstrators: {distillation.demonstrators.reference}")
+    if distillation.checkpoint is not None:
+        reporter.info(f"checkpoint: {distillation.checkpoint.reference}")
     for note in distillation.notes:
         reporter.warn(note)
     with workspace.stage(
         kind,
         name,
         config=settings,
-        parents=[distillation.demonstrators],
+        parents=[each for each in (distillation.demonstrators, distillation.checkpoint) if each],
         seeds={"seed": config.seed},
     ) as staging:
         if staging.published is not None:
@@ -109,6 +112,8 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
         packages = simulator_packages(each.task for each in tasks)
         if config.source == SOURCE:
             packages.update(PACKAGES)
+        elif distillation.checkpoint is not None:
+            packages.add("torch")
         artifact = publish_history(
             staging,
             [_task_history(each, staging, order) for each in tasks],
@@ -120,7 +125,7 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
 
 @dataclass(frozen=True, slots=True)
 class _JobWithPolicy:
-    """A job, its demonstrators, and the fingerprint that a cluster's node has to have.
+    """A job, who acts in it, and the fingerprint that a cluster's node has to have.
 
     The policies travel along: opening their artifact in every job takes longer than a short job.
     """
@@ -128,6 +133,7 @@ class _JobWithPolicy:
     job: Job
     policy: PolicySpec
     others: Mapping[str, PolicySpec]
+    checkpoint: Artifact | None
     directory: Path
     fingerprint: Mapping[str, Any] | None
 
@@ -135,10 +141,12 @@ class _JobWithPolicy:
 def _collect(work: _JobWithPolicy, advance: Advance) -> None:
     """Build environment and demonstrator and collect a job; runs in a worker."""
     from pipelines.artifacts.work import StagedWork
+    from pipelines.distill.acting import load_agent
     from pipelines.distill.collect import collect_job
     from pipelines.distill.learning import record_training
     from pipelines.domains.goals import knowledge_of
     from pipelines.domains.registry import domain_of
+    from pipelines.hardware import torch_threads
     from pipelines.learners.settings import HISTORY_LEARNERS
     from pipelines.playing.episodes import policy_for
 
@@ -150,7 +158,14 @@ def _collect(work: _JobWithPolicy, advance: Advance) -> None:
     domain = domain_of(job.task)
     with job.make_environment() as environment:
         policy = policy_for(environment, work.policy, domain)
-        if job.training is None or job.training.algorithm in HISTORY_LEARNERS:
+        if job.training is not None and job.training.algorithm not in HISTORY_LEARNERS:
+            record_training(job, environment, policy, work.directory, **at)
+        elif work.checkpoint is not None:
+            agent = load_agent(work.checkpoint)
+            # How sums are split over threads would show in the bytes.
+            with torch_threads(1):
+                collect_job(job, environment, policy, work.directory, agent=agent, **at)
+        else:
             decoy = None
             if knowledge_of(job.options) == "decoy":
                 decoy = policy_for(environment, work.policy, domain)
@@ -158,8 +173,6 @@ def _collect(work: _JobWithPolicy, advance: Advance) -> None:
                 name: policy_for(environment, spec, domain) for name, spec in work.others.items()
             }
             collect_job(job, environment, policy, work.directory, decoy=decoy, others=others, **at)
-        else:
-            record_training(job, environment, policy, work.directory, **at)
 
 
 def _check_node(work: _JobWithPolicy) -> None:
@@ -340,6 +353,7 @@ class Collection:
                 job=job,
                 policy=plans[job.task.name].demonstrator.spec,
                 others=plans[job.task.name].decoys_of(job),
+                checkpoint=self.distillation.checkpoint,
                 directory=self._staging.directory,
                 fingerprint=self._staging.data(_environment_item(job.task.name))["fingerprint"]
                 if self._pool.remote

@@ -173,7 +173,8 @@ class HistoryQuality:
         trajectories: Its episodes, normalised; not normalised without measured scores.
         schedule: The decay of its noise, as recorded; None where unknown, or where there is none.
         history: Reference of the artifact, where it stands beside others.
-        knowledge: What its demonstrators knew of a hidden goal; None where none is hidden.
+        knowledge: What its demonstrators knew of a hidden goal, ``decoy`` where some were another
+            task's, ``model`` where none acted; None where nothing is hidden.
     """
 
     task: str
@@ -194,11 +195,11 @@ class HistoryQuality:
         """``good``, ``poor``, ``short`` (too few episodes to tell), ``unmeasured`` or ``unjudged``.
 
         Not judged is a history whose return is not meant to rise from random play to an expert: by
-        demonstrators that are not shown the goal, or with noise that is drawn.
+        demonstrators that are not shown the goal, with noise that is drawn, or by a model.
         """
         if self.quality is None:
             return "unmeasured"
-        if self.knowledge in ("decoy", "belief") or "per" in (self.schedule or {}):
+        if self.knowledge in ("decoy", "belief", "model") or "per" in (self.schedule or {}):
             return "unjudged"
         if self.quality.short:
             return "short"
@@ -263,6 +264,11 @@ def history_quality(source: HistorySource, task: str) -> HistoryQuality:
         ArtifactCorruptError: Its bytes differ from the manifest's.
     """
     attributes = source.task(task)
+    knowledge = attributes.get("knowledge")
+    if "decoys" in attributes:
+        knowledge = "decoy"
+    elif attributes.get("source") == "model":
+        knowledge = "model"
     measured = (attributes.get("scores") or {}).get("measured")
     random, expert = (0.0, 1.0) if measured is None else (measured["random"], measured["expert"])
     # Where a demonstrator is no better than chance there is nothing to normalise by.
@@ -282,7 +288,7 @@ def history_quality(source: HistorySource, task: str) -> HistoryQuality:
         quality=assess(trajectories) if known else None,
         trajectories=tuple(trajectories),
         schedule=attributes.get("schedule"),
-        knowledge="decoy" if "decoys" in attributes else attributes.get("knowledge"),
+        knowledge=knowledge,
     )
 
 

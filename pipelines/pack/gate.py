@@ -54,7 +54,7 @@ def check_quality(
                 expected=f"{EVERYTHING}, or one of {', '.join(task.name for task in tasks)}",
                 found=name,
             )
-    found = {task.name: history_quality(task.reader, task.name) for task in tasks}
+    found = {task.name: _quality(task) for task in tasks}
     _check_episodes(tasks, found)
     poor = [task for task in tasks if found[task.name].verdict == "poor"]
     refused = [
@@ -63,6 +63,12 @@ def check_quality(
     if refused:
         raise _refusal(refused, found)
     return found, [task.name for task in poor]
+
+
+def _quality(task: PackedTask) -> HistoryQuality:
+    """Return the quality of the task's worst history."""
+    judged = [history_quality(part, task.name) for part in task.parts]
+    return min(judged, key=lambda each: (each.episodes > 0, each.verdict != "poor"))
 
 
 def short_note(quality: Mapping[str, HistoryQuality]) -> str | None:

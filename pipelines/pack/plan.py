@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from pipelines.actions import actions_of
 from pipelines.artifacts.row_arrays import RowLayout, balanced_rows, chunk_length
 from pipelines.datasets.layout import CARD
 from pipelines.errors import ConfigError, UsageError
+from pipelines.histories.joined import JoinedHistories
 from pipelines.histories.reader import HistoryReader
 from pipelines.pack.config import CHUNK_BYTES
 from pipelines.rows import row_bytes
@@ -34,11 +36,14 @@ class PackedTask:
     """One task to be packed.
 
     Attributes:
+        parts: The histories it comes from.
+        reader: They as one.
         most_rows: Most rows of a chunk file.
         weights: ``by_window`` and ``by_task``: share of the training samples; 0 for a task that
             training leaves out.
     """
 
+    parts: tuple[HistorySource, ...]
     reader: HistorySource
     attributes: dict[str, Any]
     most_rows: int
@@ -111,18 +116,28 @@ def resolve(config: PackConfig, workspace: Workspace) -> Packing:
 
     Raises:
         ArtifactMissingError: A reference means nothing.
-        ConfigError: Two histories hold the same task, tasks of one group differ in dims, or a
-            history is poor and not allowed.
-        UsageError: A task or domain is not in the histories.
+        ConfigError: Two histories of a task are of different tasks, tasks of one group differ in
+            dims, or a history is poor and not allowed.
+        UsageError: A task or domain is not in the histories, or one of them is given twice.
     """
     from pipelines.pack.gate import check_quality
 
     references: tuple[str | None, ...] = config.histories or (None,)
     readers = [HistoryReader(workspace.find("histories", each)) for each in references]
+    counts = Counter(reader.reference for reader in readers)
+    for reference, count in counts.items():
+        if count > 1:
+            raise UsageError(
+                "the same histories are given twice",
+                where="--histories",
+                expected="each of them once",
+                found=reference,
+                fix=f"give --histories {reference} once",
+            )
     tasks = arrange(config, readers)
     quality, allowed = check_quality(config, tasks)
     histories = tuple(
-        reader.artifact for reader in readers if any(task.reader is reader for task in tasks)
+        reader.artifact for reader in readers if any(reader in task.parts for task in tasks)
     )
     return Packing(
         name=config.name or _default_name(config, tasks, histories),
@@ -141,35 +156,38 @@ def resolve(config: PackConfig, workspace: Workspace) -> Packing:
 def arrange(config: PackConfig, readers: Sequence[HistorySource]) -> tuple[PackedTask, ...]:
     """Return the selected tasks of all sources by name, each with its weight and chunk length.
 
+    A task that several sources hold has the trajectories of all of them, in the sources' order.
+
     Raises:
-        ConfigError: Two sources hold the same task, or tasks of one group differ in dims, or of one
-            domain in the simulator.
+        ConfigError: Two sources of a task are of different tasks, or tasks of one group differ in
+            dims, or of one domain in the simulator.
         UsageError: A task or domain is in none of them.
     """
     found = _selected(config, readers)
-    origin: dict[str, HistorySource] = {}
-    for reader, attributes in found:
-        name = attributes["task"]["name"]
-        if name in origin:
-            raise ConfigError(
-                f"two histories hold the task {name}",
-                where=f"{origin[name].reference} and {reader.reference}",
-                expected="every task in one of them",
-                fix="leave one of them out, or choose tasks with --task",
-            )
-        origin[name] = reader
-    found.sort(key=lambda pair: pair[1]["task"]["name"])
     _check_groups([attributes["task"] for _, attributes in found])
     _check_simulators([attributes for _, attributes in found])
-    lengths = [reader.lengths(attributes["task"]["name"]) for reader, attributes in found]
+    parts: dict[str, list[HistorySource]] = {}
+    for reader, attributes in found:
+        parts.setdefault(attributes["task"]["name"], []).append(reader)
+    joined = {
+        name: held[0] if len(held) == 1 else JoinedHistories(name, held)
+        for name, held in sorted(parts.items())
+    }
+    attributes = {name: reader.task(name) for name, reader in joined.items()}
     weights = _weights(
-        [attributes["task"] for _, attributes in found],
-        [sum(each) for each in lengths],
+        [attributes[name]["task"] for name in joined],
+        [sum(reader.lengths(name)) for name, reader in joined.items()],
         config.allow_validation,
     )
     return tuple(
-        PackedTask(reader, attributes, _most_rows(config, attributes), weights[index])
-        for index, (reader, attributes) in enumerate(found)
+        PackedTask(
+            tuple(parts[name]),
+            reader,
+            attributes[name],
+            _most_rows(config, attributes[name]),
+            share,
+        )
+        for (name, reader), share in zip(joined.items(), weights, strict=True)
     )
 
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["pack_tasks", "paper_plan", "plan", "run"]
 
-_ORIGIN = ("imported", "source", "train", "knowledge", "decoys")
+_ORIGIN = ("imported", "source", "checkpoint", "train", "knowledge", "decoys", "joined")
 """Attributes of a history that not all have: where it comes from, what its demonstrators know, who
-plays beside them."""
+plays beside them or in their place."""
 _REDUCED_ROWS = 8_192
 """Rows reduced at a time: a float64 copy of them stays small."""
 
@@ -54,8 +54,8 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
     Raises:
         ArtifactMissingError: A reference means nothing.
         ArtifactCorruptError: A history does not have the bytes its manifest promises.
-        ConfigError: Two histories hold the same task, tasks of one group differ in dims, or a
-            history does not look like learning and is not allowed.
+        ConfigError: Two histories of a task are of different tasks, tasks of one group differ in
+            dims, or a history does not look like learning and is not allowed.
         UsageError: A task or domain is not in the histories.
         InterruptedRunError: A signal stopped the run; whole trajectories are staged.
         StorageError, LockedError: The workspace cannot be written.
@@ -65,6 +65,8 @@ def run(config: PackConfig, workspace: Workspace, reporter: Reporter) -> StageRe
     packing = resolve(config, workspace)
     for artifact in packing.histories:
         reporter.info(f"histories: {artifact.reference}")
+    if joined := [task.name for task in packing.tasks if len(task.parts) > 1]:
+        reporter.info(f"joined from several histories: {listed(joined)}")
     for name in packing.allowed:
         quality = packing.quality[name].quality
         failures = [] if quality is None else quality.failures()

@@ -181,17 +181,49 @@ def test_two_histories_make_one_dataset(workspace):
     assert set(artifact.manifest.fingerprints) == {"toy-a", "toy-c"}
 
 
-def test_the_same_task_twice_names_both(workspace):
-    collect(workspace, ("toy-a", "toy-b"), "one")
-    collect(workspace, ("toy-a",), "two")
-    with pytest.raises(ConfigError, match="toy-a") as found:
-        pack(workspace, histories=("one", "two"))
-    assert "one@v1" in found.value.where
-    assert "two@v1" in found.value.where
-    # Once the clash is not selected there is none.
-    result = pack(workspace, histories=("one", "two"), tasks=("toy-b",))
-    assert [each["task"] for each in result.report["tasks"]] == ["toy-b"]
-    assert result.report["histories"] == ["one@v1"]
+def test_two_histories_of_a_task_are_joined(workspace):
+    one = collect(workspace, ("toy-a", "toy-b"), "one")
+    two = collect(workspace, ("toy-a",), "two", steps=60)
+    artifact = pack(workspace, histories=("one", "two")).artifact
+    reader = DatasetReader(artifact)
+    assert reader.tasks["toy-a"].rows == (120, 120, 60, 60)
+    for history, first in ((one, 0), (two, 2)):
+        for trajectory in range(2):
+            rows = HistoryReader(history).window("toy-a", trajectory, 0, 60)
+            found = reader.window("toy-a", first + trajectory, 0, 60)
+            for name in ("observation", "action", "reward"):
+                np.testing.assert_array_equal(found[name], rows[name])
+    origins = artifact.group("toy-a").attrs["joined"]
+    assert [(each["reference"], each["trajectories"]) for each in origins] == [
+        ("one@v1", 2),
+        ("two@v1", 2),
+    ]
+    assert "joined" not in artifact.group("toy-b").attrs
+    # The other order is another dataset, whose tasks share the weights all the same.
+    again = pack(workspace, histories=("two", "one"), name="again").artifact
+    assert DatasetReader(again).tasks["toy-a"].rows == (60, 60, 120, 120)
+
+
+def test_histories_that_are_given_twice_are_refused(workspace):
+    collect(workspace, ("toy-a",), "one")
+    with pytest.raises(UsageError, match="given twice") as found:
+        pack(workspace, histories=("one", "one@v1"))
+    assert found.value.found == "one@v1"
+
+
+def test_histories_of_another_task_by_the_same_name_are_refused(workspace):
+    from pipelines.histories.joined import JoinedHistories
+
+    reader = HistoryReader(collect(workspace, ("toy-a",), "one"))
+
+    class Scaled(HistoryReader):
+        def task(self, name):
+            found = super().task(name)
+            return {**found, "task": {**found["task"], "reward_scale": 7.0}}
+
+    with pytest.raises(ConfigError, match="different tasks") as error:
+        JoinedHistories("toy-a", [reader, Scaled(reader.artifact)])
+    assert "reward_scale 7.0" in error.value.found
 
 
 def test_selection(workspace, histories):
@@ -295,7 +327,8 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
         from pathlib import Path
         sys.path.insert(0, sys.argv[2])
         from datasets.synthetic import make_histories
-                from pipelines.pack.config import PackConfig
+        from pipelines.artifacts.workspace import Workspace
+        from pipelines.pack.config import PackConfig
         from pipelines.pack.stage import run
         from pipelines.reporter import NullReporter
 
