@@ -115,8 +115,7 @@ def _literal_choices(annotation: Any) -> tuple[str, ...]:
 
 
 def default_text(model: type[BaseModel], name: str) -> str | None:
-    """Return the default of a setting for help; None where it has none, or it goes without saying.
-    """
+    """Return the default of a setting for help; None where there is none to tell."""
     field = model.model_fields[name]
     if not field.is_required():
         value = field.get_default(call_default_factory=True)

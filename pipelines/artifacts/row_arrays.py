@@ -115,8 +115,7 @@ def write_trajectories(
 
 
 class TrajectoryIndex:
-    """Where rows and episodes of each trajectory of a task are, as `write_trajectories` wrote it.
-    """
+    """Where rows and episodes of each trajectory are, as `write_trajectories` wrote them."""
 
     def __init__(self, artifact: Artifact, task: str) -> None:
         read = {
