@@ -1,8 +1,26 @@
-"""Puts what the scripts of this folder measure into the pages of docs."""
+"""Puts what the scripts of this folder measure into the pages of docs.
 
+In a script that imports it, what vintix refuses is told as its commands do, without a traceback.
+"""
+
+import sys
 from pathlib import Path
+from types import TracebackType
+
+from pipelines.errors import VintixError
+from vintix_cli.render import print_error
 
 DOCS = Path(__file__).parents[1] / "docs"
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, VintixError):
+        print_error(error)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _tell
 
 
 def write_table(page: str, name: str, text: str) -> None:

@@ -159,7 +159,8 @@ def test_packed_with_noise_distilled_histories(workspace, played):
 
 def test_the_plan_knows_who_plays_and_that_it_takes_longer(workspace):
     found = plan(config(trajectories=20), workspace)
-    assert {row["schedule"] for row in found.rows} == {"none (packaged@v1)"}
+    played = workspace.find("checkpoints", "packaged").reference
+    assert {row["schedule"] for row in found.rows} == {f"none ({played})"}
     alone = plan(config(source="noise", checkpoint=None, trajectories=20), workspace)
     assert found.totals["seconds"] > alone.totals["seconds"]
 
