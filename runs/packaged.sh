@@ -11,7 +11,7 @@ split() { # domain split
   vintix tasks --domain "$1" --split "$2" --json |
     python -c 'import json, sys; [print("--task", task["name"]) for task in json.load(sys.stdin)["tasks"]]'
 }
-noise=per=episode,max=0.5,pure=0.1
+noise=${NOISE:-per=episode,max=0.5,pure=0.1}
 read -ra metaworld <<<"$(split metaworld train | xargs)"
 read -ra held_out <<<"$(split metaworld validation | xargs)"
 
@@ -34,7 +34,7 @@ for part in industrial-benchmark mujoco metaworld metaworld-held-out bidexhands;
 done
 vintix pack "${histories[@]}" --name all --allow all -q
 
-recipe=(--method dpt --preset tiny --set train.warmup_fraction=0.03 --set train.threads=1
+recipe=(--method dpt --preset tiny --context 500 --set train.warmup_fraction=0.03 --set train.threads=1
   --set train.precision=bfloat16 --device cpu -q)
 vintix train --dataset all --init packaged --name all-1 --steps 4800 --learning-rate 1e-3 \
   --set train.final_lr_fraction=0.3 --set train.validation_fraction=0.02 "${recipe[@]}"

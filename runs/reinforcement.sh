@@ -6,14 +6,15 @@
 #     bash runs/reinforcement.sh point-ring     # one of them
 #     PARTS=long ONLY=belief-dpt bash runs/reinforcement.sh dark-room
 #
-# PARTS are some of: short long seeds, and longer, which has to be named; ONLY is the histories and
-# the method of the models to train.
+# PARTS are some of: short long played seeds, and longer, which has to be named; ONLY is the histories
+# and the method of the models to train.
 #
 # Artifacts go to $VINTIX_WORKSPACE, else ./artifacts. Stop and start it as you like.
 set -euo pipefail
-parts=" ${PARTS:-short long seeds} "
+parts=" ${PARTS:-short long played seeds} "
 shots=${SHOTS:-10}
 context=${CONTEXT:-200}
+init=()
 
 small=(--set train.model.width=64 --set train.model.feed_forward=256
   --set train.model.action_embedding=24 --set train.model.observation_embedding=28
@@ -34,7 +35,7 @@ model() {
   local train_seed=${6:-0} name=$1-$2-$3-$4${5:-} recipe=(--method "$3" --set "train.model.head=$4")
   vintix train --dataset "$1-$2" "${recipe[@]}" --name "$name" --steps "$steps" \
     --context "$context" --batch-size 16 --learning-rate 2e-3 --seed "$train_seed" \
-    "${pace[@]}" "${small[@]}" --device cpu --set train.threads=1 -q
+    "${pace[@]}" "${small[@]}" "${init[@]}" --device cpu --set train.threads=1 -q
   local suite=(--suite reward-use)
   [[ $3 == *no-reward ]] && suite=()
   vintix rollout --checkpoint "$name" --task "$1" "${fresh[@]}" --shots "$shots" \
@@ -112,6 +113,16 @@ simulated() {
     long
     model "$1" decoy dpt mse -long
     model "$1" decoy dpt-no-reward mse -long
+  fi
+  if wanted played; then
+    # The long model plays, and is trained on with what the demonstrator would have done.
+    local start=$1-decoy-dpt-mse-long
+    local init=(--init "$start")
+    vintix distill --source model --checkpoint "$start" --task "$1" --demonstrators "$1" \
+      "${fresh[@]}" --trajectories "$trajectories" --steps 500 --name "$1-played" -q
+    vintix pack --histories "$1-decoy" --histories "$1-played" --name "$1-played" -q
+    short
+    model "$1" played dpt mse
   fi
 }
 

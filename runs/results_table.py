@@ -61,7 +61,12 @@ REINFORCEMENT = (
     "push-back",
     "soccer",
 )
-KNOWLEDGE = {"demonstrator": "goal known", "decoy": "decoys", "belief": "beliefs"}
+KNOWLEDGE = {
+    "demonstrator": "goal known",
+    "decoy": "decoys",
+    "played": "decoys, then its own play",
+    "belief": "beliefs",
+}
 TARGETS = {
     "ad": "action",
     "ad-no-reward": "action (no rewards)",
@@ -74,6 +79,7 @@ RECIPES = [
     for knowledge, methods in (
         ("demonstrator", ("ad", "ad-no-reward", "dpt")),
         ("decoy", ("dpt", "dpt-no-reward")),
+        ("played", ("dpt",)),
         ("belief", ("dpt", "dpt-no-reward")),
     )
     for method in methods
