@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.demonstrators import Demonstrators
+from pipelines.errors import ConfigError
 from pipelines.rng import derive_seed
 
 if TYPE_CHECKING:
@@ -70,7 +71,18 @@ class Checkpoint:
         """
         from pipelines.rollout.acting import Agent
 
-        Agent(self.saved).reset(task.name, options=options)
+        try:
+            Agent(self.saved).reset(task.name, options=options)
+        except ConfigError as error:
+            # Histories of the task would not help: it is the model that has to be another.
+            raise ConfigError(
+                error.message,
+                where=f"checkpoint {self.artifact.reference}, {error.where}",
+                expected=error.expected,
+                found=error.found,
+                fix="name a checkpoint that was trained on tasks of this group (--checkpoint), or "
+                "leave the task out",
+            ) from error
 
     def rate(self, environment: float, streams: int) -> float:
         """Return the steps a second of one core, over the streams that act together.

@@ -166,8 +166,10 @@ def test_the_plan_knows_who_plays_and_that_it_takes_longer(workspace):
 
 
 def test_what_does_not_fit_is_refused(workspace):
-    with pytest.raises(ConfigError, match="group"):
+    with pytest.raises(ConfigError, match="group") as error:
         plan(config(tasks=("point-ring",)), workspace)
+    assert "packaged@v" in error.value.where
+    assert "--checkpoint" in error.value.fix
     for fields, message in (
         ({"source": "noise"}, "checkpoint belongs to the source model"),
         ({"schedule": "p=1,f=0.1"}, "noise is mixed into a demonstrator's actions"),
