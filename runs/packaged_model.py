@@ -1,11 +1,11 @@
 """Makes the checkpoint that comes with the package, and its card; runs/packaged.sh runs it.
 
-    python runs/packaged_model.py publish --checkpoint all-tiny --rollout all-float32
+    python runs/packaged_model.py publish --checkpoint all-2 --rollout all-float32
     python runs/packaged_model.py card --rollout all-float32 --rollout all-float16
 
 `publish` writes pipelines/packaged/checkpoints/packaged/v<N>: the weights as float16, the tasks
-with their statistics, the scores of the rollout, and no optimizer. `card` writes the table of
-docs/packaged-model.md.
+with their statistics, the scores of the rollout and of the generations before, and no optimizer.
+`card` writes the table of docs/packaged-model.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from pages import write_table
 
 from pipelines.artifacts.artifact import Artifact
+from pipelines.artifacts.schema import Manifest
 from pipelines.artifacts.workspace import PACKAGE, Workspace, packaged
 from pipelines.model.saved import load_model, save_model
 from pipelines.rollout.report import rollout_report
@@ -29,9 +30,10 @@ KIND, NAME = "checkpoints", "packaged"
 LIMIT_BYTES = 10_000_000
 CANNOT = (
     "play tasks whose observations or actions are of no group listed here",
-    "be trusted to learn from rewards: with all rewards shown as zero it does about as well",
     "exceed its demonstrators, some of which are weak",
 )
+ORIGIN = ("preset", "steps", "tokens", "context", "method")
+"""What is told of each generation beside its scores."""
 
 
 def publish(workspace: Workspace, checkpoint: str, rollout: str) -> Artifact:
@@ -39,10 +41,11 @@ def publish(workspace: Workspace, checkpoint: str, rollout: str) -> Artifact:
     source = workspace.find(KIND, checkpoint)
     report = rollout_report(workspace.find("rollouts", rollout), "paper")
     saved = load_model(source)
-    origin = {key: source.manifest.summary[key] for key in ("preset", "steps", "tokens", "context")}
+    target = packaged()
+    before = target.versions(KIND, NAME)
     summary = {
-        **origin,
-        "method": saved.method,
+        **{key: source.manifest.summary[key] for key in ORIGIN},
+        **trained(workspace, source),
         "parameters": sum(one.numel() for one in saved.model.parameters()),
         "weights": "float16",
         "commands": "runs/packaged.sh",
@@ -51,9 +54,8 @@ def publish(workspace: Workspace, checkpoint: str, rollout: str) -> Artifact:
         "mean_first": report["mean_normalized_first"],
         "mean_last3": report["mean_normalized_last3"],
         "cannot": list(CANNOT),
+        "generations": generations(target.find(KIND, NAME).manifest),
     }
-    target = packaged()
-    before = target.versions(KIND, NAME)
     with target.stage(
         KIND, NAME, config=source.config, parents=[source], seeds=source.manifest.seeds
     ) as staging:
@@ -83,37 +85,65 @@ def publish(workspace: Workspace, checkpoint: str, rollout: str) -> Artifact:
     return artifact
 
 
+def trained(workspace: Workspace, checkpoint: Artifact) -> dict[str, int]:
+    """Return the steps and tokens of a checkpoint and of those of the workspace that it began from."""
+    total = {key: checkpoint.manifest.summary[key] for key in ("steps", "tokens")}
+    for parent in checkpoint.manifest.parents:
+        if parent.kind == KIND and parent.name != NAME:
+            before = trained(workspace, workspace.find(KIND, f"{parent.name}@v{parent.version}"))
+            total = {key: count + before[key] for key, count in total.items()}
+    return total
+
+
+def generations(manifest: Manifest) -> list[dict[str, Any]]:
+    """Return what is kept of the generations so far, the newest of which has this manifest."""
+    summary = manifest.summary
+    kept = (*ORIGIN, "mean_first", "mean_last3", "scores")
+    newest = {"version": manifest.version, **{key: summary[key] for key in kept}}
+    return [*summary.get("generations", []), newest]
+
+
 def scores(row: dict[str, Any]) -> dict[str, float]:
     """Return what the card says of a task: normalised returns of the first and last shots."""
     return {"first": round(row["normalized_first"], 3), "last3": round(row["normalized_last3"], 3)}
 
 
 def card(workspace: Workspace, rollouts: list[str]) -> None:
-    """Write the table of every task's scores, a pair of columns a rollout."""
-    artifacts = [workspace.find("rollouts", each) for each in rollouts]
-    found = [
-        {row["name"]: row for row in rollout_report(each, "paper")["tasks"]} for each in artifacts
-    ]
+    """Write the table of every task's scores: the generations before, then the rollouts."""
+    found = {
+        f"generation {each['version']}": each["scores"]
+        for each in packaged().find(KIND, NAME).manifest.summary["generations"]
+    }
+    for reference in rollouts:
+        artifact = workspace.find("rollouts", reference)
+        rows = rollout_report(artifact, "paper")["tasks"]
+        found[artifact.manifest.name] = {row["name"]: scores(row) for row in rows}
     known = catalogue()
-    heads = " | ".join(f"{each.manifest.name}: first | last three" for each in artifacts)
-    lines = [f"| Task | {heads} |", "|---|" + "--:|" * (2 * len(artifacts))]
+    heads = " | ".join(f"{name}: first | last three" for name in found)
+    lines = [f"| Task | {heads} |", "|---|" + "--:|" * (2 * len(found))]
     domains: dict[str, list[str]] = {}
-    for name in found[0]:
+    tasks = list(next(iter(found.values())))
+    for name in sorted(tasks, key=[each.name for each in known.tasks].index):
         domains.setdefault(known.get(name).domain, []).append(name)
     for domain, names in sorted(domains.items()):
         lines.append(f"| **{domain}, mean of {len(names)}** | {columns(found, names)} |")
+        capped = columns(found, names, most=1.0)
+        lines.append(f"| **{domain}, each at most 1** | {capped} |")
         lines += [f"| {name} | {columns(found, [name])} |" for name in names]
-    lines.append(f"| **all {len(found[0])}** | {columns(found, list(found[0]))} |")
+    lines.append(f"| **all {len(tasks)}** | {columns(found, tasks)} |")
+    lines.append(f"| **all {len(tasks)}, each at most 1** | {columns(found, tasks, most=1.0)} |")
     write_table("packaged-model.md", "scores", "\n".join(lines))
 
 
-def columns(found: list[dict[str, Any]], names: list[str]) -> str:
-    """Return the means over tasks of the first and last shots, of each rollout."""
-    cells = []
-    for rows in found:
-        for key in ("normalized_first", "normalized_last3"):
-            cells.append(f"{np.mean([rows[name][key] for name in names]):.2f}")
-    return " | ".join(cells)
+def columns(
+    found: dict[str, dict[str, dict[str, float]]], names: list[str], most: float = np.inf
+) -> str:
+    """Return the means over tasks of the first and last shots, each score `most` at most."""
+    return " | ".join(
+        f"{np.mean([min(rows[name][key], most) for name in names]):.2f}"
+        for rows in found.values()
+        for key in ("first", "last3")
+    )
 
 
 def main() -> None:
