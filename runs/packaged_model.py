@@ -86,7 +86,7 @@ def publish(workspace: Workspace, checkpoint: str, rollout: str) -> Artifact:
 
 
 def trained(workspace: Workspace, checkpoint: Artifact) -> dict[str, int]:
-    """Return the steps and tokens of a checkpoint and of those of the workspace that it began from."""
+    """Return the steps and tokens of a checkpoint and of those here that it began from."""
     total = {key: checkpoint.manifest.summary[key] for key in ("steps", "tokens")}
     for parent in checkpoint.manifest.parents:
         if parent.kind == KIND and parent.name != NAME:
