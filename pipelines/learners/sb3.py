@@ -331,6 +331,7 @@ def _make_model(settings: TrainSettings, env: Any, seed: int, section: str) -> A
     given = copy.deepcopy(settings.hyperparameters)
     policy = given.pop("policy", "LinearPolicy" if settings.algorithm == "ars" else "MlpPolicy")
     policy_kwargs = {key: given.pop(key) for key in _OF_POLICY if key in given}
+    end = given.pop("learning_rate_end", None)
     try:
         if "activation_fn" in policy_kwargs:
             policy_kwargs["activation_fn"] = _activation_class(policy_kwargs["activation_fn"])
@@ -341,9 +342,16 @@ def _make_model(settings: TrainSettings, env: Any, seed: int, section: str) -> A
             spread = float(given["action_noise"])
             given["action_noise"] = NormalActionNoise(np.zeros(width), np.full(width, spread))
         learner = getattr(importlib.import_module(known.module), known.name)
-        return learner(
+        model = learner(
             policy, env, seed=seed, device="cpu", verbose=0, policy_kwargs=policy_kwargs, **given
         )
+        if end is not None:
+            begin, end = model.lr_schedule(1.0), float(end)
+            # By the steps of the whole training: the library counts those of a segment.
+            model.lr_schedule = lambda remaining: (
+                begin + (end - begin) * min(1.0, model.num_timesteps / settings.total_steps)
+            )
+        return model
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(
             f"The hyperparameters do not fit the learner {known.name}.",

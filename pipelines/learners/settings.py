@@ -122,8 +122,9 @@ class TrainSettings(BaseModel):
     hyperparameters: dict[str, Any] = setting(
         "Arguments of the learner's constructor by their names there, numbers and "
         "texts; also net_arch, activation_fn (tanh, relu) and log_std_init of its policy, policy "
-        "(MlpPolicy, LinearPolicy) and action_noise (a standard deviation). Everything else is the "
-        "library's default; schedules are constant. Those of es are the fields of "
+        "(MlpPolicy, LinearPolicy), action_noise (a standard deviation) and learning_rate_end, to "
+        "which the rate falls linearly over the training. Everything else is the library's "
+        "default; other schedules are constant. Those of es are the fields of "
         "pipelines.learners.evolution.EvolutionSettings, those of waypoints of "
         "pipelines.learners.waypoints.WaypointSettings, those of q-learning of "
         "pipelines.learners.q_learning.QSettings.",

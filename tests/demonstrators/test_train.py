@@ -201,6 +201,29 @@ def test_a_policy_that_looks_at_a_prefix_is_one_of_whole_observations(
     assert not np.array_equal(act(other_BO), action_BA)
 
 
+@pytest.mark.parametrize("algorithm", ["sac", "ppo"])
+def test_the_learning_rate_falls_over_the_whole_training(algorithm, tmp_path, monkeypatch):
+    """Resumed and uninterrupted segments go on where the one before was."""
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+    used = []
+    update = BaseAlgorithm._update_learning_rate
+
+    def record(self, optimizers):
+        used.append((self.num_timesteps, self.lr_schedule(self._current_progress_remaining)))
+        update(self, optimizers)
+
+    monkeypatch.setattr(BaseAlgorithm, "_update_learning_rate", record)
+    given = settings(algorithm)
+    rates = {"learning_rate": 0.01, "learning_rate_end": 0.002}
+    given = given.model_copy(update={"hyperparameters": {**given.hyperparameters, **rates}})
+    train(given, tmp_path / "run")
+    assert len(used) > 2
+    for steps, rate in used:
+        assert rate == pytest.approx(0.01 - 0.008 * min(1, steps / given.total_steps))
+    assert used[-1][1] < used[0][1]
+
+
 def test_a_prefix_beyond_the_observation_is_a_configuration_error(tmp_path):
     with pytest.raises(ConfigError, match="observation_prefix"):
         train(settings("ppo", observation_prefix=4), tmp_path / "run")
