@@ -13,7 +13,7 @@ from pipelines.artifacts.row_arrays import RowWriter, write_trajectories
 from pipelines.datasets.layout import CARD
 from pipelines.histories.layout import trajectory_path
 from pipelines.mean_variance import MeanVariance
-from pipelines.pack.card import CardEntry, card
+from pipelines.pack.card import card
 from pipelines.pack.gate import short_note
 from pipelines.pack.plan import PackedTask, Packing, paper_plan, plan, resolve
 from pipelines.rows import DATASET_ROWS, EPISODE_FIELDS, HISTORY_ROWS, names, row_layout
@@ -106,12 +106,13 @@ def pack_tasks(
     for task in tasks:
         if not staging.done(task.name):
             _write_task(task, staging)
-    table = card(_entry(task, staging) for task in tasks)
+    rows = [_summary(task, staging) for task in tasks]
+    table = card(rows)
     if not staging.done(CARD):
         with staging.work_item(CARD) as item:
             item.group(CARD, table)
     return staging.publish(
-        summary={"card": table, "tasks": [_summary(task, staging) for task in tasks]},
+        summary={"card": table, "tasks": rows},
         work_items=[
             CARD,
             *(task.name for task in tasks),
@@ -267,15 +268,6 @@ def _read_episodes(task: PackedTask) -> list[dict[str, NDArray[Any]]]:
     kept = names("datasets", EPISODE_FIELDS)
     read = (task.reader.episodes(task.name, number) for number in range(task.trajectories))
     return [{name: each[name] for name in kept} for each in read]
-
-
-def _entry(task: PackedTask, staging: Staging) -> CardEntry:
-    return CardEntry(
-        domain=task.task["domain"],
-        split=task.task["split"],
-        episodes=staging.data(task.name)["episodes"],
-        timesteps=task.total_steps,
-    )
 
 
 def _summary(task: PackedTask, staging: Staging) -> dict[str, Any]:

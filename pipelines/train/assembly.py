@@ -27,9 +27,9 @@ from pipelines.train.data import in_set_groups
 from pipelines.train.loader import BatchLoader, task_statistics
 from pipelines.train.loop import Measure, Trainer, train
 from pipelines.train.measure import (
+    WINDOWS_AT_ONCE,
     HeldOutLoss,
     ShortRollout,
-    held_out_micro_batches,
     split_trajectories,
 )
 from pipelines.train.metrics import NAME
@@ -182,22 +182,11 @@ def train_model(
             facts=_facts(staging, digest),
         )
     with torch_threads(hardware.threads):
-        optimizer, recent = train(
-            model,
-            loader,
-            config,
-            hardware,
-            staging,
-            reporter,
-            stop,
-            group=group,
-            measures=_measures(prepared, trainer, group),
-            track=track,
-            trainer=trainer,
-        )
+        measures = _measures(prepared, trainer, group)
+        recent = train(trainer, loader, staging, reporter, stop, measures, track)
     if staging is None and not trainer.gathers:
         return
-    state = take_snapshot(model, optimizer)
+    state = take_snapshot(model, trainer.optimizer)
     if staging is not None:
         summary = {
             "preset": config.preset,
@@ -294,7 +283,7 @@ def _measures(
                 context=config.context,
                 batch_size=config.validation_windows,
                 seed=seed,
-                accumulation=held_out_micro_batches(config.validation_windows),
+                accumulation=-(-config.validation_windows // WINDOWS_AT_ONCE),
             ),
             prepared.model,
             method=config.learner,

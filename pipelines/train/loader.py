@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import numpy as np
@@ -344,12 +343,7 @@ class Prefetcher(Generic[Item]):
             self._begin_next()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def get(self) -> Item:

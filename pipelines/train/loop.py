@@ -96,10 +96,10 @@ class Trainer:
         self.model = model
         self.config = config
         self.optimizer = make_optimizer(model, config)
-        self._device = hardware.torch_device
+        self.device = hardware.torch_device
         self._bfloat16 = hardware.precision == "bfloat16"
         self._parameters = list(model.parameters())
-        self._group = group
+        self.group = group
         self._domains = list(domains)
         self._sharded = any(hasattr(one, "full_tensor") for one in self._parameters)
         self._reduce = StepReducer(self._parameters, group, sharded=self._sharded)
@@ -126,17 +126,17 @@ class Trainer:
         weights = rules.loss_weights(
             [len(micro.domains) for micro in micro_batches],
             accumulation=self.config.gradient_accumulation,
-            world=self._group.size,
+            world=self.group.size,
         )
         losses: list[Tensor] = []
         domains: list[str] = []
         if self._random:
             # Rank 0 has the stream of a single process; the others must not repeat its numbers.
-            others = [self._group.rank] if self._group.rank else []
+            others = [self.group.rank] if self.group.rank else []
             torch.manual_seed(derive_seed(self.config.seed, "train", "dropout", step, *others))
         for micro, weight in zip(micro_batches, weights, strict=True):
             for part in micro.split(self._at_once):
-                part = part.to(self._device)
+                part = part.to(self.device)
                 with self._autocast():
                     loss, each = self.model.loss(part.batches)
                 share = weight * len(part.domains) / len(micro.domains)
@@ -168,13 +168,11 @@ class Trainer:
 
     def _reduced(self, losses: Tensor, domains: list[str], signal: int | None) -> StepOutcome:
         """Sum over processes, clip, and return what the global batch gave."""
-        stops = None
-        if not self._group.alone:
-            places = [self._domains.index(domain) for domain in domains]
-            reduced = self._reduce(losses, places, signal)
-            losses, stops = reduced.losses, reduced.stops
-            return StepOutcome(losses, reduced.domains, self._clip(), stops)
-        return StepOutcome(losses, domains, self._clip(), stops)
+        if self.group.alone:
+            return StepOutcome(losses, domains, self._clip())
+        places = [self._domains.index(domain) for domain in domains]
+        losses, everyones, stops = self._reduce(losses, places, signal)
+        return StepOutcome(losses, everyones, self._clip(), stops)
 
     def _clip(self) -> Tensor:
         gradients = [one.grad for one in self._parameters if one.grad is not None]
@@ -189,51 +187,44 @@ class Trainer:
 
     def _autocast(self) -> Any:
         if self._bfloat16:
-            return torch.autocast(self._device.type, dtype=torch.bfloat16)
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
 
 def train(
-    model: Vintix,
+    trainer: Trainer,
     loader: BatchLoader,
-    config: TrainConfig,
-    hardware: Hardware,
     staging: Staging | None,
     reporter: Reporter,
     stop: StopSignal,
-    *,
-    group: ProcessGroup = ALONE,
-    measures: Sequence[tuple[int, str, Measure]] = (),
-    track: Callable[[MetricsLog], Tracker] | None = None,
-    trainer: Trainer | None = None,
-) -> tuple[torch.optim.Optimizer, list[dict[str, Any]]]:
+    measures: Sequence[tuple[int, str, Measure]],
+    track: Callable[[MetricsLog], Tracker] | None,
+) -> list[dict[str, Any]]:
     """Train from the newest durable checkpoint, or from the start, to the last step.
 
     Args:
-        model: The model with its first weights, on its device.
+        trainer: Makes the steps; its model has its first weights.
         staging: Where checkpoints and the log go; None in processes that do not write.
         measures: After every so many steps (and the last) a function of the number of steps made,
             whose result goes into the log under a name.
         track: Opens what is given the lines of the log, too.
-        trainer: Makes the steps; a new one for the model if None.
 
     Returns:
-        The optimizer, and loss and loss by domain of the last steps, oldest first.
+        Loss and loss by domain of the last steps, oldest first.
 
     Raises:
         InterruptedRunError: A signal came; the state is in a durable checkpoint.
         VintixError: The loss is not finite.
         StorageError: A checkpoint or the log could not be written.
     """
-    model.train()
-    if trainer is None:
-        trainer = Trainer(model, config, hardware, group, loader.domains)
-    done, note = _resume(trainer, staging, group, hardware)
+    config, group = trainer.config, trainer.group
+    trainer.model.train()
+    done, note = _resume(trainer, staging)
     kept = None if note is None else FileRecord(**note["log"])
     if done:
         reporter.info(f"resuming after step {done:,} of {config.steps:,}")
     with ExitStack() as stack:
-        stack.enter_context(_own_random_state(hardware))
+        stack.enter_context(_own_random_state(trainer.device))
         log = tracker = None
         if staging is not None:
             path = staging.directory / LOG / NAME
@@ -279,7 +270,7 @@ def train(
             if saves and not finished and (stopping or (due and ready)):
                 logger.flush()
                 written = None if log is None else _note(logger, log, before + now - begin)
-                writer.save(model, trainer.optimizer, made, written, before=logger.sync)
+                writer.save(trainer.model, trainer.optimizer, made, written, before=logger.sync)
                 due = False
                 last = time.perf_counter()
             if stopping and not finished:
@@ -293,7 +284,7 @@ def train(
                 )
         logger.flush()
         logger.sync()
-    return trainer.optimizer, list(logger.recent)
+    return list(logger.recent)
 
 
 def _note(logger: MetricsLogger, log: MetricsLog, seconds: float) -> dict[str, Any]:
@@ -305,9 +296,7 @@ def _note(logger: MetricsLogger, log: MetricsLog, seconds: float) -> dict[str, A
     }
 
 
-def _resume(
-    trainer: Trainer, staging: Staging | None, group: ProcessGroup, hardware: Hardware
-) -> tuple[int, dict[str, Any] | None]:
+def _resume(trainer: Trainer, staging: Staging | None) -> tuple[int, dict[str, Any] | None]:
     """Put the newest checkpoint, which rank 0 reads, into every process; return step and note."""
     model, held = trainer.model, []
 
@@ -318,11 +307,11 @@ def _resume(
         held.append(found[2])
         return [found[0], found[1]]
 
-    done, note = group.on_rank_0(read)
+    done, note = trainer.group.on_rank_0(read)
     if done:
         state = held[0] if held else empty_state(model)
-        if not group.alone:
-            broadcast_state(state, group, hardware.torch_device)
+        if not trainer.group.alone:
+            broadcast_state(state, trainer.group, trainer.device)
         put_back(state, model, trainer.optimizer)
     return done, note
 
@@ -332,8 +321,8 @@ def _now(stop: StopSignal) -> int | None:
 
 
 @contextmanager
-def _own_random_state(hardware: Hardware) -> Iterator[None]:
+def _own_random_state(device: torch.device) -> Iterator[None]:
     """Leave PyTorch's global generators as they were: dropout seeds them at each step."""
-    devices = [torch.cuda.current_device()] if hardware.device == "cuda" else []
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield

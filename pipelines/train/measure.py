@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pipelines.train.loader import BatchLoader
     from pipelines.train.loop import Trainer
 
-#: Windows of one forward pass of a measurement.
-_AT_ONCE = 8
+WINDOWS_AT_ONCE = 8
+"""Windows of one forward pass of a measurement."""
 
 
 def split_trajectories(
@@ -76,11 +76,6 @@ class HeldOutLoss:
             "loss": math.fsum(losses) / len(losses),
             "domains": mean_by_domain(losses, domains),
         }
-
-
-def held_out_micro_batches(windows: int) -> int:
-    """Return how many forward passes a measurement's windows take."""
-    return -(-windows // _AT_ONCE)
 
 
 class ShortRollout:

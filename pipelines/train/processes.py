@@ -197,21 +197,6 @@ def error_from(document: Mapping[str, Any]) -> Reported:
     return error
 
 
-@dataclass(frozen=True)
-class Reduced:
-    """What all processes know after a step.
-
-    Attributes:
-        losses: Loss of each sequence of the global batch, in the order of the ranks.
-        domains: Place of each sequence's domain in the list of domains, as float32.
-        stops: How many processes got each of `STOP_SIGNALS`.
-    """
-
-    losses: Tensor
-    domains: Tensor
-    stops: Tensor
-
-
 class StepReducer:
     """Sums gradients over all processes and gathers the rest.
 
@@ -228,13 +213,19 @@ class StepReducer:
         self._sharded = sharded
         self._buffer: Tensor | None = None
 
-    def __call__(self, losses: Tensor, domains: Sequence[int], signal: int | None) -> Reduced:
+    def __call__(
+        self, losses: Tensor, domains: Sequence[int], signal: int | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Sum the gradients in place and gather the rest.
 
         Args:
             losses: Losses of this process's sequences; as many in every process.
             domains: Place of each sequence's domain in the list of domains.
             signal: The signal this process got, if it got one.
+
+        Returns:
+            Loss of each sequence of the global batch, in the order of the ranks; place of its
+            domain, as float32; and how many processes got each of `STOP_SIGNALS`.
         """
         import torch
 
@@ -247,7 +238,8 @@ class StepReducer:
         rest[total:][first : first + count] = places.to(rest.device)
         if signal is not None:
             rest[2 * total + [int(one) for one in STOP_SIGNALS].index(signal)] = 1.0
-        return Reduced(*self._sum(rest).split([total, total, len(STOP_SIGNALS)]))
+        everyones, places, stops = self._sum(rest).split([total, total, len(STOP_SIGNALS)])
+        return everyones, places, stops
 
     def _sum(self, rest: Tensor) -> Tensor:
         if self._sharded:

@@ -52,14 +52,6 @@ class Run:
         name = f"{self.dataset.manifest.name}-{self.config.preset}"
         return f"{name}{method}{release}{mapped}{order}{origin}"
 
-    def size(self) -> str:
-        """Return how large the model is and what a step sees, a sentence."""
-        return describe_size(self.config, self.model)
-
-    def start(self) -> str:
-        """Return which weights training starts from, a sentence."""
-        return describe_start(self.config, self.model, self.init)
-
     @property
     def parents(self) -> list[Artifact]:
         """The artifacts that the model is made from."""

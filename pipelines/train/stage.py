@@ -13,7 +13,15 @@ from pipelines.signals import StopSignal
 from pipelines.stage import Plan, StageResult
 from pipelines.text import counted
 from pipelines.train.config import TrainConfig
-from pipelines.train.run import KIND, MODEL_UNIT, Run, find_shorter_run, prepare
+from pipelines.train.run import (
+    KIND,
+    MODEL_UNIT,
+    Run,
+    describe_size,
+    describe_start,
+    find_shorter_run,
+    prepare,
+)
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
@@ -52,7 +60,7 @@ def run(
 
     prepared = prepare(config, workspace)
     if not launched():
-        reporter.info(prepared.size())
+        reporter.info(describe_size(config, prepared.model))
         for doubt in doubts(config):
             reporter.warn(doubt)
     if not launched() and config.local_processes * config.nodes > 1:
@@ -84,7 +92,7 @@ def _run_in(
     dataset = prepared.dataset
     reporter.info(f"dataset {dataset.reference}, {counted(len(prepared.tasks), 'task')}")
     if prepared.init is not None:
-        reporter.info(prepared.start())
+        reporter.info(describe_start(prepared.config, prepared.model, prepared.init))
     with ExitStack() as stack:
         opened: list[Staging] = []
 
@@ -151,8 +159,8 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
     thinned = thinned_tasks(cut_subsequences(prepared))
     notes = [
         f"dataset {prepared.dataset.reference}, artifact name {prepared.name}",
-        prepared.size(),
-        prepared.start(),
+        describe_size(config, prepared.model),
+        describe_start(config, prepared.model, prepared.init),
     ]
     _, shorter = find_shorter_run(workspace, prepared.name, prepared.content(), prepared.parents)
     if shorter is not None:

@@ -26,7 +26,7 @@ from pipelines.errors import (
     UsageError,
 )
 from pipelines.histories.reader import HistoryReader
-from pipelines.pack.card import CardEntry, card
+from pipelines.pack.card import card
 from pipelines.pack.config import PackConfig
 from pipelines.pack.stage import paper_plan, plan, run
 from pipelines.reporter import NullReporter
@@ -155,13 +155,10 @@ def test_card(collected, packed):
 
 
 def test_card_shares():
+    steps = (("mujoco", 300), ("zoo", 50), ("metaworld", 100), ("metaworld", 50))
     rows = card(
-        [
-            CardEntry("mujoco", "train", 10, 300),
-            CardEntry("zoo", "train", 1, 50),
-            CardEntry("metaworld", "train", 5, 100),
-            CardEntry("metaworld", "train", 5, 50),
-        ]
+        {"domain": domain, "split": "train", "episodes": 1, "steps": count}
+        for domain, count in steps
     )
     assert [row["domain"] for row in rows["train"]] == ["metaworld", "mujoco", "zoo", "overall"]
     assert [row["sample_weight"] for row in rows["train"]] == [0.3, 0.6, 0.1, 1.0]
