@@ -169,7 +169,7 @@ def _outcome_of(ray: Any, reference: Any) -> Outcome[Any]:
             fix="install on each node what is installed here, or run again with --debug",
         )
         failed.add_note(str(error))
-        return Outcome(error=failed, trace=str(error))
+        return Outcome(error=failed)
     except ray.exceptions.RayError as error:
         return Outcome(
             error=WorkerError(
@@ -244,9 +244,9 @@ class SharedDirectory:
             )
 
 
-def appears(path: Path, text: str, seconds: float = PATIENCE_SECONDS) -> bool:
+def appears(path: Path, text: str) -> bool:
     """Tell whether a file has a text, or gets it in time: network file systems may be late."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE_SECONDS
     while True:
         with contextlib.suppress(OSError):
             if path.read_text() == text:

@@ -27,12 +27,3 @@ def load_extra(module: str, extra: str, needed_for: str = "this format") -> Any:
             found=str(error),
             fix=f"pip install 'vintix[{extra}]'",
         ) from error
-
-
-def load_h5py() -> Any:
-    """Return the module ``h5py``.
-
-    Raises:
-        MissingDependencyError: It is not installed.
-    """
-    return load_extra("h5py", "h5")

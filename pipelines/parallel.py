@@ -66,12 +66,10 @@ class Outcome(Generic[Result]):
     Attributes:
         value: What the function returned; None where it raised.
         error: What it raised: a `VintixError` as it was, anything else as a `WorkerError`.
-        trace: Traceback of the error, for ``--debug``; empty where there is none.
     """
 
     value: Result | None = None
     error: VintixError | None = None
-    trace: str = ""
 
 
 class Pool(ABC):
@@ -248,15 +246,14 @@ def attempt(
     try:
         return Outcome(value=function(job, advance))
     except VintixError as error:
-        return Outcome(error=error, trace=traceback.format_exc())
+        return Outcome(error=error)
     except Exception as error:
-        trace = traceback.format_exc()
         failed = failure_of(error) or WorkerError(
             f"{type(error).__name__}: {error}", fix="run again with --debug to see where"
         )
         # The traceback itself cannot leave a worker process; its text travels with the error.
-        failed.add_note(trace)
-        return Outcome(error=failed, trace=trace)
+        failed.add_note(traceback.format_exc())
+        return Outcome(error=failed)
 
 
 def _run_job(function: Callable[[Job, Advance], Result], job: Job) -> Outcome[Result]:

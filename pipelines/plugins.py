@@ -11,7 +11,8 @@ import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module, metadata
+from importlib import metadata
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -85,10 +86,8 @@ class Kind(Generic[Base]):
             TypeError: It is no class of this kind.
             Exception: Whatever its module raises.
         """
-        module, _, name = self.base.partition(":")
-        base = getattr(import_module(module), name)
         loaded = entry.load()
-        if not (isinstance(loaded, type) and issubclass(loaded, base)):
+        if not (isinstance(loaded, type) and issubclass(loaded, resolve_name(self.base))):
             raise TypeError(f"{entry.value} is no subclass of {self._base_name}")
         return loaded
 

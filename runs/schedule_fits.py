@@ -203,7 +203,7 @@ def compare(tasks: list[TaskSpec], arguments: argparse.Namespace) -> None:
     def keep(index: int, outcome: Any) -> None:
         name = tasks[index].name
         if outcome.error is not None:
-            say(f"{name}: {outcome.error}\n{outcome.trace}")
+            say("\n".join([f"{name}: {outcome.error}", *getattr(outcome.error, "__notes__", [])]))
             return
         found[name] = outcome.value
         say(f"{name}: " + " ".join(f"{k} {score(v):.3f}" for k, v in outcome.value.items()))

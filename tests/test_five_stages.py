@@ -293,7 +293,7 @@ def test_minari_has_the_choices_and_the_authors_formats_refuse_them(
         ExportHistoriesConfig(reference="corridors", output=output), workspace, quiet
     )
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(output))
-    found = minari.load_dataset(exported.report["tasks"][0]["dataset_id"])
+    found = minari.load_dataset(exported["tasks"][0]["dataset_id"])
     assert found.spec.action_space == gymnasium.spaces.Discrete(3)
     episode = next(found.iterate_episodes([1]))
     assert episode.actions.dtype == np.int64 and set(episode.actions) <= {0, 1, 2}

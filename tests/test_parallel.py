@@ -92,7 +92,7 @@ def test_a_failing_job_leaves_the_others_alone(workers):
     assert (outcomes[1].error.where, outcomes[1].error.fix) == ("here", "do it")
     assert isinstance(outcomes[2].error, WorkerError)
     assert "AwkwardError" in outcomes[2].error.message
-    assert "raise AwkwardError" in outcomes[2].trace
+    assert "raise AwkwardError" in outcomes[2].error.__notes__[0]
 
 
 def test_a_pool_keeps_its_processes_from_call_to_call():

@@ -183,7 +183,7 @@ def register(name: str, added: type[Any]) -> None:
     Raises:
         UsageError: The class derives from none of them, or vintix has one of that name itself.
     """
-    from importlib import import_module
+    from pkgutil import resolve_name
 
     from pipelines.errors import UsageError
     from pipelines.methods import METHODS
@@ -192,8 +192,7 @@ def register(name: str, added: type[Any]) -> None:
 
     kinds: tuple[Any, ...] = (METHODS, HEADS, BACKBONES)
     for kind in kinds:
-        module, _, base = kind.base.partition(":")
-        if isinstance(added, type) and issubclass(added, getattr(import_module(module), base)):
+        if isinstance(added, type) and issubclass(added, resolve_name(kind.base)):
             kind.add(name, added)
             return
     raise UsageError(

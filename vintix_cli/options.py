@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,14 +116,14 @@ def command(function: Callable[..., None]) -> Any:
     return _made(function, None)
 
 
-def configured(model: Callable[[], type[BaseModel]]) -> Callable[[Callable[..., None]], Any]:
+def configured(name: str) -> Callable[[Callable[..., None]], Any]:
     """Return a decorator like `command` that also gives the options of a configuration.
 
-    The function is handed the settings that were typed before its own options. `model` returns the
-    configuration class; it is asked when the command is (`vintix_cli.help.Group`): importing
-    pydantic takes longer than ``vintix --help`` may.
+    The function is handed the settings that were typed before its own options. The configuration
+    class, ``module:class``, is imported when the command is asked for (`vintix_cli.help.Group`):
+    importing pydantic takes longer than ``vintix --help`` may.
     """
-    return functools.partial(_made, model=model)
+    return functools.partial(_made, model=functools.partial(pkgutil.resolve_name, name))
 
 
 def _made(function: Callable[..., None], model: Callable[[], type[BaseModel]] | None) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,11 +107,8 @@ def _make_learner(
     if settings.algorithm in EPISODE_LEARNERS:
         # They key what they draw by the iteration, and have no need of a seed for each segment.
         seed = derive_seed(evaluator.seed, *key)
-        module, _, name = EPISODE_LEARNERS[settings.algorithm].partition(":")
-        found: EpisodeLearner = getattr(import_module(module), name)(
-            settings, task, domain, options, seed
-        )
-        return found
+        kind: type[EpisodeLearner] = resolve_name(EPISODE_LEARNERS[settings.algorithm])
+        return kind(settings, task, domain, options, seed)
     from pipelines.domains.checked import make_env
     from pipelines.learners.sb3 import Learner
 

@@ -5,7 +5,6 @@ Shapes: R rows of a shard, B trajectories of the job, O observation, A action, E
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -177,10 +176,6 @@ class ShardWriter:
             earlier = [unit.scratch(f"{path}/{shard:05d}") for shard in range(self._job.shards - 1)]
         tables = [np.asarray(group[_SCRATCH][...]) for group in earlier]  # type: ignore[index]
         return _episode_arrays(self._job, np.concatenate([*tables, last]))
-
-
-Progress = Callable[[int], None]
-"""Called with the number of environment steps since the last call."""
 
 
 def _episode_arrays(job: Job, table: NDArray[np.float64]) -> dict[str, NDArray[Any]]:

@@ -16,21 +16,6 @@ from pipelines.plugins import Kind
 from pipelines.tasks.registry import Catalogue, catalogue
 from pipelines.tasks.spec import TaskSpec
 
-__all__ = [
-    "GROUP",
-    "broken_domains",
-    "check_simulators",
-    "domain_of",
-    "find_domain",
-    "full_catalogue",
-    "load_domains",
-    "own_options",
-    "register_task",
-    "resolve_options",
-    "simulator_packages",
-    "split_options",
-]
-
 DOMAINS: Kind[Domain] = Kind(
     group="vintix.domains",
     noun="domain",

@@ -8,13 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.options import Tasks, check_name, option, setting
-
-CHUNK_ROWS = 65_536
-"""Most rows of a chunk file, as packing has it."""
-
-CHUNK_BYTES = 64 << 20
-"""Most bytes of a chunk file, which bounds the memory of an import."""
-
+from pipelines.pack.config import CHUNK_ROWS
 
 _NAME = option("Name of the artifact; default the directory's.", metavar="NAME", check=check_name)
 

@@ -29,8 +29,7 @@ from pipelines.distill.job import episode_seed
 from pipelines.errors import ConfigError, VintixError
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig
-from pipelines.interchange.output import output_directory
-from pipelines.interchange.result import ExportResult, export_result
+from pipelines.interchange.output import export_report, output_directory
 from pipelines.interchange.tasks import safe_name
 from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS, row_bytes
 from pipelines.tasks.names import choose_tasks
@@ -60,7 +59,7 @@ def dataset_id(task: str, name: str, version: int) -> str:
     return f"{NAMESPACE}/{safe_name(task)}/{safe_name(name)}-v{version}"
 
 
-def export_minari(config: ExportConfig, workspace: Workspace, reporter: Reporter) -> ExportResult:
+def export_minari(config: ExportConfig, workspace: Workspace, reporter: Reporter) -> dict[str, Any]:
     """Write histories as Minari datasets.
 
     With ``MINARI_DATASETS_PATH`` set to the output, `minari.load_dataset` finds them by their ids.
@@ -82,7 +81,7 @@ def export_minari(config: ExportConfig, workspace: Workspace, reporter: Reporter
     return _export(artifact, _by_task([HistoryReader(artifact)]), config, reporter)
 
 
-def export_packed(config: ExportConfig, workspace: Workspace, reporter: Reporter) -> ExportResult:
+def export_packed(config: ExportConfig, workspace: Workspace, reporter: Reporter) -> dict[str, Any]:
     """Write a dataset as Minari datasets, from the histories that it was packed from.
 
     What is packed lacks the last observations of episodes, their flags and the demonstrator's
@@ -123,7 +122,7 @@ def _export(
     readers: Mapping[str, HistoryReader],
     config: ExportConfig,
     reporter: Reporter,
-) -> ExportResult:
+) -> dict[str, Any]:
     load_extra("minari", "minari")
     load_extra("h5py", "minari")
     names = choose_tasks(
@@ -158,7 +157,7 @@ def _export(
                     "steps": sum(readers[name].lengths(name)),
                 }
             )
-    return export_result(artifact, config.output, output, "minari", tasks=exported)
+    return export_report(artifact, config.output, output, "minari", tasks=exported)
 
 
 def _bytes(reader: HistoryReader, name: str) -> int:

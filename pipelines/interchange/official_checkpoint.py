@@ -18,8 +18,7 @@ from pipelines.interchange.checkpoint_files import (
     weight_dtypes,
 )
 from pipelines.interchange.config import ExportConfig
-from pipelines.interchange.output import output_directory
-from pipelines.interchange.result import ExportResult, export_result
+from pipelines.interchange.output import export_report, output_directory
 from pipelines.interchange.tasks import check_continuous
 from pipelines.model import official as released
 from pipelines.model.saved import SavedModel, SavedTask, load_model
@@ -103,7 +102,9 @@ def read_official(folder: Path, catalogue: Catalogue) -> ForeignCheckpoint:
     )
 
 
-def export_official(config: ExportConfig, workspace: Workspace, reporter: Reporter) -> ExportResult:
+def export_official(
+    config: ExportConfig, workspace: Workspace, reporter: Reporter
+) -> dict[str, Any]:
     """Write a checkpoint as the folder that the authors' code loads.
 
     `model.pth` is a plain dictionary of tensors, in the order of their model. What was imported
@@ -147,7 +148,7 @@ def export_official(config: ExportConfig, workspace: Workspace, reporter: Report
             ) from error
         files.write_file(output.directory / CONFIG, config_json)
         files.write_file(output.directory / METADATA, metadata_json)
-    return export_result(artifact, config.output, output, "official", tensors=len(ordered))
+    return export_report(artifact, config.output, output, "official", tensors=len(ordered))
 
 
 def _names(config_json: bytes, metadata_json: bytes) -> list[str]:

@@ -15,16 +15,16 @@ from pipelines.actions import Box
 from pipelines.artifacts import files
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.artifacts.row_arrays import balanced_rows
-from pipelines.dependencies import load_h5py
+from pipelines.dependencies import load_extra
 from pipelines.errors import ArtifactCorruptError
 from pipelines.histories.layout import trajectory_path
 from pipelines.histories.storage import join_trajectories, staged_trajectories
-from pipelines.interchange.config import CHUNK_BYTES, ExportConfig, ImportDatasetConfig
+from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
 from pipelines.interchange.official_files import FIELDS, GROUP_ROWS
 from pipelines.interchange.official_source import DESCRIPTION, FORMAT, OfficialSource
-from pipelines.interchange.output import output_directory
-from pipelines.interchange.result import ExportResult, export_result
+from pipelines.interchange.output import export_report, output_directory
 from pipelines.interchange.tasks import check_continuous, description_of, safe_name
+from pipelines.pack.config import CHUNK_BYTES
 from pipelines.rows import row_layout
 from pipelines.stage import StageResult
 from pipelines.tasks.names import choose_tasks
@@ -104,7 +104,9 @@ def import_dataset(
     return _result(artifact, False, source)
 
 
-def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporter) -> ExportResult:
+def export_dataset(
+    config: ExportConfig, workspace: Workspace, reporter: Reporter
+) -> dict[str, Any]:
     """Write a dataset in the layout of the authors' release.
 
     The layout has no place for the noise, groups and reward scales; what the catalogue would not
@@ -120,7 +122,7 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
     """
     from pipelines.datasets.reader import DatasetReader
 
-    load_h5py()
+    load_extra("h5py", "h5")
     artifact = workspace.find("datasets", config.reference)
     reporter.info(f"dataset {artifact.reference}")
     reader = DatasetReader(artifact)
@@ -158,7 +160,7 @@ def export_dataset(config: ExportConfig, workspace: Workspace, reporter: Reporte
             for number, file_name in enumerate(stems):
                 _write_trajectory(reader, task, number, folder / str(file_name), progress)
         _write_json(output.directory / DESCRIPTION, {"tasks": described})
-    return export_result(
+    return export_report(
         reader.artifact,
         config.output,
         output,
@@ -306,7 +308,7 @@ def _selected(reader: DatasetReader, wanted: tuple[str, ...]) -> list[DatasetTas
 def _write_trajectory(
     reader: DatasetReader, task: DatasetTask, number: int, path: Path, progress: Progress
 ) -> None:
-    h5py = load_h5py()
+    h5py = load_extra("h5py", "h5")
     try:
         with h5py.File(path, "w") as file:
             for first in range(0, task.rows[number], GROUP_ROWS):

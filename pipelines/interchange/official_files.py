@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipelines.artifacts.files import raise_if_failing
-from pipelines.dependencies import load_h5py
+from pipelines.dependencies import load_extra
 from pipelines.errors import (
     ArtifactCorruptError,
     ArtifactMissingError,
@@ -147,7 +147,7 @@ def count_rows(path: Path) -> int:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open an HDF5 file; what the library says of a damaged one becomes an error of ours."""
-    h5py = load_h5py()
+    h5py = load_extra("h5py", "h5")
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -164,7 +164,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _groups(file: Any, path: Path) -> list[tuple[int, str, int]]:
     """Return first row, name and number of rows of each group, ascending."""
-    h5py = load_h5py()
+    h5py = load_extra("h5py", "h5")
     named = []
     for name in file:
         match = _GROUP.fullmatch(name)
@@ -218,7 +218,7 @@ def _read(group: Any, task: OfficialTaskFiles, field: str, rows: int, where: str
 
 def _member(group: Any, name: str, where: str) -> Any:
     """Return a member of a group that is in the group itself, not where a link leads to."""
-    h5py = load_h5py()
+    h5py = load_extra("h5py", "h5")
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
         raise _elsewhere(f"{where}/{name}", _link_text(link))
@@ -231,7 +231,7 @@ def _array(group: Any, name: str, where: str) -> Any:
     External storage, virtual datasets and links read other files, or other parts of this one; the
     filters of plug-ins are foreign code that HDF5 would load.
     """
-    h5py = load_h5py()
+    h5py = load_extra("h5py", "h5")
     array, place = _member(group, name, where), f"{where}/{name}"
     if not isinstance(array, h5py.Dataset):
         raise _wrong(place, "an array", type(array).__name__.lower())

@@ -16,10 +16,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts import files
 from pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.artifact import Artifact
 
 _PREFIX = ".vintix-export-"
 #: What tells a file from another one of the same name: device, inode, size, time of change.
@@ -78,6 +81,20 @@ def output_directory(
         _remove_empty(made)
         raise
     files.remove_tree(staged)
+
+
+def export_report(
+    artifact: Artifact, target: Path, output: Output, format_name: str, **details: Any
+) -> dict[str, Any]:
+    """Describe a finished export, JSON: what, where, and every file with its hash."""
+    return {
+        "exported": f"{artifact.kind}/{artifact.reference}",
+        "digest": artifact.digest,
+        "format": format_name,
+        "output": str(target.expanduser().absolute()),
+        **details,
+        "files": output.files,
+    }
 
 
 def _check_target(target: Path, overwrite: bool, own: str) -> tuple[Path, dict[str, _Identity]]:

@@ -26,8 +26,7 @@ from pipelines.interchange.checkpoint_files import (
     weight_dtypes,
 )
 from pipelines.interchange.config import ExportConfig
-from pipelines.interchange.output import output_directory
-from pipelines.interchange.result import ExportResult, export_result
+from pipelines.interchange.output import export_report, output_directory
 from pipelines.model.config import ModelConfig
 from pipelines.model.official import empty_model, fill_model, most_bytes
 from pipelines.model.saved import SavedTask, load_model
@@ -88,7 +87,7 @@ def read_safetensors(folder: Path) -> ForeignCheckpoint:
 
 def export_safetensors(
     config: ExportConfig, workspace: Workspace, reporter: Reporter
-) -> ExportResult:
+) -> dict[str, Any]:
     """Write a checkpoint as safetensors and JSON.
 
     Raises:
@@ -128,7 +127,7 @@ def export_safetensors(
         files.write_file(
             output.directory / CONFIG, json.dumps(content, indent=1, ensure_ascii=False).encode()
         )
-    return export_result(artifact, config.output, output, "safetensors", tensors=len(weights))
+    return export_report(artifact, config.output, output, "safetensors", tensors=len(weights))
 
 
 def _refusal(error: Exception) -> OSError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from pipelines.learners.settings import HISTORY_LEARNERS
@@ -60,7 +60,6 @@ def make_step_learner(
     section: str = "distill.train",
 ) -> StepLearner:
     """Make the learners that settings name; see `StepLearner`."""
-    module, _, name = HISTORY_LEARNERS[settings.algorithm].partition(":")
-    kind: Any = getattr(import_module(module), name)
+    kind: Any = resolve_name(HISTORY_LEARNERS[settings.algorithm])
     found: StepLearner = kind(settings, task, generators, section)
     return found

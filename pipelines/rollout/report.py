@@ -94,14 +94,11 @@ def checkpoint_of(artifact: Artifact) -> str | None:
     return None
 
 
-def compare_rollouts(
-    artifacts: Sequence[Artifact], reference: str | None = None
-) -> list[dict[str, Any]]:
+def compare_rollouts(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
     """Return the scores of several agents over the tasks that all of them played; JSON.
 
     Args:
-        artifacts: Of kind ``rollouts``, at least one.
-        reference: Another score reference than the first one's.
+        artifacts: Of kind ``rollouts``, at least one, whose score reference is everyone's.
 
     Returns:
         For each, in order: ``agent`` (``model`` or the baseline's name), ``checkpoint``,
@@ -116,7 +113,7 @@ def compare_rollouts(
     """
     from pipelines.rollout.scores import load_curves, regret, score_rows
 
-    chosen = reference or artifacts[0].manifest.summary["reference"]
+    chosen = artifacts[0].manifest.summary["reference"]
     played = [{curve.name: curve for curve in load_curves(each, chosen)} for each in artifacts]
     common = [name for name in played[0] if all(name in curves for curves in played)]
     agents = [agent_of(artifact) for artifact in artifacts]
@@ -167,10 +164,7 @@ def other_rewards(report: Mapping[str, Any], workspace: Workspace) -> dict[str, 
 
 
 def plot_artifact(
-    artifact: Artifact,
-    target: Path,
-    reference: str | None = None,
-    others: Mapping[str, Artifact] | None = None,
+    artifact: Artifact, target: Path, others: Mapping[str, Artifact] | None = None
 ) -> list[Path]:
     """Draw the curves of a rollouts artifact.
 
@@ -178,7 +172,6 @@ def plot_artifact(
         artifact: Of kind ``rollouts``.
         target: A file ending in ``.png`` or ``.svg`` for the mean curve beside those of the tasks;
             else a directory, which gets ``overview``, ``mean`` and ``tasks`` in both formats.
-        reference: Another score reference than the one it was made with.
         others: Rollouts of the same tasks that are drawn beside it, by their labels.
 
     Returns:
@@ -193,7 +186,7 @@ def plot_artifact(
     from pipelines.rollout.scores import load_curves
 
     check_plot(target)
-    loaded = load_curves(artifact, reference)
+    loaded = load_curves(artifact)
     beside = {
         label: load_curves(each, loaded[0].reference) for label, each in (others or {}).items()
     }

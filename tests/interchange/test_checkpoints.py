@@ -162,7 +162,7 @@ def test_our_own_checkpoint_loads_in_the_authors_format(
     """With every field that their configuration has, and the settings it was trained with."""
     trained_here(workspace, tmp_path)
     result = send(workspace, "official", tmp_path / "out", "own")
-    assert [each["path"] for each in result.report["files"]] == [
+    assert [each["path"] for each in result["files"]] == [
         "config.json",
         "metadata.json",
         "model.pth",

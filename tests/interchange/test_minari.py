@@ -177,7 +177,7 @@ def test_every_number_is_there_and_minari_reads_it(
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "out"))
     reader = HistoryReader(histories.find("histories", "toys"))
     assert set(minari.list_local_datasets()) == {"vintix/toy-a/toys-v1", "vintix/toy-b/toys-v1"}
-    assert [row["dataset_id"] for row in result.report["tasks"]] == [
+    assert [row["dataset_id"] for row in result["tasks"]] == [
         "vintix/toy-a/toys-v1",
         "vintix/toy-b/toys-v1",
     ]
@@ -231,13 +231,13 @@ def test_a_dataset_is_exported_from_its_histories(histories: Workspace, tmp_path
     config = ExportConfig(reference="packed", output=tmp_path / "packed")
     result = export_packed(config, histories, REPORTER)
     assert result.artifact.reference == packed.reference
-    assert [row["dataset_id"] for row in result.report["tasks"]] == ["vintix/toy-b/toys-v1"]
+    assert [row["dataset_id"] for row in result["tasks"]] == ["vintix/toy-b/toys-v1"]
     with pytest.raises(UsageError, match="datasets hold no task 'toy-a'"):
         other = config.model_copy(update={"tasks": ("toy-a",), "output": tmp_path / "other"})
         export_packed(other, histories, REPORTER)
     whole = export(histories, tmp_path / "whole", tasks=("toy-b",))
-    assert whole.report["tasks"] == result.report["tasks"]
-    for rows in zip(whole.report["files"], result.report["files"], strict=True):
+    assert whole["tasks"] == result["tasks"]
+    for rows in zip(whole["files"], result["files"], strict=True):
         assert rows[0]["path"] == rows[1]["path"]
         assert rows[0]["bytes"] == rows[1]["bytes"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vintix_cli.commands.stages import print_result
 from vintix_cli.help import examples
@@ -23,24 +23,13 @@ PULL_EPILOG = examples(
 )
 
 
-def _push_config() -> Any:
-    from pipelines.hub import PushConfig
-
-    return PushConfig
-
-
-def _pull_config() -> Any:
-    from pipelines.hub import PullConfig
-
-    return PullConfig
-
-
-@configured(_push_config)
+@configured("pipelines.hub:PushConfig")
 def push(settings: Settings, work: Work) -> None:
     """Send an artifact to the Hugging Face Hub; run it again to go on after an interruption."""
+    from pipelines.hub import PushConfig
     from pipelines.hub import push as send
 
-    report = send(_push_config()(**settings), work.space, work.reporter)
+    report = send(PushConfig(**settings), work.space, work.reporter)
     work.reporter.end()
     if work.json:
         print_json(report)
@@ -51,14 +40,14 @@ def push(settings: Settings, work: Work) -> None:
     print_text(f"{state}: {name}, {size_text(report['bytes'])}, to {report['repository']}")
 
 
-@configured(_pull_config)
+@configured("pipelines.hub:PullConfig")
 def pull(settings: Settings, work: Work) -> None:
     """Receive an artifact from the Hugging Face Hub, or import the authors' checkpoint from it."""
+    from pipelines.hub import PullConfig
     from pipelines.hub import pull as receive
 
-    print_result(
-        receive(_pull_config()(**settings), work.space, work.reporter), work, _show_nothing
-    )
+    received = receive(PullConfig(**settings), work.space, work.reporter)
+    print_result(received, work, _show_nothing)
 
 
 def _show_nothing(result: StageResult) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from vintix_cli.commands.stages import print_result
@@ -26,15 +25,7 @@ export_app = group(
 )
 
 
-def _config(name: str) -> Callable[[], Any]:
-    """Return what imports a configuration class of `pipelines.interchange`."""
-
-    def load() -> Any:
-        from pipelines.interchange import config
-
-        return getattr(config, f"{name}Config")
-
-    return load
+_CONFIG = "pipelines.interchange.config"
 
 
 @add(
@@ -43,12 +34,13 @@ def _config(name: str) -> Callable[[], Any]:
     "vintix import checkpoint shared/model --name shared --json",
     name="checkpoint",
 )
-@configured(_config("ImportCheckpoint"))
+@configured(f"{_CONFIG}:ImportCheckpointConfig")
 def import_checkpoint(settings: Settings, work: Work) -> None:
     """Import a model, to roll out on the tasks that are known; nothing but tensors is unpickled."""
     from pipelines.interchange.checkpoints import import_checkpoint
+    from pipelines.interchange.config import ImportCheckpointConfig
 
-    config = _config("ImportCheckpoint")()(**settings)
+    config = ImportCheckpointConfig(**settings)
     print_result(import_checkpoint(config, work.space, work.reporter), work, show_import)
 
 
@@ -58,14 +50,15 @@ def import_checkpoint(settings: Settings, work: Work) -> None:
     "vintix import dataset released/data --as dataset --order official",
     name="dataset",
 )
-@configured(_config("ImportDataset"))
+@configured(f"{_CONFIG}:ImportDatasetConfig")
 def import_dataset(settings: Settings, work: Work) -> None:
     """Import learning histories, group by group; run it again to go on after an interruption."""
+    from pipelines.interchange.config import ImportDatasetConfig
     from pipelines.interchange.official_dataset import import_dataset
 
-    model = _config("ImportDataset")()
-    check_choices(model, settings)
-    print_result(import_dataset(model(**settings), work.space, work.reporter), work, show_import)
+    check_choices(ImportDatasetConfig, settings)
+    config = ImportDatasetConfig(**settings)
+    print_result(import_dataset(config, work.space, work.reporter), work, show_import)
 
 
 def show_import(result: StageResult) -> None:
@@ -80,11 +73,11 @@ def show_import(result: StageResult) -> None:
 
 FORMATS = {
     "checkpoint": {
-        "official": "official_checkpoint.export_official",
-        "safetensors": "safetensors_checkpoint.export_safetensors",
+        "official": "official_checkpoint:export_official",
+        "safetensors": "safetensors_checkpoint:export_safetensors",
     },
-    "dataset": {"official": "official_dataset.export_dataset", "minari": "minari.export_packed"},
-    "histories": {"minari": "minari.export_minari"},
+    "dataset": {"official": "official_dataset:export_dataset", "minari": "minari:export_packed"},
+    "histories": {"minari": "minari:export_minari"},
 }
 """What writes each format, as text: help is not to import torch."""
 
@@ -95,7 +88,7 @@ FORMATS = {
     "vintix export checkpoint quickstart --format safetensors --output exported --json",
     name="checkpoint",
 )
-@configured(_config("ExportCheckpoint"))
+@configured(f"{_CONFIG}:ExportCheckpointConfig")
 def export_checkpoint(settings: Settings, work: Work) -> None:
     """Write a model for the authors' code, or as safetensors."""
     _export("checkpoint", settings, work)
@@ -107,7 +100,7 @@ def export_checkpoint(settings: Settings, work: Work) -> None:
     "vintix export dataset quickstart --format minari --task reach --output minari",
     name="dataset",
 )
-@configured(_config("ExportDataset"))
+@configured(f"{_CONFIG}:ExportDatasetConfig")
 def export_dataset(settings: Settings, work: Work) -> None:
     """Write a dataset in the layout that the authors' loader reads, or as Minari datasets."""
     _export("dataset", settings, work)
@@ -119,27 +112,26 @@ def export_dataset(settings: Settings, work: Work) -> None:
     "vintix export histories mujoco@v2 --task hopper --output minari --json",
     name="histories",
 )
-@configured(_config("ExportHistories"))
+@configured(f"{_CONFIG}:ExportHistoriesConfig")
 def export_histories(settings: Settings, work: Work) -> None:
     """Write learning histories as Minari datasets, with nothing lost."""
     _export("histories", settings, work)
 
 
 def _export(kind: str, settings: Settings, work: Work) -> None:
-    model = _config(f"Export{kind.capitalize()}")()
+    model: Any = resolve_name(f"{_CONFIG}:Export{kind.capitalize()}Config")
     check_choices(model, settings)
     config = model(**settings)
-    module, _, function = FORMATS[kind][config.format].partition(".")
-    export: Any = getattr(import_module(f"pipelines.interchange.{module}"), function)
-    result = export(config, work.space, work.reporter)
+    export: Any = resolve_name(f"pipelines.interchange.{FORMATS[kind][config.format]}")
+    report = export(config, work.space, work.reporter)
     work.reporter.end()
     if work.json:
-        print_json(result.report)
+        print_json(report)
         return
     if not work.quiet:
-        files = result.report["files"]
+        files = report["files"]
         print_table(
             [{"file": each["path"], "size": size_text(each["bytes"])} for each in files[:50]],
             notes=[f"and {len(files) - 50} more"] if len(files) > 50 else [],
         )
-    print_text(f"exported: {result.report['exported']} to {result.output}")
+    print_text(f"exported: {report['exported']} to {report['output']}")

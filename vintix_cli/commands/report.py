@@ -39,27 +39,21 @@ app = group(
 )
 
 
-def _request() -> Any:
-    from pipelines.report.stage import ReportRequest
-
-    return ReportRequest
-
-
 @add(
     app,
     "vintix report quickstart",
     "vintix report rollouts quickstart@v1 --output curves.html --figures pictures",
 )
-@configured(_request)
+@configured("pipelines.report.stage:ReportRequest")
 def rollouts(settings: Settings, work: Work) -> None:
     """Make a page of rollouts: the paper's figures of them, their scores, where they come from.
 
     Several rollouts stand side by side: AD beside ED, training tasks beside variations. A film
     plays the first task again that is chosen, with the checkpoint of its rollout.
     """
-    from pipelines.report.stage import make_report
+    from pipelines.report.stage import ReportRequest, make_report
 
-    request = _request()(**settings)
+    request = ReportRequest(**settings)
     report = make_report(request, work.space, work.reporter)
     work.reporter.end()
     if work.json:

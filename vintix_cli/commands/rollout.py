@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.text import counted
-from vintix_cli.commands.stages import run_stage, stage
+from vintix_cli.commands.stages import run_stage
 from vintix_cli.help import examples
-from vintix_cli.options import Run, Settings
+from vintix_cli.options import Run, Settings, configured
 from vintix_cli.render import interval_text, picked, print_table, print_wrapped
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ EPILOG = examples(
 )
 
 
-@stage("rollout")
+@configured("pipelines.rollout.config:RolloutConfig")
 def rollout(
     settings: Settings,
     run: Run,

@@ -16,8 +16,6 @@ from vintix_cli.options import Run, Settings, Work, configured
 from vintix_cli.render import picked, print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from pipelines.stage import Plan, StageResult
 
 EPILOGS = {
@@ -44,17 +42,6 @@ EPILOGS = {
         "vintix train --init packaged --steps 400 --dry-run",
     ),
 }
-
-
-def stage(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives the command of a stage the options of its configuration."""
-
-    def model() -> type[BaseModel]:
-        from pipelines.config import config_class
-
-        return config_class(name)
-
-    return configured(model)
 
 
 def run_stage(
@@ -121,7 +108,7 @@ def print_result(result: StageResult, work: Work, show: Callable[[StageResult], 
     print_text(f"{state}: {artifact.kind}/{artifact.reference}")
 
 
-@stage("demonstrators")
+@configured("pipelines.demonstrators.config:DemonstratorsConfig")
 def demonstrators(settings: Settings, run: Run) -> None:
     """Stage 1: get an expert policy a task and measure it against random actions.
 
@@ -150,7 +137,7 @@ def show_demonstrators(result: StageResult) -> None:
     )
 
 
-@stage("distill")
+@configured("pipelines.distill.config:DistillConfig")
 def distill(settings: Settings, run: Run) -> None:
     """Stage 2: roll experts out with annealed noise and record the whole history.
 
@@ -183,7 +170,7 @@ def show_histories(result: StageResult) -> None:
     )
 
 
-@stage("pack")
+@configured("pipelines.pack.config:PackConfig")
 def pack(
     settings: Settings,
     run: Run,
@@ -220,7 +207,7 @@ def show_pack(result: StageResult) -> None:
     print_table(rows)
 
 
-@stage("train")
+@configured("pipelines.train.config:TrainConfig")
 def train(settings: Settings, run: Run) -> None:
     """Stage 4: train a causal transformer to predict the next action of the histories."""
     run_stage("train", settings, run, show_train)
