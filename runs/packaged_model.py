@@ -62,15 +62,7 @@ def publish(workspace: Workspace, checkpoint: str, rollout: str) -> Artifact:
         if staging.published is not None:
             return staging.published
         with staging.work_item("model") as unit:
-            save_model(
-                unit,
-                saved.model,
-                step=saved.step,
-                method=saved.method,
-                tasks=saved.tasks,
-                random_map=saved.random_map,
-                dtype=np.float16,
-            )
+            save_model(unit, saved, dtype=np.float16)
         artifact = staging.publish(
             summary=summary, fingerprints=source.manifest.fingerprints, packages=["torch"]
         )

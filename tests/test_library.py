@@ -43,7 +43,7 @@ def toy(monkeypatch):
 def make_agent(method="ad", random_map=False, **overrides):
     model = tiny_model(**overrides)
     tasks = {spec.name: saved_task(spec) for spec in (EVEN, UNEVEN)}
-    return Agent(SavedModel(model, model.config, tasks, 7, method, random_map))
+    return Agent(SavedModel(model, tasks, 7, method, random_map))
 
 
 def test_the_names_stay():

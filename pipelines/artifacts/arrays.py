@@ -46,18 +46,14 @@ def create_rows(
     )
 
 
-def write_array(
-    group: zarr.Group, name: str, values: np.ndarray[Any, Any], *, mapped: bool = False
-) -> None:
+def write_array(group: zarr.Group, name: str, values: np.ndarray[Any, Any]) -> None:
     """Write a whole array as one chunk."""
     if values.ndim == 0:
         array: zarr.Array[Any] = group.create_array(
             name, shape=(), dtype=values.dtype, overwrite=True, config=_KEEP_ZEROS
         )
     else:
-        array = create_rows(
-            group, name, values.shape, values.dtype, chunk_rows=len(values), mapped=mapped
-        )
+        array = create_rows(group, name, values.shape, values.dtype, chunk_rows=len(values))
     if values.size:
         array[...] = values
 

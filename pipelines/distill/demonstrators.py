@@ -25,11 +25,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.domains.goals import HiddenGoals, check_goals, knowledge_of
+from pipelines.learners.settings import HISTORY_LEARNERS
 from pipelines.playing.belief import Belief
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from pipelines.distill.job import Job
     from pipelines.domains.base import BatchEnvironment, StepBatch
+    from pipelines.learners.steps import StepLearner
     from pipelines.policies.base import Policy
 
 
@@ -235,12 +238,11 @@ class Learners(Demonstrators):
     """
 
     def __init__(self, job: Job, environment: BatchEnvironment, policy: Policy) -> None:
-        from pipelines.learners.steps import make_step_learner
-
         if job.training is None:
             raise ValueError("the job is of noise distillation")
         generators = [job.stream(copy, "learner") for copy in range(len(job.trajectories))]
-        self._learner = make_step_learner(job.training, job.task, generators)
+        kind: Any = resolve_name(HISTORY_LEARNERS[job.training.algorithm])
+        self._learner: StepLearner = kind(job.training, job.task, generators)
         self._view, self._policy = environment.demonstrator_view, policy
 
     def begin(

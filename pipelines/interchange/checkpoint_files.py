@@ -8,7 +8,7 @@ byte, and the dtypes of weights that were not float32: the group ``official`` wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from pipelines.artifacts import files
+from pipelines.artifacts.arrays import write_array
 from pipelines.errors import ConfigError
 from pipelines.interchange.tasks import match_task, safe_name
-from pipelines.model.saved import SavedTask, save_model
+from pipelines.model.saved import SavedModel, SavedTask, save_model
 from pipelines.stage import StageResult
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
-    from pipelines.model.vintix import Vintix
     from pipelines.reporter import Reporter
     from pipelines.tasks.registry import Catalogue
 
@@ -39,30 +39,27 @@ class ForeignCheckpoint:
     """A checkpoint that was read from another format.
 
     Attributes:
-        step: Optimizer steps it was trained for; 0 where the format does not say.
+        saved: The model; its steps are 0 where the format does not say.
         unmatched: Why a task is none of the catalogue, by the task's name.
-        dtypes: Dtype of each weight that was not float32.
-        config_json: The release's `config.json`, where there was one.
-        metadata_json: The release's `metadata.json`, likewise.
-        random_map: Whether it was trained through random maps.
+        kept: The release's files, where there were some.
     """
 
     format: str
     path: Path
-    model: Vintix
-    step: int
-    method: str
-    tasks: dict[str, SavedTask]
-    unmatched: dict[str, str] = field(default_factory=dict)
-    dtypes: dict[str, str] = field(default_factory=dict)
-    config_json: bytes | None = None
-    metadata_json: bytes | None = None
-    random_map: bool = False
+    saved: SavedModel
+    unmatched: dict[str, str]
+    kept: KeptFiles | None
 
 
 @dataclass(frozen=True)
 class KeptFiles:
-    """What an imported artifact keeps of the release's files."""
+    """What an imported artifact keeps of the release's files.
+
+    Attributes:
+        config_json: The release's `config.json`.
+        metadata_json: The release's `metadata.json`.
+        dtypes: Dtype of each weight that was not float32.
+    """
 
     config_json: bytes
     metadata_json: bytes
@@ -86,13 +83,14 @@ def publish_checkpoint(
     Raises:
         StorageError, LockedError: The workspace cannot be written.
     """
+    saved, kept = found.saved, found.kept
     for task, reason in sorted(found.unmatched.items()):
         reporter.warn(f"{task} is imported as a task of its own: {reason}")
     content = {
         "import": found.format,
         "files": {each: files.hash_file((found.path / each).resolve()).sha256 for each in names},
         # A later catalogue may know more of its tasks.
-        "tasks": {task: saved.as_json()["task"] for task, saved in sorted(found.tasks.items())},
+        "tasks": {name: task.as_json()["task"] for name, task in sorted(saved.tasks.items())},
     }
     staging = workspace.stage(
         "checkpoints", name or safe_name(found.path.resolve().name), config=content
@@ -102,29 +100,20 @@ def publish_checkpoint(
             return _result(staging.published, True, found)
         reporter.info(staging.place())
         with staging.work_item("model") as unit:
-            save_model(
-                unit,
-                found.model,
-                step=found.step,
-                method=found.method,
-                tasks=found.tasks,
-                random_map=found.random_map,
-            )
-            if found.config_json is not None and found.metadata_json is not None:
-                from pipelines.artifacts.arrays import write_array
-
-                group = unit.group(_OFFICIAL, {"dtypes": found.dtypes})
-                for key, data in (("config", found.config_json), ("metadata", found.metadata_json)):
+            save_model(unit, saved)
+            if kept is not None:
+                group = unit.group(_OFFICIAL, {"dtypes": kept.dtypes})
+                for key, data in (("config", kept.config_json), ("metadata", kept.metadata_json)):
                     write_array(group, key, np.frombuffer(data, np.uint8))
         artifact = staging.publish(
             summary={
                 "imported": found.format,
-                "parameters": sum(one.numel() for one in found.model.parameters()),
-                "steps": found.step,
-                "method": found.method,
-                "context": found.model.config.context,
-                "tasks": len(found.tasks),
-                "groups": len(found.model.config.groups),
+                "parameters": sum(one.numel() for one in saved.model.parameters()),
+                "steps": saved.step,
+                "method": saved.method,
+                "context": saved.config.context,
+                "tasks": len(saved.tasks),
+                "groups": len(saved.config.groups),
                 "unmatched": found.unmatched,
             },
             work_items=["model"],
@@ -216,8 +205,8 @@ def _result(artifact: Artifact, up_to_date: bool, found: ForeignCheckpoint) -> S
             **artifact.manifest.summary,
             "source": str(found.path),
             "tasks": [
-                {"task": name, "group": saved.group, "known": name not in found.unmatched}
-                for name, saved in found.tasks.items()
+                {"task": name, "group": task.group, "known": name not in found.unmatched}
+                for name, task in found.saved.tasks.items()
             ],
         },
     )

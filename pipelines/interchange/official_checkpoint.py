@@ -12,6 +12,7 @@ import torch
 from pipelines.artifacts import files
 from pipelines.interchange.checkpoint_files import (
     ForeignCheckpoint,
+    KeptFiles,
     kept_files,
     match_saved,
     typed,
@@ -86,20 +87,14 @@ def read_official(folder: Path, catalogue: Catalogue) -> ForeignCheckpoint:
         ConfigError: The configuration or the metadata cannot be translated.
     """
     model, tasks, weights = released.read_official(folder)
-    saved = {name: SavedTask(name, task.group, task.statistics) for name, task in tasks.items()}
-    found, unmatched = match_saved(saved, catalogue)
-    return ForeignCheckpoint(
-        format=FORMAT,
-        path=folder,
-        model=model,
-        step=0,
-        method="ad",
-        tasks=found,
-        unmatched=unmatched,
-        dtypes=weight_dtypes(weights, folder / WEIGHTS),
+    found, unmatched = match_saved(tasks, catalogue)
+    kept = KeptFiles(
         config_json=(folder / CONFIG).read_bytes(),
         metadata_json=(folder / METADATA).read_bytes(),
+        dtypes=weight_dtypes(weights, folder / WEIGHTS),
     )
+    saved = SavedModel(model, found, step=0, method="ad")
+    return ForeignCheckpoint(FORMAT, folder, saved, unmatched, kept)
 
 
 def export_official(

@@ -21,6 +21,7 @@ from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, Artifac
 from pipelines.foreign import check_finite, check_size, read_json
 from pipelines.interchange.checkpoint_files import (
     ForeignCheckpoint,
+    KeptFiles,
     kept_files,
     typed,
     weight_dtypes,
@@ -29,7 +30,7 @@ from pipelines.interchange.config import ExportConfig
 from pipelines.interchange.output import export_report, output_directory
 from pipelines.model.config import ModelConfig
 from pipelines.model.official import empty_model, fill_model, most_bytes
-from pipelines.model.saved import SavedTask, load_model
+from pipelines.model.saved import SavedModel, SavedTask, load_model
 
 if TYPE_CHECKING:
     from pipelines.artifacts.workspace import Workspace
@@ -55,7 +56,7 @@ def read_safetensors(folder: Path) -> ForeignCheckpoint:
         step, method = int(content["step"]), str(content["method"])
         random_map = bool(content.get("random_map", False))
         official = content["official"]
-        kept = (
+        files_kept = (
             None
             if official is None
             else (str(official["config"]).encode(), str(official["metadata"]).encode())
@@ -70,19 +71,11 @@ def read_safetensors(folder: Path) -> ForeignCheckpoint:
         raise _corrupt(folder / CONFIG, "model, tasks, step, method", repr(error)) from error
     model = empty_model(config, folder / WEIGHTS)
     weights = _read_weights(folder / WEIGHTS, most_bytes(model))
-    return ForeignCheckpoint(
-        format=FORMAT,
-        path=folder,
-        model=fill_model(model, weights, folder / WEIGHTS),
-        step=step,
-        method=method,
-        tasks=tasks,
-        unmatched=unmatched,
-        dtypes=weight_dtypes(weights, folder / WEIGHTS),
-        config_json=kept[0] if kept else None,
-        metadata_json=kept[1] if kept else None,
-        random_map=random_map,
-    )
+    fill_model(model, weights, folder / WEIGHTS)
+    dtypes = weight_dtypes(weights, folder / WEIGHTS)
+    saved = SavedModel(model, tasks, step, method, random_map)
+    kept = None if files_kept is None else KeptFiles(*files_kept, dtypes)
+    return ForeignCheckpoint(FORMAT, folder, saved, unmatched, kept)
 
 
 def export_safetensors(

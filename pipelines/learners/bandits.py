@@ -33,12 +33,11 @@ class BanditLearner(StepLearner):
         settings: TrainSettings,
         task: TaskSpec,
         generators: Sequence[np.random.Generator],
-        section: str = "distill.train",
     ) -> None:
         from pipelines.domains.registry import domain_of
 
-        super().__init__(settings, task, generators, section)
-        read_hyperparameters(NoSettings, settings, section=section)
+        super().__init__(settings, task, generators)
+        read_hyperparameters(NoSettings, settings, section="distill.train")
         self._policy = domain_of(task).reward_policy(task, settings.algorithm, generators)
 
     def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -59,10 +59,9 @@ class QLearner(StepLearner):
         settings: TrainSettings,
         task: TaskSpec,
         generators: Sequence[np.random.Generator],
-        section: str = "distill.train",
     ) -> None:
-        super().__init__(settings, task, generators, section)
-        given = read_hyperparameters(QSettings, settings, section=section)
+        super().__init__(settings, task, generators)
+        given = read_hyperparameters(QSettings, settings, section="distill.train")
         self._exploring = max(1.0, given.exploration_fraction * settings.total_steps)
         self._given, self._steps = given, 0
         self.tables = [Table(given, task.actions.width) for _ in generators]

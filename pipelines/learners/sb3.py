@@ -13,6 +13,7 @@ import copy
 import io
 import traceback
 from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -317,8 +318,6 @@ def _import_library() -> None:
 
 
 def _make_model(settings: TrainSettings, env: Any, seed: int, section: str) -> Any:
-    import importlib
-
     if taken := sorted(set(settings.hyperparameters) & set(_TAKEN)):
         raise ConfigError(
             "These hyperparameters cannot be set.",
@@ -341,8 +340,7 @@ def _make_model(settings: TrainSettings, env: Any, seed: int, section: str) -> A
             width = len(env.action_space.low)
             spread = float(given["action_noise"])
             given["action_noise"] = NormalActionNoise(np.zeros(width), np.full(width, spread))
-        learner = getattr(importlib.import_module(known.module), known.name)
-        model = learner(
+        model = resolve_name(f"{known.module}:{known.name}")(
             policy, env, seed=seed, device="cpu", verbose=0, policy_kwargs=policy_kwargs, **given
         )
         if end is not None:

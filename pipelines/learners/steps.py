@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
-
-from pipelines.learners.settings import HISTORY_LEARNERS
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,9 +24,6 @@ if TYPE_CHECKING:
 class StepLearner(ABC):
     """B learners of a task of discrete actions, from scratch.
 
-    Args:
-        section: Where the settings are in a configuration, for messages.
-
     Raises:
         ConfigError: A hyperparameter is unknown or not valid.
     """
@@ -39,10 +33,8 @@ class StepLearner(ABC):
         settings: TrainSettings,
         task: TaskSpec,
         generators: Sequence[np.random.Generator],
-        section: str = "distill.train",
     ) -> None:
-        self.settings, self.task, self.section = settings, task, section
-        self.generators = generators
+        self.settings, self.task, self.generators = settings, task, generators
 
     @abstractmethod
     def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -51,15 +43,3 @@ class StepLearner(ABC):
     @abstractmethod
     def learn(self, after: StepBatch) -> None:
         """Learn from the step that the latest actions made, before any copy is reset."""
-
-
-def make_step_learner(
-    settings: TrainSettings,
-    task: TaskSpec,
-    generators: Sequence[np.random.Generator],
-    section: str = "distill.train",
-) -> StepLearner:
-    """Make the learners that settings name; see `StepLearner`."""
-    kind: Any = resolve_name(HISTORY_LEARNERS[settings.algorithm])
-    found: StepLearner = kind(settings, task, generators, section)
-    return found

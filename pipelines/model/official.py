@@ -10,7 +10,6 @@ rule for all checkpoints (`pipelines.model.normalization.is_constant`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pipelines import foreign
 from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, ConfigError
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.model.normalization import TaskStatistics
+from pipelines.model.saved import SavedTask
 from pipelines.model.vintix import Vintix
 
 _NORMS = {"LayerNorm": "layernorm", "RMSNorm": "rmsnorm"}
@@ -51,22 +51,9 @@ _FIELDS = {
 }
 
 
-@dataclass(frozen=True)
-class OfficialTask:
-    """A task of a released checkpoint.
-
-    Attributes:
-        statistics: Its statistics as stored there. Use these with the checkpoint and never new
-            ones: the released reduction in float32 is not exact on long datasets.
-    """
-
-    group: str
-    statistics: TaskStatistics
-
-
 def load_official(
     path: Path | str, *, attention: str = "auto"
-) -> tuple[Vintix, dict[str, OfficialTask]]:
+) -> tuple[Vintix, dict[str, SavedTask]]:
     """Load a checkpoint folder of the released code onto the CPU, in evaluation mode.
 
     Args:
@@ -87,7 +74,7 @@ def load_official(
 
 def read_official(
     folder: Path, *, attention: str = "auto"
-) -> tuple[Vintix, dict[str, OfficialTask], dict[str, Tensor]]:
+) -> tuple[Vintix, dict[str, SavedTask], dict[str, Tensor]]:
     """Return what `load_official` returns, and the weights as they are in the file.
 
     Raises:
@@ -104,7 +91,7 @@ def read_official(
 
 def translate(
     config: Mapping[str, Any], metadata: Mapping[str, Mapping[str, Any]], where: object
-) -> tuple[ModelConfig, dict[str, OfficialTask]]:
+) -> tuple[ModelConfig, dict[str, SavedTask]]:
     """Return the architecture and the tasks of a released checkpoint.
 
     Args:
@@ -261,9 +248,10 @@ def released_fields(config: ModelConfig) -> dict[str, Any]:
     return fields
 
 
-def _task(name: str, entry: Mapping[str, Any]) -> OfficialTask:
+def _task(name: str, entry: Mapping[str, Any]) -> SavedTask:
     where = f"metadata.json: {name}"
-    return OfficialTask(
+    return SavedTask(
+        name=name,
         group=_field(entry, "group_name", where),
         statistics=TaskStatistics(
             observation_mean=_field(entry, "obs_mean", where),

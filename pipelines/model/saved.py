@@ -103,10 +103,10 @@ class SavedTask:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model read from an artifact.
+    """A model as an artifact holds it.
 
     Attributes:
-        model: The model, in evaluation mode.
+        model: The model; in evaluation mode where it was read.
         tasks: The tasks of its dataset that it has a group for, by name.
         step: Optimizer steps it was trained for.
         random_map: Whether it was trained on trajectories seen through random maps and has to be
@@ -114,11 +114,15 @@ class SavedModel:
     """
 
     model: Vintix
-    config: ModelConfig
-    tasks: dict[str, SavedTask]
+    tasks: Mapping[str, SavedTask]
     step: int
     method: str
     random_map: bool = False
+
+    @property
+    def config(self) -> ModelConfig:
+        """Its architecture."""
+        return self.model.config
 
     @property
     def masks_rewards(self) -> bool:
@@ -150,20 +154,14 @@ def layout(model: nn.Module) -> list[list[Any]]:
 
 def save_model(
     unit: WorkItem,
-    model: Vintix,
+    saved: SavedModel,
     *,
-    step: int,
-    method: str,
-    tasks: Mapping[str, SavedTask],
-    random_map: bool = False,
     weights_N: npt.NDArray[np.float32] | None = None,
     dtype: npt.DTypeLike = np.float32,
 ) -> None:
     """Write a model into a unit of a checkpoints artifact.
 
     Args:
-        step: Optimizer steps it was trained for.
-        random_map: Whether it was trained through random maps.
         weights_N: Its parameters concatenated (N,), where they are at hand; a model whose
             parameters are sharded cannot give them.
         dtype: float32, or float16 for half the bytes and eleven significant bits.
@@ -172,37 +170,34 @@ def save_model(
         StorageError: The file system refused.
     """
     if weights_N is None:
-        flat = [one.detach().float().reshape(-1).cpu() for one in model.parameters()]
+        flat = [one.detach().float().reshape(-1).cpu() for one in saved.model.parameters()]
         weights_N = torch.cat(flat).numpy()
-    config = model.config
+    config, method = saved.config, saved.method
     packages = {
         kind.group: package
         for kind, name in ((METHODS, method), (HEADS, config.head), (BACKBONES, config.backbone))
         if (package := kind.package(name)) is not None
     }
     attributes = {
-        "config": model.config.model_dump(mode="json"),
-        "step": step,
+        "config": config.model_dump(mode="json"),
+        "step": saved.step,
         "method": method,
-        "tasks": {name: task.as_json() for name, task in sorted(tasks.items())},
-        "parameters": layout(model),
-        **({"random_map": True} if random_map else {}),
+        "tasks": {name: task.as_json() for name, task in sorted(saved.tasks.items())},
+        "parameters": layout(saved.model),
+        **({"random_map": True} if saved.random_map else {}),
         **({"packages": packages} if packages else {}),
     }
     write_flat(unit.group("model", attributes), "weights", weights_N.astype(dtype, copy=False))
 
 
-def load_model(
-    artifact: Artifact, *, device: torch.device | str = "cpu", attention: str = "auto"
-) -> SavedModel:
-    """Read a model from a checkpoints artifact.
+def load_model(artifact: Artifact) -> SavedModel:
+    """Read a model from a checkpoints artifact onto the CPU.
 
     Args:
         artifact: An artifact of kind ``checkpoints``.
 
     Raises:
         ArtifactCorruptError: A file is damaged, or the weights are not those of the architecture.
-        ConfigError: No such attention backend.
         UsageError: Its method, head or backbone is of a package that is not installed.
         MissingDependencyError: It is installed and cannot be used.
     """
@@ -216,7 +211,7 @@ def load_model(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _corrupt(artifact, "model", "config, step, method, tasks", repr(error)) from error
     with torch.device("meta"):
-        model = Vintix(config, attention=attention)
+        model = Vintix(config)
     if "parameters" in attributes:
         state = _read_flat(artifact, model, attributes["parameters"])
     else:
@@ -225,8 +220,7 @@ def load_model(
             for name, parameter in model.named_parameters()
         }
     model.load_state_dict(state, strict=True, assign=True)
-    model.to(device).eval()
-    return SavedModel(model, config, tasks, step, method, random_map)
+    return SavedModel(model.eval(), tasks, step, method, random_map)
 
 
 def _check_packages(artifact: Artifact, attributes: Mapping[str, Any]) -> None:

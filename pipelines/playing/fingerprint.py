@@ -75,16 +75,12 @@ def fingerprint(task: TaskSpec, options: Mapping[str, Any]) -> dict[str, Any]:
         }
 
 
-def compare_fingerprints(
-    recorded: Mapping[str, Any], now: Mapping[str, Any], tolerance: float = TOLERANCE
-) -> list[str]:
+def compare_fingerprints(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Tell in words how two fingerprints of a task differ.
 
     Args:
         recorded: The artifact's.
         now: This machine's.
-        tolerance: Allowed difference of two numbers of the rollout, relative to the larger one and
-            absolute.
 
     Returns:
         One sentence a difference; empty where the environments agree.
@@ -106,8 +102,7 @@ def compare_fingerprints(
             for name in sorted({*old, *new})
             if old.get(name) != new.get(name)
         ]
-    differences += _compare_rollouts(recorded.get("rollout", {}), now.get("rollout", {}), tolerance)
-    return differences
+    return [*differences, *_compare_rollouts(recorded.get("rollout", {}), now.get("rollout", {}))]
 
 
 def check_same_environment(
@@ -139,9 +134,7 @@ def check_same_environment(
     warn(f"{message}: {found}")
 
 
-def _compare_rollouts(
-    recorded: Mapping[str, Any], now: Mapping[str, Any], tolerance: float
-) -> Iterator[str]:
+def _compare_rollouts(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     import numpy as np
 
     for field in ("observations", "rewards"):
@@ -153,11 +146,11 @@ def _compare_rollouts(
         excess = np.abs(old - new) / (1.0 + np.maximum(np.abs(old), np.abs(new)))
         # A number against not-a-number counts as a difference.
         excess[np.isnan(excess)] = np.inf
-        if excess.max() > tolerance:
+        if excess.max() > TOLERANCE:
             place = np.unravel_index(excess.argmax(), excess.shape)
             entry = f", entry {place[1]}" if field == "observations" else ""
             yield (
-                f"{field} of the reference rollout differ by more than {tolerance:g}, most at "
+                f"{field} of the reference rollout differ by more than {TOLERANCE:g}, most at "
                 f"step {place[0]}{entry}: {new[place]:.9g} here, {old[place]:.9g} in the artifact"
             )
 

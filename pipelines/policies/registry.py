@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from pipelines.errors import ConfigError
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from pipelines.actions import ActionSpec
     from pipelines.policies.base import Policy, PolicyBuilder, PolicySpec
 
-KINDS: dict[str, tuple[str, str]] = {
-    "mlp": ("pipelines.policies.networks", "build_mlp"),
-    "linear": ("pipelines.policies.networks", "build_linear"),
-    "state_feedback": ("pipelines.policies.feedback", "build_state_feedback"),
-    "reacher": ("pipelines.policies.reacher", "build_reacher"),
-    "phases": ("pipelines.policies.phases", "build_phases"),
-    "metaworld_script": ("pipelines.policies.metaworld_script", "build_metaworld_script"),
+KINDS = {
+    "mlp": "pipelines.policies.networks:build_mlp",
+    "linear": "pipelines.policies.networks:build_linear",
+    "state_feedback": "pipelines.policies.feedback:build_state_feedback",
+    "reacher": "pipelines.policies.reacher:build_reacher",
+    "phases": "pipelines.policies.phases:build_phases",
+    "metaworld_script": "pipelines.policies.metaworld_script:build_metaworld_script",
 }
 """Module and function of each kind's builder."""
 
@@ -53,6 +53,5 @@ def build_policy(
             found=spec.kind,
             fix="install the domain plugin that made it, or a newer release of vintix",
         )
-    module, function = KINDS[spec.kind]
-    builder: PolicyBuilder = getattr(importlib.import_module(module), function)
+    builder: PolicyBuilder = resolve_name(KINDS[spec.kind])
     return builder(spec, actions)

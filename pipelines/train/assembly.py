@@ -17,7 +17,7 @@ from pipelines.errors import ConfigError
 from pipelines.hardware import torch_threads
 from pipelines.methods import cut_tasks
 from pipelines.methods.windows import Sampler, Subsequence, WindowSampler
-from pipelines.model.saved import SavedTask, layout, save_model
+from pipelines.model.saved import SavedModel, SavedTask, layout, save_model
 from pipelines.model.vintix import Vintix
 from pipelines.reporter import Reporter
 from pipelines.rng import derive_seed
@@ -311,15 +311,10 @@ def _write_model(
 ) -> None:
     config = prepared.config
     with staging.work_item(MODEL_UNIT) as unit:
-        save_model(
-            unit,
-            model,
-            step=config.steps,
-            method=config.method,
-            tasks=saved_tasks(prepared),
-            random_map=config.random_map,
-            weights_N=state.weights_N,
+        saved = SavedModel(
+            model, saved_tasks(prepared), config.steps, config.method, config.random_map
         )
+        save_model(unit, saved, weights_N=state.weights_N)
         group = unit.group("optimizer", {"step": config.steps, "parameters": layout(model)})
         write_optimizer(group, state)
         # Until now it grew; from here on it is a file of the unit like any other.

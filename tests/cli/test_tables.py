@@ -281,11 +281,9 @@ def _workspace(monkeypatch):
     found = "pipelines.histories.report.compare_histories"
     monkeypatch.setattr(found, lambda *_: (references, histories))
     files = [{"path": f"{DOMAIN}/{name}/{name}-0.h5", "bytes": 123_456_789} for name in TASKS]
-    exported = SimpleNamespace(
-        report={"files": files, "exported": "datasets/all@v1"}, output="exported"
-    )
+    exported = {"files": files, "exported": "datasets/all@v1", "output": "exported"}
     monkeypatch.setattr(
-        interchange, "import_module", lambda _: SimpleNamespace(export_dataset=lambda *_: exported)
+        "pipelines.interchange.official_dataset.export_dataset", lambda *_: exported
     )
     monkeypatch.setattr(
         doctor,

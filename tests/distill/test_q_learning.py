@@ -15,8 +15,8 @@ from pipelines.domains.base import StepBatch
 from pipelines.domains.registry import full_catalogue
 from pipelines.errors import ConfigError
 from pipelines.histories.reader import HistoryReader
+from pipelines.learners.q_learning import QLearner
 from pipelines.learners.settings import TrainSettings
-from pipelines.learners.steps import make_step_learner
 from pipelines.reporter import NullReporter
 
 FAST = {"learning_rate": 1.0, "discount": 0.8}
@@ -45,7 +45,7 @@ class Corridor:
 def trained(steps, **given):
     settings = TrainSettings(algorithm="q-learning", total_steps=steps, hyperparameters=given)
     generators = [np.random.default_rng(copy) for copy in range(2)]
-    learner = make_step_learner(settings, full_catalogue().get("dark-room"), generators)
+    learner = QLearner(settings, full_catalogue().get("dark-room"), generators)
     corridor = Corridor()
     for _ in range(steps):
         learner.learn(corridor.step(learner.act(corridor.seen())))
@@ -72,7 +72,7 @@ def test_a_trace_takes_a_reward_back_to_the_start_of_its_episode():
             algorithm="q-learning", hyperparameters={"trace": trace, "initial": 0.0}
         )
         generators = [np.random.default_rng(0)] * 2
-        learner = make_step_learner(settings, full_catalogue().get("dark-room"), generators)
+        learner = QLearner(settings, full_catalogue().get("dark-room"), generators)
         corridor, paid = Corridor(), False
         while not paid:
             after = corridor.step(learner.act(corridor.seen()))

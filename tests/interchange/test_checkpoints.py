@@ -26,7 +26,7 @@ from pipelines.interchange.config import ExportConfig, ImportCheckpointConfig
 from pipelines.interchange.official_checkpoint import export_official
 from pipelines.interchange.safetensors_checkpoint import export_safetensors
 from pipelines.model.official import load_official
-from pipelines.model.saved import SavedTask, load_model, save_model
+from pipelines.model.saved import SavedModel, SavedTask, load_model, save_model
 from pipelines.model.vintix import Vintix
 from pipelines.reporter import NullReporter
 from pipelines.stage import StageResult
@@ -150,9 +150,7 @@ def trained_here(workspace: Workspace, tmp_path: Path, random_map: bool = False)
                 name: SavedTask(name, each.group, each.statistics, trained=name != "z")
                 for name, each in tasks.items()
             }
-            save_model(
-                unit, model, step=70, method="ad-no-reward", tasks=saved, random_map=random_map
-            )
+            save_model(unit, SavedModel(model, saved, 70, "ad-no-reward", random_map))
         staging.publish(summary={"steps": 70})
 
 

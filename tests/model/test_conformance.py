@@ -16,7 +16,8 @@ import torch
 
 from pipelines.model.batch import GroupBatch, TaskSequence, group_sequences
 from pipelines.model.cache import Context
-from pipelines.model.official import OfficialTask, load_official
+from pipelines.model.official import load_official
+from pipelines.model.saved import SavedTask
 from pipelines.model.vintix import Vintix
 
 ATOL = 2e-5
@@ -26,19 +27,19 @@ BATCHES = [
     ("base", "long"),
 ]
 
-Loader = Callable[..., tuple[Vintix, dict[str, OfficialTask]]]
+Loader = Callable[..., tuple[Vintix, dict[str, SavedTask]]]
 
 
 @pytest.fixture
 def load(conformance: Path) -> Loader:
-    def official(variant: str, attention: str = "auto") -> tuple[Vintix, dict[str, OfficialTask]]:
+    def official(variant: str, attention: str = "auto") -> tuple[Vintix, dict[str, SavedTask]]:
         return load_official(conformance / variant / "ckpt", attention=attention)
 
     return official
 
 
 def read_batch(
-    path: Path, model: Vintix, tasks: dict[str, OfficialTask]
+    path: Path, model: Vintix, tasks: dict[str, SavedTask]
 ) -> tuple[list[GroupBatch], list[list[int]]]:
     data = np.load(path)
     sequences = []
@@ -119,7 +120,7 @@ class Rollout:
     that is fed back grows to order 1 within the recording, in any implementation.
     """
 
-    def __init__(self, path: Path, tasks: dict[str, OfficialTask]) -> None:
+    def __init__(self, path: Path, tasks: dict[str, SavedTask]) -> None:
         data = np.load(path)
         task = tasks[str(data["task"])]
         self.actions = data["actions"]

@@ -16,7 +16,7 @@ from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.model.heads import HEADS
 from pipelines.model.heads.base import Draws
 from pipelines.model.initialization import init_weights
-from pipelines.model.saved import load_model, save_model
+from pipelines.model.saved import SavedModel, load_model, save_model
 from pipelines.model.vintix import Vintix
 from pipelines.rng import stream
 
@@ -157,7 +157,7 @@ def test_a_checkpoint_brings_back_its_head(tmp_path, name):
     model = Vintix(config).eval()
     with Workspace(tmp_path).stage("checkpoints", "one", config={}) as staging:
         with staging.work_item("model") as unit:
-            save_model(unit, model, step=1, method="ad", tasks={})
+            save_model(unit, SavedModel(model, {}, step=1, method="ad"))
         artifact = staging.publish(summary={})
     back = load_model(artifact)
     assert back.config == config and back.config.head_options == config.head_options

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactMissingError, UsageError
-from pipelines.model.saved import save_model
+from pipelines.model.saved import SavedModel, save_model
 from pipelines.playing.model import TaskStreams, Tokens, roll
 from pipelines.playing.streams import StreamRecord, StreamTask
 from pipelines.reporter import NullReporter
@@ -134,7 +134,7 @@ def test_the_mean_reward_is_that_of_the_data(
         config = {"orphan": not parents}
         with workspace.stage("checkpoints", name, config=config, parents=parents) as staging:
             with staging.work_item("model") as unit:
-                save_model(unit, tiny_model(), step=1, method="ad", tasks=tasks)
+                save_model(unit, SavedModel(tiny_model(), tasks, step=1, method="ad"))
             staging.publish(summary={})
     mean = go(workspace, checkpoint="model", rewards="mean")
     even, other = (

@@ -22,7 +22,7 @@ from pipelines.model.config import GroupDims
 from pipelines.model.heads import HEADS
 from pipelines.model.normalization import TaskStatistics
 from pipelines.model.presets import preset
-from pipelines.model.saved import SavedTask, save_model
+from pipelines.model.saved import SavedModel, SavedTask, save_model
 from pipelines.model.vintix import Vintix
 from pipelines.playing.streams import ModelView, StreamTask
 from pipelines.tasks.registry import catalogue
@@ -273,14 +273,8 @@ def write_checkpoint(
     if not source.root.exists():
         with source.stage("checkpoints", name, config=config) as staging:
             with staging.work_item("model") as unit:
-                save_model(
-                    unit,
-                    tiny_model(**model),
-                    step=7,
-                    method=method,
-                    tasks={one.name: one for one in tasks},
-                    random_map=random_map,
-                )
+                known = {one.name: one for one in tasks}
+                save_model(unit, SavedModel(tiny_model(**model), known, 7, method, random_map))
             staging.publish(summary={}, fingerprints=fingerprints)
     shutil.copytree(source.root, root, dirs_exist_ok=True)
     return Workspace(root)

@@ -199,16 +199,14 @@ class SceneBuilder:
         kind: str,
         axis: Sequence[float],
         limits: tuple[float, float] | None,
-        position: Sequence[float] = (0.0, 0.0, 0.0),
         **given: Any,
     ) -> None:
         """Give a body a joint that is read (`Snapshot.joints`).
 
         Args:
-            body: The body, in whose frame axis and position are.
+            body: The body, in whose frame the axis is; it goes through the frame's origin.
             kind: ``hinge`` or ``slide``.
             limits: Radians or metres; None for none.
-            position: A point of the axis.
             **given: Further attributes of MuJoCo's joint, such as ``damping``.
         """
         import mujoco
@@ -218,7 +216,7 @@ class SceneBuilder:
             name=name,
             type=getattr(mujoco.mjtJoint, f"mjJNT_{kind.upper()}"),
             axis=axis,
-            pos=position,
+            pos=(0.0, 0.0, 0.0),
             limited=limited.mjLIMITED_FALSE if limits is None else limited.mjLIMITED_TRUE,
             range=limits or (0.0, 0.0),
             **given,

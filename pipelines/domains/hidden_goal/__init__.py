@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from importlib import import_module, resources
+from importlib import resources
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from pipelines.domains.base import BatchEnvironment, Domain, Options, OptionSpec
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 TASKS = "tasks.yaml"
 _FAMILIES = {
-    "point-dense": ("point", "DensePoints"),
-    "point-ring": ("point", "RingPoints"),
-    "dark-room": ("grid", "DarkRoom"),
-    "dark-key-to-door": ("grid", "DarkKeyToDoor"),
-    "bernoulli-bandit": ("bandit", "BernoulliBandit"),
-    "contextual-bandit": ("bandit", "ContextualBandit"),
-    "reacher-hidden": ("simulated", "HiddenReacher"),
-    "half-cheetah-velocity": ("simulated", "CheetahVelocity"),
-    "ant-direction": ("simulated", "AntDirection"),
+    "point-dense": "point:DensePoints",
+    "point-ring": "point:RingPoints",
+    "dark-room": "grid:DarkRoom",
+    "dark-key-to-door": "grid:DarkKeyToDoor",
+    "bernoulli-bandit": "bandit:BernoulliBandit",
+    "contextual-bandit": "bandit:ContextualBandit",
+    "reacher-hidden": "simulated:HiddenReacher",
+    "half-cheetah-velocity": "simulated:CheetahVelocity",
+    "ant-direction": "simulated:AntDirection",
 }
 """Module and class of each family."""
 
@@ -128,8 +129,7 @@ class HiddenGoal(Domain):
 
         from pipelines.domains.hidden_goal.batch import Setting
 
-        module, name = _FAMILIES[task.simulator["family"]]
-        family = getattr(import_module(f"{__name__}.{module}"), name)
+        family = resolve_name(f"{__name__}.{_FAMILIES[task.simulator['family']]}")
         setting = Setting(
             stream_seeds=stream_seeds,
             horizon=task.horizon,

@@ -11,9 +11,9 @@ of the payload (u64), header, payload; little-endian. The header's ``arrays`` li
 sequence number, or has the opcode ERROR. Nothing is ever unpickled.
 
 Conversation: HELLO (token, protocol, task, copies, device) makes the simulation, one to a process;
-then RESET, STEP and PING in any order; CLOSE or the end of the connection ends the process. Until
-the token has been presented, a frame has a header of some KB and no payload, and its sender a few
-seconds; whatever else comes ends its connection and nothing more.
+then RESET and STEP in any order; the end of the connection ends the process. Until the token has
+been presented, a frame has a header of some KB and no payload, and its sender a few seconds;
+whatever else comes ends its connection and nothing more.
 
 A RESET gives what the reference's own ``reset()`` gives: the observation after one step with a tiny
 random action. Isaac Gym can only be stepped as a whole, so the states of the copies that are not
@@ -47,8 +47,7 @@ import numpy as np
 
 PROTOCOL = 1
 MAGIC = b"VXIG"
-HELLO, RESET, STEP, PING, CLOSE, ERROR = 1, 2, 3, 4, 5, 6
-OPCODES = (HELLO, RESET, STEP, PING, CLOSE, ERROR)
+OPCODES = HELLO, RESET, STEP, ERROR = 1, 2, 3, 6
 MAX_HEADER = 1 << 20
 MAX_HELLO = 1 << 14
 MAX_PAYLOAD = 1 << 28
@@ -477,13 +476,7 @@ class Session:
 
     def _answer(self, frame: Frame) -> bool:
         """Answer a request; returns whether the conversation goes on."""
-        answers: dict[int, Any] = {
-            HELLO: self._hello,
-            RESET: self._reset,
-            STEP: self._step,
-            PING: lambda frame: ({}, {}),
-            CLOSE: lambda frame: ({}, {}),
-        }
+        answers: dict[int, Any] = {HELLO: self._hello, RESET: self._reset, STEP: self._step}
         try:
             if frame.opcode not in answers:
                 raise RequestError("request", f"opcode {frame.opcode} is not a request")
@@ -499,7 +492,7 @@ class Session:
             self._fail(frame, "simulator", f"{type(error).__name__}: {error}")
             return False
         self._send(Frame(frame.opcode, frame.sequence, fields, arrays))
-        return frame.opcode != CLOSE
+        return True
 
     def _hello(self, frame: Frame) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         asked = frame.fields

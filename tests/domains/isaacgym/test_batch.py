@@ -194,8 +194,6 @@ def test_the_fake_needs_nothing_but_numpy(tmp_path: Path, monkeypatch: pytest.Mo
             worker.Frame(worker.HELLO, 1, {**hello, "device": "cpu"}),
             worker.Frame(worker.RESET, 2, {"ids": [0, 1], "seeds": [1, 2]}),
             worker.Frame(worker.STEP, 3, {}, {"action": np.zeros((2, 52), np.float32)}),
-            worker.Frame(worker.PING, 4),
-            worker.Frame(worker.CLOSE, 5),
         ]
         for request in requests:
             client.sendall(worker.encode(request))
