@@ -79,7 +79,13 @@ def resolve_device(choice: str = "auto", *, gpus: int | None = None) -> Literal[
 
 
 def resolve_hardware(
-    device: str, gpus: int | None, precision: str, threads: int, *, processes: int = 1
+    device: str,
+    gpus: int | None,
+    precision: str,
+    threads: int,
+    *,
+    processes: int = 1,
+    planned: bool = False,
 ) -> Hardware:
     """Settle device, precision and number of threads of a process of a run.
 
@@ -89,36 +95,24 @@ def resolve_hardware(
         precision: ``auto``, ``float32`` or ``bfloat16``.
         threads: CPU threads; 0 for all that this process may use, shared with the others.
         processes: Processes of this run on this machine.
+        planned: For a plan: GPUs that are not there are taken for there.
 
     Raises:
         UsageError: As `resolve_device`.
         MissingDependencyError: As `resolve_device`.
     """
-    chosen = resolve_device(device, gpus=gpus)
+    try:
+        chosen = resolve_device(device, gpus=gpus)
+    except MissingDependencyError:
+        if not planned:
+            raise
+        chosen = "cuda"
     use_bfloat16 = precision == "bfloat16" or (precision == "auto" and chosen == "cuda")
     return Hardware(
         device=chosen,
         precision="bfloat16" if use_bfloat16 else "float32",
         threads=threads or max(1, available_threads() // processes),
     )
-
-
-def planned_hardware(
-    device: str, gpus: int | None, precision: str, threads: int, *, processes: int = 1
-) -> Hardware:
-    """Return what `resolve_hardware` would on a machine that has the devices.
-
-    Raises:
-        UsageError: As `resolve_device`.
-    """
-    try:
-        return resolve_hardware(device, gpus, precision, threads, processes=processes)
-    except MissingDependencyError:
-        return Hardware(
-            device="cuda",
-            precision="float32" if precision == "float32" else "bfloat16",
-            threads=threads or max(1, available_threads() // processes),
-        )
 
 
 def available_cores() -> int:

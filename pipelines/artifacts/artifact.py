@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import weakref
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +22,13 @@ from pipelines.artifacts.schema import (
     Parent,
     parse_manifest,
 )
-from pipelines.errors import ArtifactCorruptError, ArtifactMissingError
+from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     import zarr
+
+_GROUP = re.compile(rf"{re.escape(DATA)}/([^/]+)/zarr\.json")
 
 
 class Artifact:
@@ -115,6 +118,19 @@ class Artifact:
         if not isinstance(found, zarr.Group):
             raise self._corrupt(f"{DATA}/{path}", "a Zarr group", "nothing of the kind")
         return found
+
+    def groups_of(self, kind: str) -> list[str]:
+        """Return the names of the groups at the top of the data, sorted.
+
+        Raises:
+            UsageError: The artifact is of another kind.
+        """
+        if self.kind != kind:
+            raise UsageError(
+                "wrong kind of artifact", where=self.path, expected=kind, found=self.kind
+            )
+        found = (_GROUP.fullmatch(path) for path in self.manifest.files)
+        return sorted(match[1] for match in found if match)
 
     def read(self, path: str) -> np.ndarray[Any, Any]:
         """Read a whole array; raises as `group`."""

@@ -6,7 +6,6 @@ Shapes: L rows of a window, O observation, A action, E episodes.
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
@@ -21,7 +20,7 @@ from pipelines.artifacts.files import instead_of_file, open_file
 from pipelines.artifacts.row_arrays import TrajectoryIndex
 from pipelines.artifacts.schema import DATA
 from pipelines.datasets.layout import CARD, STATISTICS
-from pipelines.errors import ArtifactCorruptError, ConfigError, UsageError
+from pipelines.errors import ArtifactCorruptError, ConfigError
 from pipelines.histories.layout import trajectory_path
 from pipelines.rows import DATASET_ROWS, row_layout
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from pipelines.artifacts.artifact import Artifact
 
-_TASK_GROUP = re.compile(rf"{re.escape(DATA)}/([^/]+)/zarr\.json")
 OPEN_FILES = 512
 """Chunk files that one reader keeps mapped; each holds one file descriptor."""
 
@@ -76,13 +74,7 @@ class DatasetReader:
     """
 
     def __init__(self, artifact: Artifact, open_files: int = OPEN_FILES) -> None:
-        if artifact.kind != "datasets":
-            raise UsageError(
-                "wrong kind of artifact",
-                where=artifact.path,
-                expected="datasets",
-                found=artifact.kind,
-            )
+        names = artifact.groups_of("datasets")
         self.artifact = artifact
         self._open_files = max(1, open_files)
         self._maps: OrderedDict[tuple[_Rows, int], NDArray[Any]] = OrderedDict()
@@ -92,9 +84,9 @@ class DatasetReader:
         self._places: dict[tuple[str, int], int] = {}
         self._indices: dict[str, TrajectoryIndex] = {}
         self._episodes: dict[tuple[str, str], NDArray[Any]] = {}
-        found = (_TASK_GROUP.fullmatch(path) for path in artifact.manifest.files)
-        names = sorted(match[1] for match in found if match and match[1] != CARD)
-        self.tasks: dict[str, DatasetTask] = {name: self._read_task(name) for name in names}
+        self.tasks: dict[str, DatasetTask] = {
+            name: self._read_task(name) for name in names if name != CARD
+        }
 
     def fields(self, task: str) -> tuple[str, ...]:
         """Return which per-step arrays there are of a task, in the order of `pipelines.rows`.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.row_arrays import TrajectoryIndex
-from pipelines.artifacts.schema import DATA
 from pipelines.errors import UsageError
 from pipelines.histories.blocks import BlockGatherer
 from pipelines.histories.layout import trajectory_path
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
 
     from pipelines.artifacts.artifact import Artifact
 
-_TASK_GROUP = re.compile(rf"{re.escape(DATA)}/([^/]+)/zarr\.json")
-
 
 class HistoryReader:
     """The learning histories of an artifact.
@@ -30,16 +26,7 @@ class HistoryReader:
     """
 
     def __init__(self, artifact: Artifact) -> None:
-        if artifact.kind != "histories":
-            raise UsageError(
-                "wrong kind of artifact",
-                where=artifact.path,
-                expected="histories",
-                found=artifact.kind,
-            )
-        self.artifact = artifact
-        found = (_TASK_GROUP.fullmatch(path) for path in artifact.manifest.files)
-        self._tasks = sorted(match[1] for match in found if match)
+        self.artifact, self._tasks = artifact, artifact.groups_of("histories")
         self._attributes: dict[str, dict[str, Any]] = {}
         self._indices: dict[str, TrajectoryIndex | None] = {}
         self._episodes: dict[tuple[str, str], NDArray[Any]] = {}

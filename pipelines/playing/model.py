@@ -31,8 +31,10 @@ from pipelines.rng import stream as random_stream
 if TYPE_CHECKING:
     import torch
 
+    from pipelines.actions import ActionSpec
     from pipelines.model.batch import GroupBatch
     from pipelines.model.cache import Context
+    from pipelines.model.config import ModelConfig
     from pipelines.model.heads import Act
     from pipelines.model.heads.base import Draws, Embedding
     from pipelines.model.normalization import TaskStatistics
@@ -234,6 +236,49 @@ class Tokens(NamedTuple):
     previous_action_BA: NDArray[Any]
     previous_reward_B: NDArray[np.float32]
     episode_step_B: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, size: int, observation_dim: int, actions: ActionSpec) -> Self:
+        """Return zeros for so many streams."""
+        return cls(
+            np.zeros((size, observation_dim), np.float32),
+            np.zeros((size, *actions.row_shape), actions.row_dtype),
+            np.zeros(size, np.float32),
+            np.zeros(size, np.int64),
+        )
+
+    def batch(
+        self,
+        config: ModelConfig,
+        group: str,
+        statistics: Sequence[TaskStatistics],
+        embeddings: Sequence[NDArray[np.float32]],
+    ) -> GroupBatch:
+        """Return the tokens as the model takes them, in the same memory.
+
+        Args:
+            statistics: Those of each stream's task.
+            embeddings: Of each stream's actions; empty where the model knows them by number.
+        """
+        import torch
+
+        from pipelines.model.batch import GroupBatch, stack_embeddings
+
+        mean = std = None
+        if config.normalize_actions and config.groups[group].actions.continuous:
+            mean = torch.from_numpy(np.stack([each.action_mean for each in statistics]))
+            std = torch.from_numpy(np.stack([each.action_std for each in statistics]))
+        observation, action, reward, step = (torch.from_numpy(each)[:, None] for each in self)
+        return GroupBatch(
+            group,
+            observation,
+            action,
+            reward,
+            step,
+            action_mean_BA=mean,
+            action_std_BA=std,
+            embedding_BNE=stack_embeddings(embeddings),
+        )
 
 
 class ModelSide:
@@ -565,42 +610,23 @@ class _Table:
     def _place(
         self, model: Vintix, group: str, members: Sequence[TaskStreams]
     ) -> tuple[GroupBatch, list[tuple[TaskStreams, slice, Tokens]]]:
-        import torch
-
-        from pipelines.model.batch import GroupBatch, stack_embeddings
-
-        dims = model.config.groups[group]
         size = sum(len(streams.playing) for streams in members)
-        observation_BO = np.zeros((size, dims.observation_dim), np.float32)
-        kind = dims.actions
-        action_BA = np.zeros((size, *kind.row_shape), kind.row_dtype)
-        reward_B, step_B = np.zeros(size, np.float32), np.zeros(size, np.int64)
-        places, mean, std, start = [], [], [], 0
+        dims = model.config.groups[group]
+        together = Tokens.empty(size, dims.observation_dim, dims.actions)
+        places, start = [], 0
+        statistics: list[TaskStatistics] = []
         embeddings: list[NDArray[np.float32]] = []
         for streams in members:
             rows = slice(start, start + len(streams.playing))
-            tokens = Tokens(observation_BO[rows], action_BA[rows], reward_B[rows], step_B[rows])
+            tokens = Tokens._make(each[rows] for each in together)
             streams.write(tokens)
             places.append((streams, rows, tokens))
-            statistics = streams.task.view.statistics
-            count = (len(streams.playing), 1)
-            mean.append(np.tile(statistics.action_mean, count))
-            std.append(np.tile(statistics.action_std, count))
+            statistics += [streams.task.view.statistics] * len(streams.playing)
             drawn = streams.model_side.embeddings
             if drawn is not None:
                 embeddings += [drawn[copy] for copy in streams.playing]
             start = rows.stop
-        normalize = model.config.normalize_actions and kind.continuous
-        return GroupBatch(
-            group=group,
-            observation_BLO=torch.from_numpy(observation_BO)[:, None],
-            previous_action_BLA=torch.from_numpy(action_BA)[:, None],
-            previous_reward_BL=torch.from_numpy(reward_B)[:, None],
-            episode_step_BL=torch.from_numpy(step_B)[:, None],
-            action_mean_BA=torch.from_numpy(np.concatenate(mean)) if normalize else None,
-            action_std_BA=torch.from_numpy(np.concatenate(std)) if normalize else None,
-            embedding_BNE=stack_embeddings(embeddings),
-        ), places
+        return together.batch(model.config, group, statistics, embeddings), places
 
 
 def pass_seconds(model: Vintix, streams: int, view: float, memory: Memory) -> float:

@@ -114,14 +114,8 @@ class Agent:
         self._seed, self._size, self._now = seed, streams, 0
         with torch.inference_mode():
             self._context = Memory(context=context).make(saved.model, streams)
-        kind, observation_dim = target.spec.actions, target.spec.observation_dim
-        self._action_SA = np.zeros((streams, *kind.row_shape), kind.row_dtype)
-        self._tokens = Tokens(
-            np.zeros((streams, observation_dim), np.float32),
-            np.zeros_like(self._action_SA),
-            np.zeros(streams, np.float32),
-            np.zeros(streams, np.int64),
-        )
+        self._tokens = Tokens.empty(streams, target.spec.observation_dim, target.spec.actions)
+        self._action_SA = np.zeros_like(self._tokens.previous_action_BA)
 
     def act(
         self,
@@ -201,29 +195,10 @@ class Agent:
 
     def _batch(self) -> Any:
         """Return the present token of every stream."""
-        import torch
-
-        from pipelines.model.batch import GroupBatch, stack_embeddings
-
         assert self._task is not None
-        saved, tokens, view = self._saved, self._tokens, self._task.view
-        observation, action, reward, step = (torch.from_numpy(each)[:, None] for each in tokens)
-        mean = std = None
-        if saved.config.normalize_actions and self._task.spec.actions.continuous:
-            mean, std = (
-                torch.from_numpy(np.tile(each, (self._size, 1)))
-                for each in (view.statistics.action_mean, view.statistics.action_std)
-            )
-        batch = GroupBatch(
-            group=view.group,
-            observation_BLO=observation,
-            previous_action_BLA=action,
-            previous_reward_BL=reward,
-            episode_step_BL=step,
-            action_mean_BA=mean,
-            action_std_BA=std,
-            embedding_BNE=stack_embeddings(self._side.embeddings or ()),
-        )
+        saved, view = self._saved, self._task.view
+        statistics, embeddings = [view.statistics] * self._size, self._side.embeddings or ()
+        batch = self._tokens.batch(saved.config, view.group, statistics, embeddings)
         return batch.to(saved.model.encoder.prev_acs_padding.device)
 
     def _draws(self) -> Any:

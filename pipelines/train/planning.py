@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipelines.hardware import Hardware, planned_hardware, torch_threads
+from pipelines.hardware import Hardware, resolve_hardware, torch_threads
 from pipelines.model.backbones import BACKBONES
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.stage import LONGEST_ESTIMATE, Plan
@@ -131,12 +131,13 @@ def plan_from_catalogue(config: TrainConfig, workspace: Workspace) -> Plan:
             f"{count:,} parameters with the observation dims of Gymnasium v4's MuJoCo tasks; "
             "the count the paper publishes is made with those, the catalogue has v5's"
         )
-    hardware = planned_hardware(
+    hardware = resolve_hardware(
         config.device,
         config.gpus,
         config.precision,
         config.threads,
         processes=config.local_processes,
+        planned=True,
     )
     return make_plan(config, model, hardware, notes)
 

@@ -95,7 +95,7 @@ class Run:
 def prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False) -> Run:
     """Find everything a run refers to; devices and packages may be elsewhere if only planned."""
     from pipelines.datasets.reader import DatasetReader
-    from pipelines.hardware import planned_hardware, resolve_hardware
+    from pipelines.hardware import resolve_hardware
     from pipelines.train.processes import launched, local_world_size
 
     if config.track is not None and not planned:
@@ -113,12 +113,13 @@ def prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False)
         tasks=tasks,
         model=model,
         init=find_init(config, workspace, model),
-        hardware=(planned_hardware if planned else resolve_hardware)(
+        hardware=resolve_hardware(
             config.device,
             config.gpus,
             config.precision,
             config.threads,
             processes=local_world_size() if launched() else config.local_processes,
+            planned=planned,
         ),
     )
 
