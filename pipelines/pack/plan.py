@@ -17,7 +17,7 @@ from pipelines.histories.reader import HistoryReader
 from pipelines.pack.config import CHUNK_BYTES
 from pipelines.rows import row_bytes
 from pipelines.stage import Plan, default_name
-from pipelines.tasks.names import fold, task_names
+from pipelines.tasks.names import choose_tasks
 from pipelines.text import counted
 
 if TYPE_CHECKING:
@@ -253,33 +253,21 @@ def _selected(
 ) -> list[tuple[HistorySource, dict[str, Any]]]:
     found = [(reader, reader.task(name)) for reader in readers for name in reader.tasks()]
     references = ", ".join(reader.reference for reader in readers)
-    wanted_tasks = {fold(name) for name in config.tasks}
-    wanted_domains = {fold(name) for name in config.domains}
-    for kind, wanted, known in (
-        ("task", config.tasks, {name for _, each in found for name in task_names(each["task"])}),
-        ("domain", config.domains, {fold(each["task"]["domain"]) for _, each in found}),
-    ):
-        for name in wanted:
-            if fold(name) not in known:
-                raise UsageError(
-                    f"no {kind} {name!r} in the histories",
-                    where=references,
-                    found=name,
-                    fix=f"vintix distill --{kind} {name}",
-                )
-    chosen = [
-        (reader, each)
-        for reader, each in found
-        if (not wanted_tasks or wanted_tasks & task_names(each["task"]))
-        and (not wanted_domains or fold(each["task"]["domain"]) in wanted_domains)
-    ]
-    if not chosen:
+    names = choose_tasks(
+        config.tasks,
+        [each["task"] for _, each in found],
+        domains=config.domains,
+        among="the histories hold",
+        where=references,
+        command="vintix distill",
+    )
+    if not names:
         raise UsageError(
             "the selection is empty: none of these tasks is of these domains",
             where=references,
             found=", ".join((*config.tasks, *config.domains)),
         )
-    return chosen
+    return [(reader, each) for reader, each in found if each["task"]["name"] in names]
 
 
 def _check_groups(tasks: Sequence[dict[str, Any]]) -> None:

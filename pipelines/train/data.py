@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import ConfigError, UsageError
+from pipelines.errors import ConfigError
 from pipelines.model.config import GroupDims
 from pipelines.model.heads import DEFAULT, DEFAULTS, HEADS, heads_for
-from pipelines.tasks.names import fold
+from pipelines.tasks.names import choose_tasks
 
 if TYPE_CHECKING:
     from pipelines.datasets.reader import DatasetReader, DatasetTask
@@ -31,33 +31,15 @@ def select_tasks(
         UsageError: The dataset has no such task or domain.
         ConfigError: Nothing is left to train on.
     """
-    by_name = {
-        fold(name): task
-        for task in data.tasks.values()
-        for name in (task.name, *_specification(task).get("aliases", ()))
-    }
-    known_domains = {domain_of(task) for task in data.tasks.values()}
-    for label, asked, known in (
-        ("task", tasks, set(by_name)),
-        ("domain", domains, known_domains),
-    ):
-        for name in asked:
-            if (fold(name) if label == "task" else name) not in known:
-                raise UsageError(
-                    f"the dataset does not hold this {label}",
-                    where=f"--{label} {name}",
-                    expected=", ".join(sorted(data.tasks if label == "task" else known)),
-                    found=name,
-                    fix=f"vintix pack --{label} {name}",
-                )
-    wanted = {by_name[fold(name)].name for name in tasks}
-    chosen = [
-        task
-        for name, task in sorted(data.tasks.items())
-        if _is_drawn(task)
-        and (not tasks or name in wanted)
-        and (not domains or domain_of(task) in domains)
-    ]
+    names = choose_tasks(
+        tasks,
+        [task.attributes["task"] for task in data.tasks.values()],
+        domains=domains,
+        among="the dataset holds",
+        where=data.artifact.reference,
+        command="vintix pack",
+    )
+    chosen = [data.tasks[name] for name in names if _is_drawn(data.tasks[name])]
     if not chosen:
         raise ConfigError(
             "the dataset has no training task to train on",

@@ -228,7 +228,7 @@ def test_selection(workspace, histories):
     by_domain = pack(workspace, domains=("toy_blocks",)).artifact
     assert by_domain.reference == "toy-blocks@v1"
     for wrong in ({"tasks": ("hopper",)}, {"domains": ("mujoco",)}):
-        with pytest.raises(UsageError, match="in the histories"):
+        with pytest.raises(UsageError, match="the histories hold no"):
             pack(workspace, **wrong)
     with pytest.raises(UsageError, match="empty"):
         pack(workspace, tasks=("toy-a",), domains=("toy-blocks",))

@@ -320,9 +320,9 @@ def test_a_selection_of_tasks_by_alias_or_domain(workspace):
     assert result.artifact.config["tasks"] == ["toy-b"]
     result = train(workspace, small_config(domains=["gyms"], name="one"))
     assert result.artifact.config["tasks"] == ["gym-c"]
-    with pytest.raises(UsageError, match="does not hold this task"):
+    with pytest.raises(UsageError, match="the dataset holds no task"):
         train(workspace, small_config(tasks=["hopper"]))
-    with pytest.raises(UsageError, match="does not hold this domain"):
+    with pytest.raises(UsageError, match="the dataset holds no domain"):
         train(workspace, small_config(domains=["mujoco"]))
 
 
