@@ -14,9 +14,9 @@ from pipelines.artifacts import files
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.locks import NameLock
 from pipelines.artifacts.schema import CHECKSUM, MANIFEST, Manifest, parse_manifest
-from pipelines.artifacts.staging import PARENTS, STAGING_PREFIX
+from pipelines.artifacts.staging import PARENTS, STAGING_PREFIX, check_place
 from pipelines.artifacts.workspace import Workspace
-from pipelines.errors import ArtifactCorruptError, ArtifactError
+from pipelines.errors import ArtifactCorruptError
 from pipelines.reporter import Reporter
 
 
@@ -51,55 +51,35 @@ def adopt(
     manifest = read_manifest(source)
     name = name or manifest.name
     lock = NameLock(workspace.root / manifest.kind / name)
-    found = _held(workspace, manifest, name)
+
+    def same(held: Manifest) -> bool:
+        return held.digest == manifest.digest
+
+    found = workspace.find_whole(manifest.kind, name, same)
     if found is not None:
         return found, True
-    _refuse_link(workspace, manifest, name)
+    directory = workspace.root / manifest.kind / name / f"{STAGING_PREFIX}{manifest.digest[:16]}"
+    check_place(workspace.root, directory)
     lock.acquire()
     try:
         # Another process may have published it meanwhile.
-        found = _held(workspace, manifest, name)
+        found = workspace.find_whole(manifest.kind, name, same)
         if found is not None:
             return found, True
-        return _publish(source, manifest, workspace, name, reporter), False
+        return _publish(source, directory, manifest, workspace, name, reporter), False
     finally:
         lock.release()
 
 
-def _held(workspace: Workspace, manifest: Manifest, name: str) -> Artifact | None:
-    for version in workspace.versions(manifest.kind, name):
-        try:
-            artifact = Artifact(workspace.path(manifest.kind, name, version))
-        except ArtifactError:
-            # What is damaged is not what is wanted.
-            continue
-        if artifact.digest == manifest.digest and artifact.has_all_files():
-            return artifact
-    return None
-
-
-def _refuse_link(workspace: Workspace, manifest: Manifest, name: str) -> None:
-    link = files.find_link(workspace.root, _staging(workspace, manifest, name))
-    if link is not None:
-        raise ArtifactCorruptError(
-            "nothing was written: what is there may lead out of the workspace",
-            where=link,
-            expected="a directory of the workspace",
-            found=f"a link to {link.readlink()}",
-            fix="move it away, or point --workspace to where it leads",
-        )
-
-
-def _staging(workspace: Workspace, manifest: Manifest, name: str) -> Path:
-    return workspace.root / manifest.kind / name / f"{STAGING_PREFIX}{manifest.digest[:16]}"
-
-
 def _publish(
-    source: Path, manifest: Manifest, workspace: Workspace, name: str, reporter: Reporter
+    source: Path,
+    directory: Path,
+    manifest: Manifest,
+    workspace: Workspace,
+    name: str,
+    reporter: Reporter,
 ) -> Artifact:
-    directory = _staging(workspace, manifest, name)
     files.make_directory(directory)
-    files.check_tree(directory)
     # It is made of nothing in this workspace.
     files.write_sealed(directory / PARENTS, {"parents": []})
     total = sum(entry.size for entry in manifest.files.values())
@@ -126,10 +106,8 @@ def _publish(
         fields |= {"name": name, "version": version}
         data = files.canonical_json({**fields, CHECKSUM: files.checksum(fields)})
     files.write_file(directory / MANIFEST, data)
-    files.keep_only(directory, [MANIFEST, *manifest.files])
-    files.sync_directories(files.list_directories(directory))
     target = workspace.path(manifest.kind, name, version)
-    files.rename_directory(directory, target)
+    files.move_whole(directory, target, [MANIFEST, *manifest.files])
     return Artifact(target)
 
 

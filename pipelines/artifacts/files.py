@@ -303,6 +303,13 @@ def keep_only(directory: Path, keep: Iterable[str]) -> None:
                 path.unlink()
 
 
+def move_whole(directory: Path, target: Path, keep: Iterable[str]) -> None:
+    """Publish a directory under a free name, durably: of its files those that are named."""
+    keep_only(directory, keep)
+    sync_directories(list_directories(directory))
+    rename_directory(directory, target)
+
+
 def list_files(directory: Path) -> list[str]:
     """Return the paths, relative and with slashes, of all files of a tree, sorted."""
     return sorted(

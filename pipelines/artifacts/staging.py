@@ -129,7 +129,7 @@ class Staging(StagedWork):
         self.published = self._find_published()
         if self.published is not None:
             return self
-        self._refuse_links()
+        check_place(self.workspace.root, self.directory)
         self._lock.acquire()
         try:
             # Another process may have published it and given the lock back meanwhile.
@@ -212,16 +212,6 @@ class Staging(StagedWork):
         files.write_file(self.directory / MANIFEST, dump_manifest(manifest))
         return self._commit(manifest)
 
-    def _refuse_links(self) -> None:
-        """Check that what is written stays in the workspace, and that staged work is files."""
-        link = files.find_link(self.workspace.root, self.directory)
-        if link is not None:
-            raise _not_staged(link, "a directory of the workspace", f"a link to {link.readlink()}")
-        try:
-            files.check_tree(self.directory)
-        except files.UnfitFileError as error:
-            raise _not_staged(Path(error.filename), "a file", error.strerror) from error
-
     def _open(self) -> Artifact | None:
         """Open the staging directory; returns the artifact if only its rename was missing."""
         files.make_directory(self.directory)
@@ -270,26 +260,17 @@ class Staging(StagedWork):
         return self._commit(manifest)
 
     def _commit(self, manifest: Manifest) -> Artifact:
-        files.keep_only(self.directory, [MANIFEST, *manifest.files])
-        files.sync_directories(files.list_directories(self.directory))
         target = self.workspace.path(self.kind, self.name, manifest.version)
-        files.rename_directory(self.directory, target)
+        files.move_whole(self.directory, target, [MANIFEST, *manifest.files])
         self._records = {}
         self.published = Artifact(target)
         return self.published
 
     def _find_published(self) -> Artifact | None:
-        for version in reversed(self.workspace.versions(self.kind, self.name)):
-            try:
-                artifact = Artifact(self.workspace.path(self.kind, self.name, version))
-            except ArtifactError:
-                # What is damaged is not up to date; `verify` names it.
-                continue
-            manifest = artifact.manifest
-            wanted = config_digest(self.kind, manifest.config, manifest.parents) == self._wanted
-            if wanted and artifact.has_all_files():
-                return artifact
-        return None
+        def same(manifest: Manifest) -> bool:
+            return config_digest(self.kind, manifest.config, manifest.parents) == self._wanted
+
+        return self.workspace.find_whole(self.kind, self.name, same)
 
     def _assemble(self, work_items: Iterable[str]) -> dict[str, FileEntry]:
         """List the files to publish, and write the metadata of groups that no work item owns.
@@ -336,6 +317,21 @@ class Staging(StagedWork):
         from pipelines.artifacts.zarr_stores import open_staged
 
         return open_staged(self.directory / tree, path)
+
+
+def check_place(root: Path, directory: Path) -> None:
+    """Check that what is staged in a directory stays in the workspace, and is files.
+
+    Raises:
+        ArtifactCorruptError: A link may lead out of it.
+    """
+    link = files.find_link(root, directory)
+    if link is not None:
+        raise _not_staged(link, "a directory of the workspace", f"a link to {link.readlink()}")
+    try:
+        files.check_tree(directory)
+    except files.UnfitFileError as error:
+        raise _not_staged(Path(error.filename), "a file", error.strerror) from error
 
 
 def read_parents(staging: Path) -> list[Parent] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from pipelines.artifacts.schema import MANIFEST, SCHEMA_VERSIONS
 from pipelines.errors import ArtifactError, ArtifactMissingError, UsageError, VintixError, unknown
 
 if TYPE_CHECKING:
+    from pipelines.artifacts.schema import Manifest
     from pipelines.artifacts.staging import Staging
 
 _JOIN = "join it with the other parts: vintix artifacts merge NAME, the name of the history"
@@ -203,6 +204,18 @@ class Workspace:
                 fix="vintix artifacts ls",
             )
         return found
+
+    def find_whole(
+        self, kind: str, name: str, wanted: Callable[[Manifest], bool]
+    ) -> Artifact | None:
+        """Return the newest version whose manifest is wanted and that has all its files."""
+        for version in reversed(self.versions(kind, name)):
+            # What is damaged is not what is wanted; `verify` names it.
+            with contextlib.suppress(ArtifactError):
+                artifact = Artifact(self.path(kind, name, version))
+                if wanted(artifact.manifest) and artifact.has_all_files():
+                    return artifact
+        return None
 
     def stage(self, kind: str, name: str, **details: Any) -> Staging:
         """Open the staging area of a name for writing; see `Staging`."""
