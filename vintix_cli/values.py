@@ -34,7 +34,7 @@ def _task_names(registry: Any) -> Iterable[str]:
 
 tasks = _of("pipelines.domains.registry", _task_names)
 domains = _of("pipelines.domains.registry", lambda registry: registry.full_catalogue().domains)
-groups = _of("pipelines.domains.registry", lambda registry: registry.full_catalogue().groups())
+groups = _of("pipelines.domains.registry", lambda registry: registry.full_catalogue().groups)
 splits = _of("pipelines.tasks.spec", lambda spec: spec.SPLITS)
 score_references = _of("pipelines.tasks.spec", lambda spec: spec.REFERENCES)
 kinds = _of("pipelines.artifacts.schema", lambda schema: schema.SCHEMA_VERSIONS)

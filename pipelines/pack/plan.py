@@ -235,9 +235,15 @@ def plan(config: PackConfig, workspace: Workspace) -> Plan:
 
 def paper_plan() -> Plan:
     """Return the paper's Table 1, computed from the catalogue without any data."""
+    from pipelines.pack.card import table
     from pipelines.tasks.registry import catalogue
 
-    rows = [row._asdict() for row in catalogue().plan_table()]
+    rows = table(
+        [
+            {"domain": spec.domain, "episodes": spec.episodes, "steps": spec.timesteps}
+            for spec in catalogue().select(splits=("train",))
+        ]
+    )
     return Plan(
         rows[:-1],
         rows[-1],

@@ -4,42 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from pipelines.errors import ConfigError, VintixError, unknown
 from pipelines.tasks.names import fold
 from pipelines.tasks.spec import SPLITS, TaskSpec
-
-
-class Group(NamedTuple):
-    """The tasks that share an encoder and a head.
-
-    Attributes:
-        observation_dim: Length of the observation vector.
-        action_dim: Length of the action vector.
-        tasks: Their names, in catalogue order.
-    """
-
-    observation_dim: int
-    action_dim: int
-    tasks: tuple[str, ...]
-
-
-class PlanRow(NamedTuple):
-    """One row of the paper's Table 1.
-
-    Attributes:
-        domain: The domain, ``overall`` in the last row.
-        episodes: Expected number of episodes: steps over mean episode length, summed over tasks.
-        timesteps: Number of recorded steps.
-        sample_weight: Share of the steps of all rows, in [0, 1].
-    """
-
-    domain: str
-    tasks: int
-    episodes: int
-    timesteps: int
-    sample_weight: float
 
 
 class Catalogue:
@@ -81,6 +49,11 @@ class Catalogue:
     def domains(self) -> tuple[str, ...]:
         """Names of the domains that have tasks, in catalogue order."""
         return tuple(dict.fromkeys(spec.domain for spec in self._all))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, in catalogue order."""
+        return tuple(dict.fromkeys(spec.group for spec in self._all))
 
     @property
     def _all(self) -> tuple[TaskSpec, ...]:
@@ -137,8 +110,7 @@ class Catalogue:
                 if _squash(known) == _squash(name):
                     raise error
         chosen_domains = _resolve("domain", domains, self.domains)
-        known_groups = tuple(dict.fromkeys(spec.group for spec in self._all))
-        chosen_groups = _resolve("group", groups, known_groups)
+        chosen_groups = _resolve("group", groups, self.groups)
         chosen_splits = _resolve("split", splits, SPLITS)
 
         def passes(spec: TaskSpec) -> bool:
@@ -154,22 +126,6 @@ class Catalogue:
             )
 
         return tuple(spec for spec in self._all if passes(spec))
-
-    def groups(self, *, splits: Sequence[str] = ()) -> dict[str, Group]:
-        """Return the groups of the tasks, without variations, in catalogue order.
-
-        Args:
-            splits: Only groups that have a task in these, and only those tasks; all where empty.
-        """
-        members: dict[str, list[TaskSpec]] = {}
-        for spec in self.select(splits=splits):
-            members.setdefault(spec.group, []).append(spec)
-        return {
-            group: Group(
-                specs[0].observation_dim, specs[0].action_dim, tuple(spec.name for spec in specs)
-            )
-            for group, specs in members.items()
-        }
 
     def extended(self, specs: Iterable[TaskSpec]) -> Catalogue:
         """Return a catalogue that also holds these tasks, after its own.
@@ -190,21 +146,6 @@ class Catalogue:
             unavailable: What `select` raises, by the domain's name.
         """
         return Catalogue(self._all, unavailable)
-
-    def plan_table(self, specs: Iterable[TaskSpec] | None = None) -> tuple[PlanRow, ...]:
-        """Return the paper's Table 1, computed: a row per domain, then ``overall``.
-
-        Args:
-            specs: The tasks to count; the training split where not given.
-        """
-        chosen = tuple(self.select(splits=("train",)) if specs is None else specs)
-        total = sum(spec.timesteps for spec in chosen)
-        present = tuple(dict.fromkeys(spec.domain for spec in chosen))
-        parts = [
-            (domain, tuple(spec for spec in chosen if spec.domain == domain))
-            for domain in in_table_order(present)
-        ]
-        return tuple(_plan_row(name, part, total) for name, part in [*parts, ("overall", chosen)])
 
     def _check_variations(self) -> None:
         names = {spec.name for spec in self.tasks}
@@ -232,29 +173,12 @@ class Catalogue:
                 )
 
 
-def in_table_order(domains: Iterable[str]) -> list[str]:
-    """Return domains as the paper's Table 1 has them, by name; others follow as they come."""
-    domains, own = list(domains), catalogue().domains
-    return sorted(set(domains) & set(own)) + [name for name in domains if name not in own]
-
-
 @functools.cache
 def catalogue() -> Catalogue:
     """Return the project's own catalogue: the paper's 102 tasks and their 44 variations."""
     from pipelines.tasks.loader import load_builtin
 
     return Catalogue(load_builtin())
-
-
-def _plan_row(name: str, specs: Sequence[TaskSpec], total: int) -> PlanRow:
-    timesteps = sum(spec.timesteps for spec in specs)
-    return PlanRow(
-        domain=name,
-        tasks=len(specs),
-        episodes=round(sum(spec.episodes for spec in specs)),
-        timesteps=timesteps,
-        sample_weight=timesteps / total if total else 0.0,
-    )
 
 
 def _resolve(kind: str, wanted: Sequence[str], known: Sequence[str]) -> set[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import torch
@@ -46,8 +46,7 @@ def test_every_format_has_its_exporter(kind: str) -> None:
     """The command names them as text, so that help does not import torch."""
     assert FORMATS[kind]
     for target in FORMATS[kind].values():
-        module, _, function = target.partition(".")
-        assert callable(getattr(import_module(f"pipelines.interchange.{module}"), function))
+        assert callable(resolve_name(f"pipelines.interchange.{target}"))
 
 
 def test_a_checkpoint_goes_in_plays_and_comes_out(shell: Shell) -> None:

@@ -230,7 +230,7 @@ def test_a_dataset_is_exported_from_its_histories(histories: Workspace, tmp_path
     packed = run(PackConfig(tasks=("toy-b",), name="packed"), histories, REPORTER).artifact
     config = ExportConfig(reference="packed", output=tmp_path / "packed")
     result = export_packed(config, histories, REPORTER)
-    assert result.artifact.reference == packed.reference
+    assert result["exported"] == f"datasets/{packed.reference}"
     assert [row["dataset_id"] for row in result["tasks"]] == ["vintix/toy-b/toys-v1"]
     with pytest.raises(UsageError, match="datasets hold no task 'toy-a'"):
         other = config.model_copy(update={"tasks": ("toy-a",), "output": tmp_path / "other"})

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines.distill.schedule import noise_along
+from pipelines.pack.card import table
+from pipelines.pack.plan import paper_plan
 from pipelines.tasks import catalogue
 
 TRAIN = ("train",)
@@ -37,44 +39,56 @@ def test_training_steps_by_domain(domain, tasks, training, timesteps):
     assert sum(spec.timesteps for spec in trained) == timesteps
 
 
-def test_plan_table_is_the_papers_table_1():
+def test_the_plan_is_the_papers_table_1():
     """Table 1 rounds: 216k, 96k, 670k (67 M; exactly 675k of 67.5 M) and 665k episodes."""
-    rows = catalogue().plan_table()
-    assert [(row.domain, row.tasks) for row in rows] == [
+    plan = paper_plan()
+    rows = [*plan.rows, plan.totals]
+    assert [(row["domain"], row["tasks"]) for row in rows] == [
         ("bidexhands", 15),
         ("industrial-benchmark", 16),
         ("metaworld", 45),
         ("mujoco", 11),
         ("overall", 87),
     ]
-    thousands = [round(row.episodes / 1000) for row in rows]
+    thousands = [round(row["episodes"] / 1000) for row in rows]
     assert thousands == [216, 96, 675, 665, 1652]
-    assert rows[-1].timesteps == 223_200_000
-    percent = [round(100 * row.sample_weight, 1) for row in rows]
+    assert rows[-1]["timesteps"] == 223_200_000
+    percent = [round(100 * row["sample_weight"], 1) for row in rows]
     # The paper's 14.2, 10.8, 30.1, 44.9 %, with Meta-World counted whole.
     assert percent == [14.2, 10.8, 30.2, 44.8, 100.0]
 
 
-def test_plan_table_counts_what_it_is_given():
-    """`pack --dry-run` prints it for a choice of tasks."""
-    rows = catalogue().plan_table(catalogue().select(tasks=["reacher", "reach"]))
-    assert [(row.domain, row.episodes, row.timesteps) for row in rows] == [
-        ("metaworld", 15_000, 1_500_000),
-        ("mujoco", 100_000, 5_000_000),
-        ("overall", 115_000, 6_500_000),
+def test_a_table_has_the_domains_of_others_last():
+    names = ("elsewhere", "mujoco", "mujoco", "metaworld")
+    rows = table([{"domain": name, "episodes": 2.4, "steps": 50} for name in names])
+    assert [(row["domain"], row["episodes"], row["timesteps"]) for row in rows] == [
+        ("metaworld", 2, 50),
+        ("mujoco", 5, 100),
+        ("elsewhere", 2, 50),
+        ("overall", 10, 200),
     ]
-    assert sum(row.sample_weight for row in rows[:-1]) == pytest.approx(1)
-    assert catalogue().plan_table(()) == (("overall", 0, 0, 0, 0.0),)
+    assert sum(row["sample_weight"] for row in rows[:-1]) == pytest.approx(1)
+    assert table(()) == []
+
+
+def members(splits=()):
+    """Return the tasks of each group."""
+    found = {}
+    for spec in catalogue().select(splits=splits):
+        found.setdefault(spec.group, []).append(spec)
+    return found
+
+
+def dims(specs):
+    return specs[0].observation_dim, specs[0].action_dim
 
 
 def _encoder_parameters(v4: bool) -> int:
     # By group: observation and action enter 511 channels each through MLPs that else do not depend
     # on the dims (264,187 apiece), the reward enters 2 (4 parameters). Once: the learned paddings
     # of action and reward (511 + 2).
-    groups = catalogue().groups(splits=TRAIN)
     total = 513
-    for group in groups.values():
-        spec = catalogue().get(group.tasks[0])
+    for spec, *_ in members(TRAIN).values():
         observation_dim = (spec.observation_dim_v4 if v4 else None) or spec.observation_dim
         total += 511 * (observation_dim + spec.action_dim) + 2 * 264_187 + 4
     return total
@@ -82,10 +96,10 @@ def _encoder_parameters(v4: bool) -> int:
 
 def test_training_groups_give_the_published_parameter_count():
     """21 groups: with v4 dims the encoder has the published size, with v5 dims that of Table 5."""
-    groups = catalogue().groups(splits=TRAIN)
+    groups = members(TRAIN)
     assert len(groups) == 21
-    assert sum(group.action_dim for group in groups.values()) == 481
-    assert sum(group.observation_dim for group in groups.values()) == 4342
+    observed, acted = np.sum([dims(specs) for specs in groups.values()], axis=0)
+    assert (observed, acted) == (4342, 481)
     assert _encoder_parameters(v4=True) == 13_551_295
     assert _encoder_parameters(v4=False) == 13_561_004
 
@@ -94,21 +108,22 @@ def test_hand_over_has_a_group_that_no_training_task_shares():
     """Its dims (398, 40) fit no trained encoder: the paper reports 0 for it (Appendix A.2.3)."""
     over = catalogue().get("hand-over")
     assert over.split == "validation"
-    groups = catalogue().groups()
-    assert groups[over.group] == (398, 40, ("hand-over",))
-    assert set(groups) - set(catalogue().groups(splits=TRAIN)) == {over.group}
+    groups = members()
+    assert groups[over.group] == [over]
+    assert dims([over]) == (398, 40)
+    assert set(groups) - set(members(TRAIN)) == {over.group}
 
 
 def test_groups_part_tasks_whose_channels_mean_different_things():
     """Equal dims are not enough: doors name the left handle first, the others the right one."""
-    groups = catalogue().groups()
-    assert set(groups["bidexhands-doors"].tasks) == {
+    groups = {group: {spec.name for spec in specs} for group, specs in members().items()}
+    assert groups["bidexhands-doors"] == {
         "hand-door-close-inward",
         "hand-door-close-outward",
         "hand-door-open-inward",
         "hand-door-open-outward",
     }
-    assert set(groups["bidexhands-points"].tasks) == {
+    assert groups["bidexhands-points"] == {
         "hand-lift-underarm",
         "hand-pen",
         "hand-scissors",
@@ -116,16 +131,17 @@ def test_groups_part_tasks_whose_channels_mean_different_things():
         "hand-switch",
         "hand-kettle",
     }
-    assert groups["bidexhands-doors"][:2] == groups["bidexhands-points"][:2] == (417, 52)
-    assert set(groups["bidexhands-catch"].tasks) == {
+    for group in ("bidexhands-doors", "bidexhands-points"):
+        assert dims(members()[group]) == (417, 52)
+    assert groups["bidexhands-catch"] == {
         "hand-catch-abreast",
         "hand-catch-over-2-underarm",
         "hand-catch-underarm",
     }
-    assert set(groups["bidexhands-blocks"].tasks) == {"hand-block-stack", "hand-push-block"}
-    assert groups["mujoco-humanoid"].tasks == ("humanoid",)
-    assert len(groups["metaworld"].tasks) == 50
-    assert len(groups["industrial-benchmark"].tasks) == 21
+    assert groups["bidexhands-blocks"] == {"hand-block-stack", "hand-push-block"}
+    assert groups["mujoco-humanoid"] == {"humanoid"}
+    assert len(groups["metaworld"]) == 50
+    assert len(groups["industrial-benchmark"]) == 21
 
 
 def test_seven_variations_change_nothing():
