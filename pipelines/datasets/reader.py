@@ -1,5 +1,25 @@
 """Reads windows of a packed dataset through mapped chunk files.
 
+How a dataset is laid out in an artifact:
+
+    card                      attributes: the rows of the paper's Table 1 for this data
+    <task>                    attributes: task, group, split, reward_scale, rows, weights, ...
+    <task>/observation_mean   float64 (O,), and observation_std, action_mean, action_std
+    <task>/trajectory_start   int64 (N,), first row of each trajectory in the arrays below
+    <task>/trajectory_length  int64 (N,), its steps; what lies between trajectories is padding
+    <task>/trajectory_episodes int64 (N,), number of its episodes
+    <task>/<field>            (rows, ...), per step, as `pipelines.rows` lists them
+    <task>/episode_start      int64 (E,), step of the trajectory that each episode begins with
+    <task>/episode_return     float64 (E,)
+
+The per-step arrays are uncompressed little-endian rows, so a chunk file is the memory image of its
+rows and can be mapped. A task that was imported from a format which does not record all of them
+lacks arrays, names those it has in its attribute ``fields``, and where it came from in
+``imported``.
+
+In schema version 1 each trajectory had a group of its own, ``<task>/<trajectory>/<field>``, and
+there was no ``demonstrator_action``. It is read as before.
+
 Shapes: L rows of a window, O observation, A action, E episodes.
 """
 
@@ -19,7 +39,6 @@ from pipelines.actions import ActionSpec, actions_of
 from pipelines.artifacts.files import instead_of_file, open_file
 from pipelines.artifacts.row_arrays import TrajectoryIndex
 from pipelines.artifacts.schema import DATA
-from pipelines.datasets.layout import CARD, STATISTICS
 from pipelines.errors import ArtifactCorruptError, ConfigError
 from pipelines.histories.layout import trajectory_path
 from pipelines.rows import DATASET_ROWS, row_layout
@@ -29,6 +48,8 @@ if TYPE_CHECKING:
 
     from pipelines.artifacts.artifact import Artifact
 
+CARD = "card"
+STATISTICS = ("observation_mean", "observation_std", "action_mean", "action_std")
 OPEN_FILES = 512
 """Chunk files that one reader keeps mapped; each holds one file descriptor."""
 

@@ -71,8 +71,8 @@ LIBRARY_LEARNERS = {
 
 HISTORY_LEARNERS: dict[str, str] = {
     "q-learning": "pipelines.learners.q_learning:QLearner",
-    "thompson": "pipelines.learners.bandits:BanditLearner",
-    "ucb": "pipelines.learners.bandits:BanditLearner",
+    "thompson": "pipelines.learners.steps:BanditLearner",
+    "ucb": "pipelines.learners.steps:BanditLearner",
 }
 """Learners of discrete actions that are trained for their histories alone, which need no torch, as
 ``module:class``. All but q-learning are policies of a task's domain (`Domain.reward_policies`)."""

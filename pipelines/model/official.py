@@ -51,34 +51,22 @@ _FIELDS = {
 }
 
 
-def load_official(
-    path: Path | str, *, attention: str = "auto"
-) -> tuple[Vintix, dict[str, SavedTask]]:
+def read_official(
+    folder: Path, *, attention: str = "auto"
+) -> tuple[Vintix, dict[str, SavedTask], dict[str, Tensor]]:
     """Load a checkpoint folder of the released code onto the CPU, in evaluation mode.
 
     Args:
-        path: Folder with `model.pth`, `config.json` and `metadata.json`.
+        folder: Folder with `model.pth`, `config.json` and `metadata.json`.
 
     Returns:
-        The model and its tasks by name.
+        The model, its tasks by name, and the weights as they are in the file.
 
     Raises:
         ArtifactMissingError: A file is not there.
         ArtifactCorruptError: A file cannot be read, or the weights do not fit the configuration.
         UnsafeContentError: `model.pth` holds more than tensors.
         ConfigError: The configuration or the metadata cannot be translated.
-    """
-    model, tasks, _ = read_official(Path(path), attention=attention)
-    return model, tasks
-
-
-def read_official(
-    folder: Path, *, attention: str = "auto"
-) -> tuple[Vintix, dict[str, SavedTask], dict[str, Tensor]]:
-    """Return what `load_official` returns, and the weights as they are in the file.
-
-    Raises:
-        ArtifactMissingError, ArtifactCorruptError, UnsafeContentError, ConfigError: As there.
     """
     metadata = read_json(folder / "metadata.json")
     config = read_json(folder / "config.json")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.actions import actions_of
 from pipelines.artifacts.row_arrays import RowLayout, balanced_rows, chunk_length
-from pipelines.datasets.layout import CARD
+from pipelines.datasets.reader import CARD
 from pipelines.errors import ConfigError, UsageError
 from pipelines.histories.joined import JoinedHistories
 from pipelines.histories.reader import HistoryReader

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.actions import actions_of
 from pipelines.artifacts.arrays import write_array
 from pipelines.artifacts.row_arrays import RowWriter, write_trajectories
-from pipelines.datasets.layout import CARD
+from pipelines.datasets.reader import CARD
 from pipelines.histories.layout import trajectory_path
 from pipelines.mean_variance import MeanVariance
 from pipelines.pack.card import card

@@ -16,8 +16,7 @@ from pipelines.artifacts.row_arrays import (
     write_trajectories,
 )
 from pipelines.artifacts.workspace import Workspace
-from pipelines.datasets.layout import STATISTICS
-from pipelines.datasets.reader import DatasetReader
+from pipelines.datasets.reader import STATISTICS, DatasetReader
 from pipelines.pack.config import CHUNK_BYTES, CHUNK_ROWS
 from pipelines.rows import row_layout
 

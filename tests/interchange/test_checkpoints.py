@@ -25,7 +25,7 @@ from pipelines.interchange.checkpoints import import_checkpoint
 from pipelines.interchange.config import ExportConfig, ImportCheckpointConfig
 from pipelines.interchange.official_checkpoint import export_official
 from pipelines.interchange.safetensors_checkpoint import export_safetensors
-from pipelines.model.official import load_official
+from pipelines.model.official import read_official
 from pipelines.model.saved import SavedModel, SavedTask, load_model, save_model
 from pipelines.model.vintix import Vintix
 from pipelines.reporter import NullReporter
@@ -84,7 +84,7 @@ def test_an_imported_model_is_the_one_that_was_saved(
 ) -> None:
     source = conformance / "norm_acs" / "ckpt"
     saved = load_model(bring(workspace, source).artifact)
-    model, tasks = load_official(source)
+    model, tasks = read_official(source)[:2]
     wanted = model.state_dict()
     assert all(torch.equal(value, wanted[name]) for name, value in saved.model.state_dict().items())
     assert saved.config.model_dump() == model.config.model_dump()
@@ -139,7 +139,7 @@ def trained_here(workspace: Workspace, tmp_path: Path, random_map: bool = False)
 
     metadata = {"z": task(4, 1, "zeta", 1), "a": task(3, 2, "alpha", 2)}
     folder = write_official(tmp_path / "source", metadata)
-    _, tasks = load_official(folder)
+    _, tasks = read_official(folder)[:2]
     config = json.loads((folder / "config.json").read_text())
     model = Vintix(official_config(config, metadata), seed=8)
     with workspace.stage(
@@ -165,7 +165,7 @@ def test_our_own_checkpoint_loads_in_the_authors_format(
         "metadata.json",
         "model.pth",
     ]
-    model, tasks = load_official(tmp_path / "out")
+    model, tasks = read_official(tmp_path / "out")[:2]
     own = load_model(workspace.find("checkpoints", "own"))
     assert model.config.model_dump() == own.config.model_dump()
     ours = own.model.state_dict()

@@ -27,7 +27,7 @@ from pipelines.methods.release import (
 )
 from pipelines.methods.windows import Subsequence
 from pipelines.model.batch import TaskSequence, group_sequences
-from pipelines.model.official import load_official
+from pipelines.model.official import read_official
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import select_tasks
 from pipelines.train.loader import MicroBatch
@@ -60,7 +60,7 @@ def test_three_updates_are_those_of_the_released_loop(conformance):
     expected = json.loads((folder / "expected.json").read_text())
     released = expected["train_loop"]
     theirs = released["config"]
-    model, tasks = load_official(folder / "ckpt")
+    model, tasks = read_official(folder / "ckpt")[:2]
     model.train()
     config = TrainConfig(
         fidelity="release",
@@ -114,7 +114,7 @@ def test_corrected_training_differs_from_the_released_loop(conformance):
     """The comparison above would fail with the default rules: the tolerance is no veil."""
     folder = conformance / "base"
     released = json.loads((folder / "expected.json").read_text())["train_loop"]
-    model, tasks = load_official(folder / "ckpt")
+    model, tasks = read_official(folder / "ckpt")[:2]
     config = TrainConfig(
         steps=3,
         batch_size=2,

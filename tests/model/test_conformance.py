@@ -16,7 +16,7 @@ import torch
 
 from pipelines.model.batch import GroupBatch, TaskSequence, group_sequences
 from pipelines.model.cache import Context
-from pipelines.model.official import load_official
+from pipelines.model.official import read_official
 from pipelines.model.saved import SavedTask
 from pipelines.model.vintix import Vintix
 
@@ -33,7 +33,7 @@ Loader = Callable[..., tuple[Vintix, dict[str, SavedTask]]]
 @pytest.fixture
 def load(conformance: Path) -> Loader:
     def official(variant: str, attention: str = "auto") -> tuple[Vintix, dict[str, SavedTask]]:
-        return load_official(conformance / variant / "ckpt", attention=attention)
+        return read_official(conformance / variant / "ckpt", attention=attention)[:2]
 
     return official
 

@@ -17,7 +17,7 @@ from pipelines.errors import (
     ConfigError,
     UnsafeContentError,
 )
-from pipelines.model.official import load_official, official_config
+from pipelines.model.official import official_config, read_official
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_configuration_and_statistics_are_translated(checkpoint: Path) -> None:
-    model, tasks = load_official(checkpoint)
+    model, tasks = read_official(checkpoint)[:2]
     assert not model.training
     config = model.config
     assert (config.norm, config.mlp, config.qk_norm) == ("rmsnorm", "llama", True)
@@ -46,7 +46,7 @@ def test_configuration_and_statistics_are_translated(checkpoint: Path) -> None:
 
 def test_our_state_dict_is_theirs(checkpoint: Path) -> None:
     """Names, order, shapes and bits, so that saving gives a file they can load."""
-    model, _ = load_official(checkpoint)
+    model, _, _ = read_official(checkpoint)
     theirs = torch.load(checkpoint / "model.pth", weights_only=True)
     ours = model.state_dict()
     assert list(ours) == list(theirs)
@@ -57,13 +57,13 @@ def test_our_state_dict_is_theirs(checkpoint: Path) -> None:
 def test_a_missing_file_is_named(checkpoint: Path, name: str) -> None:
     (checkpoint / name).unlink()
     with pytest.raises(ArtifactMissingError, match=name):
-        load_official(checkpoint)
+        read_official(checkpoint)
 
 
 def test_weights_of_another_shape_are_corrupt(checkpoint: Path) -> None:
     edit(checkpoint / "config.json", lambda config: config.update(intermediate_size=65))
     with pytest.raises(ArtifactCorruptError, match=r"(?s)do not fit.*mlp\.fc_1\.weight"):
-        load_official(checkpoint)
+        read_official(checkpoint)
 
 
 def test_a_pickle_with_code_is_refused_and_never_run(checkpoint: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_pickle_with_code_is_refused_and_never_run(checkpoint: Path) -> None:
 
     torch.save({"weights": Payload()}, checkpoint / "model.pth")
     with pytest.raises(UnsafeContentError, match=r"model\.pth"):
-        load_official(checkpoint)
+        read_official(checkpoint)
     assert not marker.exists()
 
 
@@ -83,20 +83,20 @@ def test_a_pickle_with_code_is_refused_and_never_run(checkpoint: Path) -> None:
 def test_a_file_that_is_no_checkpoint_is_refused(checkpoint: Path, content: bytes) -> None:
     (checkpoint / "model.pth").write_bytes(content)
     with pytest.raises((ArtifactCorruptError, UnsafeContentError), match=r"model\.pth"):
-        load_official(checkpoint)
+        read_official(checkpoint)
 
 
 def test_weights_that_are_no_dictionary_of_tensors_are_corrupt(checkpoint: Path) -> None:
     torch.save([1, 2], checkpoint / "model.pth")
     with pytest.raises(ArtifactCorruptError, match="dictionary of tensors"):
-        load_official(checkpoint)
+        read_official(checkpoint)
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_broken_json_is_named(checkpoint: Path, content: str) -> None:
     (checkpoint / "metadata.json").write_text(content)
     with pytest.raises(ArtifactCorruptError, match=r"metadata\.json"):
-        load_official(checkpoint)
+        read_official(checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_cannot_be_translated_is_named(
 ) -> None:
     edit(checkpoint / f"{file}.json", change)
     with pytest.raises(ConfigError, match=message):
-        load_official(checkpoint)
+        read_official(checkpoint)
 
 
 def test_feed_forward_defaults_to_four_widths(checkpoint: Path) -> None:

@@ -12,9 +12,7 @@ Shapes: B batch, H heads, L sequence, K head dim.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +27,6 @@ from pipelines.model.attention.selection import check_backend, select_backend
 
 __all__ = [
     "BACKENDS",
-    "AttentionBackend",
     "AttentionCache",
     "alibi_slopes",
     "attend",
@@ -63,28 +60,9 @@ def attend_reference(
     return weights_BHLL @ v_BHLK
 
 
-class AttentionBackend(Protocol):
-    """What a backend is: a function of queries, keys, values and slopes."""
-
-    def __call__(
-        self,
-        q_BHLK: Tensor,
-        k_BHLK: Tensor,
-        v_BHLK: Tensor,
-        slopes_H: Tensor,
-        *,
-        window: int | None,
-        dropout: float,
-        score_bound: float | None,
-        cache: AttentionCache,
-    ) -> Tensor:
-        """Return the attention's output (B, H, L, K) in the dtype of the queries."""
-        ...
-
-
-#: Backends by name. A new backend is a function with this signature, an entry here and its
+#: Backends by name. A new backend is a function with their signature, an entry here and its
 #: conditions in `selection`.
-BACKENDS: Mapping[str, AttentionBackend] = MappingProxyType(
+BACKENDS = MappingProxyType(
     {
         "flash": attend_flash,
         "flex": attend_flex,
