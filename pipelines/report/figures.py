@@ -143,13 +143,13 @@ def variation_label(entry: Entry) -> str:
 def _variations(entries: Sequence[Entry], reference: str) -> Figure:
     chosen = scored(main_entries(entries))
     panels = []
-    for domain in domains_of(entry for entry in chosen if entry.varied):
+    varied = [entry for entry in chosen if entry.curve.part == "variations"]
+    for domain in domains_of(varied):
         mine = of_domain(chosen, domain)
         trained = [entry for entry in mine if entry.trained]
         parts = {"training tasks": trained} if trained else {}
-        for entry in mine:
-            if entry.varied:
-                parts.setdefault(variation_label(entry), []).append(entry)
+        for entry in of_domain(varied, domain):
+            parts.setdefault(variation_label(entry), []).append(entry)
         panels.append(_mean_panel(domain, parts, reference))
     return figure(
         "variations",
@@ -162,7 +162,7 @@ def _variations(entries: Sequence[Entry], reference: str) -> Figure:
 
 
 def _unseen(entries: Sequence[Entry]) -> Figure:
-    chosen = [entry for entry in main_entries(entries) if entry.unseen]
+    chosen = [entry for entry in main_entries(entries) if entry.curve.part == "unseen"]
     return figure(
         "unseen",
         "Unseen tasks",

@@ -61,16 +61,6 @@ class Entry:
         return self.curve.domain
 
     @property
-    def varied(self) -> bool:
-        """Whether it is a parametric variation; held-out setpoints are some (section 3.3)."""
-        return self.curve.part == "variations"
-
-    @property
-    def unseen(self) -> bool:
-        """Whether it is a task that the paper holds out, and no variation."""
-        return self.curve.part == "unseen"
-
-    @property
     def trained(self) -> bool:
         """Whether it is a training task."""
         return self.curve.part == "training"

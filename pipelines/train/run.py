@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.files import canonical_json
+from pipelines.dependencies import load_extra
 from pipelines.errors import ArtifactError, ConfigError
 from pipelines.methods import DEFAULT
 from pipelines.text import counted, listed
@@ -99,9 +100,7 @@ def prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False)
     from pipelines.train.processes import launched, local_world_size
 
     if config.track is not None and not planned:
-        from pipelines.train.tracking import check_tracker
-
-        check_tracker(config.track)
+        load_extra(config.track, "tracking", f"--track {config.track}")
     dataset = workspace.find("datasets", config.dataset)
     data = DatasetReader(dataset)
     tasks = in_set_groups(select_tasks(data, config.tasks, config.domains), config.model)

@@ -8,19 +8,11 @@ Biases and Trackio, which forget nothing, are sent only what they lack.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import MissingDependencyError
+from pipelines.dependencies import load_extra
 from pipelines.train.metrics import MetricsLog, Tracker, read_metrics
-
-#: What has to be importable for each tracker.
-_MODULES = {
-    "tensorboard": "torch.utils.tensorboard",
-    "wandb": "wandb",
-    "trackio": "trackio",
-}
 
 
 def open_tracker(
@@ -46,10 +38,11 @@ def open_tracker(
     Raises:
         MissingDependencyError: The package is not installed.
     """
-    check_tracker(kind)
-    module = import_module(_MODULES[kind])
+    module = load_extra(kind, "tracking", f"--track {kind}")
     if kind == "tensorboard":
-        writer = module.SummaryWriter(str(directory / run), purge_step=log.steps + 1)
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer: Any = SummaryWriter(str(directory / run), purge_step=log.steps + 1)
         rows = [f"| {name} | `{value}` |" for name, value in facts.items()]
         writer.add_text("vintix", "\n".join(["| | |", "| --- | --- |", *rows]), log.steps)
         return _TensorBoard(writer)
@@ -61,24 +54,6 @@ def open_tracker(
     # Trackio knows a run by its name, and has no public name for the step it expects.
     resumed = module.init(**options)
     return _Run(resumed, log, getattr(resumed, "_next_step", None))
-
-
-def check_tracker(kind: str) -> None:
-    """Refuse a tracker that cannot be imported, before anything is computed.
-
-    Raises:
-        MissingDependencyError: The package is not installed.
-    """
-    try:
-        import_module(_MODULES[kind])
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the tracker {kind} is not installed",
-            where=f"--track {kind}",
-            expected=f"the package {kind}",
-            found=str(error),
-            fix="pip install 'vintix[tracking]'",
-        ) from error
 
 
 def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
