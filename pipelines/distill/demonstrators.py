@@ -227,7 +227,7 @@ class OtherTasks(Demonstrators):
         return drawn[choice - 1] + 1 if choice else 0
 
 
-class Learners(Informed):
+class Learners(Demonstrators):
     """Learners act; the demonstrator is recorded beside them.
 
     Args:
@@ -238,19 +238,26 @@ class Learners(Informed):
     """
 
     def __init__(self, job: Job, environment: BatchEnvironment, policy: Policy) -> None:
-        super().__init__(environment, policy)
         if job.training is None:
             raise ValueError("the job is of noise distillation")
         generators = [job.stream(copy, "learner") for copy in range(len(job.trajectories))]
         kind: Any = resolve_name(HISTORY_LEARNERS[job.training.algorithm])
         self._learner: StepLearner = kind(job.training, job.task, generators)
+        self._view, self._policy = environment.demonstrator_view, policy
+
+    def begin(
+        self, copies: Sequence[int], number_B: NDArray[np.int64], start_B: NDArray[np.int64]
+    ) -> None:
+        """Have the demonstrator forget the copies' last episode."""
+        self._policy.reset(copies)
 
     def act(
         self, observation_BO: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return what the learners do, and what the demonstrator would."""
+        demonstrated_BA = self._policy.act(self._view(observation_BO))
         acted_BA: NDArray[Any] = self._learner.act(observation_BO)
-        return acted_BA, super().act(observation_BO)[0]
+        return acted_BA, demonstrated_BA
 
     def learn(self, after: StepBatch) -> None:
         """Have the learners learn from a step."""

@@ -51,15 +51,17 @@ def select_backend(
     """
     check_backend(requested)
     device = torch.device(device)
-    if requested != "auto":
-        _check(requested, device, dtype, training, dropout, head_dim)
-        return requested
-    if device.type == "cuda":
-        for name in ("flash", "flex"):
-            try:
-                _check(name, device, dtype, training, dropout, head_dim)
-            except VintixError:
-                continue
+    on_cuda = ("flash", "flex") if device.type == "cuda" else ()
+    for name in on_cuda if requested == "auto" else (requested,):
+        try:
+            if name == "flash":
+                _check_flash(device, dtype, head_dim)
+            elif name == "flex":
+                _check_flex(device, dtype, training, dropout)
+        except VintixError:
+            if requested != "auto":
+                raise
+        else:
             return name
     return "blocked"
 
@@ -81,20 +83,6 @@ def check_backend(name: str) -> str:
             fix="choose one of the backends above",
         )
     return name
-
-
-def _check(
-    name: str,
-    device: torch.device,
-    dtype: torch.dtype,
-    training: bool,
-    dropout: float,
-    head_dim: int | None,
-) -> None:
-    if name == "flash":
-        _check_flash(device, dtype, head_dim)
-    elif name == "flex":
-        _check_flex(device, dtype, training, dropout)
 
 
 def _check_flash(device: torch.device, dtype: torch.dtype, head_dim: int | None) -> None:
