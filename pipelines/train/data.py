@@ -33,7 +33,10 @@ def select_tasks(
     """
     names = choose_tasks(
         tasks,
-        [task.attributes["task"] for task in data.tasks.values()],
+        [
+            {"name": task.name, "aliases": (), "domain": domain_of(task), **_specification(task)}
+            for task in data.tasks.values()
+        ],
         domains=domains,
         among="the dataset holds",
         where=data.artifact.reference,
