@@ -11,11 +11,11 @@ Shapes: B trajectories of a job, O observation, A action.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.distill.demonstrators import Demonstrators
+from pipelines.distill.demonstrators import Beside
 from pipelines.errors import ConfigError
 from pipelines.rng import derive_seed
 
@@ -98,7 +98,7 @@ class Checkpoint:
         return 1 / (1 / environment + seconds / streams)
 
 
-class Models(Demonstrators):
+class Models(Beside):
     """A model acts, each copy with a context of its own; the demonstrator is recorded beside it.
 
     Args:
@@ -111,7 +111,8 @@ class Models(Demonstrators):
     def __init__(
         self, job: Job, environment: BatchEnvironment, policy: Policy, agent: Agent
     ) -> None:
-        self._view, self._policy, self._agent = environment.demonstrator_view, policy, agent
+        super().__init__(environment, policy)
+        self._agent = agent
         self._seen: tuple[NDArray[Any], ...] = ()
         agent.reset(
             job.task.name,
@@ -121,13 +122,9 @@ class Models(Demonstrators):
             options=job.options,
         )
 
-    def begin(self, copies: Sequence[int], number_B: NDArray[Any], start_B: NDArray[Any]) -> None:
-        """Have the demonstrator forget the copies' last episode; the model remembers it."""
-        self._policy.reset(copies)
-
     def act(self, observation_BO: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return what the model does, and what the demonstrator would."""
-        demonstrated_BA = self._policy.act(self._view(observation_BO))
+        demonstrated_BA = self.demonstrate(observation_BO)
         return self._agent.act(observation_BO, *self._seen), demonstrated_BA
 
     def learn(self, after: StepBatch) -> None:
@@ -135,15 +132,3 @@ class Models(Demonstrators):
         kept = after.reward_B, after.terminated_B, after.truncated_B
         # The environment may reuse its arrays.
         self._seen = tuple(each.copy() for each in kept)
-
-
-def load_agent(checkpoint: Artifact) -> Agent:
-    """Return the agent of a checkpoint.
-
-    Raises:
-        ArtifactCorruptError: It is damaged.
-    """
-    from pipelines.model.saved import load_model
-    from pipelines.rollout.acting import Agent
-
-    return Agent(load_model(checkpoint))

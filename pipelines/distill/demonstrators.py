@@ -93,8 +93,8 @@ class Demonstrators(ABC):
         return None
 
 
-class Informed(Demonstrators):
-    """One policy that sees all there is to see, and is recorded as it acts."""
+class Beside(Demonstrators):
+    """The task's demonstrator, which sees all there is to see, is recorded beside whoever acts."""
 
     def __init__(self, environment: BatchEnvironment, policy: Policy) -> None:
         self._view, self._policy = environment.demonstrator_view, policy
@@ -102,14 +102,22 @@ class Informed(Demonstrators):
     def begin(
         self, copies: Sequence[int], number_B: NDArray[np.int64], start_B: NDArray[np.int64]
     ) -> None:
-        """Have the policy forget the copies' last episode."""
+        """Have the demonstrator forget the copies' last episode."""
         self._policy.reset(copies)
+
+    def demonstrate(self, observation_BO: NDArray[np.float32]) -> NDArray[Any]:
+        """Return what the demonstrator would do (B, A)."""
+        return self._policy.act(self._view(observation_BO))
+
+
+class Informed(Beside):
+    """The demonstrator acts, and is recorded as it acts."""
 
     def act(
         self, observation_BO: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return twice what the policy does."""
-        action_BA = self._policy.act(self._view(observation_BO))
+        action_BA = self.demonstrate(observation_BO)
         return action_BA, action_BA
 
 
@@ -227,7 +235,7 @@ class OtherTasks(Demonstrators):
         return drawn[choice - 1] + 1 if choice else 0
 
 
-class Learners(Demonstrators):
+class Learners(Beside):
     """Learners act; the demonstrator is recorded beside them.
 
     Args:
@@ -238,24 +246,18 @@ class Learners(Demonstrators):
     """
 
     def __init__(self, job: Job, environment: BatchEnvironment, policy: Policy) -> None:
+        super().__init__(environment, policy)
         if job.training is None:
             raise ValueError("the job is of noise distillation")
         generators = [job.stream(copy, "learner") for copy in range(len(job.trajectories))]
         kind: Any = resolve_name(HISTORY_LEARNERS[job.training.algorithm])
         self._learner: StepLearner = kind(job.training, job.task, generators)
-        self._view, self._policy = environment.demonstrator_view, policy
-
-    def begin(
-        self, copies: Sequence[int], number_B: NDArray[np.int64], start_B: NDArray[np.int64]
-    ) -> None:
-        """Have the demonstrator forget the copies' last episode."""
-        self._policy.reset(copies)
 
     def act(
         self, observation_BO: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return what the learners do, and what the demonstrator would."""
-        demonstrated_BA = self._policy.act(self._view(observation_BO))
+        demonstrated_BA = self.demonstrate(observation_BO)
         acted_BA: NDArray[Any] = self._learner.act(observation_BO)
         return acted_BA, demonstrated_BA
 

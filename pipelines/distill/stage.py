@@ -141,7 +141,6 @@ class _JobWithPolicy:
 def _collect(work: _JobWithPolicy, advance: Advance) -> None:
     """Build environment and demonstrator and collect a job; runs in a worker."""
     from pipelines.artifacts.work import StagedWork
-    from pipelines.distill.acting import load_agent
     from pipelines.distill.collect import collect_job
     from pipelines.distill.learning import record_training
     from pipelines.domains.goals import knowledge_of
@@ -161,7 +160,10 @@ def _collect(work: _JobWithPolicy, advance: Advance) -> None:
         if job.training is not None and job.training.algorithm not in HISTORY_LEARNERS:
             record_training(job, environment, policy, work.directory, **at)
         elif work.checkpoint is not None:
-            agent = load_agent(work.checkpoint)
+            from pipelines.model.saved import load_model
+            from pipelines.rollout.acting import Agent
+
+            agent = Agent(load_model(work.checkpoint))
             # How sums are split over threads would show in the bytes.
             with torch_threads(1):
                 collect_job(job, environment, policy, work.directory, agent=agent, **at)
