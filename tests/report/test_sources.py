@@ -15,16 +15,16 @@ from pipelines.report.sources import Sources, read_sources
 from .made import TASKS, returns, rising, write_lineage, write_rollouts
 
 
-def names(sources: Sources, role: str) -> set[str]:
-    return {entry.name for entry in sources.entries if getattr(entry, role)}
+def names(sources: Sources, part: str) -> set[str]:
+    return {entry.name for entry in sources.entries if entry.curve.part == part}
 
 
 def test_roles(sources: Sources) -> None:
     """A mistake here would put a task among those whose mean the paper's Figure 4 shows."""
     industrial = {f"industrial-benchmark-{setpoint}" for setpoint in (0, 50)}
-    assert names(sources, "trained") == {*TASKS, *industrial}
+    assert names(sources, "training") == {*TASKS, *industrial}
     assert names(sources, "unseen") == {"door-unlock", "bin-picking"}
-    varied = names(sources, "varied")
+    varied = names(sources, "variations")
     assert {"industrial-benchmark-80", "hopper-gravity-1.1", "walker2d-viscosity-0.05"} <= varied
     assert len(varied) == 2 + 2 * 4
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,8 @@ def task_json(task: ToyTask) -> dict[str, Any]:
 
 class MemoryData:
     """A dataset that holds its rows in memory, with the reader's interface."""
+
+    artifact = SimpleNamespace(reference="memory@v1")
 
     def __init__(self, tasks: Sequence[ToyTask] = TASKS) -> None:
         self.tasks = {
