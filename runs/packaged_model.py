@@ -24,7 +24,7 @@ from pipelines.artifacts.schema import Manifest
 from pipelines.artifacts.workspace import PACKAGE, Workspace, packaged
 from pipelines.model.saved import load_model, save_model
 from pipelines.rollout.report import rollout_report
-from pipelines.tasks import catalogue
+from pipelines.tasks.registry import catalogue
 
 KIND, NAME = "checkpoints", "packaged"
 LIMIT_BYTES = 10_000_000

@@ -103,7 +103,7 @@ def plan_from_catalogue(config: TrainConfig, workspace: Workspace) -> Plan:
     """
     from pipelines.domains.registry import full_catalogue
     from pipelines.model.presets import preset
-    from pipelines.tasks import catalogue
+    from pipelines.tasks.registry import catalogue
 
     # Without a selection the plan is the paper's, whatever plugins are installed.
     known = full_catalogue() if config.tasks or config.domains else catalogue()

@@ -67,7 +67,7 @@ class Run:
         import torch
 
         from pipelines.hardware import available_threads
-        from pipelines.model.attention import select_backend
+        from pipelines.model.attention.selection import select_backend
         from pipelines.train.processes import launched, world_size
 
         config, hardware = self.config, self.hardware

@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipelines.model.attention import AttentionCache, attend
-from pipelines.model.attention.alibi import alibi_slopes, causal_bias
+from pipelines.model.attention import attend
+from pipelines.model.attention.alibi import AttentionCache, alibi_slopes, causal_bias
 
 from . import support
 

@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import UsageError
-from pipelines.model.attention import BACKENDS, AttentionCache, attend, blocked
-from pipelines.model.attention.alibi import alibi_slopes, causal_bias, vanishing_distance
+from pipelines.model.attention import BACKENDS, attend, blocked
+from pipelines.model.attention.alibi import (
+    AttentionCache,
+    alibi_slopes,
+    causal_bias,
+    vanishing_distance,
+)
 
 #: What runs on any machine, with gradients.
 HERE = ("blocked", "reference")

@@ -12,15 +12,10 @@ import pytest
 import torch
 
 from pipelines.errors import ConfigError, MissingDependencyError
-from pipelines.model.attention import (
-    AttentionCache,
-    attend,
-    check_backend,
-    select_backend,
-    selection,
-)
+from pipelines.model.attention import attend, selection
 from pipelines.model.attention import flash as flash_module
-from pipelines.model.attention.alibi import alibi_slopes
+from pipelines.model.attention.alibi import AttentionCache, alibi_slopes
+from pipelines.model.attention.selection import check_backend, select_backend
 
 CUDA = torch.device("cuda")
 CPU = torch.device("cpu")

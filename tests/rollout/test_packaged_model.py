@@ -13,7 +13,7 @@ from pipelines.reporter import NullReporter
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.selection import select_targets
 from pipelines.rollout.stage import run
-from pipelines.tasks import catalogue
+from pipelines.tasks.registry import catalogue
 
 pytestmark = pytest.mark.simulator
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import ConfigError, UsageError
-from pipelines.tasks import Catalogue, TaskSpec, catalogue
+from pipelines.tasks.registry import Catalogue, catalogue
+from pipelines.tasks.spec import TaskSpec
 
 ALL = (*catalogue().tasks, *catalogue().variations)
 
@@ -219,7 +220,7 @@ def test_catalogue_loads_without_heavy_imports():
     """`vintix --help` has 0.3 s; the catalogue must not bring the simulators or pydantic."""
     heavy = ["torch", "numpy", "pydantic", "mujoco", "gymnasium", "zarr", "matplotlib", "typer"]
     code = (
-        "import sys; import pipelines.tasks as t; assert 'yaml' not in sys.modules; "
+        "import sys; import pipelines.tasks.registry as t; assert 'yaml' not in sys.modules; "
         f"t.catalogue(); print([m for m in {heavy} if m in sys.modules])"
     )
     # A bare interpreter: site hooks of the test environment are not ours to count.

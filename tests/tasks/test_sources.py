@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from pipelines.tasks import catalogue
+from pipelines.tasks.registry import catalogue
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from pipelines.actions import Box, Discrete, actions_of
 from pipelines.errors import ConfigError
-from pipelines.tasks import Schedule, ScoreReference, TaskSpec, catalogue
-from pipelines.tasks.spec import score_of
+from pipelines.tasks.registry import catalogue
+from pipelines.tasks.schedule import Schedule
+from pipelines.tasks.spec import ScoreReference, TaskSpec, score_of
 
 MINIMAL = {
     "name": "gridworld",

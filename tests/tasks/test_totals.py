@@ -8,7 +8,7 @@ import pytest
 from pipelines.distill.schedule import noise_along
 from pipelines.pack.card import table
 from pipelines.pack.plan import paper_plan
-from pipelines.tasks import catalogue
+from pipelines.tasks.registry import catalogue
 
 TRAIN = ("train",)
 

@@ -169,7 +169,7 @@ def _row(task: dict[str, Any]) -> dict[str, Any]:
 def _counts(tasks: list[dict[str, Any]]) -> str:
     variations = sum(task["variation_of"] is not None for task in tasks)
     training = sum(task["split"] == "train" for task in tasks)
-    from pipelines.tasks import catalogue
+    from pipelines.tasks.registry import catalogue
 
     published = {task.name for task in catalogue().tasks}
     further = sum(task["name"] not in published and not task["variation_of"] for task in tasks)

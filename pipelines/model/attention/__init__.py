@@ -19,21 +19,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipelines.errors import UsageError
-from pipelines.model.attention.alibi import AttentionCache, alibi_slopes, causal_bias
+from pipelines.model.attention.alibi import AttentionCache, causal_bias
 from pipelines.model.attention.blocked import attend_blocked
 from pipelines.model.attention.flash import attend_flash
 from pipelines.model.attention.flex import attend_flex
-from pipelines.model.attention.selection import check_backend, select_backend
-
-__all__ = [
-    "BACKENDS",
-    "AttentionCache",
-    "alibi_slopes",
-    "attend",
-    "attend_reference",
-    "check_backend",
-    "select_backend",
-]
+from pipelines.model.attention.selection import select_backend
 
 
 def attend_reference(

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipelines.model.attention import AttentionCache, alibi_slopes, attend, check_backend
+from pipelines.model.attention import attend
+from pipelines.model.attention.alibi import AttentionCache, alibi_slopes
+from pipelines.model.attention.selection import check_backend
 from pipelines.model.backbones.base import Backbone
 from pipelines.model.cache import Context, KVCache
 from pipelines.model.config import ModelConfig
