@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.row_arrays import TrajectoryIndex
 from pipelines.errors import UsageError
-from pipelines.histories.blocks import BlockGatherer
+from pipelines.histories.blocks import regroup
 from pipelines.histories.layout import trajectory_path
 from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS
 
@@ -110,13 +110,15 @@ class HistoryReader:
             return
         start, total = self._span(name, trajectory)
         stored = next(iter(arrays.values())).chunks[0]
-        layout = {field: (array.shape[1:], array.dtype) for field, array in arrays.items()}
-        block = BlockGatherer(layout, total, rows or stored)
         # Each stored chunk is decoded once, whatever the length of the blocks.
-        for first in range(start, start + total, stored):
-            last = min(first + stored, start + total)
-            chunk = {field: self._read(array, first, last) for field, array in arrays.items()}
-            yield from block.take(chunk)
+        chunks = (
+            {
+                field: self._read(array, first, min(first + stored, start + total))
+                for field, array in arrays.items()
+            }
+            for first in range(start, start + total, stored)
+        )
+        yield from regroup(chunks, min(rows or stored, total))
 
     def window(
         self, name: str, trajectory: int, start: int, length: int

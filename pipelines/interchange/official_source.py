@@ -18,9 +18,8 @@ import numpy as np
 from pipelines.artifacts.files import raise_if_failing
 from pipelines.errors import ArtifactCorruptError, ConfigError, UsageError
 from pipelines.foreign import read_json
-from pipelines.histories.blocks import BlockGatherer
+from pipelines.histories.blocks import regroup
 from pipelines.interchange.official_files import (
-    FIELDS,
     GROUP_ROWS,
     OfficialTaskFiles,
     Order,
@@ -167,11 +166,8 @@ class OfficialSource:
             ArtifactCorruptError: The file is damaged or laid out otherwise.
         """
         task = self.files(name)
-        dims = {"observation": (task.observation_dim,), "action": (task.action_dim,)}
-        layout = {field: (dims.get(field, ()), FIELDS[field][1]) for field in fields}
-        gatherer = BlockGatherer(layout, self._lengths[name][trajectory], rows or GROUP_ROWS)
-        for _, arrays in read_groups(task, task.files[trajectory], fields):
-            yield from gatherer.take(arrays)
+        groups = (arrays for _, arrays in read_groups(task, task.files[trajectory], fields))
+        yield from regroup(groups, min(rows or GROUP_ROWS, self._lengths[name][trajectory]))
 
     def episodes(self, name: str, trajectory: int) -> dict[str, NDArray[Any]]:
         """Return start int64, length int32 and return float64 of each episode, (E,).
