@@ -162,16 +162,11 @@ class DatasetReader:
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Read consecutive steps of a trajectory without copying them.
 
-        Args:
-            length: L, at least 1.
-            fields: Arrays to read; None for all there are.
+        Arguments and errors are those of `window`.
 
         Yields:
             What `window` returns, in consecutive parts as the files hold them: read-only views of
             mapped files, which are opened for these fields alone.
-
-        Raises:
-            KeyError, IndexError, ConfigError, ArtifactCorruptError: As `window`.
         """
         opened = self._rows.get((task, trajectory))
         if opened is None:

@@ -176,21 +176,12 @@ class Vintix(nn.Module):
             losses.append(each.mean(dim=tuple(range(1, each.ndim))))
         return torch.cat(losses).mean(), losses
 
-    def make_cache(
-        self,
-        batch_size: int,
-        context: int | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-        sinks: int = 0,
-    ) -> Context:
+    def make_cache(self, batch_size: int, context: int | None = None, sinks: int = 0) -> Context:
         """Return what streams that advance together remember before their first token.
 
         Args:
             batch_size: Streams, over all groups.
             context: Tokens kept; the training context if None.
-            dtype: Type of stored keys and values; that of the weights if None.
-            device: Where it is stored; where the weights are if None.
             sinks: First tokens of a stream that are never overwritten.
 
         Raises:
@@ -200,8 +191,8 @@ class Vintix(nn.Module):
         return self.backbone.init_state(
             batch_size,
             self.config.context if context is None else context,
-            weight.dtype if dtype is None else dtype,
-            weight.device if device is None else torch.device(device),
+            weight.dtype,
+            weight.device,
             sinks,
         )
 
@@ -223,13 +214,7 @@ class Vintix(nn.Module):
     ) -> TokenWindow:
         """Return an empty window, in place of a cache: each step is a full pass over it.
 
-        Args:
-            batch_size: Streams, over all groups.
-            context: Tokens of the window; the training context if None.
-            sinks: First tokens of a stream that never leave it.
-
-        Raises:
-            UsageError: As :meth:`make_cache`.
+        Arguments and errors are those of :meth:`make_cache`.
         """
         weight = self.encoder.prev_acs_padding
         return TokenWindow(

@@ -158,7 +158,11 @@ class Rollout:
 
 
 def cached_actions(model: Vintix, rollout: Rollout, dtype: torch.dtype | None = None) -> np.ndarray:
-    return stepped_actions(model, rollout, model.make_cache(1, dtype=dtype))
+    return stepped_actions(
+        model,
+        rollout,
+        model.backbone.init_state(1, model.config.context, dtype, torch.device("cpu")),
+    )
 
 
 def stepped_actions(model: Vintix, rollout: Rollout, cache: Context) -> np.ndarray:
