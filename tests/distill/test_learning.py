@@ -356,7 +356,7 @@ def test_what_decides_the_artifact(workspace):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"schedule": "p=1,f=0"}, "has no schedule"),
+        ({"schedule": "p=1,f=0"}, "without a schedule"),
         ({"shard_rows": 10}, "segment_steps"),
         ({"train": {"environment_options": {"radius": 2}}}, "--option"),
         ({"source": "noise", "train": {"algorithm": "ppo"}}, "learning-history"),
