@@ -143,7 +143,7 @@ def test_cache_takes_its_size_from_the_configuration(config: MakeConfig) -> None
     cache = model.make_cache(3)
     assert (cache.batch_size, cache.context, cache.length) == (3, 16, 0)
     assert cache.nbytes == 2 * 2 * 3 * 16 * 32 * 4
-    assert model.make_cache(3, context=5, dtype=torch.bfloat16).nbytes == 2 * 2 * 3 * 5 * 32 * 2
+    assert model.bfloat16().make_cache(3, context=5).nbytes == 2 * 2 * 3 * 5 * 32 * 2
 
 
 def test_misuse_of_the_cache_is_refused(
