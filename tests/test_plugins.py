@@ -38,4 +38,4 @@ def test_an_unknown_name_is_told_with_the_nearest_and_the_package_that_brings_it
     assert "Did you mean ad-no-reward" in str(caught.value)
     assert "vintix.methods" in str(caught.value)
     with pytest.raises(UsageError, match="pip install vintix-gail"):
-        find_method("gail", "vintix-gail")
+        METHODS.find("gail", "vintix-gail")

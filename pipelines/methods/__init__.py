@@ -31,17 +31,14 @@ METHODS: Kind[Method] = Kind(
 )
 
 
-def find_method(name: str, package: str | None = None) -> Method:
+def find_method(name: str) -> Method:
     """Return the method of a name.
-
-    Args:
-        package: The distribution that is known to bring it, for the message.
 
     Raises:
         UsageError: No installed distribution declares it.
         MissingDependencyError: One does, but it cannot be used.
     """
-    return METHODS.find(name, package)()
+    return METHODS.find(name)()
 
 
 def method_title(name: str) -> str:
