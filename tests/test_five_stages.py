@@ -313,4 +313,4 @@ def test_minari_has_the_choices_and_the_authors_formats_refuse_them(
         ExportCheckpointConfig(reference="official", output=tmp_path / "safe"), workspace, quiet
     )
     read = read_safetensors(tmp_path / "safe")
-    assert read.model.config.groups["corridor"].actions == Discrete(3)
+    assert read.saved.config.groups["corridor"].actions == Discrete(3)
