@@ -40,9 +40,15 @@ vintix train --dataset all --init packaged --name all-1 --steps 4800 --learning-
   --set train.final_lr_fraction=0.3 --set train.validation_fraction=0.02 "${recipe[@]}"
 
 # What it does by itself, with what the demonstrators would do.
-vintix distill --source model --checkpoint all-1 --trajectories 8 --steps 1000 --name all-played -q
-vintix pack "${histories[@]}" --histories all-played --name all-joined --allow all -q
-vintix train --dataset all-joined --init all-1 --name all-2 --steps 5000 --learning-rate 6e-4 \
+for part in mujoco:2500 industrial-benchmark:1000 bidexhands:1000 metaworld:1000; do
+  domain=${part%:*} steps=${part#*:}
+  read -ra tasks <<<"$(split "$domain" train | xargs)"
+  vintix distill "${tasks[@]}" --source model --checkpoint all-1 --trajectories 8 --steps "$steps" \
+    --name "played-$domain" -q
+  histories+=(--histories "played-$domain")
+done
+vintix pack "${histories[@]}" --name all-joined --allow all -q
+vintix train --dataset all-joined --init all-1 --name all-2 --steps 4400 --learning-rate 6e-4 \
   "${recipe[@]}"
 
 play=(--split train --shots 10 --seeds 1 --seed 1 -q)
