@@ -104,7 +104,7 @@ def card(workspace: Workspace, rollouts: list[str]) -> None:
     """Write the table of every task's scores: the generations before, then the rollouts."""
     found = {
         f"generation {each['version']}": each["scores"]
-        for each in packaged().find(KIND, NAME).manifest.summary["generations"]
+        for each in packaged().find(KIND, NAME).manifest.summary.get("generations", [])
     }
     for reference in rollouts:
         artifact = workspace.find("rollouts", reference)

@@ -76,8 +76,8 @@ def test_killed_and_resumed_then_packed_and_trained_on(pendulum):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--schedule", "p=1,f=0"], 2, "has no schedule"),
-        (["--schedule", "auto"], 2, "has no schedule"),
+        (["--schedule", "p=1,f=0"], 2, "without a schedule"),
+        (["--schedule", "auto"], 2, "without a schedule"),
         (["--source", "replay"], 2, "learning-history"),
         (["--source", "noise"], 2, "train belongs to"),
         (["--set", "distill.train.algorithm=es"], 3, "es has no learning history"),
