@@ -20,8 +20,8 @@ both() {
     for init in packaged nothing; do
       local from=(--init packaged)
       [[ $init == packaged ]] || from=(--preset tiny)
-      vintix train --dataset "$name" "${from[@]}" --steps "$steps" --name "$name-$init-$steps" \
-        --device cpu --set train.threads=1 -q
+      vintix train --dataset "$name" "${from[@]}" --method dpt --steps "$steps" \
+        --name "$name-$init-$steps" --device cpu --set train.threads=1 -q
       vintix rollout --checkpoint "$name-$init-$steps" "${tasks[@]}" --shots 10 --seeds 10 \
         --name "$name-$init-$steps" -q
     done

@@ -183,8 +183,17 @@ def describe_start(config: TrainConfig, model: ModelConfig, init: Artifact | Non
         return f"first weights drawn by seed {config.seed}"
     kept = kept_groups(init, model)
     new = [group for group in model.groups if group not in kept]
-    return f"first weights those of {init.reference}" + (
-        f"; new groups: {listed(new)}" if new else ""
+    before = str(init.group("model").attrs["method"])
+    return (
+        f"first weights those of {init.reference}"
+        + (f"; new groups: {listed(new)}" if new else "")
+        # What was learnt by one method may be of little use to another.
+        + (
+            f"; they were trained by {before}, and go on by {config.method}: --method {before} "
+            "would keep to it"
+            if before != config.method
+            else ""
+        )
     )
 
 

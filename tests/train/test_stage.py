@@ -388,7 +388,14 @@ def test_a_plan_refuses_a_checkpoint_that_is_not_there(workspace, tmp_path):
         with pytest.raises(ArtifactMissingError, match="no checkpoints artifact 'nowhere'"):
             plan(small_config(init="nowhere"), place)
     planned = plan(TrainConfig(init="packaged", device="cpu"), Workspace(tmp_path / "empty"))
-    assert any(note.startswith("first weights those of packaged@v") for note in planned.notes)
+    (start,) = (note for note in planned.notes if note.startswith("first weights"))
+    assert start.startswith("first weights those of packaged@v")
+    # The packaged model was trained by another method than the default.
+    assert start.endswith(
+        "they were trained by dpt, and go on by ad: --method dpt would keep to it"
+    )
+    planned = plan(TrainConfig(init="packaged", method="dpt", device="cpu"), Workspace(tmp_path))
+    assert not any("would keep to it" in note for note in planned.notes)
 
 
 def test_a_dataset_in_memory_has_the_readers_interface(workspace):

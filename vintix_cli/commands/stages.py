@@ -39,7 +39,7 @@ EPILOGS = {
         "vintix train --preset paper --gpus 8 --track tensorboard",
         "vintix train --preset paper --gpus 8 --nodes 2 --rendezvous node0:29500",
         "vintix train --device cpu --processes 2",
-        "vintix train --init packaged --steps 400 --dry-run",
+        "vintix train --init packaged --method dpt --steps 400 --dry-run",
     ),
 }
 
