@@ -4,9 +4,11 @@
 #
 #     bash runs/finetune.sh                 # both; what is there already is found again
 #     bash runs/finetune.sh door-lock       # or point-mass, after pip install ./examples/point_mass
+#     METHOD=ad bash runs/finetune.sh door-lock   # by another method than the packaged model's
 #
 # Artifacts go to $VINTIX_WORKSPACE, else ./artifacts. Stop and start it as you like.
 set -euo pipefail
+method=${METHOD:-dpt}
 
 # Histories of tasks, packed, and for each number of updates a model that began from the packaged one
 # and one that began from nothing, played: name updates task...
@@ -20,7 +22,7 @@ both() {
     for init in packaged nothing; do
       local from=(--init packaged)
       [[ $init == packaged ]] || from=(--preset tiny)
-      vintix train --dataset "$name" "${from[@]}" --method dpt --steps "$steps" \
+      vintix train --dataset "$name" "${from[@]}" --method "$method" --steps "$steps" \
         --name "$name-$init-$steps" --device cpu --set train.threads=1 -q
       vintix rollout --checkpoint "$name-$init-$steps" "${tasks[@]}" --shots 10 --seeds 10 \
         --name "$name-$init-$steps" -q

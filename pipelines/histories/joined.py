@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError
+from pipelines.histories.layout import ORIGINS
 from pipelines.rows import HISTORY_EPISODES
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _ALIKE = ("observation_dim", "action_dim", "group", "split", "reward_scale", "episode_sparsity")
 """What joined histories say alike of their task."""
 
-_ORIGINS = ("schedule", "source", "checkpoint", "train", "knowledge", "decoys", "imported")
+_ORIGINS = ("schedule", *ORIGINS)
 """Where trajectories come from: said of all where it holds for all."""
 
 
@@ -31,7 +32,7 @@ class JoinedHistories:
         parts: The histories, at least one, each with the task.
 
     Raises:
-        ConfigError: They do not describe the same task, or have no per-step array in common.
+        ConfigError: They do not describe the same task.
     """
 
     def __init__(self, name: str, parts: Sequence[HistorySource]) -> None:

@@ -13,7 +13,8 @@ histories was; that is read as before.
 
 The history of a learner (``vintix distill --source learning-history``) has the same arrays, its
 noise 0, and says so in its task's attributes: ``source`` is ``learning-history``, ``train`` how the
-learner was trained, ``schedule`` None.
+learner was trained, ``schedule`` None. So does what a model played (``--source model``): ``source``
+is ``model``, ``checkpoint`` who.
 
 A history that was imported from a format which does not record all of this says so in its task's
 attributes: ``fields`` and ``episode_fields`` name the arrays there are, ``rows`` the steps of each
@@ -24,6 +25,10 @@ is complete and its trajectories are ``steps`` long.
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+ORIGINS = ("imported", "source", "checkpoint", "train", "knowledge", "decoys")
+"""Attributes of a task's history that not all have: where it comes from, what its demonstrators
+know, who plays beside them or in their place."""
 
 
 def trajectory_path(task: str, trajectory: int) -> str:

@@ -27,6 +27,7 @@ from pipelines.artifacts import files
 from pipelines.dependencies import load_extra
 from pipelines.distill.job import episode_seed
 from pipelines.errors import ConfigError, VintixError
+from pipelines.histories.layout import ORIGINS
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig
 from pipelines.interchange.output import export_report, output_directory
@@ -47,7 +48,7 @@ NAMESPACE = "vintix"
 SCORES = "measured"
 """The reference whose random and expert returns become Minari's reference scores."""
 
-_ATTRIBUTES = ("task", "schedule", "source", "train", "knowledge", "decoys", "options", "scores")
+_ATTRIBUTES = ("task", "schedule", *ORIGINS, "options", "scores")
 _OWN = (
     rf"{NAMESPACE}/namespace_metadata\.json|{NAMESPACE}/[^/]+/namespace_metadata\.json"
     rf"|{NAMESPACE}/[^/]+/[^/]+/data/(metadata\.json|main_data\.hdf5)"

@@ -11,7 +11,7 @@ from pipelines.actions import actions_of
 from pipelines.artifacts.arrays import write_array
 from pipelines.artifacts.row_arrays import RowWriter, write_trajectories
 from pipelines.datasets.reader import CARD
-from pipelines.histories.layout import trajectory_path
+from pipelines.histories.layout import ORIGINS, trajectory_path
 from pipelines.mean_variance import MeanVariance
 from pipelines.pack.card import card
 from pipelines.pack.gate import short_note
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["pack_tasks", "paper_plan", "plan", "run"]
 
-_ORIGIN = ("imported", "source", "checkpoint", "train", "knowledge", "decoys", "joined")
-"""Attributes of a history that not all have: where it comes from, what its demonstrators know, who
-plays beside them or in their place."""
 _REDUCED_ROWS = 8_192
 """Rows reduced at a time: a float64 copy of them stays small."""
 
@@ -245,7 +242,7 @@ def _write_task(task: PackedTask, staging: Staging) -> None:
                 "weights": task.weights,
                 "standard_deviation_divisor": "N - 1",
                 **({"fields": list(fields)} if fields != DATASET_ROWS else {}),
-                **{name: source[name] for name in _ORIGIN if name in source},
+                **{name: source[name] for name in (*ORIGINS, "joined") if name in source},
             },
         )
         for name, (mean, std) in statistics.items():
