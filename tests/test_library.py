@@ -253,6 +253,7 @@ def test_stages_are_functions(tmp_path):
         vintix.pack(workspace=tmp_path, histroies=("all",))
 
 
+@pytest.mark.process
 def test_importing_the_library_imports_nothing_heavy():
     code = "import sys, json, vintix; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

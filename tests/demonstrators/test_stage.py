@@ -258,6 +258,7 @@ def test_a_learner_sees_what_demonstrators_see(tmp_path, monkeypatch, goal, show
     assert made and made[0] == shown
 
 
+@pytest.mark.process
 def test_training_in_workers_makes_the_same_artifact(workspace):
     serial, parallel = (run(workspace, name=f"by-{n}", workers=n, **TRAINED) for n in (1, 2))
     assert parallel.artifact.digest == serial.artifact.digest

@@ -26,6 +26,8 @@ from pipelines.playing.episodes import policy_for
 from pipelines.reporter import NullReporter
 from pipelines.rng import derive_seed
 
+pytestmark = [pytest.mark.process, pytest.mark.stage, pytest.mark.simulator]
+
 REPORTER = NullReporter()
 TASKS = ("industrial-benchmark-0", "industrial-benchmark-80")
 TRAJECTORIES, STEPS = 3, 260

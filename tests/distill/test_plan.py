@@ -331,6 +331,7 @@ def test_many_short_trajectories_are_jobs_of_one_shard(steps, trajectories, size
         assert [size] == sizes
 
 
+@pytest.mark.simulator
 def test_decoys_are_drawn_from_training_tasks_of_the_group_that_have_a_demonstrator(workspace):
     """Chosen for the run or not; never from held-out tasks, though they have decoys themselves."""
     names = ("industrial-benchmark-25", "industrial-benchmark-50", "industrial-benchmark-95")
@@ -350,6 +351,7 @@ def test_decoys_are_drawn_from_training_tasks_of_the_group_that_have_a_demonstra
     assert drawn(first) == {first: (second,)}
 
 
+@pytest.mark.simulator
 def test_decoys_without_tasks_to_draw_from_are_refused(workspace):
     """With what is missing, and the command that makes it or leaves it out."""
 
@@ -387,6 +389,7 @@ def test_decoys_of_tasks_and_of_goals_do_not_go_together(workspace, knowledge):
 
 
 @pytest.mark.parametrize("change", [{"observation_dim": 5}, {"action_dim": 4}])
+@pytest.mark.simulator
 def test_a_demonstrator_of_other_observations_or_actions_is_no_decoy(
     workspace, monkeypatch, change
 ):
