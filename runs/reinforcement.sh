@@ -22,7 +22,8 @@ small=(--set train.model.width=64 --set train.model.feed_forward=256
 
 # Histories of a task, packed: task knowledge steps
 histories() {
-  local name=$1-$2
+  local name=$1-$2 only=${ONLY:-*}
+  [[ $2 == ${only%%-*} ]] || return 0
   vintix demonstrators --task "$1" "${told[@]}" --option goal=demonstrator --name "$1" -q
   vintix distill --task "$1" --demonstrators "$1" "${told[@]}" --option "goal=$2" \
     --trajectories "$trajectories" --steps "$3" --name "$name" -q

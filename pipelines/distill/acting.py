@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.distill.demonstrators import Beside
 from pipelines.errors import ConfigError
+from pipelines.histories.layout import MODEL
 from pipelines.rng import derive_seed
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from pipelines.policies.base import Policy
     from pipelines.rollout.acting import Agent
     from pipelines.tasks.spec import TaskSpec
-
-SOURCE = "model"
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Checkpoint:
             ArtifactMissingError: There is none of the name.
             ArtifactCorruptError: It is damaged.
         """
-        if config.source != SOURCE:
+        if config.source != MODEL:
             return None
         from pipelines.model.saved import load_model
 

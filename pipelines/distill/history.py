@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.distill.learning import history_attributes
 from pipelines.domains.goals import knowledge_of
 from pipelines.errors import ConfigError
 from pipelines.rows import HISTORY_EPISODES
@@ -129,8 +128,8 @@ def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str
     scores = {reference: score.as_json() for reference, score in each.task.scores.items()}
     return {
         "task": each.task.as_json(),
-        "schedule": None if job.training or job.checkpoint else schedule_json(job.schedule),
-        **history_attributes(job),
+        "schedule": None if job.origin else schedule_json(job.schedule),
+        **job.origin,
         **({} if knowledge is None else {"knowledge": knowledge}),
         **({} if job.decoys is None else _decoy_attributes(job.decoys)),
         **({} if pilot is None else {"pilot": dict(pilot)}),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.row_arrays import balanced_rows
-from pipelines.histories.layout import shard_unit, trajectories_path
+from pipelines.histories.layout import LEARNING_HISTORY, MODEL, shard_unit, trajectories_path
 from pipelines.rng import Key, derive_seed, stream
 from pipelines.rows import row_bytes
 
@@ -78,6 +78,15 @@ class Job:
     part: bool = False
     decoys: TaskDecoys | None = None
     checkpoint: str | None = None
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Who plays, as configurations and histories record it; empty for noise distillation."""
+        if self.training is not None:
+            return {"source": LEARNING_HISTORY, "train": self.training.result_json()}
+        if self.checkpoint is not None:
+            return {"source": MODEL, "checkpoint": self.checkpoint}
+        return {}
 
     @property
     def together(self) -> bool:

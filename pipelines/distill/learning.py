@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.artifacts.row_arrays import balanced_rows
-from pipelines.distill import acting
 from pipelines.distill.job import RESUME_POINT, EpisodeMark, Job, Position
 from pipelines.errors import ConfigError, VintixError
-from pipelines.histories.layout import trajectory_path
+from pipelines.histories.layout import LEARNING_HISTORY, trajectory_path
 from pipelines.learners.settings import (
     EPISODE_LEARNERS,
     HISTORY_LEARNERS,
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from pipelines.reporter import Advance
     from pipelines.tasks.spec import TaskSpec
 
-SOURCE = "learning-history"
 
 PACKAGES = ("sb3-contrib", "stable-baselines3", "torch")
 """Distributions whose versions are recorded with a learning history."""
@@ -68,7 +66,7 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
         ConfigError: The learner has no history of this kind, its length is another one, or it does
             not learn actions of the task's kind.
     """
-    if config.source != SOURCE:
+    if config.source != LEARNING_HISTORY:
         return None
     settings = config.train
     if settings.algorithm in EPISODE_LEARNERS:
@@ -108,23 +106,6 @@ def training_rows(settings: TrainSettings) -> int:
     if settings.algorithm in HISTORY_LEARNERS:
         return settings.total_steps
     return balanced_rows(settings.total_steps, segment_length(settings))
-
-
-def training_json(settings: TrainSettings) -> dict[str, Any]:
-    """Return what decides the result beside the number of steps and the rows of a shard."""
-    deciding = {"algorithm", "normalize_observations", "normalize_rewards", "hyperparameters"}
-    if settings.observation_prefix is not None:
-        deciding.add("observation_prefix")
-    return settings.model_dump(mode="json", include=deciding)
-
-
-def history_attributes(job: Job) -> dict[str, Any]:
-    """Return the further attributes of a task's history; none for noise distillation."""
-    if job.training is not None:
-        return {"source": SOURCE, "train": training_json(job.training)}
-    if job.checkpoint is not None:
-        return {"source": acting.SOURCE, "checkpoint": job.checkpoint}
-    return {}
 
 
 def record_training(

@@ -17,7 +17,7 @@ from pipelines.distill.config import (
     VECTORIZED_SHARD_ROWS,
 )
 from pipelines.distill.job import Job, TaskDecoys, job_size, most_together, shard_rows
-from pipelines.distill.learning import history_attributes, training_rows, training_settings
+from pipelines.distill.learning import training_rows, training_settings
 from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
 from pipelines.distill.schedule import default_noise
@@ -129,7 +129,7 @@ class TaskPlan:
     def as_config(self) -> dict[str, Any]:
         """Return what decides the result, for the artifact's configuration."""
         job = self.jobs[0]
-        origin = history_attributes(job) or {
+        origin = job.origin or {
             "schedule": {"fit": self.fit, "episodes": self.pilot_episodes}
             if self.fit
             else schedule_json(job.schedule)

@@ -19,10 +19,11 @@ from pipelines.distill.history import (
     task_attributes,
 )
 from pipelines.distill.job import Job, find_position
-from pipelines.distill.learning import PACKAGES, SOURCE
+from pipelines.distill.learning import PACKAGES
 from pipelines.distill.pilot import PilotJob, describe_fit, run_pilot
 from pipelines.distill.plan import Distillation, TaskPlan, plan, plan_builtin, resolve
 from pipelines.errors import VintixError, tasks_failed
+from pipelines.histories.layout import LEARNING_HISTORY
 from pipelines.parallel import Outcome, Pool, WorkerPool, run_parallel
 from pipelines.tasks.schedule import schedule_from_json
 from pipelines.text import counted
@@ -110,7 +111,7 @@ def run(config: DistillConfig, workspace: Workspace, reporter: Reporter) -> Stag
             tasks = collection.distillation.tasks
         order = [each.task.name for each in whole.tasks] if config.shard else None
         packages = simulator_packages(each.task for each in tasks)
-        if config.source == SOURCE:
+        if config.source == LEARNING_HISTORY:
             packages.update(PACKAGES)
         elif distillation.checkpoint is not None:
             packages.add("torch")

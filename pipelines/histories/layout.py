@@ -26,6 +26,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+LEARNING_HISTORY, MODEL = "learning-history", "model"
+"""Sources of histories that no demonstrator played."""
+
 ORIGINS = ("imported", "source", "checkpoint", "train", "knowledge", "decoys")
 """Attributes of a task's history that not all have: where it comes from, what its demonstrators
 know, who plays beside them or in their place."""

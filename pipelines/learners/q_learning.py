@@ -9,21 +9,17 @@ Legend: B copies, O observation, A actions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipelines.learners.episodes import read_hyperparameters
 from pipelines.learners.steps import StepLearner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.domains.base import StepBatch
-    from pipelines.learners.settings import TrainSettings
-    from pipelines.tasks.spec import TaskSpec
 
 _SMALLEST_TRACE = 1e-4
 
@@ -54,21 +50,18 @@ class QSettings(BaseModel):
 class QLearner(StepLearner):
     """Tables side by side; see `StepLearner`."""
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        task: TaskSpec,
-        generators: Sequence[np.random.Generator],
-    ) -> None:
-        super().__init__(settings, task, generators)
-        given = read_hyperparameters(QSettings, settings, section="distill.train")
-        self._exploring = max(1.0, given.exploration_fraction * settings.total_steps)
-        self._given, self._steps = given, 0
-        self.tables = [Table(given, task.actions.width) for _ in generators]
+    hyperparameters = QSettings
+    given: QSettings
+
+    def begin(self) -> None:
+        """Make the tables, empty."""
+        self._exploring = max(1.0, self.given.exploration_fraction * self.settings.total_steps)
+        self._steps = 0
+        self.tables = [Table(self.given, self.task.actions.width) for _ in self.generators]
 
     def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return random actions or, of the best ones, any."""
-        random = self._given.exploration * (1 - self._steps / self._exploring)
+        random = self.given.exploration * (1 - self._steps / self._exploring)
         seen = self._seen(observation_BO)
         each = zip(self.tables, seen, self.generators, strict=True)
         return np.array([table.act(one, random, draws) for table, one, draws in each], np.int64)

@@ -141,6 +141,13 @@ class TrainSettings(BaseModel):
             )
         return self
 
+    def result_json(self) -> dict[str, Any]:
+        """Return what decides the result beside the steps and the length of a segment."""
+        deciding = {"algorithm", "normalize_observations", "normalize_rewards", "hyperparameters"}
+        if self.observation_prefix is not None:
+            deciding.add("observation_prefix")
+        return self.model_dump(mode="json", include=deciding)
+
 
 def check_learner(settings: TrainSettings, task: TaskSpec, section: str) -> None:
     """Check that a learner learns actions of a task's kind.

@@ -25,12 +25,24 @@ if TYPE_CHECKING:
     from pipelines.tasks.spec import TaskSpec
 
 
+class NoSettings(BaseModel):
+    """``distill.train.hyperparameters`` of learners that have none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class StepLearner(ABC):
     """B learners of a task of discrete actions, from scratch.
+
+    Attributes:
+        hyperparameters: The fields of ``distill.train.hyperparameters``.
+        given: Their values.
 
     Raises:
         ConfigError: A hyperparameter is unknown or not valid.
     """
+
+    hyperparameters: type[BaseModel] = NoSettings
 
     def __init__(
         self,
@@ -39,6 +51,12 @@ class StepLearner(ABC):
         generators: Sequence[np.random.Generator],
     ) -> None:
         self.settings, self.task, self.generators = settings, task, generators
+        self.given = read_hyperparameters(self.hyperparameters, settings, section="distill.train")
+        self.begin()
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Make what it learns in."""
 
     @abstractmethod
     def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -49,26 +67,15 @@ class StepLearner(ABC):
         """Learn from the step that the latest actions made, before any copy is reset."""
 
 
-class NoSettings(BaseModel):
-    """``distill.train.hyperparameters`` of these algorithms: none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class BanditLearner(StepLearner):
     """What `pipelines.domains.base.Domain.reward_policy` gives; see `StepLearner`."""
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        task: TaskSpec,
-        generators: Sequence[np.random.Generator],
-    ) -> None:
+    def begin(self) -> None:
+        """Make the policy."""
         from pipelines.domains.registry import domain_of
 
-        super().__init__(settings, task, generators)
-        read_hyperparameters(NoSettings, settings, section="distill.train")
-        self._policy = domain_of(task).reward_policy(task, settings.algorithm, generators)
+        algorithm, domain = self.settings.algorithm, domain_of(self.task)
+        self._policy = domain.reward_policy(self.task, algorithm, self.generators)
 
     def act(self, observation_BO: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return what the policy pulls (B,)."""
