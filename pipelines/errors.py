@@ -1,4 +1,4 @@
-"""Errors that reach the user, each with the exit code of DESIGN's table.
+"""Errors that reach the user, each with the exit code of the README's table.
 
 Every message answers four questions: what is wrong, where, what was expected against what was
 found, and which command puts it right.

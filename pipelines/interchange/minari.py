@@ -85,8 +85,7 @@ def export_minari(config: ExportConfig, workspace: Workspace, reporter: Reporter
 def export_packed(config: ExportConfig, workspace: Workspace, reporter: Reporter) -> dict[str, Any]:
     """Write a dataset as Minari datasets, from the histories that it was packed from.
 
-    What is packed lacks the last observations of episodes, their flags and the demonstrator's
-    actions; the histories have them.
+    What is packed lacks the last observations of episodes and their flags; the histories have them.
 
     Raises:
         ArtifactMissingError: There is no such dataset, or its histories are gone.
