@@ -68,7 +68,7 @@ def compare_histories(
 
 
 def summarize(histories: Sequence[HistoryQuality]) -> list[dict[str, Any]]:
-    """Return a row a domain: histories, those that are poor, and means over the others' numbers.
+    """Return a row a domain: histories, those that are poor, and means over the numbers of all.
 
     A mean is over the histories that have the number; None where none has. Where histories of
     several artifacts stand side by side, a row each.
