@@ -43,10 +43,10 @@ model() {
     --seeds "$seeds" --name "$name" "${suite[@]}" -q
 }
 
-# What no learning reaches and what an honest student can: task
+# What no learning reaches and, where the domain can say it, what an honest student can:
+# task checkpoint
 bounds() {
   [[ -z ${ONLY:-} ]] || return 0
-  local baselines=(--baseline blind --baseline belief)
   vintix rollout --task "$1" "${fresh[@]}" --option goal=demonstrator --shots "$shots" \
     --seeds "$seeds" --name "$1-bounds" "${baselines[@]}" --checkpoint "$2" -q
 }
@@ -58,7 +58,7 @@ longer() { steps=7200 pace=(--set train.warmup_fraction=0.01); }
 
 # The recipes on one task of hidden-goal, of which a context holds ten episodes: task head
 recipes() {
-  local seeds=100 trajectories=4000 steps pace told=() fresh=(--option goals=held-out)
+  local seeds=100 trajectories=4000 steps pace told=() baselines=(--baseline blind --baseline belief) fresh=(--option goals=held-out)
   local task=$1 head=$2 seed
   histories "$task" belief "$context"
   histories "$task" demonstrator $((2 * context))
@@ -99,21 +99,23 @@ recipes() {
 
 # Decoys on a task of Meta-World whose goal is hidden: five episodes of 100 steps
 simulated() {
-  local context=500 shots=5 seeds=36 trajectories=300 steps pace
+  local context=500 shots=5 seeds=36 trajectories=300 steps pace baselines=(--baseline blind)
   local told=(--option goal_reset=trajectory)
   local fresh=("${told[@]}" --option goal=demonstrator)
   histories "$1" decoy 500
+  histories "$1" demonstrator 1000
   if wanted short; then
     short
     model "$1" decoy dpt mse
     model "$1" decoy dpt-no-reward mse
-    histories "$1" demonstrator 1000
     model "$1" demonstrator ad mse
   fi
   if wanted long; then
     long
     model "$1" decoy dpt mse -long
+    bounds "$1" "$1-decoy-dpt-mse-long"
     model "$1" decoy dpt-no-reward mse -long
+    model "$1" demonstrator ad mse -long
   fi
   if wanted played; then
     # The long model plays, and is trained on with what the demonstrator would have done.

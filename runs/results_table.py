@@ -88,6 +88,16 @@ RECIPES = [
 ]
 """Of runs/reinforcement.sh: histories, method, head and how long it is trained."""
 
+WAYS = {
+    "the paper's way": "goal known, action, ",
+    "clean action alone": "goal known, clean action, ",
+    "decoys": "decoys, clean action, ",
+    "beliefs": "beliefs, clean action, ",
+    "*no model, blind*": "*no model: the demonstrator, blind*",
+    "*no model, beliefs*": "*no model: the demonstrator, by beliefs*",
+}
+"""Columns of the table "ways", with how their rows in the table "reinforcement" begin."""
+
 BOUNDS = {
     "*no model: the demonstrator, blind*": "-bounds-blind",
     "*no model: the demonstrator, by beliefs*": "-bounds-belief",
@@ -119,6 +129,7 @@ def main() -> None:
         if exists(workspace, played):
             write_table("results.md", name, table(workspace))
     write_table("results.md", "reinforcement", reinforcement(workspace))
+    write_table("results.md", "ways", ways())
     write_table("results.md", "paired", paired(workspace))
     if exists(workspace, "ml45-others", "histories"):
         write_table("results.md", "others", others(workspace))
@@ -223,6 +234,28 @@ def reinforcement(workspace: Workspace) -> str:
                 lines.append(f"| {task} | {recipe} | {levels(workspace, task + suffix)} |")
             else:
                 lines += filter(None, [before.get((f"| {task}", recipe))])
+    return "\n".join(lines)
+
+
+def ways() -> str:
+    """The last three shots of each way at its best, and without rewards, by "reinforcement"."""
+    rows = [
+        line.strip("|").split("|")
+        for line in read_table("results.md", "reinforcement").splitlines()
+    ]
+    lines = [f"| task | {' | '.join(WAYS)} |", f"|---|{'---|' * len(WAYS)}"]
+    for task in REINFORCEMENT:
+        cells = []
+        for begins in WAYS.values():
+            levels = [
+                (row[3].split()[0], row[4].strip())
+                for row in rows
+                if row[0].strip() == task and row[1].strip().startswith(begins)
+            ]
+            last, zero = max(levels, key=lambda level: float(level[0]), default=("", ""))
+            cells.append(f"{last}, {zero}" if zero else last)
+        if any(cells):
+            lines.append(f"| {task} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
