@@ -2,10 +2,12 @@
 
     python runs/packaged_model.py publish --checkpoint all-2 --rollout all-float32
     python runs/packaged_model.py card --rollout all-float32 --rollout all-float16
+    python runs/packaged_model.py suite --rollout packaged-paper
 
 `publish` writes pipelines/packaged/checkpoints/packaged/v<N>: the weights as float16, the tasks
 with their statistics, the scores of the rollout and of the generations before, and no optimizer.
-`card` writes the table of docs/packaged-model.md.
+`card` writes the table of every task into docs/packaged-model.md, `suite` the one of what
+`vintix rollout --suite paper` plays.
 """
 
 from __future__ import annotations
@@ -18,15 +20,24 @@ from typing import Any
 
 import numpy as np
 from pages import write_table
+from results_table import told
 
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.schema import Manifest
 from pipelines.artifacts.workspace import PACKAGE, Workspace, packaged
 from pipelines.model.saved import load_model, save_model
 from pipelines.rollout.report import rollout_report
+from pipelines.rollout.reported import reported_scores
+from pipelines.rollout.scores import TaskCurve, load_curves, summarize_curves
 from pipelines.tasks.registry import catalogue
 
 KIND, NAME = "checkpoints", "packaged"
+PARTS = {
+    "training": "training tasks",
+    "variations": "setpoints 80 to 100",
+    "unseen": "held out, of groups that it knows",
+}
+"""What the card calls the parts of the paper's evaluations."""
 LIMIT_BYTES = 10_000_000
 CANNOT = (
     "play tasks whose observations or actions are of no group listed here",
@@ -112,7 +123,7 @@ def card(workspace: Workspace, rollouts: list[str]) -> None:
         found[artifact.manifest.name] = {row["name"]: scores(row) for row in rows}
     known = catalogue()
     heads = " | ".join(f"{name}: first | last three" for name in found)
-    lines = [f"| Task | {heads} |", "|---|" + "--:|" * (2 * len(found))]
+    lines = [f"| Task | {heads} | the paper's model |", "|---|" + "--:|" * (2 * len(found) + 1)]
     domains: dict[str, list[str]] = {}
     tasks = list(next(iter(found.values())))
     for name in sorted(tasks, key=[each.name for each in known.tasks].index):
@@ -130,17 +141,46 @@ def card(workspace: Workspace, rollouts: list[str]) -> None:
 def columns(
     found: dict[str, dict[str, dict[str, float]]], names: list[str], most: float = np.inf
 ) -> str:
-    """Return the means over tasks of the first and last shots, each score `most` at most."""
-    return " | ".join(
+    """Return the means over tasks of the first and last shots, each score `most` at most.
+
+    The last column is what the paper reports of its model.
+    """
+    ours = [
         f"{np.mean([min(rows[name][key], most) for name in names]):.2f}"
         for rows in found.values()
         for key in ("first", "last3")
-    )
+    ]
+    return " | ".join([*ours, reported(names, most)])
+
+
+def suite(workspace: Workspace, rollout: str) -> None:
+    """Write the table of everything that the paper reports, beside what it reports."""
+    parts: dict[tuple[str, bool, str], list[TaskCurve]] = {}
+    for curve in load_curves(workspace.find("rollouts", rollout), "paper"):
+        changed = curve.variation_of and curve.name.removeprefix(f"{curve.variation_of}-")
+        part = changed or PARTS[curve.part]
+        parts.setdefault((curve.domain, curve.part != "training", part), []).append(curve)
+    lines = ["| domain | what | tasks | first shot | last three | the paper's model |"]
+    lines.append("|---|---|--:|---|---|--:|")
+    for (domain, _, part), played in sorted(parts.items()):
+        scores = summarize_curves(played)
+        theirs = reported([each.name for each in played])
+        ours = " | ".join(told(scores[kind], 2) for kind in ("first", "last"))
+        lines.append(f"| {domain} | {part} | {len(played)} | {ours} | {theirs} |")
+    write_table("packaged-model.md", "suite", "\n".join(lines))
+
+
+def reported(names: list[str], most: float = np.inf) -> str:
+    """Return the mean that the paper has of its model; nothing where it lacks a task."""
+    known = reported_scores()["Vintix"]
+    if not all(name in known for name in names):
+        return ""
+    return f"{np.mean([min(known[name][0], most) for name in names]):.2f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("publish", "card"))
+    parser.add_argument("action", choices=("publish", "card", "suite"))
     parser.add_argument("--checkpoint", default="all-tiny")
     parser.add_argument("--rollout", action="append", required=True)
     parser.add_argument("--workspace", type=Path, help="as of vintix")
@@ -148,6 +188,9 @@ def main() -> None:
     workspace = Workspace.resolve(given.workspace)
     if given.action == "card":
         card(workspace, given.rollout)
+        return
+    if given.action == "suite":
+        suite(workspace, given.rollout[0])
         return
     artifact = publish(workspace, given.checkpoint, given.rollout[0])
     sys.stderr.write(f"{artifact.path}: digest {artifact.digest}\n")
