@@ -32,8 +32,8 @@ both() {
 
 door-lock() {
   both door-lock "25 100" --task door-lock
-  # As it comes, with the statistics of the tasks that it knows.
-  vintix rollout --checkpoint packaged --task door-lock --stats group --shots 10 --seeds 10 \
+  # As it comes.
+  vintix rollout --checkpoint packaged --task door-lock --shots 10 --seeds 10 \
     --name door-lock-packaged-0 -q
 }
 point-mass() { both point-mass "25 100" --domain point-mass; }

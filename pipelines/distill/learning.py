@@ -28,8 +28,8 @@ from pipelines.histories.layout import LEARNING_HISTORY, trajectory_path
 from pipelines.learners.settings import (
     EPISODE_LEARNERS,
     HISTORY_LEARNERS,
-    LIBRARY_LEARNERS,
     check_learner,
+    history_learners,
     segment_length,
 )
 from pipelines.rng import derive_seed
@@ -71,12 +71,12 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
     settings = config.train
     if settings.algorithm in EPISODE_LEARNERS:
         raise ConfigError(
-            f"the search over whole episodes {settings.algorithm} has no learning history",
+            f"{settings.algorithm}, a search over whole episodes, has no learning history: its "
+            "many candidates, side by side, are no single trajectory of a learner",
             where=f"{_SECTION}.algorithm",
-            expected=", ".join([*LIBRARY_LEARNERS, *HISTORY_LEARNERS]),
+            expected=", ".join(learners := history_learners(task)),
             found=settings.algorithm,
-            fix="vintix distill --set distill.train.algorithm=ppo: it plays many candidates side "
-            "by side, which are no single trajectory of a learner",
+            fix=f"vintix distill --set {_SECTION}.algorithm={learners[0]}",
         )
     check_learner(settings, task, _SECTION)
     if settings.algorithm in HISTORY_LEARNERS and settings.segment_steps is not None:

@@ -168,14 +168,9 @@ def check_learner(settings: TrainSettings, task: TaskSpec, section: str) -> None
             fix="vintix distill --source learning-history "
             f"--set distill.train.algorithm={settings.algorithm}",
         )
-    kind = task.actions.kind
-    fitting = [name for name, each in LIBRARY_LEARNERS.items() if kind in each.kinds]
-    if kind == "box":
+    fitting = history_learners(task) if histories else _library_learners(task)
+    if task.actions.kind == "box":
         fitting += EPISODE_LEARNERS
-    elif kind == "discrete" and histories:
-        from pipelines.domains.registry import domain_of
-
-        fitting += ["q-learning", *domain_of(task).reward_policies(task)]
     if settings.algorithm in fitting:
         return
     raise ConfigError(
@@ -185,6 +180,20 @@ def check_learner(settings: TrainSettings, task: TaskSpec, section: str) -> None
         found=f"{settings.algorithm}, for {task.actions}",
         fix=f"--set {section}.algorithm={fitting[0]}" if fitting else "--source import",
     )
+
+
+def history_learners(task: TaskSpec) -> list[str]:
+    """Return the learners whose training on a task is a single trajectory."""
+    from pipelines.domains.registry import domain_of
+
+    learners = _library_learners(task)
+    if task.actions.kind == "discrete":
+        learners += ["q-learning", *domain_of(task).reward_policies(task)]
+    return learners
+
+
+def _library_learners(task: TaskSpec) -> list[str]:
+    return [name for name, each in LIBRARY_LEARNERS.items() if task.actions.kind in each.kinds]
 
 
 def segment_length(settings: TrainSettings) -> int:

@@ -50,6 +50,11 @@ class Target:
     scores: dict[str, Any]
     measured: str | None = None
 
+    @property
+    def own_statistics(self) -> bool:
+        """Whether it is normalised by the statistics of its own data, or of its base task's."""
+        return self.known in (self.spec.name, self.spec.variation_of)
+
     def view(
         self,
         model: SavedModel | None,

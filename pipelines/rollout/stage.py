@@ -162,6 +162,8 @@ def _warn_of_input(
             f"context {config.context} is longer than the {model.config.context} steps the model "
             "was trained with: ALiBi allows it, the results are an extrapolation"
         )
+    for note in _unused_statistics(config, targets):
+        reporter.warn(note)
     for target in targets:
         if target.spec.inert_reason is not None:
             reporter.warn(
@@ -176,6 +178,16 @@ def _warn_of_input(
             f"no {config.reference} scores for {listed(without)}: their returns are not normalised "
             "and do not count in the mean"
         )
+
+
+def _unused_statistics(config: RolloutConfig, targets: Sequence[Target]) -> list[str]:
+    """Return what is to be said where `--stats` is given and every task has its own."""
+    if config.stats is None or not all(target.own_statistics for target in targets):
+        return []
+    return [
+        f"--stats {config.stats} changes nothing: the checkpoint has statistics of each of these "
+        "tasks"
+    ]
 
 
 def _check_fingerprints(
@@ -251,11 +263,15 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
             seconds += 2 * domain.startup_seconds
             seconds += _steps(config, target) / domain.rate_of(target.spec) / spread
     seconds += PROCESS_SECONDS * (2 if most > 1 else 1)
-    notes = [
-        f"checkpoint {agent.label}, context {agent.resolved['context']}"
-        for agent in agents
-        if agent.model is not None
-    ]
+    # A suite plays one checkpoint several times.
+    notes = list(
+        dict.fromkeys(
+            f"checkpoint {agent.label}, context {agent.resolved['context']}"
+            for agent in agents
+            if agent.model is not None
+        )
+    )
+    notes += _unused_statistics(config, [target for each in agents for target in each.targets])
     foreign = {
         target.spec.name: target.foreign_statistics for agent in agents for target in agent.targets
     }

@@ -15,7 +15,12 @@ from pipelines.stage import LONGEST_ESTIMATE, Plan
 from pipelines.text import counted
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import chosen_embedding, with_head
-from pipelines.train.run import describe_size, describe_start, find_init
+from pipelines.train.run import (
+    attention_backend,
+    describe_size,
+    describe_start,
+    find_init,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +48,15 @@ def make_plan(
     The time is the arithmetic of a training step divided by a third of the speed of a matrix
     product, measured here and now: a guess within a factor of about two. There is none for GPUs
     that are not here.
+
+    Raises:
+        ConfigError, MissingDependencyError: The device is here and does not serve the attention.
     """
     import torch
 
+    if hardware.device == "cpu":
+        # What GPUs serve shows where they are.
+        attention_backend(config, model, hardware)
     parts = parameters_by_part(model)
     # The probe has the threads of one process.
     processes = config.local_processes * config.nodes

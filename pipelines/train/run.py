@@ -64,14 +64,10 @@ class Run:
         The number of processes is not in it where the rules do not depend on it: a run goes on
         with another number.
         """
-        import torch
-
         from pipelines.hardware import available_threads
-        from pipelines.model.attention.selection import select_backend
         from pipelines.train.processes import launched, world_size
 
         config, hardware = self.config, self.hardware
-        dtype = torch.bfloat16 if hardware.precision == "bfloat16" else torch.float32
         given = config.model_dump(mode="json", exclude={*NOT_CONTENT, "domains"})
         added = {name for name, default in ADDED.items() if given[name] == default}
         started = world_size() if launched() else config.local_processes * config.nodes
@@ -80,17 +76,34 @@ class Run:
             **({"processes": started} if config.rules.by_process else {}),
             "tasks": [task.name for task in self.tasks],
             "model": self.model.model_dump(mode="json"),
-            "attention": select_backend(
-                hardware.torch_device,
-                dtype,
-                config.attention,
-                dropout=self.model.attention_dropout,
-                head_dim=self.model.head_dim,
-            ),
+            "attention": attention_backend(config, self.model, hardware),
             "device": hardware.device,
             "precision": hardware.precision,
             "threads": config.threads or available_threads(),
         }
+
+
+def attention_backend(config: TrainConfig, model: ModelConfig, hardware: Hardware) -> str:
+    """Return the attention backend that serves a run.
+
+    Of a device that is not here, so that the run is only planned, the one that is asked for.
+
+    Raises:
+        ConfigError, MissingDependencyError: The one that is asked for cannot, here.
+    """
+    import torch
+
+    from pipelines.model.attention.selection import select_backend
+
+    if hardware.device != "cpu" and not torch.cuda.is_available():
+        return config.attention
+    return select_backend(
+        hardware.torch_device,
+        torch.bfloat16 if hardware.precision == "bfloat16" else torch.float32,
+        config.attention,
+        dropout=model.attention_dropout,
+        head_dim=model.head_dim,
+    )
 
 
 def prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False) -> Run:

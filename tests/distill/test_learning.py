@@ -380,3 +380,11 @@ def test_trainings_that_have_no_history(workspace, train, said):
     with pytest.raises(ConfigError) as found:
         distill(workspace, train=copy.deepcopy(train))
     assert said in f"{found.value.where} {found.value}"
+
+
+def test_a_search_is_refused_with_the_learners_that_fit_and_a_command(workspace):
+    """Those of discrete actions fit no task of the toys."""
+    with pytest.raises(ConfigError) as found:
+        distill(workspace, train={"algorithm": "es"})
+    assert found.value.expected == "ppo, trpo, sac, td3, tqc, crossq, ars"
+    assert found.value.fix == "vintix distill --set distill.train.algorithm=ppo"

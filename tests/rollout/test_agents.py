@@ -99,6 +99,14 @@ def test_borrowed_statistics_are_recorded_and_change_what_is_played(
     assert again.up_to_date
 
 
+def test_a_choice_of_statistics_that_changes_nothing_is_told(toy: Toy, tmp_path: Path) -> None:
+    """Every task has its own, so that the rollout is not what was meant."""
+    workspace = write_checkpoint(tmp_path, KNOWN)
+    for tasks, unused in ((("toy-even",), True), (("toy-even", "toy-unseen"), False)):
+        planned = plan(RolloutConfig(**SMALL, tasks=tasks, stats="group"), workspace)
+        assert any("--stats group changes nothing" in note for note in planned.notes) is unused
+
+
 def test_statistics_that_are_not_the_tasks_own_are_told(
     toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -152,6 +152,7 @@ def test_the_mean_reward_is_that_of_the_data(
         go(workspace, checkpoint="orphan", rewards="mean")
     planned = plan(RolloutConfig(**SMALL, checkpoint="model", suite="reward-use"), workspace)
     assert planned.totals["tasks"] == len(REWARDS) * 2
+    assert len([note for note in planned.notes if note.startswith("checkpoint")]) == 1
 
 
 def test_zero_rewards_are_what_a_model_trained_without_them_is_shown() -> None:

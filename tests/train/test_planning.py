@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.artifacts.workspace import Workspace
+from pipelines.errors import ConfigError
 from pipelines.hardware import Hardware
 from pipelines.model.backbones.transformer import Transformer
 from pipelines.model.batch import GroupBatch
@@ -20,7 +22,7 @@ from pipelines.train.planning import (
     required_bytes,
     sequences_at_once,
 )
-from pipelines.train.stage import run
+from pipelines.train.stage import plan, run
 
 from .support import small_config, write_dataset
 
@@ -101,3 +103,17 @@ def test_a_run_that_is_too_large_for_the_machine_is_warned_of(tmp_path, monkeypa
         run(small_config(steps=1), workspace, reporter)
         assert len(reporter.warnings) == expected
     assert "gradient_checkpointing" in reporter.warnings[0]
+
+
+@pytest.mark.parametrize("backend", ["flash", "flex"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_plan_refuses_attention_that_this_device_cannot_serve(tmp_path, backend, packed):
+    """As the run would, with a dataset or without one; a plan for GPUs elsewhere is one."""
+    workspace = Workspace(tmp_path)
+    if packed:
+        write_dataset(workspace)
+    config = TrainConfig(device="cpu", attention=backend, context=16)
+    with pytest.raises(ConfigError, match=backend):
+        plan(config, workspace)
+    elsewhere = config.model_copy(update={"device": "cuda", "gpus": 8})
+    assert plan(elsewhere, workspace).totals["steps"] == config.steps
