@@ -15,12 +15,7 @@ from pipelines.stage import LONGEST_ESTIMATE, Plan
 from pipelines.text import counted
 from pipelines.train.config import TrainConfig
 from pipelines.train.data import chosen_embedding, with_head
-from pipelines.train.run import (
-    attention_backend,
-    describe_size,
-    describe_start,
-    find_init,
-)
+from pipelines.train.run import attention_backend, describe_size, describe_start, find_init
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +49,7 @@ def make_plan(
     """
     import torch
 
-    if hardware.device == "cpu":
-        # What GPUs serve shows where they are.
-        attention_backend(config, model, hardware)
+    attention_backend(config, model, hardware)
     parts = parameters_by_part(model)
     # The probe has the threads of one process.
     processes = config.local_processes * config.nodes
