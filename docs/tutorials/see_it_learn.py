@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 
 import vintix
 
-TASK, SHOTS, SEED = "plate-slide-back", 10, 0
+TASK, SHOTS, SEED = "handle-pull-side", 10, 0
 
 
 def play(rewards_shown=True):
