@@ -67,3 +67,7 @@ vintix rollout --checkpoint all --name all-float32 "${play[@]}"
 python "$here/packaged_model.py" publish --checkpoint all --rollout all-float32
 vintix rollout --checkpoint packaged --name all-float16 "${play[@]}"
 python "$here/packaged_model.py" card --rollout all-float32 --rollout all-float16
+
+# Everything that the paper reports, for the other table of docs/packaged-model.md.
+vintix rollout --checkpoint packaged --suite paper --name packaged-paper --shots 10 --seeds 3 -q
+python "$here/packaged_model.py" suite --rollout packaged-paper

@@ -1,6 +1,6 @@
 """Makes the checkpoint that comes with the package, and its card; runs/packaged.sh runs it.
 
-    python runs/packaged_model.py publish --checkpoint all-2 --rollout all-float32
+    python runs/packaged_model.py publish --checkpoint all --rollout all-float32
     python runs/packaged_model.py card --rollout all-float32 --rollout all-float16
     python runs/packaged_model.py suite --rollout packaged-paper
 
@@ -181,7 +181,7 @@ def reported(names: list[str], most: float = np.inf) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("publish", "card", "suite"))
-    parser.add_argument("--checkpoint", default="all-tiny")
+    parser.add_argument("--checkpoint", default="all")
     parser.add_argument("--rollout", action="append", required=True)
     parser.add_argument("--workspace", type=Path, help="as of vintix")
     given = parser.parse_args()
