@@ -80,7 +80,7 @@ def test_killed_and_resumed_then_packed_and_trained_on(pendulum):
         (["--schedule", "auto"], 2, "without a schedule"),
         (["--source", "replay"], 2, "learning-history"),
         (["--source", "noise"], 2, "train belongs to"),
-        (["--set", "distill.train.algorithm=es"], 3, "es has no learning history"),
+        (["--set", "distill.train.algorithm=es"], 3, "episodes, has no learning history"),
         (["--set", "distill.train.total_steps=99"], 3, "--steps 99"),
         (["--set", "distill.train.hyperparameters.speed=3"], 3, "distill.train.hyperparameters"),
     ],
