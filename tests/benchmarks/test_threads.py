@@ -63,6 +63,7 @@ def settings() -> dict[str, tuple[int, dict[str, str]]]:
         "ours": (cores, ours),
         "default": (cores, {}),
         "passive": (cores, {"OMP_WAIT_POLICY": "passive"}),
+        "10,000 spins": (cores, {"GOMP_SPINCOUNT": "10000"}),
         "one thread": (1, {}),
     }
 
@@ -88,12 +89,12 @@ def measure(names, steps: int, rounds: int) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def test_alone_sleeping_costs_a_sixth_at_most(capsys):
+def test_alone_sleeping_costs_a_third_at_most(capsys):
     if available_cores() < 2:
         pytest.skip("with one core there is one thread, which waits for nobody")
-    times = measure(("default", "passive", "ours"), steps=12, rounds=5)
+    times = measure(("default", "passive", "10,000 spins", "ours"), steps=12, rounds=5)
     show(capsys, "alone, seconds of 12 steps: " + str({k: round(v, 2) for k, v in times.items()}))
-    assert times["ours"] <= 1.17 * min(times.values())
+    assert times["ours"] <= 1.33 * min(times.values())
 
 
 def test_beside_other_work_it_is_near_the_best(capsys):
@@ -101,7 +102,9 @@ def test_beside_other_work_it_is_near_the_best(capsys):
         pytest.skip("with one core there is one thread, which waits for nobody")
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     try:
-        times = measure(("ours", "passive", "one thread", "default"), steps=4, rounds=3)
+        times = measure(
+            ("ours", "passive", "10,000 spins", "one thread", "default"), steps=4, rounds=3
+        )
     finally:
         for each in busy:
             each.kill()
