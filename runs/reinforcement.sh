@@ -58,7 +58,8 @@ longer() { steps=7200 pace=(--set train.warmup_fraction=0.01); }
 
 # The recipes on one task of hidden-goal, of which a context holds ten episodes: task head
 recipes() {
-  local seeds=100 trajectories=4000 steps pace told=() baselines=(--baseline blind --baseline belief) fresh=(--option goals=held-out)
+  local seeds=100 trajectories=4000 steps pace told=() fresh=(--option goals=held-out)
+  local baselines=(--baseline blind --baseline belief)
   local task=$1 head=$2 seed
   histories "$task" belief "$context"
   histories "$task" demonstrator $((2 * context))

@@ -4,7 +4,7 @@ bash runs/results.sh && bash runs/reinforcement.sh && bash runs/ml45.sh && bash 
 python runs/results_table.py
 
 A table whose artifacts are not in the workspace is left as it is, and so is a row of the tables
-"reinforcement" and "paired".
+"reinforcement", "paired" and "tuned".
 """
 
 import argparse
@@ -106,6 +106,9 @@ BOUNDS = {
 
 TUNED = {"door-lock": (0, 25, 100), "point-mass": (25, 100)}
 """Of runs/finetune.sh: numbers of updates by the name of the data."""
+
+INITS = ("packaged", "nothing")
+"""What these models began with."""
 
 ML45 = {
     "ml45-ad": "decay, action",
@@ -304,9 +307,9 @@ def named(recipes: Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
     }
 
 
-def rows_before(table: str) -> dict[tuple[str, ...], str]:
+def rows_before(table: str, page: str = "results.md") -> dict[tuple[str, ...], str]:
     """Return the lines of a table of the page by their first two cells."""
-    lines = read_table("results.md", table).splitlines()
+    lines = read_table(page, table).splitlines()
     return {tuple(line.split(" | ")[:2]): line for line in lines}
 
 
@@ -332,10 +335,14 @@ def tuned(workspace: Workspace) -> str:
         "| from nothing: first shot | last three |",
         "|---|--:|---|---|---|---|",
     ]
+    before = rows_before("tuned", "fine-tuning.md")
     for name, updates in TUNED.items():
         for count in updates:
+            if not any(exists(workspace, f"{name}-{init}-{count}") for init in INITS):
+                lines += filter(None, [before.get((f"| `{name}`", str(count)))])
+                continue
             cells = []
-            for init in ("packaged", "nothing"):
+            for init in INITS:
                 played = f"{name}-{init}-{count}"
                 if exists(workspace, played):
                     scores = summarize_curves(load_curves(found(workspace, played)))

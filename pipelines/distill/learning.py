@@ -70,13 +70,16 @@ def training_settings(config: DistillConfig, task: TaskSpec, steps: int) -> Trai
         return None
     settings = config.train
     if settings.algorithm in EPISODE_LEARNERS:
+        fitting = history_learners(task)
         raise ConfigError(
             f"{settings.algorithm}, a search over whole episodes, has no learning history: its "
             "many candidates, side by side, are no single trajectory of a learner",
             where=f"{_SECTION}.algorithm",
-            expected=", ".join(learners := history_learners(task)),
+            expected=", ".join(fitting) or "another source",
             found=settings.algorithm,
-            fix=f"vintix distill --set {_SECTION}.algorithm={learners[0]}",
+            fix=f"vintix distill --set {_SECTION}.algorithm={fitting[0]}"
+            if fitting
+            else "vintix distill --source noise",
         )
     check_learner(settings, task, _SECTION)
     if settings.algorithm in HISTORY_LEARNERS and settings.segment_steps is not None:

@@ -107,8 +107,11 @@ def test_a_run_that_is_too_large_for_the_machine_is_warned_of(tmp_path, monkeypa
 
 @pytest.mark.parametrize("backend", ["flash", "flex"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_plan_refuses_attention_that_this_device_cannot_serve(tmp_path, backend, packed):
+def test_a_plan_refuses_attention_that_this_device_cannot_serve(
+    tmp_path, monkeypatch, backend, packed
+):
     """As the run would, with a dataset or without one; a plan for GPUs elsewhere is one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     workspace = Workspace(tmp_path)
     if packed:
         write_dataset(workspace)
