@@ -3,11 +3,12 @@
     python runs/packaged_model.py publish --checkpoint all --rollout all-float32
     python runs/packaged_model.py card --rollout all-float32 --rollout all-float16
     python runs/packaged_model.py suite --rollout packaged-paper
+    python runs/packaged_model.py rewards --rollout packaged-goals-episode
 
 `publish` writes pipelines/packaged/checkpoints/packaged/v<N>: the weights as float16, the tasks
 with their statistics, the scores of the rollout and of the generations before, and no optimizer.
 `card` writes the table of every task into docs/packaged-model.md, `suite` the one of what
-`vintix rollout --suite paper` plays.
+`vintix rollout --suite paper` plays, `rewards` the one of what it does with rewards.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from pages import write_table
-from results_table import told
+from results_table import SHOWN, exists, told
 
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.schema import Manifest
@@ -38,11 +39,14 @@ PARTS = {
     "unseen": "held out, of groups that it knows",
 }
 """What the card calls the parts of the paper's evaluations."""
+BOUNDS = ("-bounds-blind", "-bounds-demonstrator")
 LIMIT_BYTES = 10_000_000
 CANNOT = (
     "play tasks whose observations or actions are of no group listed here",
     "exceed its demonstrators, some of which are weak",
 )
+GAIN = 0.02
+"""What the demonstrator of a task earns more by knowing the goal, where that matters."""
 ORIGIN = ("preset", "steps", "tokens", "context", "method")
 """What is told of each generation beside its scores."""
 
@@ -156,7 +160,7 @@ def columns(
 def suite(workspace: Workspace, rollout: str) -> None:
     """Write the table of everything that the paper reports, beside what it reports."""
     parts: dict[tuple[str, bool, str], list[TaskCurve]] = {}
-    for curve in load_curves(workspace.find("rollouts", rollout), "paper"):
+    for curve in curves(workspace, rollout):
         changed = curve.variation_of and curve.name.removeprefix(f"{curve.variation_of}-")
         part = changed or PARTS[curve.part]
         for domain in (curve.domain, *(["all"] if curve.part == "training" else [])):
@@ -175,6 +179,46 @@ def suite(workspace: Workspace, rollout: str) -> None:
     write_table("packaged-model.md", "suite", "\n".join(lines))
 
 
+def rewards(workspace: Workspace, rollouts: list[str]) -> None:
+    """Write the table of what true and other rewards are worth, where goals are hidden.
+
+    Each rollout is one of ``--suite reward-use``, and its name with ``-bounds-blind`` and
+    ``-bounds-demonstrator`` has the demonstrators without the goal and with it.
+    """
+    heads = ("first shot", "last three", *SHOWN, "*blind*", "*goal known*")
+    lines = [
+        f"| goals | tasks | {' | '.join(heads)} |",
+        f"|---|--:|---|---|{'--:|' * len(heads[2:])}",
+    ]
+    for name in rollouts:
+        played = {
+            each: {curve.name: curve for curve in curves(workspace, f"{name}{each}")}
+            for each in ("", *(f"-{other}-rewards" for other in SHOWN), *BOUNDS)
+            if exists(workspace, f"{name}{each}")
+        }
+        blind, knows = (played[each] for each in BOUNDS)
+        matters = [each for each in blind if last([knows[each]]) - last([blind[each]]) > GAIN]
+        kept = workspace.find("rollouts", name).config["options"].get("goal_reset")
+        label = "stay for a stream" if kept == "trajectory" else "new in each episode"
+        for names in (matters, [each for each in blind if each not in matters]):
+            true, *others = ([each[task] for task in names] for each in played.values())
+            scores = summarize_curves(true)
+            cells = [told(scores[kind], 2) for kind in ("first", "last")]
+            cells += [f"{last(each):.2f}" for each in others]
+            lines.append(f"| {label} | {len(names)} | {' | '.join(cells)} |")
+    write_table("packaged-model.md", "rewards", "\n".join(lines))
+
+
+def curves(workspace: Workspace, name: str) -> list[TaskCurve]:
+    """Return what a rollout played, by the paper's scores."""
+    return load_curves(workspace.find("rollouts", name), "paper")
+
+
+def last(played: list[TaskCurve]) -> float:
+    """Return the mean of the last three shots."""
+    return float(summarize_curves(played)["last"]["mean"])
+
+
 def reported(names: list[str], most: float = np.inf) -> str:
     """Return the mean that the paper has of its model; nothing where it lacks a task."""
     known = reported_scores()["Vintix"]
@@ -185,7 +229,7 @@ def reported(names: list[str], most: float = np.inf) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("publish", "card", "suite"))
+    parser.add_argument("action", choices=("publish", "card", "suite", "rewards"))
     parser.add_argument("--checkpoint", default="all")
     parser.add_argument("--rollout", action="append", required=True)
     parser.add_argument("--workspace", type=Path, help="as of vintix")
@@ -193,12 +237,13 @@ def main() -> None:
     workspace = Workspace.resolve(given.workspace)
     if given.action == "card":
         card(workspace, given.rollout)
-        return
-    if given.action == "suite":
+    elif given.action == "suite":
         suite(workspace, given.rollout[0])
-        return
-    artifact = publish(workspace, given.checkpoint, given.rollout[0])
-    sys.stderr.write(f"{artifact.path}: digest {artifact.digest}\n")
+    elif given.action == "rewards":
+        rewards(workspace, given.rollout)
+    else:
+        artifact = publish(workspace, given.checkpoint, given.rollout[0])
+        sys.stderr.write(f"{artifact.path}: digest {artifact.digest}\n")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,9 @@ def test_a_plan_refuses_attention_that_this_device_cannot_serve(
     if packed:
         write_dataset(workspace)
     config = TrainConfig(device="cpu", attention=backend, context=16)
-    with pytest.raises(ConfigError, match=backend):
+    with pytest.raises(ConfigError, match=backend) as found:
         plan(config, workspace)
+    # The three dots are the options that were typed.
+    assert str(found.value.fix).startswith("vintix train ... --set train.attention=blocked")
     elsewhere = config.model_copy(update={"device": "cuda", "gpus": 8})
     assert plan(elsewhere, workspace).totals["steps"] == config.steps

@@ -140,7 +140,7 @@ def _check_flex(device: torch.device, dtype: torch.dtype, training: bool, dropou
             where="train.attention",
             expected="the package triton, a part of PyTorch's CUDA builds for Linux",
             found="no package triton",
-            fix="install a CUDA build of PyTorch, or --set train.attention=blocked",
+            fix="vintix train ... --set train.attention=blocked, or a CUDA build of PyTorch",
         )
 
 
@@ -150,7 +150,7 @@ def _unfit(name: str, expected: object, found: object, fix: str) -> ConfigError:
         where="train.attention",
         expected=expected,
         found=found,
-        fix=fix,
+        fix=f"vintix train ... {fix}",
     )
 
 
