@@ -15,7 +15,9 @@ Shapes: R rows of a shard, B trajectories of the job, O observation, A action.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,11 +116,14 @@ class _Collector:
             for copy in range(len(job.trajectories)):
                 self._level_B[copy] = draw_level(job.schedule, job.stream(copy, "level"))
         self._alike = isinstance(job.schedule, Decay) and isinstance(self._demonstrators, Informed)
+        # By weak reference: a simulator and its megabytes have to go with the job, and not to wait
+        # in a circle of references for the garbage collector.
+        this = weakref.proxy(self)
         self._episodes = Episodes(
             environment,
             job.episode_seed,
-            on_begin=self._begin,
-            on_end=self._end,
+            on_begin=partial(_Collector._begin, this),
+            on_end=partial(_Collector._end, this),
             steps=job.steps,
         )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -197,6 +199,21 @@ def test_history_equals_a_naive_loop(tmp_path, rows, steps):
             assert_equal(found, expected)
             assert found["action"].dtype == found["observation"].dtype == np.float32
             assert found["episode_return"].dtype == np.float64
+
+
+def test_simulators_go_with_their_job(tmp_path):
+    """Not with the next garbage collection: some hold megabytes, which a worker would pile up."""
+    job = make_job()
+    environment, policy = parts(job)
+    left = weakref.ref(environment)
+    gc.disable()
+    try:
+        with staged(tmp_path) as staging:
+            collect_job(job, environment, policy, staging.directory)
+        del environment
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_the_toy_exercises_every_case():
