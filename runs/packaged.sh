@@ -58,8 +58,11 @@ played metaworld all-aimed 12 1000
 
 # Histories of the demonstrators: name schedule trajectories steps options...
 histories() {
-  vintix distill --name "$1" --schedule "$2" --trajectories "$3" --steps "$4" -q "${@:5}"
-  histories+=(--histories "$1")
+  local name=$1 schedule=$2 trajectories=$3 steps=$4
+  shift 4
+  vintix distill "$@" --schedule "$schedule" --trajectories "$trajectories" --steps "$steps" \
+    --name "$name" -q
+  histories+=(--histories "$name")
 }
 histories all-industrial-benchmark $noise 20 1000 --domain industrial-benchmark --demonstrators all
 histories all-mujoco $noise 16 5000 --domain mujoco --demonstrators all
