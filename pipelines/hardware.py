@@ -115,6 +115,24 @@ def resolve_hardware(
     )
 
 
+def emulates_bfloat16(device: str) -> bool:
+    """Tell whether PyTorch only emulates bfloat16 on a device, far slower than float32.
+
+    Processors with AVX-512 or AMX compute it; of GPUs and other processors nothing is known, and
+    the answer is no.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+    if device != "cpu":
+        return False
+    import torch
+
+    # What PyTorch's compiler asks, too.
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and not supported()
+
+
 def available_cores() -> int:
     """Return how many cores this process may use: its affinity, and the quota of its container."""
     if hasattr(os, "sched_getaffinity"):

@@ -82,9 +82,8 @@ vintix pack "${histories[@]}" --name all-played --allow all -q
 
 # Windows are drawn uniformly: what there is more of is trained on more.
 vintix train --dataset all-played --init packaged --name all --method dpt --preset tiny \
-  --context 500 --steps 8000 --learning-rate 8e-4 --set train.sampling=window \
-  --set train.warmup_fraction=0.03 --set train.threads=1 --set train.precision=bfloat16 \
-  --device cpu --processes 2 -q
+  --context 500 --steps 5000 --learning-rate 8e-4 --set train.sampling=window \
+  --set train.warmup_fraction=0.03 --set train.threads=1 --device cpu --processes 2 -q
 
 play=(--split train --shots 10 --seeds 1 --seed 1 -q)
 vintix rollout --checkpoint all --name all-float32 "${play[@]}"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError
-from pipelines.hardware import Hardware
+from pipelines.hardware import Hardware, emulates_bfloat16
 from pipelines.model.backbones.transformer import Transformer
 from pipelines.model.batch import GroupBatch
 from pipelines.model.config import GroupDims
@@ -103,6 +103,20 @@ def test_a_run_that_is_too_large_for_the_machine_is_warned_of(tmp_path, monkeypa
         run(small_config(steps=1), workspace, reporter)
         assert len(reporter.warnings) == expected
     assert "gradient_checkpointing" in reporter.warnings[0]
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_precision_that_the_processor_only_emulates_is_warned_of(
+    tmp_path, monkeypatch, supported
+):
+    """It was seven times slower than float32 on a processor with AVX2 alone."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    workspace = Workspace(tmp_path)
+    write_dataset(workspace)
+    reporter = NullReporter()
+    run(small_config(steps=1, precision="bfloat16"), workspace, reporter)
+    assert any("train.precision=float32" in each for each in reporter.warnings) != supported
+    assert not emulates_bfloat16("cuda")
 
 
 @pytest.mark.parametrize("backend", ["flash", "flex"])
