@@ -56,28 +56,26 @@ played bidexhands all 16 1000
 played mujoco all 16 2500
 played metaworld all-aimed 12 1000
 
-# Histories of the demonstrators: name schedule trajectories steps options...
+# Histories of the demonstrators: name trajectories steps options...
 histories() {
-  local name=$1 schedule=$2 trajectories=$3 steps=$4
-  shift 4
-  vintix distill "$@" --schedule "$schedule" --trajectories "$trajectories" --steps "$steps" \
-    --name "$name" -q
+  local name=$1 trajectories=$2 steps=$3
+  shift 3
+  vintix distill "$@" --trajectories "$trajectories" --steps "$steps" --name "$name" -q
   histories+=(--histories "$name")
 }
-histories all-industrial-benchmark $noise 20 1000 --domain industrial-benchmark --demonstrators all
-histories all-mujoco $noise 16 5000 --domain mujoco --demonstrators all
+noisy=(--demonstrators all --schedule "$noise")
+histories all-industrial-benchmark 20 1000 --domain industrial-benchmark "${noisy[@]}"
+histories all-mujoco 16 5000 --domain mujoco "${noisy[@]}"
 # Throws stand less noise.
-throws=per=episode,max=0.3,pure=0.1
-histories all-bidexhands $throws 60 1000 --domain bidexhands --demonstrators all
+noisy=(--demonstrators all --schedule per=episode,max=0.3,pure=0.1)
+histories all-bidexhands 60 1000 --domain bidexhands "${noisy[@]}"
 read -ra tasks <<<"$(weak bidexhands | xargs)"
-[[ ${#tasks[@]} -eq 0 ]] ||
-  histories more-bidexhands $throws 60 1000 "${tasks[@]}" --demonstrators all --seed 1
+[[ ${#tasks[@]} -eq 0 ]] || histories more-bidexhands 60 1000 "${tasks[@]}" "${noisy[@]}" --seed 1
 # Decoys: who acts is told a wrong goal, so that actions do not tell the true one. It is another in
 # each episode, as the paper has it, or the same in all of a history.
-histories all-metaworld $noise 40 500 "${metaworld[@]}" --demonstrators all-aimed \
-  --option goal=decoy
-histories kept-metaworld $noise 20 500 "${metaworld[@]}" --demonstrators all-aimed \
-  --option goal=decoy --option goal_reset=trajectory
+noisy=(--demonstrators all-aimed --schedule "$noise" --option goal=decoy)
+histories all-metaworld 40 500 "${metaworld[@]}" "${noisy[@]}"
+histories kept-metaworld 20 500 "${metaworld[@]}" "${noisy[@]}" --option goal_reset=trajectory
 vintix pack "${histories[@]}" --name all-played --allow all -q
 
 # Windows are drawn uniformly: what there is more of is trained on more.
