@@ -3,12 +3,12 @@
     python runs/packaged_model.py publish --checkpoint all --rollout all-float32
     python runs/packaged_model.py card --rollout all-float32 --rollout all-float16
     python runs/packaged_model.py suite --rollout packaged-paper
-    python runs/packaged_model.py rewards --rollout packaged-goals-episode
 
 `publish` writes pipelines/packaged/checkpoints/packaged/v<N>: the weights as float16, the tasks
 with their statistics, the scores of the rollout and of the generations before, and no optimizer.
+Where the package has a better one, nothing is written.
 `card` writes the table of every task into docs/packaged-model.md, `suite` the one of what
-`vintix rollout --suite paper` plays, `rewards` the one of what it does with rewards.
+`vintix rollout --suite paper` plays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from pages import write_table
-from results_table import SHOWN, exists, told
+from results_table import told
 
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.schema import Manifest
@@ -39,14 +39,11 @@ PARTS = {
     "unseen": "held out, of groups that it knows",
 }
 """What the card calls the parts of the paper's evaluations."""
-BOUNDS = ("-bounds-blind", "-bounds-demonstrator")
 LIMIT_BYTES = 10_000_000
 CANNOT = (
     "play tasks whose observations or actions are of no group listed here",
     "exceed its demonstrators, some of which are weak",
 )
-GAIN = 0.02
-"""What the demonstrator of a task earns more by knowing the goal, where that matters."""
 ORIGIN = ("preset", "steps", "tokens", "context", "method")
 """What is told of each generation beside its scores."""
 
@@ -58,6 +55,14 @@ def publish(workspace: Workspace, checkpoint: str, rollout: str) -> Artifact:
     saved = load_model(source)
     target = packaged()
     before = target.versions(KIND, NAME)
+    found = {row["name"]: scores(row) for row in report["tasks"]}
+    newest = target.find(KIND, NAME).manifest
+    better, known = capped(found), capped(newest.summary["scores"])
+    if better < known:
+        raise SystemExit(
+            f"{source.reference} is worse than generation {newest.version}, which stays: "
+            f"{better:.3f} over the last three shots, each task capped at 1, against {known:.3f}"
+        )
     summary = {
         **{key: source.manifest.summary[key] for key in ORIGIN},
         **trained(workspace, source),
@@ -65,11 +70,11 @@ def publish(workspace: Workspace, checkpoint: str, rollout: str) -> Artifact:
         "weights": "float16",
         "commands": "runs/packaged.sh",
         "seeds": source.manifest.seeds,
-        "scores": {row["name"]: scores(row) for row in report["tasks"]},
+        "scores": found,
         "mean_first": report["mean_normalized_first"],
         "mean_last3": report["mean_normalized_last3"],
         "cannot": list(CANNOT),
-        "generations": generations(target.find(KIND, NAME).manifest),
+        "generations": generations(newest),
     }
     with target.stage(
         KIND, NAME, config=source.config, parents=[source], seeds=source.manifest.seeds
@@ -113,6 +118,11 @@ def generations(manifest: Manifest) -> list[dict[str, Any]]:
 def scores(row: dict[str, Any]) -> dict[str, float]:
     """Return what the card says of a task: normalised returns of the first and last shots."""
     return {"first": round(row["normalized_first"], 3), "last3": round(row["normalized_last3"], 3)}
+
+
+def capped(found: dict[str, dict[str, float]]) -> float:
+    """Return the mean over tasks of the last three shots, each 1 at most."""
+    return float(np.mean([min(each["last3"], 1) for each in found.values()]))
 
 
 def card(workspace: Workspace, rollouts: list[str]) -> None:
@@ -160,7 +170,7 @@ def columns(
 def suite(workspace: Workspace, rollout: str) -> None:
     """Write the table of everything that the paper reports, beside what it reports."""
     parts: dict[tuple[str, bool, str], list[TaskCurve]] = {}
-    for curve in curves(workspace, rollout):
+    for curve in load_curves(workspace.find("rollouts", rollout), "paper"):
         changed = curve.variation_of and curve.name.removeprefix(f"{curve.variation_of}-")
         part = changed or PARTS[curve.part]
         for domain in (curve.domain, *(["all"] if curve.part == "training" else [])):
@@ -179,46 +189,6 @@ def suite(workspace: Workspace, rollout: str) -> None:
     write_table("packaged-model.md", "suite", "\n".join(lines))
 
 
-def rewards(workspace: Workspace, rollouts: list[str]) -> None:
-    """Write the table of what true and other rewards are worth, where goals are hidden.
-
-    Each rollout is one of ``--suite reward-use``, and its name with ``-bounds-blind`` and
-    ``-bounds-demonstrator`` has the demonstrators without the goal and with it.
-    """
-    heads = ("first shot", "last three", *SHOWN, "*blind*", "*goal known*")
-    lines = [
-        f"| goals | tasks | {' | '.join(heads)} |",
-        f"|---|--:|---|---|{'--:|' * len(heads[2:])}",
-    ]
-    for name in rollouts:
-        played = {
-            each: {curve.name: curve for curve in curves(workspace, f"{name}{each}")}
-            for each in ("", *(f"-{other}-rewards" for other in SHOWN), *BOUNDS)
-            if exists(workspace, f"{name}{each}")
-        }
-        blind, knows = (played[each] for each in BOUNDS)
-        matters = [each for each in blind if last([knows[each]]) - last([blind[each]]) > GAIN]
-        kept = workspace.find("rollouts", name).config["options"].get("goal_reset")
-        label = "stay for a stream" if kept == "trajectory" else "new in each episode"
-        for names in (matters, [each for each in blind if each not in matters]):
-            true, *others = ([each[task] for task in names] for each in played.values())
-            scores = summarize_curves(true)
-            cells = [told(scores[kind], 2) for kind in ("first", "last")]
-            cells += [f"{last(each):.2f}" for each in others]
-            lines.append(f"| {label} | {len(names)} | {' | '.join(cells)} |")
-    write_table("packaged-model.md", "rewards", "\n".join(lines))
-
-
-def curves(workspace: Workspace, name: str) -> list[TaskCurve]:
-    """Return what a rollout played, by the paper's scores."""
-    return load_curves(workspace.find("rollouts", name), "paper")
-
-
-def last(played: list[TaskCurve]) -> float:
-    """Return the mean of the last three shots."""
-    return float(summarize_curves(played)["last"]["mean"])
-
-
 def reported(names: list[str], most: float = np.inf) -> str:
     """Return the mean that the paper has of its model; nothing where it lacks a task."""
     known = reported_scores()["Vintix"]
@@ -229,7 +199,7 @@ def reported(names: list[str], most: float = np.inf) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("publish", "card", "suite", "rewards"))
+    parser.add_argument("action", choices=("publish", "card", "suite"))
     parser.add_argument("--checkpoint", default="all")
     parser.add_argument("--rollout", action="append", required=True)
     parser.add_argument("--workspace", type=Path, help="as of vintix")
@@ -237,13 +207,12 @@ def main() -> None:
     workspace = Workspace.resolve(given.workspace)
     if given.action == "card":
         card(workspace, given.rollout)
-    elif given.action == "suite":
+        return
+    if given.action == "suite":
         suite(workspace, given.rollout[0])
-    elif given.action == "rewards":
-        rewards(workspace, given.rollout)
-    else:
-        artifact = publish(workspace, given.checkpoint, given.rollout[0])
-        sys.stderr.write(f"{artifact.path}: digest {artifact.digest}\n")
+        return
+    artifact = publish(workspace, given.checkpoint, given.rollout[0])
+    sys.stderr.write(f"{artifact.path}: digest {artifact.digest}\n")
 
 
 if __name__ == "__main__":
