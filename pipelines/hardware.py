@@ -118,8 +118,8 @@ def resolve_hardware(
 def emulates_bfloat16(device: str) -> bool:
     """Tell whether PyTorch only emulates bfloat16 on a device, far slower than float32.
 
-    Processors with AVX-512 or AMX compute it; of GPUs and other processors nothing is known, and
-    the answer is no.
+    Processors with AVX-512 or AMX compute it. The answer is no for GPUs, and where PyTorch cannot
+    tell.
 
     Args:
         device: ``cpu`` or ``cuda``.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the next generation of the checkpoint that comes with the package: all tasks of the paper,
-# small, on two CPU cores, in some two hours. It goes on from the weights that the package has.
+# small, on two CPU cores, in two to three hours. It goes on from the weights that the package has.
 # Stop and start it as you like; artifacts go to $VINTIX_WORKSPACE, else ./artifacts.
 #
 #     bash runs/packaged.sh
@@ -20,7 +20,7 @@ scores = json.load(sys.stdin)["manifest"]["summary"]["scores"]
 }
 card=$(vintix artifacts show checkpoints/packaged --json)
 
-# Some processors are twice as fast with bfloat16, others seven times slower.
+# PRECISION=bfloat16 is faster on some processors and seven times slower on others.
 precision=${PRECISION:-float32}
 noise=${NOISE:-per=episode,max=0.5,pure=0.1}
 read -ra metaworld <<<"$(split metaworld train | xargs)"

@@ -75,13 +75,15 @@ class Recorder(gymnasium.Env[Any, Any]):
         }
         for name, values in carried.items():
             self.rows[name][: self.filled] = values
-        self._ended: list[Episode] = []
+        # Bound here, for a circle of references would keep the simulator when its job is done.
+        ended_episodes: list[Episode] = []
+        self._ended = ended_episodes
         self._resumed = True
         self._episodes = Episodes(
             environment,
             job.episode_seed,
             on_begin=lambda copies, _: demonstrator.reset(copies),
-            on_end=lambda _, ended: self._ended.extend(ended),
+            on_end=lambda _, ended: ended_episodes.extend(ended),
             steps=job.steps,
         )
         running = slice(mark.start - first, self.filled)
@@ -151,7 +153,8 @@ class Recorder(gymnasium.Env[Any, Any]):
 
     def take_episodes(self) -> list[Episode]:
         """Return the episodes that have ended since the last call."""
-        taken, self._ended = self._ended, []
+        taken = list(self._ended)
+        self._ended.clear()
         return taken
 
     def forget(self, step: int) -> None:

@@ -140,7 +140,7 @@ def _check_flex(device: torch.device, dtype: torch.dtype, training: bool, dropou
             where="train.attention",
             expected="the package triton, a part of PyTorch's CUDA builds for Linux",
             found="no package triton",
-            fix="vintix train ... --set train.attention=blocked, or a CUDA build of PyTorch",
+            fix="vintix train ... --set train.attention=blocked, or install PyTorch for CUDA",
         )
 
 
