@@ -14,7 +14,7 @@ from pipelines.artifacts import files
 from pipelines.artifacts.schema import config_digest
 from pipelines.artifacts.work import LOG
 from pipelines.errors import ConfigError
-from pipelines.hardware import emulates_bfloat16, torch_threads
+from pipelines.hardware import torch_threads
 from pipelines.methods import cut_tasks
 from pipelines.methods.windows import Sampler, Subsequence, WindowSampler
 from pipelines.model.saved import SavedModel, SavedTask, layout, save_model
@@ -165,11 +165,6 @@ def train_model(
         + ")"
     )
     _warn_of_memory(model, config, hardware, reporter)
-    if hardware.precision == "bfloat16" and emulates_bfloat16(hardware.device):
-        reporter.warn(
-            "this processor has no instructions for bfloat16 and emulates it: "
-            "--set train.precision=float32 is several times faster"
-        )
     trainer = Trainer(model, config, hardware, group, loader.domains)
     track = None
     if config.track is not None and staging is not None:

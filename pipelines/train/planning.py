@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipelines.hardware import Hardware, resolve_hardware, torch_threads
+from pipelines.hardware import Hardware, emulates_bfloat16, resolve_hardware, torch_threads
 from pipelines.model.backbones import BACKBONES
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.stage import LONGEST_ESTIMATE, Plan
@@ -79,7 +79,7 @@ def make_plan(
         },
         notes=[
             *notes,
-            *doubts(config),
+            *doubts(config, hardware),
             f"{counted(len(model.groups), 'group')}; "
             f"{hardware.device}, {hardware.precision}, {counted(hardware.threads, 'thread')}"
             + (f", {processes} processes" if processes > 1 else ""),
@@ -87,15 +87,21 @@ def make_plan(
     )
 
 
-def doubts(config: TrainConfig) -> list[str]:
-    """Return what is to be said before a run that its GPUs would hardly notice."""
+def doubts(config: TrainConfig, hardware: Hardware) -> list[str]:
+    """Return what is to be said before a run that its machine serves badly."""
+    found = []
     gpus = 1 if config.device == "cpu" else config.local_processes * config.nodes
-    if gpus < 2 or config.preset != "tiny":
-        return []
-    return [
-        f"the preset tiny is a model for a laptop and leaves {gpus} GPUs idle most of the time: "
-        "--preset small, base or paper are larger, or leave --gpus out"
-    ]
+    if gpus > 1 and config.preset == "tiny":
+        found.append(
+            f"the preset tiny is a model for a laptop and leaves {gpus} GPUs idle most of the "
+            "time: --preset small, base or paper are larger, or leave --gpus out"
+        )
+    if hardware.precision == "bfloat16" and emulates_bfloat16(hardware.device):
+        found.append(
+            "this processor has no instructions for bfloat16 and emulates it: "
+            "--set train.precision=float32 is several times faster"
+        )
+    return found
 
 
 def plan_from_catalogue(config: TrainConfig, workspace: Workspace) -> Plan:

@@ -61,7 +61,7 @@ def run(
     prepared = prepare(config, workspace)
     if not launched():
         reporter.info(describe_size(config, prepared.model))
-        for doubt in doubts(config):
+        for doubt in doubts(config, prepared.hardware):
             reporter.warn(doubt)
     if not launched() and config.local_processes * config.nodes > 1:
         from pipelines.methods.windows import check_even

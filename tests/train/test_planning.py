@@ -114,8 +114,11 @@ def test_a_precision_that_the_processor_only_emulates_is_warned_of(
     workspace = Workspace(tmp_path)
     write_dataset(workspace)
     reporter = NullReporter()
-    run(small_config(steps=1, precision="bfloat16"), workspace, reporter)
-    assert any("train.precision=float32" in each for each in reporter.warnings) != supported
+    config = small_config(steps=1, precision="bfloat16")
+    planned = plan(config, workspace).notes
+    run(config, workspace, reporter)
+    for said in (planned, reporter.warnings):
+        assert any("train.precision=float32" in each for each in said) != supported
     assert not emulates_bfloat16("cuda")
 
 
