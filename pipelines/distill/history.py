@@ -159,7 +159,7 @@ def _close_task(staging: Staging, task: TaskHistory) -> dict[str, Any]:
     returns, complete = [], []
     staged = staged_trajectories(staging, name, task.rows, task.trajectories)
     for arrays in staged:
-        returns.append(np.asarray(arrays["episode_return"][...]))
+        returns.append(arrays["episode_return"][...])
         # The last flag that the environment raised says whether its last episode was finished.
         complete.append(bool(arrays["terminated"][-1]) or bool(arrays["truncated"][-1]))
     whole = [

@@ -14,7 +14,7 @@ from pipelines.datasets.reader import CARD
 from pipelines.errors import ConfigError, UsageError
 from pipelines.histories.joined import JoinedHistories
 from pipelines.histories.reader import HistoryReader
-from pipelines.pack.config import CHUNK_BYTES
+from pipelines.pack.config import CHUNK_BYTES, CHUNK_ROWS
 from pipelines.rows import row_bytes
 from pipelines.stage import Plan, default_name
 from pipelines.tasks.names import choose_tasks
@@ -70,12 +70,12 @@ class PackedTask:
         """Steps over all trajectories."""
         return sum(self.rows)
 
-    @property
+    @cached_property
     def rows(self) -> list[int]:
         """Steps of each trajectory."""
         return self.reader.lengths(self.name)
 
-    @property
+    @cached_property
     def block_rows(self) -> int:
         """Rows that are read and reduced at a time."""
         return balanced_rows(max(self.rows), self.most_rows)
@@ -124,15 +124,15 @@ def resolve(config: PackConfig, workspace: Workspace) -> Packing:
 
     references: tuple[str | None, ...] = config.histories or (None,)
     readers = [HistoryReader(workspace.find("histories", each)) for each in references]
-    counts = Counter(reader.reference for reader in readers)
-    for reference, count in counts.items():
-        if count > 1:
+    counts = Counter(reader.artifact.digest for reader in readers)
+    for reader in readers:
+        if counts[reader.artifact.digest] > 1:
             raise UsageError(
                 "the same histories are given twice",
                 where="--histories",
                 expected="each of them once",
-                found=reference,
-                fix=f"give --histories {reference} once",
+                found=reader.reference,
+                fix=f"give --histories {reader.reference} once",
             )
     tasks = arrange(config, readers)
     quality, allowed = check_quality(config, tasks)
@@ -144,7 +144,7 @@ def resolve(config: PackConfig, workspace: Workspace) -> Packing:
         histories=histories,
         tasks=tasks,
         config={
-            "tasks": {task.name: {"chunk_rows": task.block_rows} for task in tasks},
+            "tasks": {task.name: _content(task, readers) for task in tasks},
             "allow_validation": config.allow_validation,
             **({"allowed": allowed} if allowed else {}),
         },
@@ -184,7 +184,7 @@ def arrange(config: PackConfig, readers: Sequence[HistorySource]) -> tuple[Packe
             tuple(parts[name]),
             reader,
             attributes[name],
-            _most_rows(config, attributes[name]),
+            _most_rows(config.chunk_rows, attributes[name]),
             share,
         )
         for (name, reader), share in zip(joined.items(), weights, strict=True)
@@ -319,10 +319,24 @@ def _weights(
     ]
 
 
-def _most_rows(config: PackConfig, attributes: dict[str, Any]) -> int:
+def _content(task: PackedTask, readers: Sequence[HistoryReader]) -> dict[str, Any]:
+    """Return what decides a task's bytes, beside the histories that are packed.
+
+    Parents have no order, so that of a task's histories is said here.
+    """
+    usual = chunk_length(task.rows, _most_rows(CHUNK_ROWS, task.attributes))
+    order = [reader.artifact.digest for reader in readers if reader in task.parts]
+    return {
+        "chunk_rows": task.block_rows,
+        **({} if task.layout.chunk_rows == usual else {"file_rows": task.layout.chunk_rows}),
+        **({} if len(order) == 1 else {"histories": order}),
+    }
+
+
+def _most_rows(most: int, attributes: dict[str, Any]) -> int:
     """Return the most rows of a chunk; the widest array, the observations, sets the bound."""
     by_bytes = CHUNK_BYTES // (4 * attributes["task"]["observation_dim"])
-    return max(1, min(config.chunk_rows, by_bytes))
+    return max(1, min(most, by_bytes))
 
 
 def _default_name(

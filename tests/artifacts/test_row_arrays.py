@@ -12,11 +12,13 @@ from pipelines.artifacts.row_arrays import (
     RowArrays,
     RowLayout,
     RowWriter,
+    StoredRows,
     balanced_rows,
     chunk_length,
 )
 from pipelines.artifacts.staging import incomplete_arrays
 from pipelines.artifacts.work import WorkItem
+from pipelines.errors import StorageError
 
 
 def files_below(directory):
@@ -42,9 +44,11 @@ def test_chunks_have_the_bytes_that_zarr_writes(tmp_path, dtype, shape, chunk_ro
         arrays.write_chunk(ours, "a", chunk, values[begin : begin + rows], rows)
         array[begin : begin + rows] = values[begin : begin + rows]
     assert files_below(tmp_path / "ours") == files_below(tmp_path / "theirs")
-    np.testing.assert_array_equal(
-        zarr.open_array(tmp_path / "ours/data.zarr/g/a", mode="r")[...], values
-    )
+    directory = tmp_path / "ours/data.zarr/g/a"
+    np.testing.assert_array_equal(zarr.open_array(directory, mode="r")[...], values)
+    stored = StoredRows(directory)
+    assert (stored.shape, stored.dtype, stored.chunk_rows) == (shape, values.dtype, rows)
+    np.testing.assert_array_equal(stored[...], values)
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (5, 3), (1,)])
@@ -54,6 +58,17 @@ def test_whole_arrays_have_the_bytes_that_zarr_writes(tmp_path, shape):
     RowArrays().write(ours, "a", values)
     write_array(theirs, "a", values)
     assert files_below(tmp_path / "ours") == files_below(tmp_path / "theirs")
+    np.testing.assert_array_equal(StoredRows(tmp_path / "ours/data.zarr/g/a")[...], values)
+
+
+def test_rows_that_cannot_be_read_are_named(tmp_path):
+    """Where Zarr would give zeros for a chunk that is gone."""
+    create_rows(WorkItem(tmp_path, "u").group("g", {}), "a", (5,), np.float32, chunk_rows=2)[:] = 1
+    directory = tmp_path / "data.zarr/g/a"
+    (directory / "c/1").unlink()
+    with pytest.raises(StorageError) as found:
+        StoredRows(directory)[...]
+    assert str(found.value.where).endswith("c/1")
 
 
 def test_every_file_is_in_the_work_items_record(tmp_path):

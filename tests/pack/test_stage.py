@@ -15,6 +15,7 @@ import pytest
 
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.work import WorkItem
+from pipelines.artifacts.workspace import Workspace
 from pipelines.datasets.reader import DatasetReader
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run as distill
@@ -197,8 +198,9 @@ def test_two_histories_of_a_task_are_joined(workspace):
     ]
     assert "joined" not in artifact.group("toy-b").attrs
     # The other order is another dataset, whose tasks share the weights all the same.
-    again = pack(workspace, histories=("two", "one"), name="again").artifact
-    assert DatasetReader(again).tasks["toy-a"].rows == (60, 60, 120, 120)
+    again = pack(workspace, histories=("two", "one"), name=artifact.manifest.name)
+    assert not again.up_to_date
+    assert DatasetReader(again.artifact).tasks["toy-a"].rows == (60, 60, 120, 120)
 
 
 def test_histories_that_are_given_twice_are_refused(workspace):
@@ -206,6 +208,13 @@ def test_histories_that_are_given_twice_are_refused(workspace):
     with pytest.raises(UsageError, match="given twice") as found:
         pack(workspace, histories=("one", "one@v1"))
     assert found.value.found == "one@v1"
+
+
+def test_histories_of_one_name_from_two_workspaces_are_joined(workspace, tmp_path):
+    collect(workspace, ("toy-a",), "one")
+    other = collect(Workspace(tmp_path / "other"), ("toy-a",), "one", steps=60)
+    artifact = pack(workspace, histories=("one", str(other.path))).artifact
+    assert DatasetReader(artifact).tasks["toy-a"].rows == (120, 120, 60, 60)
 
 
 def test_histories_of_another_task_by_the_same_name_are_refused(workspace):
@@ -262,6 +271,28 @@ def test_resumed_after_a_failure_at_any_unit(workspace, histories, packed, monke
         with pytest.raises(StorageError):
             pack(workspace)
     assert pack(workspace).artifact.digest == packed.digest
+
+
+@pytest.mark.parametrize(
+    "changed", [{"histories": ("two", "one")}, {"chunk_rows": 256}, {"chunk_rows": 1000}]
+)
+def test_what_was_staged_for_another_layout_is_not_gone_on_with(workspace, monkeypatch, changed):
+    """Trajectories of another order, or files of another length, would be taken for these."""
+    for name, seed in (("one", 0), ("two", 1)):
+        collect(workspace, ("toy-a",), name, seed=seed)
+    given = {"histories": ("one", "two"), "chunk_rows": 128, "name": "d"}
+    expected = pack(workspace, **{**given, **changed, "name": "whole"}).artifact
+    original = WorkItem._commit
+
+    def commit(unit):
+        original(unit)
+        raise StorageError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkItem, "_commit", commit)
+        with pytest.raises(StorageError):
+            pack(workspace, **given)
+    assert pack(workspace, **{**given, **changed}).artifact.digest == expected.digest
 
 
 def test_a_signal_stops_it_and_it_goes_on(workspace, histories, packed):
