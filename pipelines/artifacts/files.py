@@ -477,7 +477,7 @@ def _reason(error: OSError) -> str:
 
 def _advice(error: OSError, use: str) -> str:
     if error.errno in _NO_ROOM:
-        advice = "make room (vintix artifacts gc)"
+        advice = "make room (vintix artifacts gc --no-staging --keep 1)"
     elif error.errno in _NOT_ALLOWED:
         advice = f"allow {use}"
     elif error.errno in _NO_DESCRIPTORS:

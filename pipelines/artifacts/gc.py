@@ -28,6 +28,7 @@ from pipelines.errors import ArtifactError, ArtifactMissingError, LockedError, U
 
 REMOVED_PREFIX = ".removed-"
 _LINK = "a symbolic link leads there, and may lead out of the workspace"
+_STAGED = "staged work that no process holds"
 _UNFINISHED = "a file that was never finished"
 # After every time that a manifest has.
 _FIRST = "~"
@@ -53,9 +54,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What can be deleted: leftovers of killed processes, and versions; and what is kept."""
+    """What can be deleted, and what is kept.
+
+    Attributes:
+        leftovers: What killed processes left and no command would go on from.
+        staged: Staged work that no process holds: its command, run again, would go on from there.
+        versions: Published versions that nothing needs.
+        kept: What stays, with the reason.
+    """
 
     leftovers: list[Entry] = field(default_factory=list)
+    staged: list[Entry] = field(default_factory=list)
     versions: list[Entry] = field(default_factory=list)
     kept: list[Entry] = field(default_factory=list)
 
@@ -95,7 +104,8 @@ def plan_gc(
             if holder is not None:
                 plan.kept.append(replace(entry, why=f"{holder} is writing there"))
             elif older_than is None or now - last_modified(entry.path) >= older_than:
-                plan.leftovers.append(entry)
+                found = plan.staged if entry.why == _STAGED else plan.leftovers
+                found.append(entry)
     if keep is not None:
         _plan_versions(workspace, keep, None if older_than is None else now - older_than, plan)
     return plan
@@ -141,7 +151,7 @@ def collect(workspace: Workspace, entries: Iterable[Entry]) -> tuple[list[Entry]
 def _leftovers(base: Path, staging: bool) -> Iterator[Entry]:
     for path in files.list_directory(base):
         if path.name.startswith(STAGING_PREFIX) and staging:
-            yield Entry.of(path, "staged work that no process holds")
+            yield Entry.of(path, _STAGED)
         elif path.name.startswith(STAGING_PREFIX) and not path.is_symlink():
             for unfinished in files.list_files(path):
                 if unfinished.endswith(files.TEMPORARY_SUFFIX):

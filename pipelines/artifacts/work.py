@@ -222,17 +222,18 @@ class StagedWork:
         records = self.records()
         return {path for other in records if other != name for path in records[other]["files"]}
 
-    def drop(self, name: str) -> None:
-        """Take back a durable work item: first its record, then the files that are its alone.
+    def drop(self, *names: str) -> None:
+        """Take back durable work items: first their records, then the files that are theirs alone.
 
         Raises:
-            KeyError: It is not durable.
+            KeyError: One is not durable.
         """
-        owned = set(self._record(name)["files"]) - self.files_of_others(name)
-        path = record_path(self.directory, name)
-        files.remove_file(path)
-        files.sync_directories([path.parent])
-        self._records.pop(name, None)
+        owned = {path for name in names for path in self._record(name)["files"]}
+        for name in names:
+            files.remove_file(record_path(self.directory, name))
+        files.sync_directories([self.directory / PROGRESS] if names else [])
+        for record in self.records().values():
+            owned.difference_update(record["files"])
         for each in owned:
             files.remove_file(self.directory / each)
 

@@ -104,9 +104,8 @@ def drop_work(staging: Staging, *, merged: bool) -> None:
     Args:
         merged: Whether to drop what a merge has staged, or all but that.
     """
-    for name in staging.work_items():
-        if name.startswith(MERGED) == merged:
-            staging.drop(name)
+    names = staging.work_items()
+    staging.drop(*(name for name in names if name.startswith(MERGED) == merged))
 
 
 def task_attributes(each: TaskPlan, pilot: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -148,8 +147,6 @@ def _decoy_attributes(decoys: TaskDecoys) -> dict[str, Any]:
 
 def _close_task(staging: Staging, task: TaskHistory) -> dict[str, Any]:
     """Write a task's group, of a whole history with its rows; returns the report of them."""
-    import numpy as np
-
     from pipelines.histories.storage import join_trajectories, staged_trajectories
 
     if staging.done(task.name):

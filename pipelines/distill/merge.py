@@ -149,12 +149,12 @@ def _work_item(task: str, trajectory: int) -> str:
 
 def _drop_superseded(plan: _JoinedPlan, staging: Staging) -> None:
     """Drop what an earlier merge staged of parts with other bytes than these."""
+    superseded = set()
     for (task, trajectory), part in plan.owners.items():
         name = _work_item(task, trajectory)
         if staging.done(name) and staging.data(name)["part"] != part.digest:
-            staging.drop(name)
-            if staging.done(f"{MERGED}{task}"):
-                staging.drop(f"{MERGED}{task}")
+            superseded |= {name, f"{MERGED}{task}"}
+    staging.drop(*(name for name in superseded if staging.done(name)))
 
 
 def _take_over(plan: _JoinedPlan, staging: Staging, reporter: Reporter) -> None:

@@ -329,9 +329,8 @@ class Collection:
                 f"trajectories {job.trajectories[0]} to {job.trajectories[-1]} are collected "
                 "from their beginning"
             )
-            for unit in job.units():
-                if self._staging.done(unit):
-                    self._staging.drop(unit)
+        units = [unit for job in again for unit in job.units()]
+        self._staging.drop(*(unit for unit in units if self._staging.done(unit)))
         if again:
             second = iter(self._collect_jobs(again))
             outcomes = [

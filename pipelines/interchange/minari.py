@@ -1,4 +1,4 @@
-"""Histories as Minari datasets: one a task, one episode an episode, nothing lost.
+"""Histories as Minari datasets: one a task and history, one episode an episode, nothing lost.
 
 Observations include the one after an episode's last step. Minari's infos have one entry for each
 observation, so `noise` and `demonstrator_action` end with NaN, where no action was chosen. Each
@@ -26,7 +26,7 @@ from pipelines.actions import actions_of
 from pipelines.artifacts import files
 from pipelines.dependencies import load_extra
 from pipelines.distill.job import episode_seed
-from pipelines.errors import ConfigError, VintixError
+from pipelines.errors import ArtifactMissingError, ConfigError, VintixError
 from pipelines.histories.layout import ORIGINS
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig
@@ -34,6 +34,7 @@ from pipelines.interchange.output import export_report, output_directory
 from pipelines.interchange.tasks import safe_name
 from pipelines.rows import HISTORY_EPISODES, HISTORY_ROWS, row_bytes
 from pipelines.tasks.names import choose_tasks
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
@@ -88,7 +89,8 @@ def export_packed(config: ExportConfig, workspace: Workspace, reporter: Reporter
     What is packed lacks the last observations of episodes and their flags; the histories have them.
 
     Raises:
-        ArtifactMissingError: There is no such dataset, or its histories are gone.
+        ArtifactMissingError: There is no such dataset, or its histories are not here with the
+            bytes that were packed.
         ConfigError: It was imported, and there are no histories.
         ArtifactCorruptError, UsageError, MissingDependencyError, StorageError: As `export_minari`.
     """
@@ -105,21 +107,33 @@ def export_packed(config: ExportConfig, workspace: Workspace, reporter: Reporter
             found="no histories among what it was made from",
             fix="vintix export dataset --format official",
         )
-    readers = [
-        HistoryReader(workspace.find("histories", f"{one.name}@v{one.version}")) for one in parents
-    ]
+    ancestors, missing = workspace.lineage([artifact])
+    if lost := [one.reference for one in parents if one.reference in missing]:
+        raise ArtifactMissingError(
+            "the histories that the dataset was packed from are not here",
+            where=f"datasets {artifact.reference}",
+            expected=f"{listed(lost)}, with the bytes that were packed",
+            found=f"none such in {workspace.root}",
+            fix="vintix export dataset --format official",
+        )
+    here = {each.digest: each for each in ancestors}
+    readers = [HistoryReader(here[one.digest]) for one in parents]
     packed = DatasetReader(artifact).tasks
-    found = {name: one for name, one in _by_task(readers).items() if name in packed}
+    found = {name: held for name, held in _by_task(readers).items() if name in packed}
     return _export(artifact, found, config, reporter)
 
 
-def _by_task(readers: Iterable[HistoryReader]) -> dict[str, HistoryReader]:
-    return {name: reader for reader in readers for name in reader.tasks()}
+def _by_task(readers: Iterable[HistoryReader]) -> dict[str, list[HistoryReader]]:
+    found: dict[str, list[HistoryReader]] = {}
+    for reader in readers:
+        for name in reader.tasks():
+            found.setdefault(name, []).append(reader)
+    return found
 
 
 def _export(
     artifact: Artifact,
-    readers: Mapping[str, HistoryReader],
+    readers: Mapping[str, Sequence[HistoryReader]],
     config: ExportConfig,
     reporter: Reporter,
 ) -> dict[str, Any]:
@@ -127,14 +141,15 @@ def _export(
     load_extra("h5py", "minari")
     names = choose_tasks(
         config.tasks,
-        [reader.task(name)["task"] for name, reader in readers.items()],
+        [held[0].task(name)["task"] for name, held in readers.items()],
         among=f"the {artifact.kind} hold",
         where=artifact.reference,
     )
-    for name in names:
-        _check_complete(readers[name], name)
-    total = sum(sum(readers[name].lengths(name)) for name in names)
-    needed = sum(_bytes(readers[name], name) for name in names)
+    chosen = [(name, reader) for name in names for reader in readers[name]]
+    for name, reader in chosen:
+        _check_complete(reader, name)
+    total = sum(sum(reader.lengths(name)) for name, reader in chosen)
+    needed = sum(_bytes(reader, name) for name, reader in chosen)
     exported = []
     with (
         output_directory(
@@ -142,19 +157,17 @@ def _export(
         ) as output,
         reporter.progress("export", total, "steps") as progress,
     ):
-        for name in names:
-            manifest = readers[name].artifact.manifest
+        for name, reader in chosen:
+            manifest = reader.artifact.manifest
             identity = dataset_id(name, manifest.name, manifest.version)
-            environment = _environment(readers[name], name, reporter)
-            episodes = _write_task(
-                readers[name], name, identity, environment, output.directory, progress
-            )
+            environment = _environment(reader, name, reporter)
+            episodes = _write_task(reader, name, identity, environment, output.directory, progress)
             exported.append(
                 {
                     "task": name,
                     "dataset_id": identity,
                     "episodes": episodes,
-                    "steps": sum(readers[name].lengths(name)),
+                    "steps": sum(reader.lengths(name)),
                 }
             )
     return export_report(artifact, config.output, output, "minari", tasks=exported)

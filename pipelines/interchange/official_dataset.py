@@ -156,9 +156,8 @@ def export_dataset(
                 },
             )
             described[name] = description_of(specification)
-            stems = imported.get("files", [f"{number}.h5" for number in range(len(task.rows))])
-            for number, file_name in enumerate(stems):
-                _write_trajectory(reader, task, number, folder / str(file_name), progress)
+            for number, file_name in enumerate(_file_names(task)):
+                _write_trajectory(reader, task, number, folder / file_name, progress)
         _write_json(output.directory / DESCRIPTION, {"tasks": described})
     return export_report(
         reader.artifact,
@@ -303,6 +302,19 @@ def _selected(reader: DatasetReader, wanted: tuple[str, ...]) -> list[DatasetTas
         where=reader.artifact.reference,
     )
     return [reader.tasks[name] for name in names]
+
+
+def _file_names(task: DatasetTask) -> list[str]:
+    """Return the name of each trajectory's file: those that were imported, if they still fit.
+
+    They are numbers where several imports were joined, and where a dataset from elsewhere has
+    names that lead out of the directory.
+    """
+    names = [str(each) for each in task.attributes.get("imported", {}).get("files", ())]
+    plain = all(Path(name).name == name and name.endswith(".h5") for name in names)
+    if plain and len(set(names)) == len(task.rows):
+        return names
+    return [f"{number}.h5" for number in range(len(task.rows))]
 
 
 def _write_trajectory(

@@ -249,8 +249,8 @@ class CheckpointWriter:
                 before()
             _write_checkpoint(staging, state, parameters, step, note)
             done = checkpoints(staging)
-            for old in set(done) - kept(done, self._keep_last, self._keep_every):
-                staging.drop(_unit_name(old))
+            old = set(done) - kept(done, self._keep_last, self._keep_every)
+            staging.drop(*map(_unit_name, old))
         except BaseException as error:
             self._error = error
 
@@ -299,7 +299,7 @@ def read_checkpoint(staging: Staging, parameters: list[list[Any]]) -> tuple[int,
             where=staging.directory,
             expected=f"{len(parameters)} parameters as the configuration says",
             found=f"{len(data['parameters'])} parameters",
-            fix="vintix artifacts gc, then train again",
+            fix="delete that directory, or vintix train --name another",
         )
     group = staging.scratch(name)
     exp_avg_N, exp_avg_sq_N = (_read(group, moment) for moment in MOMENTS)
@@ -330,8 +330,7 @@ def begin_after(staging: Staging, artifact: Artifact) -> None:
 
 def drop_checkpoints(staging: Staging) -> None:
     """Drop all durable checkpoints, once the model itself is durable."""
-    for step in checkpoints(staging):
-        staging.drop(_unit_name(step))
+    staging.drop(*(_unit_name(step) for step in checkpoints(staging)))
 
 
 def write_optimizer(group: zarr.Group, state: State) -> None:

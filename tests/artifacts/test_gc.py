@@ -39,7 +39,7 @@ def _versions(plan):
 def _collect_all(workspace, plan):
     # What the test itself opened and dropped holds nothing any more.
     gc.collect()
-    return collect(workspace, plan.leftovers + plan.versions)
+    return collect(workspace, plan.leftovers + plan.staged + plan.versions)
 
 
 def test_planning_touches_nothing(tmp_path):
@@ -48,8 +48,8 @@ def test_planning_touches_nothing(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     plan = plan_gc(Workspace(tmp_path))
     assert sorted(tmp_path.rglob("*")) == before
-    (entry,) = plan.leftovers
-    assert plan.versions == plan.kept == []
+    (entry,) = plan.staged
+    assert plan.leftovers == plan.versions == plan.kept == []
     assert entry.path == staged
     assert entry.bytes == sum(f.stat().st_size for f in staged.rglob("*") if f.is_file())
     assert entry.as_dict() == {
@@ -120,15 +120,15 @@ def test_work_that_a_process_holds_is_left_alone(tmp_path):
     workspace = Workspace(tmp_path)
     staged = _abandon(tmp_path)
     plan = plan_gc(workspace)
-    assert _paths(plan.leftovers) == [staged]
+    assert _paths(plan.staged) == [staged]
     with workspace.stage("histories", "tiny", config=CONFIG):
         held = plan_gc(workspace)
-        assert held.leftovers == [] and staged in _paths(held.kept)
-        removed, kept = collect(workspace, plan.leftovers)
+        assert held.staged == [] and staged in _paths(held.kept)
+        removed, kept = collect(workspace, plan.staged)
     assert staged.is_dir() and removed == [] and _paths(kept) == [staged]
     for entry in (*held.kept, *kept):
         assert f"process {os.getpid()}" in entry.why
-    assert collect(workspace, plan.leftovers) == (plan.leftovers, [])
+    assert collect(workspace, plan.staged) == (plan.staged, [])
     assert not staged.exists()
 
 
@@ -140,8 +140,9 @@ def test_debris_of_killed_processes(tmp_path):
     for partial in partials:
         partial.write_bytes(b"12345")
     (base / ".removed-v9").mkdir()
-    everything = plan_gc(Workspace(tmp_path)).leftovers
-    assert set(_paths(everything)) == {staged, base / ".removed-v9", partials[0]}
+    everything = plan_gc(Workspace(tmp_path))
+    assert set(_paths(everything.leftovers)) == {base / ".removed-v9", partials[0]}
+    assert _paths(everything.staged) == [staged]
     debris = plan_gc(Workspace(tmp_path), staging=False).leftovers
     assert set(_paths(debris)) == {base / ".removed-v9", *partials}
     collect(Workspace(tmp_path), debris)
@@ -162,13 +163,13 @@ def test_recent_things_are_left_alone(tmp_path):
     run_tiny(tmp_path, config=_seed(2))
     staged = _abandon(tmp_path)
     young = plan_gc(workspace, keep=1, older_than=timedelta(hours=1))
-    assert young.leftovers == young.versions == []
+    assert young.staged == young.versions == []
     assert [entry.why for entry in young.kept] == ["it is younger than asked for"]
     for path in (staged, *staged.rglob("*")):
         os.utime(path, (0, 0))
-    assert _paths(plan_gc(workspace, keep=1, older_than=timedelta(hours=1)).leftovers) == [staged]
+    assert _paths(plan_gc(workspace, keep=1, older_than=timedelta(hours=1)).staged) == [staged]
     old = plan_gc(workspace, keep=1, older_than=timedelta(0))
-    assert len(old.leftovers) == len(old.versions) == 1
+    assert len(old.staged) == len(old.versions) == 1
 
 
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])

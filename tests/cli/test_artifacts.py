@@ -136,15 +136,20 @@ def test_gc_keeps_what_something_kept_was_made_from(shell):
     assert done.code == 0, done.stderr
     old = str(shell.workspace / "histories/point-mass/v2")
     staged = str(shell.workspace / "histories/left/.staging-0123456789abcdef")
-    # Leftovers go at once; published versions are only shown.
+    # What a command would go on from is shown, as are published versions.
     assert {key: [row["path"] for row in rows] for key, rows in done.document.items()} == {
-        "removed": [staged],
-        "candidates": [old],
+        "removed": [],
+        "candidates": [staged, old],
         "kept": [str(shell.workspace / "histories/point-mass/v1")],
     }
     assert "was made from it" in done.document["kept"][0]["why"]
     shown = shell.vintix("artifacts", "gc", "--keep", "1").stdout
     assert "would be deleted" in shown and "--yes" in shown and old in shown
+    # The advice to one whose disk is full: what was staged stays.
+    done = shell.vintix("artifacts", "gc", "--no-staging", "--keep", "1", "--json")
+    assert [row["path"] for row in done.document["candidates"]] == [old]
+    done = shell.vintix("artifacts", "gc", "--yes", "--json")
+    assert [row["path"] for row in done.document["removed"]] == [staged]
     done = shell.vintix("artifacts", "gc", "--keep", "1", "--yes", "--json")
     assert [row["path"] for row in done.document["removed"]] == [old]
     assert done.document["candidates"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import warnings
@@ -17,7 +18,7 @@ from pipelines import dependencies
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run
-from pipelines.errors import ConfigError, MissingDependencyError, UsageError
+from pipelines.errors import ArtifactMissingError, ConfigError, MissingDependencyError, UsageError
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
 from pipelines.interchange.minari import export_minari
@@ -240,6 +241,37 @@ def test_a_dataset_is_exported_from_its_histories(histories: Workspace, tmp_path
     for rows in zip(whole["files"], result["files"], strict=True):
         assert rows[0]["path"] == rows[1]["path"]
         assert rows[0]["bytes"] == rows[1]["bytes"]
+
+
+def test_every_history_of_a_joined_dataset_is_exported(
+    histories: Workspace, tmp_path: Path
+) -> None:
+    """Each as a Minari dataset of its own; never another history by the same name."""
+    pytest.importorskip("minari", reason="the extra minari is not installed")
+    from pipelines.interchange.minari import export_packed
+    from pipelines.pack.config import PackConfig
+    from pipelines.pack.stage import run as pack
+
+    workspace = Workspace(tmp_path / "work")
+    shutil.copytree(histories.root, workspace.root)
+    (tmp_path / "site").mkdir()
+    with toy_installed(tmp_path / "site"):
+        config = DistillConfig(tasks=("toy-a",), trajectories=1, steps=65, workers=1, name="more")
+        run(config, workspace, REPORTER)
+        pack(PackConfig(histories=("toys", "more"), name="joined"), workspace, REPORTER)
+        export = ExportConfig(reference="joined", tasks=("toy-a",), output=tmp_path / "out")
+        found = export_packed(export, workspace, REPORTER)["tasks"]
+        assert {row["dataset_id"]: row["steps"] for row in found} == {
+            "vintix/toy-a/toys-v1": 260,
+            "vintix/toy-a/more-v1": 65,
+        }
+        shutil.rmtree(workspace.root / "histories" / "more")
+        run(config.model_copy(update={"seed": 9}), workspace, REPORTER)
+        with pytest.raises(ArtifactMissingError, match="packed from are not here") as error:
+            export_packed(
+                export.model_copy(update={"output": tmp_path / "again"}), workspace, REPORTER
+            )
+    assert "histories/more@v1" in str(error.value.expected)
 
 
 def test_a_cut_episode_raises_no_flag_and_says_so(

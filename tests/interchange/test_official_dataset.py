@@ -7,6 +7,7 @@ import os
 import shutil
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from pipelines.errors import (
 )
 from pipelines.histories.reader import HistoryReader
 from pipelines.interchange.config import ExportConfig, ImportDatasetConfig
-from pipelines.interchange.official_dataset import export_dataset, import_dataset
+from pipelines.interchange.official_dataset import _file_names, export_dataset, import_dataset
 from pipelines.methods import cut_tasks
 from pipelines.pack.config import PackConfig
 from pipelines.pack.stage import run as pack
@@ -239,6 +240,28 @@ def test_a_dataset_goes_out_and_comes_back(
     second = bring(workspace, tmp_path / "out", as_kind="dataset", name="second", order=order)
     files = {name: entry.sha256 for name, entry in first.manifest.files.items()}
     assert files == {name: entry.sha256 for name, entry in second.artifact.manifest.files.items()}
+
+
+def test_imports_that_were_joined_go_out_whole(
+    workspace: Workspace, release: Path, tmp_path: Path
+) -> None:
+    """Both have the files 1, 2 and 10."""
+    for name, chunk_rows in (("one", 8), ("two", 9)):
+        bring(workspace, release, name=name, chunk_rows=chunk_rows)
+    pack(PackConfig(histories=("one", "two"), name="both"), workspace, REPORTER)
+    send(workspace, tmp_path / "out", reference="both")
+    folder = tmp_path / "out" / "mujoco" / "Reacher-v4"
+    theirs = columns(release / "mj" / "reacher_v4" / "1.h5")
+    assert sorted(path.name for path in folder.glob("*.h5")) == [f"{n}.h5" for n in range(6)]
+    for name in ("0.h5", "3.h5"):
+        np.testing.assert_array_equal(columns(folder / name)["reward"], theirs["reward"])
+
+
+@pytest.mark.parametrize("name", ["/x/escaped.h5", "../escaped.h5", "escaped.txt", "1.h5"])
+def test_files_are_written_nowhere_but_in_the_export(name: str) -> None:
+    """A dataset from elsewhere may say that its files had any names."""
+    task: Any = SimpleNamespace(attributes={"imported": {"files": ["1.h5", name]}}, rows=(5, 5))
+    assert _file_names(task) == ["0.h5", "1.h5"]
 
 
 def test_groups_of_an_export_are_named_by_inclusive_rows(

@@ -196,29 +196,27 @@ def gc(
         int | None,
         typer.Option(
             min=1,
-            help="Versions to keep of each name, the newest; default all. Others are listed, and "
-            "deleted with --yes.",
+            help="Versions to keep of each name, the newest; default all.",
         ),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Delete the versions that --keep lists.")
-    ] = False,
-    staging: Annotated[bool, typer.Option(help="Delete staged work that no process holds.")] = True,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete what is else only listed.")] = False,
+    staging: Annotated[bool, typer.Option(help="List staged work that no process holds.")] = True,
     older_than_days: Annotated[
         float | None, typer.Option(min=0, max=36_500, help="Leave alone what is younger.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing.")] = False,
 ) -> None:
-    """Delete abandoned work and, with --keep and --yes, old versions that nothing needs.
+    """Delete what killed processes left; list staged work and, with --keep, old versions.
 
-    A version is needed by a process that reads it, by staged work, and by a kept artifact that was
-    made from it.
+    With --yes these are deleted, too. Staged work is what an interrupted command goes on from when
+    it is run again. A version is needed by a process that reads it, by staged work, and by a kept
+    artifact that was made from it.
     """
     from pipelines.artifacts.gc import collect, plan_gc
 
     age = None if older_than_days is None else timedelta(days=older_than_days)
     plan = plan_gc(work.space, keep=keep, staging=staging, older_than=age)
-    chosen, candidates = plan.leftovers, plan.versions
+    chosen, candidates = plan.leftovers, plan.staged + plan.versions
     if dry_run:
         chosen, candidates = [], chosen + candidates
     elif yes:
