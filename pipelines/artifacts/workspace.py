@@ -88,15 +88,21 @@ class Workspace:
             if NAME.fullmatch(path.name) and path.is_dir()
         ]
 
-    def artifacts(self, kind: str) -> Iterator[Artifact]:
-        """Open every published artifact of a kind, by name and version.
+    def artifacts(self, kind: str, damaged: list[str] | None = None) -> Iterator[Artifact]:
+        """Open every published artifact of a kind, by name and version, but for damaged ones.
 
-        Raises:
-            ArtifactCorruptError: A manifest is damaged.
+        Args:
+            damaged: Gets the references of those.
         """
         for name in self.names(kind):
             for version in self.versions(kind, name):
-                yield Artifact(self.path(kind, name, version))
+                try:
+                    artifact = Artifact(self.path(kind, name, version))
+                except ArtifactError:
+                    if damaged is not None:
+                        damaged.append(f"{kind}/{name}@v{version}")
+                    continue
+                yield artifact
 
     def path(self, kind: str, name: str, version: int) -> Path:
         """Return the directory of a version, whether it exists or not."""

@@ -78,11 +78,12 @@ def choose_demonstrators(
             found=", ".join((*config.tasks, *config.domains)),
             fix="vintix tasks",
         )
+    damaged: list[str] = []
     if config.demonstrators is not None:
         candidates = [workspace.find("demonstrators", config.demonstrators)]
     else:
         candidates = sorted(
-            workspace.artifacts("demonstrators"),
+            workspace.artifacts("demonstrators", damaged),
             key=lambda artifact: artifact.manifest.created_at,
             reverse=True,
         )
@@ -91,10 +92,11 @@ def choose_demonstrators(
         for artifact in candidates
         for held in [set(demonstrator_tasks(artifact))]
     ]
+    notes = [f"left out, as it is damaged: {each} (vintix artifacts verify)" for each in damaged]
     domains = {catalogue.get(name).domain for name in wanted}
     for artifact, names in found:
         if names == wanted:
-            return artifact, wanted, []
+            return artifact, wanted, notes
     for artifact, names in found if not config.tasks else ():
         # A whole domain was asked for: what there is of it is what can be distilled.
         if {catalogue.get(name).domain for name in names} == domains:
@@ -102,7 +104,7 @@ def choose_demonstrators(
                 f"left out, as {artifact.reference} has no demonstrator for it: "
                 f"{len(wanted) - len(names)} of {counted(len(wanted), 'task')}"
             )
-            return artifact, names, [note]
+            return artifact, names, [*notes, note]
     # Where a simulator is missing, demonstrators cannot be made: that is what is wrong.
     check_simulators((catalogue.get(name) for name in wanted), config.options)
     most = max((names for _, names in found), key=len, default=[])

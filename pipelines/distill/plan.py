@@ -240,6 +240,7 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
         sorted(domains) if config.domains else [],
         [catalogue.get(name).name for name in config.tasks],
     ) + (f"-{config.source}" if config.source != "noise" else "")
+    notes += _options_of_demonstrators(config, plans, domains, artifact.reference)
     notes += _few_episodes(config, plans)
     checkpoint = None if player is None else player.artifact
     return Distillation(name, config.seed, artifact, tuple(plans), tuple(notes), checkpoint)
@@ -435,6 +436,44 @@ def _plan_task(
         pilot_episodes=(config.pilot_episodes or usual) if fit else 0,
         planned_trajectories=trajectories,
     )
+
+
+def _options_of_demonstrators(
+    config: DistillConfig,
+    plans: Sequence[TaskPlan],
+    domains: Mapping[str, Domain],
+    reference: str,
+) -> list[str]:
+    """Return notes on options that come from the demonstrators, and on those that differ from them.
+
+    What a demonstrator knows of the goal is meant to differ.
+    """
+    from pipelines.domains.registry import resolve_options
+
+    inherited: dict[str, None] = {}
+    differing: dict[str, None] = {}
+    tasks: dict[str, None] = {}
+    for each in plans:
+        usual = resolve_options(domains[each.task.domain], {})
+        measured = each.demonstrator.options
+        for name, value in each.jobs[0].options.items():
+            if name not in measured or name == "goal":
+                continue
+            if value != measured[name]:
+                differing[f"--option {name}={value}"] = tasks[each.task.name] = None
+            elif value != usual[name] and name not in config.options:
+                inherited[f"{name}={value}"] = None
+    notes = []
+    if inherited:
+        notes.append(f"options of the demonstrators {reference}: {listed(inherited)}")
+    if differing:
+        options = " ".join(differing)
+        notes.append(
+            f"the scores of the demonstrators {reference} were measured without {options}, and "
+            f"differ from what this history will reach: {listed(tasks)}; "
+            f"vintix demonstrators --task {next(iter(tasks))} {options} measures them so"
+        )
+    return notes
 
 
 def _few_episodes(config: DistillConfig, plans: Sequence[TaskPlan]) -> list[str]:

@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from pipelines.artifacts import work
 from pipelines.artifacts.arrays import create_rows, write_array
 from pipelines.artifacts.artifact import Artifact
 from pipelines.artifacts.verify import verify
-from pipelines.artifacts.work import LOG, PROGRESS, StagedWork, WorkItem
+from pipelines.artifacts.work import LOG, PROGRESS, StagedWork, WorkItem, list_records
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ArtifactCorruptError
 
@@ -231,6 +232,23 @@ def test_workers_see_the_work_items_that_the_writer_sees(tmp_path):
         for path in owned[WORK_ITEMS[1]]["files"]:
             assert (staging.directory / path).exists() == (path in kept)
     check_tiny(run_tiny(tmp_path))
+
+
+def test_items_that_are_dropped_together_leave_no_file_of_theirs(tmp_path, monkeypatch):
+    """The records of the others are read once, not once an item."""
+    with _stage(tmp_path) as staging:
+        for item in WORK_ITEMS:
+            write_item(staging, item)
+        first, *dropped = WORK_ITEMS
+        owned, listed = staging.records(), []
+        monkeypatch.setattr(
+            work, "list_records", lambda place: listed.append(place) or list_records(place)
+        )
+        staging.drop(*dropped)
+        assert len(listed) == 1
+        assert staging.work_items() == [first]
+        for path in {path for item in dropped for path in owned[item]["files"]}:
+            assert (staging.directory / path).exists() == (path in owned[first]["files"])
 
 
 def test_a_taken_file_is_checked_and_recorded(tmp_path):

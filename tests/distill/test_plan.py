@@ -178,6 +178,17 @@ def test_a_pilot_is_longer_where_episodes_cost_next_to_nothing(workspace):
     assert {each.pilot_episodes for each in given} == {5}
 
 
+def test_a_damaged_artifact_does_not_stand_in_the_way_of_others(workspace):
+    make_demonstrators(workspace, ["toy-a"], name="whole")
+    make_demonstrators(workspace, ["toy-b"], name="broken")
+    (workspace.root / "demonstrators/broken/v1/manifest.json").write_text("garbage")
+    found = resolve(DistillConfig(tasks=("toy-a",), steps=900), workspace)
+    assert found.demonstrators.reference == "whole@v1"
+    assert found.notes == (
+        "left out, as it is damaged: demonstrators/broken@v1 (vintix artifacts verify)",
+    )
+
+
 def test_options_carry_over_from_the_demonstrators(workspace):
     make_demonstrators(workspace, ["toy-a"], name="small", options={"radius": 0.9})
 
@@ -187,6 +198,15 @@ def test_options_carry_over_from_the_demonstrators(workspace):
 
     assert options() == {"radius": 0.9}
     assert options(options={"radius": 0.7}) == {"radius": 0.7}
+
+    def notes(**options):
+        config = DistillConfig(demonstrators="small", steps=900, options=options)
+        return resolve(config, workspace).notes
+
+    assert notes() == ("options of the demonstrators small@v1: radius=0.9",)
+    assert notes(radius=0.9) == ()
+    (differing,) = notes(radius=0.7)
+    assert "vintix demonstrators --task toy-a --option radius=0.7 measures them so" in differing
     with pytest.raises(UsageError, match="an option 'goal'"):
         options(options={"goal": "hidden"})
 
