@@ -165,10 +165,9 @@ def _unknown(text: str) -> list[str]:
         said = re.split(r"[,;()\"`]|\. |: | or | and | then ", text[match.end() :])[0]
         for word in said.split():
             command = _within(command, word)
-        known = {name for each in command.params for name in each.opts} | {
-            "--help",
-            "--no-variations",
-        }
+        known = {"--help"}.union(
+            *((*each.opts, *getattr(each, "secondary_opts", ())) for each in command.params)
+        )
         found += [
             f"vintix {said}"
             for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", said)
