@@ -63,7 +63,7 @@ from pipelines.artifacts.work import (
     record_path,
     recorded_name,
 )
-from pipelines.errors import ArtifactCorruptError, ArtifactError
+from pipelines.errors import ArtifactCorruptError, ArtifactError, InterruptedRunError
 
 if TYPE_CHECKING:
     import zarr
@@ -139,8 +139,17 @@ class Staging(StagedWork):
             raise
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._lock.release()
+        if not isinstance(error, InterruptedRunError) or self.published is not None:
+            return
+        if not list_records(self.directory):
+            # What stopped it knows only that whatever is finished is kept.
+            raise InterruptedRunError(
+                error.message.partition(";")[0] + "; no part was finished yet, so none is kept",
+                signal_number=error.exit_code - 128,
+                fix="run the same command again: it begins anew",
+            ) from error
 
     def place(self) -> str:
         """Return where the work lies until it is published, and where then, a sentence."""

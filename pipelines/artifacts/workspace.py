@@ -55,8 +55,21 @@ class Workspace:
 
     @classmethod
     def resolve(cls, option: str | Path | None = None) -> Workspace:
-        """Return the workspace of ``--workspace``, else ``VINTIX_WORKSPACE``, else ./artifacts."""
-        return cls(Path(option or os.environ.get("VINTIX_WORKSPACE") or "artifacts").expanduser())
+        """Return the workspace of ``--workspace``, else ``VINTIX_WORKSPACE``, else ./artifacts.
+
+        Raises:
+            UsageError: There is something else than a directory.
+        """
+        root = Path(option or os.environ.get("VINTIX_WORKSPACE") or "artifacts").expanduser()
+        if files.is_there(root) and not root.is_dir():
+            raise UsageError(
+                "the workspace is not a directory",
+                where=root,
+                expected="a directory, or a name that is free",
+                found="a file",
+                fix="--workspace with another directory",
+            )
+        return cls(root)
 
     def versions(self, kind: str, name: str) -> list[int]:
         """Return the published version numbers of a name, ascending."""

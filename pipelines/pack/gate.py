@@ -77,7 +77,7 @@ def short_note(quality: Mapping[str, HistoryQuality]) -> str | None:
     if not short:
         return None
     return (
-        f"too short to be judged, and packed without: {len(short)} of "
+        f"packed, but too short to be judged: {len(short)} of "
         f"{counted(len(quality), 'history', 'histories')}, {listed(short)}. "
         f"Fewer than {LEAST_EPISODES} episodes, or than {LEAST_EPISODES_A_TRAJECTORY} in a "
         "trajectory, show no learning; vintix distill with a larger --scale or more --steps makes "

@@ -12,7 +12,12 @@ from pipelines.artifacts.schema import MANIFEST
 from pipelines.artifacts.verify import verify
 from pipelines.artifacts.work import PROGRESS, SCRATCH
 from pipelines.artifacts.workspace import Workspace
-from pipelines.errors import ArtifactCorruptError, ArtifactMissingError, StorageError
+from pipelines.errors import (
+    ArtifactCorruptError,
+    ArtifactMissingError,
+    InterruptedRunError,
+    StorageError,
+)
 
 from .helpers import (
     CONFIG,
@@ -24,6 +29,21 @@ from .helpers import (
     run_tiny,
     write_item,
 )
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_stopped_run_says_whether_anything_is_kept(tmp_path, finished):
+    message = "stopped by SIGTERM; finished work is kept"
+    with (
+        pytest.raises(InterruptedRunError) as found,
+        Workspace(tmp_path).stage("histories", "tiny", config=CONFIG) as staging,
+    ):
+        if finished:
+            write_item(staging, WORK_ITEMS[0])
+        raise InterruptedRunError(message, signal_number=15)
+    anew = "stopped by SIGTERM; no part was finished yet, so none is kept"
+    assert found.value.message == (message if finished else anew)
+    assert found.value.exit_code == 143
 
 
 def test_published_work_reads_back_and_is_clean(undisturbed):

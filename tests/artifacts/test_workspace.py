@@ -29,6 +29,12 @@ def test_workspace_is_the_option_else_the_variable_else_artifacts(monkeypatch, t
     assert Workspace.resolve("~/here").root == Path.home() / "here"
 
 
+def test_a_file_is_no_workspace(tmp_path):
+    (tmp_path / "f").touch()
+    with pytest.raises(UsageError, match="not a directory"):
+        Workspace.resolve(tmp_path / "f")
+
+
 def test_references(tmp_path, monkeypatch):
     first = run_tiny(tmp_path)
     second = run_tiny(tmp_path, config={**CONFIG, "seed": 4})

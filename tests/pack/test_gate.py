@@ -156,7 +156,7 @@ def test_short_histories_are_told_in_one_warning_in_the_plan_and_in_the_report(t
     reporter = NullReporter()
     result = run(PackConfig(), workspace, reporter)
     (warning,) = reporter.warnings
-    assert warning.startswith("too short to be judged, and packed without: 12 of 12 histories, ")
+    assert warning.startswith("packed, but too short to be judged: 12 of 12 histories, ")
     assert "task-00, task-01" in warning and "task-07 and 4 more" in warning
     assert "--scale" in warning
     assert plan(PackConfig(), workspace).notes[-1] == warning
