@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 
 INTEGERS = range(-(2**63), 2**63)
 """The integers that arrays and files can hold."""
 
+_NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 4095
 
 
@@ -23,6 +25,24 @@ def value_problem(value: object) -> str | None:
     if isinstance(value, Path):
         return path_problem(value)
     return None
+
+
+def nearest_number(
+    text: str, least: float | None = None, most: float | None = None, *, whole: bool = False
+) -> str | None:
+    """Return the number that a text begins with, moved within bounds.
+
+    None where the text begins with none, or is itself what would be returned.
+    """
+    found = _NUMBER.match(text)
+    typed = float(found[0]) if found else math.nan
+    if found is None or not math.isfinite(typed):
+        return None
+    number = max(typed, typed if least is None else least)
+    number = min(number, number if most is None else most)
+    number = int(number) if whole or number == int(number) else number
+    same = number == typed and found.end() == len(text.rstrip())
+    return None if same or int(number) not in INTEGERS else str(number)
 
 
 def path_problem(path: Path) -> str | None:

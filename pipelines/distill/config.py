@@ -39,6 +39,9 @@ VECTORIZED_SHARD_ROWS = 131_072
 """The same for vectorised domains, whose shards take seconds: writing one costs some 50 ms of
 processor time whatever its length, which a fast simulator would feel."""
 
+MAX_STEPS = 10**9
+"""Most steps of a trajectory, a thousand times the paper's: the noise of each is in memory."""
+
 PILOT_EPISODES, VECTORIZED_PILOT_EPISODES = 8, 64
 """Episodes of a pilot at each level of noise."""
 
@@ -91,7 +94,9 @@ class DistillConfig(BaseModel):
     trajectories: int | None = option(
         "Trajectories a task; default the paper's.", None, ge=1, le=100_000
     )
-    steps: int | None = option("Steps a trajectory; default the paper's.", None, ge=1)
+    steps: int | None = option(
+        "Steps a trajectory; default the paper's.", None, ge=1, le=MAX_STEPS
+    )
     scale: float = option(
         "Multiply the paper's trajectory lengths by this.", 1.0, gt=0, allow_inf_nan=False
     )

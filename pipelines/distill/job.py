@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.row_arrays import balanced_rows
@@ -219,20 +220,20 @@ def find_position(staging: StagedWork, job: Job) -> Position:
         return Position(1, (1,) * count, (EpisodeMark(),) * count)
     durable = []
     for trajectory in job.trajectories:
-        units = [shard_unit(job.task.name, trajectory, shard) for shard in range(job.shards)]
-        count = next((n for n, unit in enumerate(units) if not staging.done(unit)), len(units))
-        for unit in units[count:]:
-            if staging.done(unit):
-                staging.drop(unit)
+        unit = partial(shard_unit, job.task.name, trajectory)
+        count = next((n for n in range(job.shards) if not staging.done(unit(n))), job.shards)
+        for shard in range(count, job.shards):
+            if staging.done(unit(shard)):
+                staging.drop(unit(shard))
         # A learner is written down with the last shard that a segment fills; a segment that fills
         # several and was interrupted between them is recorded again.
         while (
             job.training
-            and 0 < count < len(units)
-            and not staging.data(units[count - 1]).get(RESUME_POINT)
+            and 0 < count < job.shards
+            and not staging.data(unit(count - 1)).get(RESUME_POINT)
         ):
             count -= 1
-            staging.drop(units[count])
+            staging.drop(unit(count))
         durable.append(count)
     shard = min(durable)
     marks = tuple(

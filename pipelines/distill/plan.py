@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from pipelines.actions import actions_of
 from pipelines.distill import acting
 from pipelines.distill.choice import builtin_demonstrators, choose_demonstrators
 from pipelines.distill.config import (
+    MAX_STEPS,
     PILOT_EPISODES,
     SHARD_ROWS,
     VECTORIZED_PILOT_EPISODES,
@@ -22,7 +23,7 @@ from pipelines.distill.partition import split
 from pipelines.distill.pilot import MOST_LEVELS
 from pipelines.distill.schedule import default_noise
 from pipelines.domains.goals import check_goals, knowledge_of
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, UsageError
 from pipelines.hardware import available_cores
 from pipelines.histories.quality import LEAST_EPISODES_A_TRAJECTORY
 from pipelines.learners.settings import HISTORY_LEARNERS, training_rate
@@ -221,6 +222,7 @@ def resolve(config: DistillConfig, workspace: Workspace) -> Distillation:
     catalogue = full_catalogue()
     artifact, names, notes = choose_demonstrators(config, workspace, catalogue)
     specs = [catalogue.get(name) for name in names]
+    _check_scale(config, specs)
     domains = {spec.domain: domain_of(spec) for spec in specs}
     split_options(domains.values(), config.options)
     if config.options:
@@ -337,6 +339,7 @@ def plan_builtin(
     from pipelines.domains.registry import domain_of, full_catalogue
 
     selection = select(builtin, workspace)
+    _check_scale(config, selection.tasks)
     player = acting.Checkpoint.of(config, workspace)
     known = {}
     for spec in selection.tasks:
@@ -357,6 +360,24 @@ def plan_builtin(
             plans.append(each)
     skipped = [skipped_note(builtin, selection.skipped)] if selection.skipped else []
     return tuple(plans), [*skipped, *_few_episodes(config, plans)]
+
+
+def _check_scale(config: DistillConfig, tasks: Iterable[TaskSpec]) -> None:
+    """Refuse trajectories longer than `MAX_STEPS`.
+
+    Raises:
+        UsageError: The longest one is.
+    """
+    too_long = [each for each in tasks if each.trajectory_length * config.scale > MAX_STEPS]
+    if too_long:
+        longest = max(too_long, key=lambda task: task.trajectory_length)
+        raise UsageError(
+            "the scale makes trajectories that are too long",
+            where=f"distill.scale, task {longest.name}",
+            expected=f"{MAX_STEPS:,} steps a trajectory at most",
+            found=f"{longest.trajectory_length:,} steps times {config.scale:g}",
+            fix=f"vintix distill ... --scale {MAX_STEPS // longest.trajectory_length}",
+        )
 
 
 def _plan_task(

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,6 +130,19 @@ class Corridor(BatchEnvironment):
         ended_B = self.place_B == 8
         observation_BO = self.place_B[:, None].astype(np.float32)
         return StepBatch(observation_BO, -1.0 * ~ended_B, ended_B, ~ended_B & False, None)
+
+
+class CountedName:
+    """The name of a shard; `most` is how many there were at once."""
+
+    now = most = 0
+
+    def __init__(self):
+        CountedName.now += 1
+        CountedName.most = max(CountedName.most, CountedName.now)
+
+    def __del__(self):
+        CountedName.now -= 1
 
 
 class Rightward(Policy):
@@ -443,6 +457,15 @@ def test_shards_are_bounded_in_bytes():
     for size, most in ((1, 64 << 20), (15, 128 << 20)):
         rows = shard_rows(wide, 1_000_000, size, 65_536)
         assert 0.93 * most < rows * size * row <= most
+
+
+def test_the_names_of_all_shards_are_never_held_at_once(monkeypatch):
+    job = make_job(rows=1, steps=50_000)
+    monkeypatch.setattr("pipelines.distill.job.shard_unit", lambda task, *number: CountedName())
+    staging = SimpleNamespace(done=lambda name: False)
+    CountedName.most = 0
+    assert find_position(staging, job) == Position.start(job)
+    assert 0 < CountedName.most < 10
 
 
 def test_short_trajectories_are_one_work_item_that_is_whole_or_made_again(tmp_path, monkeypatch):

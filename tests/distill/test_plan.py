@@ -59,6 +59,17 @@ def test_trajectories_are_collected_together_where_a_batch_is_cheaper(workspace,
     assert find_domain("bidexhands").batched
 
 
+@pytest.mark.parametrize("scale", [1e9, 1e308])
+def test_trajectories_beyond_memory_are_refused_with_the_scale_that_fits(workspace, scale):
+    with pytest.raises(UsageError, match="too long") as caught:
+        plan(DistillConfig(scale=scale), workspace)
+    fits = re.fullmatch(r"vintix distill \.\.\. --scale (\d+)", caught.value.fix)
+    assert fits is not None and "distill.scale, task toy-" in caught.value.where
+    plan(DistillConfig(scale=float(fits[1])), workspace)
+    with pytest.raises(ValidationError, match="less than or equal to"):
+        DistillConfig(steps=10**15)
+
+
 def test_a_task_without_demonstrator_is_named_with_the_command(workspace):
     make_demonstrators(workspace, ["toy-a"], name="few")
     with pytest.raises(ArtifactMissingError) as found:
