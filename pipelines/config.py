@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from pipelines.artifacts.files import raise_if_failing
-from pipelines.errors import ConfigError, UsageError, VintixError, unknown
-from pipelines.options import ConflictError, choices_of, nested_class
-from pipelines.values import value_problem
+from pipelines.errors import (
+    ConfigError,
+    UsageError,
+    VintixError,
+    did_you_mean,
+    nearest,
+    unknown,
+)
+from pipelines.options import ConflictError, bound_of, choices_of, flag_of, nested_class
+from pipelines.values import nearest_number, value_problem
 from pipelines.yaml_text import MAX_BYTES, YamlTextError, parse_yaml
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -26,7 +36,8 @@ _OTHER_SPELLINGS = {"train": {"lr": "learning_rate"}}
 """Short names of settings, by stage. They are spelled out in each layer before the layers meet, so
 that an upper layer's ``lr`` replaces a lower one's ``learning_rate``."""
 
-_COMMAND_LINE, _ENVIRONMENT, _FILE = "command line", "environment", "file"
+_OPTION, _SET, _ENVIRONMENT, _FILE = "option", "--set", "environment", "file"
+_PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
 
 
 def config_class(stage: str) -> type[BaseModel]:
@@ -114,21 +125,22 @@ def resolve_config(
     layers = (
         (_FILE, read_run_file(file).get(stage, {}) if file else {}),
         (_ENVIRONMENT, _from_environment(stage, model, environment)),
-        (_COMMAND_LINE, _from_assignments(stage, assignments)),
-        (_COMMAND_LINE, given_here),
+        (_SET, _from_assignments(stage, model, assignments)),
+        (_OPTION, given_here),
     )
     spellings = _OTHER_SPELLINGS.get(stage, {})
     for source, given in layers:
         layer = {spellings.get(key, key): value for key, value in given.items()}
         _merge(values, layer)
         sources |= dict.fromkeys(layer, source)
+    origin = _Origin(stage, model, sources, file)
 
     def check(settings: Any) -> None:
         for location, value in _values(settings):
             problem = value_problem(value)
             if problem is not None:
                 wrong = {"loc": location, "msg": problem, "type": "", "input": value}
-                raise _describe(stage, model, wrong, sources, file)
+                raise _describe(origin, wrong)
 
     # Before the configuration's own checks, and of the numbers that it reads from texts.
     check(values)
@@ -136,7 +148,7 @@ def resolve_config(
         config = model(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise _describe(stage, model, first, sources, file) from error
+        raise _describe(origin, first) from error
     check(config)
     return config
 
@@ -185,24 +197,42 @@ def _from_environment(
     return found
 
 
-def _from_assignments(stage: str, assignments: Sequence[str]) -> dict[str, Any]:
+def _from_assignments(
+    stage: str, model: type[BaseModel], assignments: Sequence[str]
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in assignments:
         key, equals, value = text.partition("=")
         section, *path = key.strip().split(".")
         if not equals or section not in STAGES or not path or not all(path):
-            raise UsageError(
-                "malformed --set",
-                where=text,
-                expected=f"{stage}.FIELD=VALUE",
-                fix=f"vintix {stage} --help",
-            )
+            raise _malformed(stage, model, text)
         if section == stage:
             nested: Any = _parse_value(value, text, UsageError)
             for part in reversed(path):
                 nested = {part: nested}
             _merge(found, nested)
     return found
+
+
+def _malformed(stage: str, model: type[BaseModel], text: str) -> VintixError:
+    """Return the error of a ``--set`` that names no setting, with the one that was meant."""
+    key, _, value = text.partition("=")
+    first, *rest = [part for part in key.strip().split(".") if part] or [""]
+    spellings = {name: name for name in model.model_fields} | _OTHER_SPELLINGS.get(stage, {})
+    of_stage = {name: f"{stage}.{field}" for name, field in spellings.items()}
+    near = nearest(first, STAGES if rest else (), of_stage)[:1]
+    meant = [".".join([name, *rest]) for name in near]
+    error = UsageError(
+        did_you_mean("malformed --set", meant),
+        where=text,
+        expected=f"{stage}.FIELD=VALUE",
+        fix=f"vintix {stage} --help",
+    )
+    for name in meant:
+        corrected = f"{name}={value or 'VALUE'}"
+        error.fix = f"vintix {stage} ... --set {shlex.quote(corrected)}"
+        error.instead = (text, corrected)
+    return error
 
 
 def _merge(values: dict[str, Any], layer: Mapping[str, Any]) -> None:
@@ -228,30 +258,61 @@ def _parse_value(text: str, where: str, kind: type[VintixError]) -> Any:
     return value
 
 
-def _describe(
-    stage: str,
-    model: type[BaseModel],
-    first: Mapping[str, Any],
-    sources: Mapping[str, str],
-    file: Path | None,
-) -> VintixError:
+@dataclass(frozen=True)
+class _Origin:
+    """Where the settings of a configuration are from, by the first name that leads to each.
+
+    Those of defaults are nowhere.
+    """
+
+    stage: str
+    model: type[BaseModel]
+    sources: Mapping[str, str]
+    file: Path | None
+
+    def layer(self, path: Sequence[str]) -> str | None:
+        """Return the layer that a setting is from."""
+        return self.sources.get(path[0]) if path else None
+
+    def place(self, path: Sequence[str]) -> str:
+        """Return where a setting stands."""
+        setting = ".".join([self.stage, *path])
+        if self.layer(path) == _ENVIRONMENT:
+            return f"VINTIX_{self.stage.upper()}_{path[0].upper()}"
+        return f"{self.file}: {setting}" if self.layer(path) == _FILE else setting
+
+    def spelled(self, path: Sequence[str]) -> str:
+        """Return how a setting is written on the command line."""
+        flag = None if self.layer(path) == _SET else flag_of(self.model, path)
+        return flag or f"--set {'.'.join([self.stage, *path])}"
+
+    def command(self, path: Sequence[str], value: str) -> str:
+        """Return the command with a setting that is over those of the other layers."""
+        flag = self.spelled(path)
+        joint = "=" if flag.startswith("--set ") else " "
+        return f"vintix {self.stage} ... {flag}{joint}{shlex.quote(value)}"
+
+    def fill(self, fix: str, paths: Mapping[str, Sequence[str]]) -> str:
+        """Return a fix in which each setting, ``{name}``, is spelled as it was given."""
+
+        def given(found: re.Match[str]) -> str:
+            path = paths.get(found[1])
+            if path is None:
+                return found[0]
+            elsewhere = self.layer(path) in (_FILE, _ENVIRONMENT)
+            return self.place(path) if elsewhere else self.spelled(path)
+
+        return _PLACEHOLDER.sub(given, fix)
+
+
+def _describe(origin: _Origin, first: Mapping[str, Any]) -> VintixError:
     """Return the error to raise of what pydantic tells of one wrong value."""
-    path, holder = _setting(model, first["loc"])
+    path, holder = _setting(origin.model, first["loc"])
     conflict = first.get("ctx", {}).get("error")
     settings = conflict.settings if isinstance(conflict, ConflictError) else {}
-    # Those of defaults are nowhere.
-    names = [".".join([*path, name]) for name in settings] if settings else [".".join(path)]
-    given = [name for name in names if name.partition(".")[0] in sources]
-    found_in = {sources[name.partition(".")[0]] for name in given} or {_COMMAND_LINE}
-
-    def place(name: str) -> str:
-        field = name.partition(".")[0]
-        setting = f"{stage}.{name}".rstrip(".")
-        return {
-            _FILE: f"{file}: {setting}",
-            _ENVIRONMENT: f"VINTIX_{stage.upper()}_{field.upper()}",
-        }.get(sources.get(field, _COMMAND_LINE), setting)
-
+    paths = {name: [*path, *name.split(".")] for name in settings} or {"": path}
+    given = [each for each in paths.values() if origin.layer(each)]
+    layers = {origin.layer(each) for each in given} or {_OPTION}
     found: str | None
     if settings:
         found = ", ".join(f"{name}={_shown(value)}" for name, value in settings.items())
@@ -266,20 +327,47 @@ def _describe(
     elif first["type"] == "literal_error":
         known = list(choices_of(holder.model_fields[path[-1]]))
     error = unknown(
-        f"{stage}: {message}",
+        f"{origin.stage}: {message}",
         wanted,
         known,
-        kind=UsageError if _COMMAND_LINE in found_in else ConfigError,
-        where=", ".join(map(place, given or names)),
+        kind=UsageError if layers & {_OPTION, _SET} else ConfigError,
+        where=", ".join(map(origin.place, given or paths.values())),
         expected=expected,
         found=found,
-        fix=f"vintix {stage} --help",
+        fix=f"vintix {origin.stage} --help",
     )
-    if first["type"] == "extra_forbidden" and error.instead is not None:
-        # On the command line it stands with its stage before it.
-        section = ".".join([stage, *path]).removesuffix(wanted)
-        error.instead = (section + wanted, section + error.instead[1])
+    if isinstance(conflict, ConflictError):
+        error.fix = origin.fill(conflict.fix, paths)
+    elif first["type"] == "extra_forbidden":
+        if error.instead is not None:
+            # On the command line it stands with its stage before it.
+            section = ".".join([origin.stage, *path]).removesuffix(wanted)
+            error.instead = (section + wanted, section + error.instead[1])
+            error.fix = f"write {error.instead[1]} in place of {error.instead[0]}"
+    elif path:
+        near = error.instead[1] if error.instead else next(iter(known), None)
+        if len(first["loc"]) > len(path):
+            # Of several values one is wrong, and the others stay.
+            error.instead = None if near is None else (wanted, near)
+        else:
+            value = near or _accepted(holder.model_fields[path[-1]], wanted)
+            error.fix = error.fix if value is None else origin.command(path, value)
     return error
+
+
+def _accepted(field: FieldInfo, wrong: str) -> str | None:
+    """Return a value that a setting takes in place of a wrong one: the nearest, or the default."""
+    kinds = {field.annotation, *get_args(field.annotation)}
+    exclusive = bound_of(field, "gt") is not None or bound_of(field, "lt") is not None
+    if kinds & {int, float} and not exclusive:
+        bounds = (bound_of(field, "ge"), bound_of(field, "le"))
+        number = nearest_number(wrong, *bounds, whole=float not in kinds)
+        if number is not None:
+            return number
+    default = field.default
+    # A switch takes no value on the command line.
+    plain = isinstance(default, str | int | float) and not isinstance(default, bool)
+    return str(default) if plain else None
 
 
 def _shown(value: object) -> str:

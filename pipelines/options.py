@@ -7,7 +7,7 @@ the command line of them; nothing here knows Typer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -52,16 +52,19 @@ class Option:
 
 
 class ConflictError(ValueError):
-    """What a configuration's own check raises of settings that do not fit together.
+    """What a configuration's own check raises, such as of settings that do not fit together.
 
     Args:
         message: What is wrong.
+        fix: What puts it right, best a command. ``{name}`` in it is one of the settings, spelled
+            as it was given: an option, ``--set``, or its place in a file or the environment.
         settings: Those that do not fit, with their values; an error tells these and no others.
+            None for the value of a field whose validator raises.
     """
 
-    def __init__(self, message: str, **settings: object) -> None:
+    def __init__(self, message: str, *, fix: str, **settings: object) -> None:
         super().__init__(message)
-        self.settings = settings
+        self.fix, self.settings = fix, settings
 
 
 def setting(description: str, default: Any = PydanticUndefined, **rules: Any) -> Any:
@@ -87,12 +90,39 @@ def option_of(info: FieldInfo) -> Option | None:
     return found if isinstance(found, Option) else None
 
 
+def flags_of(name: str, option: Option) -> tuple[str, ...]:
+    """Return the spellings of a field's option."""
+    return option.flags or (f"--{name.replace('_', '-')}",)
+
+
+def flag_of(model: type[BaseModel], path: Sequence[str]) -> str | None:
+    """Return the option that sets a setting; None where ``--set`` alone does.
+
+    Args:
+        path: The names that lead to it, through nested configurations.
+    """
+    name, *rest = path
+    field = model.model_fields.get(name)
+    found = None if field is None else option_of(field)
+    if field is None or found is None:
+        return None
+    if not rest:
+        return flags_of(name, found)[0] if found.lead is None else None
+    nested = nested_class(field)
+    return None if found.lead is None or nested is None else flag_of(nested, rest)
+
+
 def nested_class(info: FieldInfo) -> type[BaseModel] | None:
     """Return the configuration within a field; None where there is none."""
     for kind in (info.annotation, *get_args(info.annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
+
+
+def bound_of(info: FieldInfo, name: str) -> Any:
+    """Return a bound of a setting by pydantic's name for it, such as ``ge``; None without one."""
+    return next((getattr(each, name) for each in info.metadata if hasattr(each, name)), None)
 
 
 def choices_of(info: FieldInfo) -> tuple[str, ...]:

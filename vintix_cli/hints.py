@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UsageError, did_you_mean, nearest
+from pipelines.values import nearest_number
 
 _ARGUMENTS = "vintix_cli.hints"
 _RUNNING: ContextVar[Typed | None] = ContextVar("running", default=None)
@@ -56,6 +57,8 @@ _COMMANDS = {
     "show": "artifacts show",
     "verify": "artifacts verify",
 }
+_ARTIFACTS = ("ARTIFACT", "PARTS...")
+"""What stands in help for an argument that names artifacts."""
 _RESUME = ("--resume", "--continue", "--restart", "--resume-from")
 
 
@@ -102,7 +105,7 @@ class Typed:
 
     def with_setting(self, option: str, setting: str) -> Typed:
         """Return it with ``--set`` in the place of an option that is none, and its value."""
-        parts = replace(self, values={**self.values, option: True})._parts()
+        parts = replace(self, values={**self.values, option: True}).parts()
         new = (
             ("--set", f"{setting}={value}") if name == option else typed
             for name, value, typed in parts
@@ -122,14 +125,14 @@ class Typed:
                 dropped |= set(group)
         kept = [
             each
-            for name, value, typed in self._parts()
+            for name, value, typed in self.parts()
             if _setting(name, value) not in dropped
             for each in typed
         ]
         new = [part for pair in options for part in pair if part is not None]
         return replace(self, arguments=(*kept, *new))
 
-    def _parts(self) -> Iterator[tuple[str, str, Sequence[str]]]:
+    def parts(self) -> Iterator[tuple[str, str, Sequence[str]]]:
         """Yield each option or word, its value, and all of it as it was typed."""
         waiting = list(self.arguments)
         while waiting:
@@ -226,12 +229,30 @@ def describe_usage(error: Any, arguments: Sequence[str]) -> UsageError:
         if extra is not None:
             return _no_argument(ctx, line, extra[1].split())
     path = ctx.command_path if ctx is not None else "vintix"
-    names = getattr(getattr(error, "param", None), "opts", ())
+    parameter = getattr(error, "param", None)
+    names = getattr(parameter, "opts", ())
     found = [value for name, value in pairwise(arguments) if name in names]
     split = [text.partition("=") for text in arguments]
     found += [value for name, equals, value in split if equals and name in names]
     fix = f"{path} --help"
+    if ctx is not None and found:
+        fix = _in_range(error, line, found[-1]) or fix
+    elif ctx is not None and getattr(parameter, "metavar", None) in _ARTIFACTS:
+        place = [each for name, _, typed in line.parts() if name == "--workspace" for each in typed]
+        fix = str(replace(line, command="artifacts ls", arguments=tuple(place)))
     return UsageError(error.format_message(), where=path, found=", ".join(found) or None, fix=fix)
+
+
+def _in_range(error: Any, line: Typed, value: str) -> str | None:
+    """Return the command with the nearest number that an option takes; None if it takes none."""
+    # Typer keeps the bounds at the parameter itself, and did so at its type before.
+    bounded = getattr(error.param, "type", error.param)
+    bounds = (getattr(bounded, "min", None), getattr(bounded, "max", None))
+    if bounds == (None, None) and re.search("integer|number|float", error.message) is None:
+        return None
+    number = nearest_number(value, *bounds, whole="integer" in error.message)
+    names = [name for name, _, _ in line.parts() if name in error.param.opts]
+    return str(line.with_options([(name, number) for name in names[-1:]])) if number else None
 
 
 def _no_option(ctx: Any, line: Typed, name: str) -> UsageError:

@@ -213,6 +213,8 @@ def _others(model: type[BaseModel]) -> list[tuple[str, str]]:
 def _parameter(
     path: tuple[str, ...], field: FieldInfo, option: Option, lead: str, default: str | None
 ) -> inspect.Parameter:
+    from pipelines.options import bound_of, flags_of
+
     kind = _kind(field.annotation, option)
     info: dict[str, Any] = {
         "help": lead + (field.description or ""),
@@ -221,14 +223,14 @@ def _parameter(
         "rich_help_panel": option.section,
     }
     if kind in (int, float):
-        info |= {"min": _bound(field, "ge"), "max": _bound(field, "le")}
+        info |= {"min": bound_of(field, "ge"), "max": bound_of(field, "le")}
     if option.check is not None:
         info["callback"] = _refusing(option.check)
     if option.argument:
         required = field.is_required()
         argument = typer.Argument(**info, show_default=False)
         return _named(path, kind if required else kind | None, argument, ... if required else None)
-    flags = _flags(path[-1], option)
+    flags = flags_of(path[-1], option)
     if kind is bool and field.default is not True:
         return _named(path, bool, typer.Option(*flags, **info), False)
     if kind is bool:
@@ -254,14 +256,6 @@ def _kind(annotation: Any, option: Option) -> Any:
         return list[str]
     plain = len(parts) == 1 and parts[0] in (bool, int, float, Path) and not option.text
     return parts[0] if plain else str
-
-
-def _flags(name: str, option: Option) -> tuple[str, ...]:
-    return option.flags or (f"--{name.replace('_', '-')}",)
-
-
-def _bound(field: FieldInfo, name: str) -> Any:
-    return next((getattr(each, name) for each in field.metadata if hasattr(each, name)), None)
 
 
 def _completion(field: FieldInfo, option: Option) -> Any:
@@ -333,13 +327,13 @@ def parse_pairs(texts: Iterable[str], option: str = "--option") -> dict[str, str
 
 def check_choices(model: type[BaseModel], settings: Settings) -> None:
     """Raise a `UsageError` where a setting that has choices is none of them."""
-    from pipelines.options import choices_of, option_of
+    from pipelines.options import choices_of, flags_of, option_of
 
     for name, value in settings.items():
         choices, option = choices_of(model.model_fields[name]), option_of(model.model_fields[name])
         if option is not None and choices and value not in choices:
             raise unknown(
-                f"{_flags(name, option)[0]} has no such value",
+                f"{flags_of(name, option)[0]} has no such value",
                 value,
                 choices,
                 expected=" or ".join(choices),

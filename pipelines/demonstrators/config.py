@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Literal, Self
 
@@ -69,17 +70,23 @@ class DemonstratorsConfig(BaseModel):
         if self.evaluate is None and (self.source == "import") != (self.import_path is not None):
             raise ConflictError(
                 "source 'import' and import_path (the zip, --path) belong together",
+                fix="vintix demonstrators ... --source import --path "
+                + shlex.quote(str(self.import_path or "FILE.zip")),
                 source=self.source,
                 import_path=self.import_path,
             )
         if self.normalization_path is not None and self.import_path is None:
             raise ConflictError(
                 "normalization_path belongs to source 'import'",
+                fix="vintix demonstrators ... --source import --path FILE.zip, or leave "
+                "{normalization_path} out",
                 source=self.source,
                 normalization_path=self.normalization_path,
             )
         if self.source == "train" and self.evaluate is None and not (self.tasks or self.domains):
             raise ConflictError(
-                "source 'train' needs a choice: --task or --domain", source=self.source
+                "source 'train' needs a choice of tasks or domains",
+                fix="vintix demonstrators ... --source train --task NAME",
+                source=self.source,
             )
         return self

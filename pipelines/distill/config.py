@@ -94,9 +94,7 @@ class DistillConfig(BaseModel):
     trajectories: int | None = option(
         "Trajectories a task; default the paper's.", None, ge=1, le=100_000
     )
-    steps: int | None = option(
-        "Steps a trajectory; default the paper's.", None, ge=1, le=MAX_STEPS
-    )
+    steps: int | None = option("Steps a trajectory; default the paper's.", None, ge=1, le=MAX_STEPS)
     scale: float = option(
         "Multiply the paper's trajectory lengths by this.", 1.0, gt=0, allow_inf_nan=False
     )
@@ -150,10 +148,11 @@ class DistillConfig(BaseModel):
             try:
                 return parse_schedule(value)
             except UsageError as error:
-                # As a ValueError it is told with the file, variable or option it came from.
-                raise ValueError(
+                # As a ConflictError it is told with the file, variable or option it came from.
+                raise ConflictError(
                     f"{error.message}: expected {error.expected}, or {' or '.join(FITS)}, found "
-                    f"{error.found}"
+                    f"{error.found}",
+                    fix=f"vintix distill ... {error.fix}",
                 ) from error
         return value
 
@@ -169,6 +168,7 @@ class DistillConfig(BaseModel):
         if self.steps is not None and self.scale != 1.0:
             raise ConflictError(
                 "steps and scale both set the length: give one of them",
+                fix="leave {scale} out, or {steps}",
                 steps=self.steps,
                 scale=self.scale,
             )
@@ -179,13 +179,14 @@ class DistillConfig(BaseModel):
         if self.decoys is None:
             if "decoy_tasks" in self.model_fields_set:
                 raise ConflictError(
-                    "decoy_tasks belongs to decoys of tasks: add --decoys task",
+                    "decoy_tasks belongs to decoys of tasks",
+                    fix="vintix distill ... --decoys task, or leave {decoy_tasks} out",
                     decoy_tasks=self.decoy_tasks,
                 )
         elif self.source != "noise":
             raise ConflictError(
-                "decoys are demonstrators, which act with the source noise alone: leave --decoys "
-                "out, or --source",
+                "decoys are demonstrators, which act with the source noise alone",
+                fix="vintix distill ... --source noise, or leave {decoys} out",
                 decoys=self.decoys,
                 source=self.source,
             )
@@ -195,13 +196,15 @@ class DistillConfig(BaseModel):
     def _settings_of_the_source(self) -> DistillConfig:
         if self.source != "learning-history" and "train" in self.model_fields_set:
             raise ConflictError(
-                "train belongs to the source learning-history: add --source",
+                "train belongs to the source learning-history",
+                fix="vintix distill ... --source learning-history, or leave {train} out",
                 train=self.train.model_dump(exclude_unset=True),
                 source=self.source,
             )
         if self.source != "model" and self.checkpoint is not None:
             raise ConflictError(
-                "checkpoint belongs to the source model: add --source",
+                "checkpoint belongs to the source model",
+                fix="vintix distill ... --source model, or leave {checkpoint} out",
                 checkpoint=self.checkpoint,
                 source=self.source,
             )
@@ -211,17 +214,20 @@ class DistillConfig(BaseModel):
             raise ConflictError(
                 "noise is mixed into a demonstrator's actions alone: a learner or a model acts "
                 "without a schedule",
+                fix="vintix distill ... --source noise, or leave {schedule} out",
                 source=self.source,
                 schedule=self.schedule
                 if isinstance(self.schedule, str)
                 else schedule_text(schedule_json(self.schedule)),
             )
         if self.shard_rows is not None:
+            learned = self.source == "learning-history"
             raise ConflictError(
-                "a shard of what a model plays is a whole trajectory: leave shard_rows out"
-                if self.source == "model"
-                else "the shards of a learning history follow the learner's segments: give "
-                "train.segment_steps in place of shard_rows",
+                "the shards of a learning history follow the learner's segments"
+                if learned
+                else "a shard of what a model plays is a whole trajectory",
+                fix="leave {shard_rows} out"
+                + f", and give --set distill.train.segment_steps={self.shard_rows}" * learned,
                 source=self.source,
                 shard_rows=self.shard_rows,
             )
@@ -229,6 +235,7 @@ class DistillConfig(BaseModel):
             raise ConflictError(
                 "a learning history records what its learner sees: train.environment_options would "
                 "record the rewards of another environment; options (--option) hold for both",
+                fix="give --option NAME=VALUE in place of {train.environment_options}",
                 **{"train.environment_options": self.train.environment_options},
             )
         return self

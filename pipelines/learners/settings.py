@@ -136,6 +136,7 @@ class TrainSettings(BaseModel):
         if self.observation_prefix is not None and self.algorithm in EPISODE_LEARNERS:
             raise ConflictError(
                 f"{self.algorithm} takes no observation_prefix",
+                fix="leave {observation_prefix} out, or choose another algorithm",
                 algorithm=self.algorithm,
                 observation_prefix=self.observation_prefix,
             )

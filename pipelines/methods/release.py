@@ -52,18 +52,21 @@ class ReleaseRules(Rules):
         if sampling != "window":
             raise ConflictError(
                 "fidelity release draws windows: sampling must be window",
+                fix="vintix train ... --set train.sampling=window",
                 fidelity="release",
                 sampling=sampling,
             )
         if random_map:
             raise ConflictError(
                 "the released code knows no random maps: not with fidelity release",
+                fix="vintix train ... --set train.random_map=false",
                 fidelity="release",
                 random_map=random_map,
             )
         if context_order != "recorded":
             raise ConflictError(
-                "fidelity release shows episodes as recorded: leave context_order out",
+                "fidelity release shows episodes as recorded",
+                fix="vintix train ... --set train.context_order=recorded",
                 fidelity="release",
                 context_order=context_order,
             )

@@ -152,29 +152,37 @@ class RolloutConfig(BaseModel):
     def _known_source(cls, value: str | None) -> str | None:
         if value in (None, "group", "running") or (value and value.removeprefix("task:") != value):
             return value
-        raise ValueError(
+        raise ConflictError(
             "should be group, running, or task:NAME with a task of the group that the checkpoint "
-            "knows, such as task:door-open"
+            "knows, such as task:door-open",
+            fix="vintix rollout ... --stats group (or running, or task:NAME)",
         )
 
     @model_validator(mode="after")
     def _rewards_of_its_own(self) -> Self:
         if self.suite == "reward-use" and self.rewards != "true":
             raise ConflictError(
-                "the suite reward-use has rewards of its own: leave --rewards out",
+                "the suite reward-use has rewards of its own",
+                fix="vintix rollout ... --rewards true, or leave {suite} out",
                 suite=self.suite,
                 rewards=self.rewards,
             )
         if self.prompt is not None and (self.suite == "reward-use" or self.rewards != "true"):
             raise ConflictError(
-                "a prompt shows true rewards: leave --prompt out",
+                "a prompt shows true rewards",
+                fix="vintix rollout ... --rewards true, or leave {prompt} out"
+                if self.suite is None
+                else "leave {prompt} out, or {suite}",
                 prompt=self.prompt,
                 **{"rewards": self.rewards} if self.suite is None else {"suite": self.suite},
             )
         if self.rewards == "other" and not self.streams_have_others:
+            # One more leaves no stream alone, unless each is.
+            seeds = self.seeds + 1 if self.max_streams > 1 else max(2, self.seeds)
+            batch = f" --set rollout.max_streams={seeds}" if self.max_streams == 1 else ""
             raise ConflictError(
-                "the rewards of another stream need --seeds 2 or more, and no block with one "
-                "stream",
+                "the rewards of another stream need seeds 2 or more, and no block with one stream",
+                fix=f"vintix rollout ... --seeds {seeds}{batch}",
                 rewards=self.rewards,
                 seeds=self.seeds,
                 max_streams=self.max_streams,

@@ -296,19 +296,24 @@ class TrainConfig(BaseModel):
     @classmethod
     def _check_betas(cls, betas: tuple[float, float]) -> tuple[float, float]:
         if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError("both betas must lie in [0, 1)")
+            raise ConflictError(
+                "both betas must lie in [0, 1)",
+                fix="vintix train ... --set train.betas=[0.9,0.99]",
+            )
         return betas
 
     @field_validator("model")
     @classmethod
     def _check_overrides(cls, model: dict[str, Any]) -> dict[str, Any]:
-        for name, reason in (
-            ("groups", "the groups are those of the dataset"),
-            ("context", "the context is set by train.context"),
+        for name, reason, other in (
+            ("groups", "the groups are those of the dataset", ""),
+            ("context", "the context is set by train.context", ", and give --context N"),
         ):
             if name in model:
                 raise ConflictError(
-                    f"model.{name} cannot be overridden: {reason}", **{name: model[name]}
+                    f"model.{name} cannot be overridden: {reason}",
+                    fix=f"leave {{{name}}} out{other}",
+                    **{name: model[name]},
                 )
         return model
 
@@ -345,24 +350,30 @@ class TrainConfig(BaseModel):
         if self.device == "cpu" and self.gpus is not None:
             raise ConflictError(
                 "gpus cannot be asked for together with device cpu",
+                fix=f"vintix train ... --device auto --gpus {self.gpus}, or leave {{gpus}} out",
                 gpus=self.gpus,
                 device=self.device,
             )
         if self.processes is not None and self.device != "cpu":
             raise ConflictError(
                 "processes are for device cpu; on GPUs there is one for each of gpus",
+                fix=f"vintix train ... --device cpu --processes {self.processes}, or --gpus "
+                f"{self.processes} in their place",
                 processes=self.processes,
                 device=self.device,
             )
         if (self.nodes > 1) != (self.rendezvous is not None):
             raise ConflictError(
                 "several nodes and a rendezvous host:port need each other",
+                fix=f"vintix train ... --nodes {max(2, self.nodes)} --rendezvous "
+                f"{self.rendezvous or 'HOST:PORT'}, or neither of the two",
                 nodes=self.nodes,
                 rendezvous=self.rendezvous,
             )
         if self.shard and self.rollout_every:
             raise ConflictError(
                 "rollouts while training need the whole model: not with shard",
+                fix="vintix train ... --set train.rollout_every=0, or leave {shard} out",
                 shard=self.shard,
                 rollout_every=self.rollout_every,
             )
@@ -375,6 +386,7 @@ class TrainConfig(BaseModel):
             raise ConflictError(
                 f"the method {self.method} has no fidelity {self.fidelity}, only "
                 f"{', '.join(known)}",
+                fix=f"vintix train ... --fidelity {next(iter(known))}, or --method {DEFAULT}",
                 method=self.method,
                 fidelity=self.fidelity,
             )

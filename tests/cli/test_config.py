@@ -86,6 +86,18 @@ def test_malformed_assignments_are_refused(text):
     assert caught.value.where == text
 
 
+def test_malformed_assignments_tell_the_setting_that_was_meant():
+    for text, meant in (
+        ("lr=3", "train.learning_rate=3"),
+        ("train.model..width=3", "train.model.width=3"),
+        ("trian.steps=3", "train.steps=3"),
+        ("steps", "train.steps=VALUE"),
+    ):
+        with pytest.raises(UsageError, match="Did you mean train") as caught:
+            resolve_config("train", TrainConfig, command_line={}, assignments=[text])
+        assert caught.value.fix == f"vintix train ... --set {meant}"
+
+
 def test_assignment_of_an_unknown_setting_names_those_there_are():
     with pytest.raises(UsageError) as caught:
         resolve_config(

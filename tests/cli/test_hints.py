@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,6 +88,198 @@ def told(tmp_path, monkeypatch, capfd):
 def test_the_fix_is_the_command_with_what_was_meant(told, line, code, fix):
     found, err = told(line)
     assert (found, err.split("fix: ")[-1].strip()) == (code, f"vintix {fix}"), err
+
+
+@pytest.fixture
+def mended(told, monkeypatch):
+    """Runs a command line, and then the command of its fix, as far as its configuration is right.
+
+    Returns the fix of the first, without the name of the program where it begins with that.
+    """
+    stage = SimpleNamespace(run=lambda *given: SimpleNamespace(silent=True))
+    monkeypatch.setattr("vintix_cli.commands.stages.import_module", lambda name: stage)
+
+    def ask(line: str) -> str:
+        code, err = told(line)
+        assert code == 2, err
+        fix = err.split("fix: ")[-1].strip()
+        if fix.startswith("vintix "):
+            command = re.split(r", or | \(or ", fix.replace("HOST:PORT", "a:1"))[0]
+            code, err = told(command.removeprefix("vintix "))
+            assert code == 0, err
+        return fix.removeprefix("vintix ")
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("line", "fix"),
+    [
+        (
+            "rollout --suite reward-use --rewards zero",
+            "rollout --suite reward-use --rewards true, or leave --suite out",
+        ),
+        ("rollout --prompt x --suite reward-use", "leave --prompt out, or --suite"),
+        (
+            "rollout --prompt x --rewards zero",
+            "rollout --prompt x --rewards true, or leave --prompt out",
+        ),
+        ("rollout --seeds 1 --rewards other", "rollout --rewards other --seeds 2"),
+        (
+            "rollout --rewards other --set rollout.max_streams=2",
+            "rollout --rewards other --set rollout.max_streams=2 --seeds 4",
+        ),
+        (
+            "rollout --rewards other --set rollout.max_streams=1",
+            "rollout --rewards other --seeds 3 --set rollout.max_streams=3",
+        ),
+        ("rollout --stats foo", "rollout --stats group (or running, or task:NAME)"),
+        (
+            "demonstrators --path 'a b.zip'",
+            "demonstrators --source import --path 'a b.zip'",
+        ),
+        ("demonstrators --source import", "demonstrators --source import --path FILE.zip"),
+        (
+            "demonstrators --set demonstrators.normalization_path=x.npz",
+            "demonstrators --set demonstrators.normalization_path=x.npz --source import "
+            "--path FILE.zip, or leave --set demonstrators.normalization_path out",
+        ),
+        ("demonstrators --source train", "demonstrators --source train --task NAME"),
+        (
+            "demonstrators --task a --algorithm es --set demonstrators.train.observation_prefix=2",
+            "leave --set demonstrators.train.observation_prefix out, or choose another algorithm",
+        ),
+        (
+            "train --fidelity release --set train.sampling=task",
+            "train --fidelity release --set train.sampling=window",
+        ),
+        (
+            "train --fidelity release --set train.random_map=true",
+            "train --fidelity release --set train.random_map=false",
+        ),
+        (
+            "train --fidelity release --set train.context_order=shuffled",
+            "train --fidelity release --set train.context_order=recorded",
+        ),
+        (
+            "train --set train.model.context=3",
+            "leave --set train.model.context out, and give --context N",
+        ),
+        ("train --set train.betas=[1,2]", "train --set 'train.betas=[0.9,0.99]'"),
+        (
+            "train --gpus 2 --device cpu --shard",
+            "train --shard --device auto --gpus 2, or leave --gpus out",
+        ),
+        (
+            "train --processes 3",
+            "train --device cpu --processes 3, or --gpus 3 in their place",
+        ),
+        ("train --nodes 3", "train --nodes 3 --rendezvous HOST:PORT, or neither of the two"),
+        (
+            "train --rendezvous a:1",
+            "train --nodes 2 --rendezvous a:1, or neither of the two",
+        ),
+        (
+            "train --shard --set train.rollout_every=3",
+            "train --shard --set train.rollout_every=0, or leave --shard out",
+        ),
+        (
+            "train --method dpt --fidelity release",
+            "train --method dpt --fidelity corrected, or --method ad",
+        ),
+        ("distill --steps 5 --scale 0.2", "leave --scale out, or --steps"),
+        (
+            "distill --decoy-tasks 2",
+            "distill --decoy-tasks 2 --decoys task, or leave --decoy-tasks out",
+        ),
+        (
+            "distill --decoys task --source model",
+            "distill --decoys task --source noise, or leave --decoys out",
+        ),
+        (
+            "distill --set distill.train.algorithm=sac",
+            "distill --set distill.train.algorithm=sac --source learning-history, or leave --set "
+            "distill.train out",
+        ),
+        (
+            "distill --checkpoint x --json",
+            "distill --checkpoint x --json --source model, or leave --checkpoint out",
+        ),
+        (
+            "distill --source model --schedule auto",
+            "distill --schedule auto --source noise, or leave --schedule out",
+        ),
+        ("distill --schedule foo", "distill --schedule p=0.7,f=0.1"),
+        (
+            "distill --source model --set distill.shard_rows=3",
+            "leave --set distill.shard_rows out",
+        ),
+        (
+            "distill --source learning-history --set distill.shard_rows=3",
+            "leave --set distill.shard_rows out, and give --set distill.train.segment_steps=3",
+        ),
+        (
+            "distill --source learning-history --set distill.train.environment_options.delta=1",
+            "give --option NAME=VALUE in place of --set distill.train.environment_options",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_together_have_a_fix_that_works(mended, line, fix):
+    assert mended(line) == fix
+
+
+@pytest.mark.parametrize(
+    ("line", "fix"),
+    [
+        ("rollout --rewards wrong", "rollout --rewards true"),
+        ("rollout --rewards zro --name zro", "rollout --rewards zero --name zro"),
+        (
+            "rollout --baseline demonstrator --baseline foo",
+            "rollout --baseline demonstrator --baseline random",
+        ),
+        ("rollout --gravity 1.1xx", "rollout --gravity 1.1"),
+        ("rollout --set rollout.seeds=0 --seed 0", "rollout --seed 0 --set rollout.seeds=1"),
+        ("rollout --set rollout.workers=many", "rollout --set rollout.workers=1"),
+        ("rollout --set rollout.foo=1", "rollout --help"),
+        ("distill --scale -1", "distill --scale 1.0"),
+        ("distill --set distill.pilot_episodes=5000", "distill --set distill.pilot_episodes=1000"),
+        ("train --learning-rate 0", "train --help"),
+        ("train --set steps=3", "train --set train.steps=3"),
+        ("train --set lr=3e-4", "train --set train.learning_rate=3e-4"),
+        ("train --set=trian.model.layers=1", "train --set=train.model.layers=1"),
+        ("train --set foo=1", "train --help"),
+        ("rollout --shots 0 --seed 0", "rollout --seed 0 --shots 1"),
+        ("rollout --seeds=0", "rollout --seeds 1"),
+        ("rollout --seed -1", "rollout --seed 0"),
+        ("rollout --seed 2.5", "rollout --seed 2"),
+        ("rollout --seed x", "rollout --help"),
+        ("rollout --setpoint 200", "rollout --setpoint 100"),
+        ("rollout --name 3/", "rollout --help"),
+        ("demonstrators --task a --total-steps 0", "demonstrators --task a --total-steps 1"),
+        ("distill --steps 1000000000000000", "distill --steps 1000000000"),
+        ("artifacts show --workspace w", "artifacts ls --workspace w"),
+        ("artifacts merge", "artifacts ls"),
+        ("artifacts verify --deep", "artifacts verify --deep --all"),
+    ],
+)
+def test_a_wrong_value_has_a_fix_with_one_that_is_taken(mended, line, fix):
+    assert mended(line) == fix
+
+
+def test_a_fix_names_settings_as_they_stand_in_a_file_and_the_environment(told, monkeypatch):
+    Path("gpus.yaml").write_text("train: {gpus: 2, device: cpu}\n")
+    code, err = told("train --config gpus.yaml")
+    fix = "vintix train --config gpus.yaml --device auto --gpus 2, or leave gpus.yaml: train.gpus"
+    assert code == 3 and f"fix: {fix} out" in err
+    Path("steps.yaml").write_text("train: {steps: 0}\n")
+    code, err = told("train --config steps.yaml")
+    assert code == 3 and "fix: vintix train --config steps.yaml --steps 1" in err
+    Path("name.yaml").write_text("train: {stpes: 0}\n")
+    code, err = told("train --config name.yaml")
+    assert code == 3 and "fix: write train.steps in place of train.stpes" in err
+    monkeypatch.setenv("VINTIX_DISTILL_SCALE", "0.5")
+    code, err = told("distill --steps 5")
+    assert code == 2 and "fix: leave VINTIX_DISTILL_SCALE out, or --steps" in err
 
 
 def test_the_fix_keeps_the_options_that_were_typed(told):

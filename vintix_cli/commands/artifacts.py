@@ -120,7 +120,11 @@ def verify(
     from pipelines.errors import ArtifactCorruptError, UsageError
 
     if everything == (reference is not None):
-        raise UsageError("say which artifact", expected="a reference, or --all")
+        raise UsageError(
+            "say which artifact",
+            expected="a reference, or --all",
+            fix="vintix artifacts verify --all" if reference is None else "leave --all out",
+        )
     if everything:
         paths = [Path(row["path"]) for row in list_artifacts(work.space)]
     else:
