@@ -71,9 +71,14 @@ class Run:
         given = config.model_dump(mode="json", exclude={*NOT_CONTENT, "domains"})
         added = {name for name, default in ADDED.items() if given[name] == default}
         started = world_size() if launched() else config.local_processes * config.nodes
+        # Its parents are those of a run that goes on from the same checkpoint, as a shorter one.
+        own_init = None
+        if self.init is not None and self.init.manifest.name == self.name:
+            own_init = self.init.reference
         return {
             **{name: value for name, value in given.items() if name not in added},
             **({"processes": started} if config.rules.by_process else {}),
+            **({} if own_init is None else {"init": own_init}),
             "tasks": [task.name for task in self.tasks],
             "model": self.model.model_dump(mode="json"),
             "attention": attention_backend(config, self.model, hardware),
@@ -240,6 +245,7 @@ def find_shorter_run(
     """
     wanted = json.loads(canonical_json(dict(content)))
     given = [each.as_parent() for each in parents]
+    digests = {each.digest for each in given}
     shorter: Artifact | None = None
     for version in reversed(workspace.versions(KIND, name)):
         try:
@@ -248,9 +254,11 @@ def find_shorter_run(
             # What cannot be read is trained anew; `verify` names it.
             continue
         manifest = artifact.manifest
-        others = [each for each in manifest.parents if each.kind != KIND or each in given]
         config = manifest.config
-        if {each.digest for each in others} != {each.digest for each in given}:
+        others = [each for each in manifest.parents if each.digest not in digests]
+        # Of these there may be one: the shorter run that it went on from.
+        unknown = len(others) > 1 or any((each.kind, each.name) != (KIND, name) for each in others)
+        if unknown or not digests <= {each.digest for each in manifest.parents}:
             continue
         if config == wanted:
             return manifest.parents, None

@@ -98,6 +98,35 @@ def test_weights_of_a_checkpoint_are_the_first_weights(workspace):
     assert {parent.kind for parent in tuned.manifest.parents} == {"datasets", "checkpoints"}
 
 
+def test_a_run_with_an_init_is_not_the_run_without(workspace):
+    """Under one name, the same or longer; and each is found again."""
+    source = train(workspace, steps=3, name="base0").artifact
+    tuned = train(workspace, steps=4, name="x", init="base0").artifact
+    plain = train(workspace, steps=4, name="x")
+    assert not plain.up_to_date
+    assert [parent.kind for parent in plain.artifact.manifest.parents] == ["datasets"]
+    longer = train(workspace, steps=6, name="x", init="base0").artifact
+    parents = {parent.digest for parent in longer.manifest.parents}
+    assert parents >= {source.digest, tuned.digest} and plain.artifact.digest not in parents
+    again = train(workspace, steps=6, name="x", init="base0")
+    assert again.up_to_date and again.artifact.digest == longer.digest
+
+
+def test_weights_of_a_run_of_the_same_name_begin_another_run(workspace):
+    """Its parents are those of the run that goes on from the same checkpoint."""
+    first = train(workspace, steps=2, name="x").artifact
+    tuned = train(workspace, steps=4, name="x", init="x@v1")
+    longer = train(workspace, steps=4, name="x")
+    assert not tuned.up_to_date and not longer.up_to_date
+    for each in (tuned, longer):
+        assert first.digest in {parent.digest for parent in each.artifact.manifest.parents}
+    assert tuned.artifact.digest != longer.artifact.digest
+    assert rows(longer.artifact) == [1, 2, 3, 4]
+    for each, init in ((tuned, "x@v1"), (longer, None)):
+        again = train(workspace, steps=4, name="x", init=init)
+        assert again.up_to_date and again.artifact.digest == each.artifact.digest
+
+
 def test_an_init_of_another_architecture_is_refused(workspace):
     source = train(workspace, steps=1).artifact
     with pytest.raises(ConfigError, match="another architecture") as caught:
