@@ -241,7 +241,9 @@ class BatchLoader:
             if self._map_seed is not None:
                 draw = stream(self._map_seed, "train", "map", window.step, window.index)
                 normalized = self._config.normalize_observations
-                drawn = RandomMap.draw(statistics, draw, kind, normalized=normalized)
+                # The group's actions may be more than the task's: those of its largest set.
+                task = self._tasks[window.task]
+                drawn = RandomMap.draw(statistics, draw, task.actions, normalized=normalized)
                 drawn.apply(observations[place], previous[place], actions[place])
         embedding_BNE = None
         embedding = self._config.embedding_of(group)

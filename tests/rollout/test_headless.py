@@ -15,7 +15,10 @@ from pipelines.pack.stage import run as pack
 from pipelines.reporter import NullReporter
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.stage import run as rollout
+from pipelines.train.assembly import cut_subsequences, make_loader
 from pipelines.train.config import TrainConfig
+from pipelines.train.processes import ProcessGroup
+from pipelines.train.run import prepare
 from pipelines.train.stage import run as train
 
 pytestmark = pytest.mark.stage
@@ -107,6 +110,18 @@ def test_a_stream_does_not_depend_on_the_sets_beside_it(trained):
     for stream in range(3):
         path = f"{TASKS[0]}/{stream:05d}/reward"
         np.testing.assert_array_equal(alone.artifact.read(path), beside.artifact.read(path))
+
+
+def test_random_maps_permute_the_actions_of_a_task_s_own_set(workspace):
+    """The group has 20, of which a task of 5 has no embeddings but its own."""
+    config = TrainConfig(dataset="arms", method="dpt", random_map=True, model=MODEL, **TRAIN)
+    prepared = prepare(config, workspace)
+    loader, _ = make_loader(prepared, cut_subsequences(prepared), ProcessGroup())
+    (batch,) = loader.step(0)[0].batches
+    count_B = batch.embedding_BNE.any(-1).sum(-1)
+    assert set(count_B.tolist()) == {5, 20}
+    for actions_BL in (batch.action_BLA, batch.previous_action_BLA):
+        assert (actions_BL < count_B[:, None]).all()
 
 
 def test_sets_that_do_not_fit(workspace, trained):
