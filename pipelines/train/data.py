@@ -82,19 +82,31 @@ def in_set_groups(tasks: Iterable[DatasetTask], overrides: Mapping[str, Any]) ->
 
     Args:
         overrides: Settings of the model, complete or not; of them the head counts.
+    """
+    if chosen_embedding(overrides) is None:
+        return list(tasks)
+    return [
+        task
+        if task.actions.continuous
+        else replace(task, group=str(_specification(task).get("set_group") or task.group))
+        for task in tasks
+    ]
+
+
+def check_sets(tasks: Iterable[DatasetTask], overrides: Mapping[str, Any]) -> None:
+    """Refuse tasks with more actions than the embeddings of the model's head can tell.
+
+    Args:
+        overrides: As of `in_set_groups`.
 
     Raises:
-        ConfigError: A set has more actions than the embeddings can tell.
+        ConfigError: There is one.
     """
     embedding = chosen_embedding(overrides)
     if embedding is None:
-        return list(tasks)
-    grouped = []
+        return
     for task in tasks:
-        if task.actions.continuous:
-            grouped.append(task)
-            continue
-        if task.actions.width > embedding.channels:
+        if not task.actions.continuous and task.actions.width > embedding.channels:
             raise ConfigError(
                 f"the head {overrides['head']} cannot tell so many actions apart",
                 where=f"task {task.name}",
@@ -102,9 +114,6 @@ def in_set_groups(tasks: Iterable[DatasetTask], overrides: Mapping[str, Any]) ->
                 found=task.actions,
                 fix=f"--set train.model.head_options.embedding={task.actions.width}",
             )
-        group = _specification(task).get("set_group") or task.group
-        grouped.append(replace(task, group=str(group)))
-    return grouped
 
 
 def group_dims(tasks: Sequence[DatasetTask]) -> dict[str, GroupDims]:

@@ -14,7 +14,7 @@ from pipelines.errors import ArtifactError, ConfigError
 from pipelines.methods import DEFAULT
 from pipelines.text import counted, listed
 from pipelines.train.config import ADDED, NOT_CONTENT, TrainConfig
-from pipelines.train.data import group_dims, in_set_groups, select_tasks, with_head
+from pipelines.train.data import check_sets, group_dims, in_set_groups, select_tasks, with_head
 
 if TYPE_CHECKING:
     from pipelines.artifacts.schema import Parent
@@ -122,6 +122,7 @@ def prepare(config: TrainConfig, workspace: Workspace, *, planned: bool = False)
     dataset = workspace.find("datasets", config.dataset)
     data = DatasetReader(dataset)
     tasks = in_set_groups(select_tasks(data, config.tasks, config.domains), config.model)
+    check_sets(tasks, config.model)
     model = with_bounds(model_config(config, tasks), config, data, tasks)
     return Run(
         config=config,

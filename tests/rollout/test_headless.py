@@ -130,6 +130,10 @@ def test_sets_that_do_not_fit(workspace, trained):
     with pytest.raises(ConfigError, match="cannot tell so many actions apart") as found:
         train(TrainConfig(dataset="arms", steps=2, model=small, **TRAIN), workspace, quiet)
     assert found.value.fix == "--set train.model.head_options.embedding=20"
+    # One that is not trained on is no reason; the model does not know it.
+    one = TrainConfig(dataset="arms", method="dpt", tasks=TASKS[:1], steps=1, model=small, **TRAIN)
+    alone = train(one.model_copy(update={"name": "five"}), workspace, quiet).artifact
+    assert set(load_model(alone).tasks) == {TASKS[0]}
     # The embeddings of 100 arms do not fit into 64 channels; contexts are other observations.
     for task in ("bernoulli-bandit-100", "contextual-bandit-5"):
         config = RolloutConfig(checkpoint="arms", tasks=(task,), stats="group")
