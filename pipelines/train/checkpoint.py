@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from pipelines.artifacts import files
 from pipelines.artifacts.arrays import write_array, write_flat
-from pipelines.artifacts.work import LOG
+from pipelines.artifacts.work import LOG, all_intact, list_records, read_record
 from pipelines.errors import ConfigError
 from pipelines.model.saved import layout, load_model
 from pipelines.train.metrics import NAME, read_metrics
@@ -277,6 +277,23 @@ def checkpoints(staging: Staging) -> list[int]:
     return sorted(
         int(unit.removeprefix(_PREFIX)) for unit in staging.work_items() if unit.startswith(_PREFIX)
     )
+
+
+def staged_steps(staging: Staging) -> int:
+    """Return the steps of staged work that nobody has opened: of its newest checkpoint, or all.
+
+    As on opening it, what has other bytes than were written does not count.
+    """
+    found = 0
+    for path in list_records(staging.directory):
+        record = read_record(path)
+        if record is not None and all_intact(staging.directory, record["files"]):
+            unit = record["unit"]
+            # The other unit is the model.
+            checkpoint = unit.startswith(_PREFIX)
+            steps = int(unit.removeprefix(_PREFIX)) if checkpoint else staging.config["steps"]
+            found = max(found, steps)
+    return found
 
 
 def read_checkpoint(staging: Staging, parameters: list[list[Any]]) -> tuple[int, Any, State] | None:

@@ -241,13 +241,14 @@ def find_shorter_run(
         parents: The dataset and, if there is one, the checkpoint that training starts from.
 
     Returns:
-        The parents of the artifact to be trained, and the run to go on from: the longest; None
-        where there is none, or where the very run that is asked for is published.
+        The parents of the artifact to be trained, and the run to go on from: the longest, or the
+        one from which staged work has come at least as far; None where there is none, or where the
+        very run that is asked for is published.
     """
     wanted = json.loads(canonical_json(dict(content)))
     given = [each.as_parent() for each in parents]
     digests = {each.digest for each in given}
-    shorter: Artifact | None = None
+    shorter: list[Artifact] = []
     for version in reversed(workspace.versions(KIND, name)):
         try:
             artifact = Artifact(workspace.path(KIND, name, version))
@@ -264,9 +265,21 @@ def find_shorter_run(
         if config == wanted:
             return manifest.parents, None
         if {**config, "steps": wanted["steps"]} == wanted and config["steps"] < wanted["steps"]:
-            longest = 0 if shorter is None else shorter.config["steps"]
-            shorter = artifact if config["steps"] > longest else shorter
-    return [*given, *([] if shorter is None else [shorter.as_parent()])], shorter
+            shorter.append(artifact)
+    if not shorter:
+        return given, None
+    from pipelines.train.checkpoint import staged_steps
+
+    longest = max(shorter, key=lambda each: each.config["steps"])
+    furthest: int = longest.config["steps"]
+    found: tuple[list[Parent], Artifact | None] = ([*given, longest.as_parent()], longest)
+    # What was begun before the longest was published is staged with other parents.
+    for each in (None, *shorter):
+        made_from = [*given, *([] if each is None else [each.as_parent()])]
+        staged = staged_steps(workspace.stage(KIND, name, config=wanted, parents=made_from))
+        if staged >= furthest:
+            furthest, found = staged, (made_from, each)
+    return found
 
 
 def check_init(init: Artifact, model: ModelConfig) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.errors import ArtifactMissingError, ConfigError
+from pipelines.errors import ArtifactMissingError, ConfigError, InterruptedRunError
 from pipelines.model.saved import load_model
 from pipelines.reporter import NullReporter
 from pipelines.train.metrics import read_metrics
 from pipelines.train.stage import plan, run
 
 from .support import SMALL_MODEL, small_config
+from .test_stage import StopAfter
 
 
 class Told(NullReporter):
@@ -79,6 +80,50 @@ def test_fewer_steps_begin_anew(workspace):
     artifact = train(workspace, steps=4).artifact
     assert rows(artifact) == [1, 2, 3, 4]
     assert [parent.kind for parent in artifact.manifest.parents] == ["datasets"]
+
+
+def test_a_shorter_run_takes_no_progress_from_a_longer_one(workspace, new_workspace):
+    """Published while the longer one is interrupted, it is gone on from if it is further."""
+    for steps, shorter in ((5, 3), (2, 4), (3, 6)):
+        with pytest.raises(InterruptedRunError):
+            run(small_config(steps=14), workspace, NullReporter(), stop=StopAfter(steps))
+        train(workspace, steps=shorter)
+    told = Told()
+    artifact = train(workspace, told, steps=14).artifact
+    # The first run stopped at 5, at 7 and at 10, where it went on; nothing that is published
+    # is further.
+    assert any("resuming after step 10 of 14" in line for line in told.lines)
+    assert [parent.kind for parent in artifact.manifest.parents] == ["datasets"]
+    whole = train(new_workspace("other"), steps=14).artifact
+    assert artifact.digest == whole.digest
+
+
+def test_a_shorter_run_that_is_further_is_gone_on_from(workspace):
+    """Also from work that was staged after an even shorter one."""
+    train(workspace, steps=3)
+    with pytest.raises(InterruptedRunError):
+        run(small_config(steps=14), workspace, NullReporter(), stop=StopAfter(2))
+    longest = train(workspace, steps=6).artifact
+    with pytest.raises(InterruptedRunError):
+        run(small_config(steps=14), workspace, NullReporter(), stop=StopAfter(3))
+    train(workspace, steps=8)
+    told = Told()
+    artifact = train(workspace, told, steps=14).artifact
+    assert any("resuming after step 9 of 14" in line for line in told.lines)
+    assert longest.digest in {parent.digest for parent in artifact.manifest.parents}
+
+
+def test_damaged_staged_work_is_not_gone_on_from(workspace):
+    with pytest.raises(InterruptedRunError):
+        run(small_config(steps=14), workspace, NullReporter(), stop=StopAfter(3))
+    (staged,) = workspace.root.glob("checkpoints/*/.staging-*")
+    for path in (staged / "scratch").rglob("c/*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    shorter = train(workspace, steps=2).artifact
+    told = Told()
+    train(workspace, told, steps=14)
+    assert any("going on from" in line and shorter.reference in line for line in told.lines)
 
 
 def test_weights_of_a_checkpoint_are_the_first_weights(workspace):
