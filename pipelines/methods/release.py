@@ -248,8 +248,11 @@ class ReleaseSampler:
         check_even(self.batch_size, rank, world)
         epoch, place = divmod(number, self.epoch)
         order = self._shuffle(epoch)
-        chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        return [self.window(int(index)) for index in chosen[rank::world]]
+        first = place * self.batch_size
+        return [
+            replace(self.window(int(order[first + index])), step=number, index=index)
+            for index in range(rank, self.batch_size, world)
+        ]
 
     def _shuffle(self, epoch: int) -> npt.NDArray[np.int64]:
         # Threads that load ahead may be in two epochs at once.

@@ -201,6 +201,13 @@ def test_an_epoch_is_a_shuffle_of_the_index_and_ranks_share_it():
     assert sampler.batch(3) == first[12:16]
     dealt = [sampler.batch(3, rank, 2) for rank in range(2)]
     assert dealt == [first[12:16:2], first[13:16:2]]
+    # What is drawn for a window is drawn anew for each.
+    keys = [(window.step, window.index) for window in first + second]
+    assert len(set(keys)) == 48
+    assert [[(one.step, one.index) for one in each] for each in dealt] == [
+        [(3, 0), (3, 2)],
+        [(3, 1), (3, 3)],
+    ]
     shares = sampler.shares()
     assert shares == pytest.approx({"a": 0.5, "b": 0.5, "short": 0.0})
     with pytest.raises(ConfigError, match="smaller than a micro-batch"):
