@@ -13,7 +13,7 @@ from pipelines.errors import ConfigError
 from pipelines.model.batch import GroupBatch, stack_embeddings
 from pipelines.model.config import GroupDims, ModelConfig
 from pipelines.model.heads import HEADS
-from pipelines.model.heads.base import Draws
+from pipelines.model.heads.base import Draws, choose
 from pipelines.model.heads.headless import Headless, Orthonormal
 from pipelines.model.initialization import init_weights
 from pipelines.model.vintix import Vintix
@@ -103,6 +103,12 @@ def test_it_has_no_parameters_of_single_actions():
         for count in (2, 50)
     ]
     assert shapes[0] == shapes[1]
+
+
+def test_a_number_above_the_sum_of_all_is_the_last_action_of_the_set():
+    """The sum may be a rounding below 1; what a smaller set does not have stays out."""
+    scores_BLN = torch.tensor([[[0.1, 0.2, 0.3, -torch.inf, -torch.inf]], [[0.1] * 5]])
+    assert choose(scores_BLN, torch.ones(2, 1)).tolist() == [[2], [4]]
 
 
 def test_actions_beyond_a_stream_s_own_are_never_chosen_and_change_nothing(model):

@@ -155,8 +155,11 @@ def choose(scores_BLN: Tensor, number_BL: Tensor | None) -> Tensor:
     if number_BL is None:
         return scores_BLN.argmax(-1)
     below_BLN = scores_BLN.softmax(-1).cumsum(-1) <= number_BL[..., None]
-    # The sum of all may be a rounding below 1, and a number above it.
-    return below_BLN.sum(-1).clamp(max=scores_BLN.shape[-1] - 1)
+    # The sum of all may be a rounding below 1, and a number above it: that is the last one's whose
+    # score is not minus infinity.
+    place_N = torch.arange(scores_BLN.shape[-1], device=scores_BLN.device)
+    last_BL = torch.where(scores_BLN > -torch.inf, place_N, 0).amax(-1)
+    return below_BLN.sum(-1).minimum(last_BL)
 
 
 def perceptron(width: int, outputs: int) -> nn.Sequential:
