@@ -151,13 +151,16 @@ class Rules:
     def learning_rate(self, step: int, schedule: Schedule) -> float:
         """Return the rate of an optimizer step: linear warm-up, then a cosine.
 
-        It rises from 1 / warm-up and ends at `final_fraction` on the last step.
+        It rises from 1 / warm-up and ends at `final_fraction` on the last step. A run of one step
+        has the peak.
 
         Args:
             step: Optimizer step, in [0, schedule.steps).
             schedule: Peak, warm-up, end and number of steps.
         """
         warmup = round(schedule.warmup_fraction * schedule.steps)
+        if schedule.steps == 1:
+            return schedule.peak
         if step < warmup:
             return schedule.peak * (step + 1) / warmup
         return schedule.cosine((step - warmup + 1) / max(1, schedule.steps - warmup))
