@@ -124,6 +124,10 @@ def export_official(
             reporter.warn(
                 "the model was trained through random maps, which the authors' format does not tell"
             )
+        if saved.masks_rewards:
+            reporter.warn(
+                "the model is to be shown rewards of 0, which the authors' format does not tell"
+            )
         if kept is not None:
             config_json, metadata_json, dtypes = kept.config_json, kept.metadata_json, kept.dtypes
         else:

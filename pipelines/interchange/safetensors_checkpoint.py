@@ -65,7 +65,12 @@ def read_safetensors(folder: Path) -> ForeignCheckpoint:
         for name, task in tasks.items():
             dims, statistics = config.groups[task.group], task.statistics
             sizes = (statistics.observation_mean.size, statistics.action_mean.size)
-            if sizes != (dims.observation_dim, dims.action_dim):
+            embedding = config.embedding_of(task.group)
+            # Where actions have embeddings there may be any number of them, up to their size.
+            known = sizes[1] == dims.action_dim
+            if embedding is not None:
+                known = 1 <= sizes[1] <= embedding.channels
+            if sizes[0] != dims.observation_dim or not known:
                 raise ValueError(f"statistics of {sizes} numbers for the task {name}")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _corrupt(folder / CONFIG, "model, tasks, step, method", repr(error)) from error

@@ -194,6 +194,17 @@ def test_exported_configuration_has_every_field_of_theirs(
 
 
 @pytest.mark.parametrize("random_map", [False, True])
+def test_what_the_authors_format_does_not_tell_is_warned_of(
+    workspace: Workspace, tmp_path: Path, random_map: bool
+) -> None:
+    trained_here(workspace, tmp_path, random_map)
+    told = NullReporter()
+    export_official(ExportConfig(reference="own", output=tmp_path / "out"), workspace, told)
+    assert len([each for each in told.warnings if "random maps" in each]) == random_map
+    assert any("rewards of 0" in each for each in told.warnings)
+
+
+@pytest.mark.parametrize("random_map", [False, True])
 def test_our_own_checkpoint_round_trips_through_safetensors(
     workspace: Workspace, tmp_path: Path, random_map: bool
 ) -> None:
