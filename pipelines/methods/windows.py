@@ -157,8 +157,9 @@ class Window:
         start: First row in the subsequence; the window is this row and the `context` rows after
             it, whose tokens are those of all rows but the first.
         subsequence: Number of the subsequence among the task's.
-        step: The step it was drawn for; with `index` it keys what else is drawn for the window.
-        index: Its place in the global batch of that step.
+        step: The step it was drawn for, or the micro-batch where a sampler counts those; with
+            `index` it keys what else is drawn for the window.
+        index: Its place in the global batch of that step, or in that micro-batch.
     """
 
     task: str
@@ -211,6 +212,7 @@ class Sampler(Protocol):
 class _TaskStarts:
     name: str
     trajectories: tuple[int, ...]
+    begins: tuple[int, ...]  # first legal start of each subsequence
     cumulative: npt.NDArray[np.int64]  # legal starts over the subsequences, summed up
 
     @property
@@ -251,7 +253,7 @@ class WindowSampler:
         windows = []
         for name in sorted(subsequences):
             members = subsequences[name]
-            counts = np.array([one.rows - context for one in members], dtype=np.int64)
+            counts = np.array([one.rows - one.begin - context for one in members], dtype=np.int64)
             if not len(counts) or (counts < 1).any():
                 raise ConfigError(
                     "a task has no room for a window",
@@ -261,7 +263,8 @@ class WindowSampler:
                     fix="train with a shorter context",
                 )
             trajectories = tuple(one.trajectory for one in members)
-            self._tasks.append(_TaskStarts(name, trajectories, counts.cumsum()))
+            begins = tuple(one.begin for one in members)
+            self._tasks.append(_TaskStarts(name, trajectories, begins, counts.cumsum()))
             windows.append(counts.sum() / members[0].every)
         if not self._tasks:
             raise ConfigError("there is nothing to sample from", expected="at least one task")
@@ -286,7 +289,8 @@ class WindowSampler:
         number = int(draw.integers(task.starts))
         chosen = int(np.searchsorted(task.cumulative, number, side="right"))
         before = int(task.cumulative[chosen - 1]) if chosen else 0
-        return Window(task.name, task.trajectories[chosen], number - before, chosen, step, index)
+        start = task.begins[chosen] + number - before
+        return Window(task.name, task.trajectories[chosen], start, chosen, step, index)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Window]:
         """Return the windows of a step that belong to one of `world` processes.

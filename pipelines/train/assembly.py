@@ -71,6 +71,36 @@ def cut_subsequences(prepared: Run, *, held_out: bool = False) -> Subsequences:
     )
 
 
+def cut_held_out(prepared: Run) -> Subsequences:
+    """Return what is set aside and has room for a window, by task.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    cut = cut_subsequences(prepared, held_out=True)
+    if not cut:
+        raise ConfigError(
+            "no task has a trajectory to set aside",
+            where="train.validation_fraction",
+            expected="a task with two trajectories or more",
+            found=f"{len(prepared.tasks)} tasks with one each",
+            fix="collect more trajectories, or train with train.validation_fraction=0",
+        )
+    context = prepared.config.context
+    fitting = {
+        name: [one for one in each if one.rows - one.begin > context] for name, each in cut.items()
+    }
+    if not any(fitting.values()):
+        raise ConfigError(
+            "what is set aside has no room for a window",
+            where="train.validation_fraction",
+            expected=f"a trajectory with {context + 1:,} rows or more",
+            found=[one.rows - one.begin for each in cut.values() for one in each],
+            fix="train with a shorter --context, or with train.validation_fraction=0",
+        )
+    return {name: each for name, each in fitting.items() if each}
+
+
 def thinned_tasks(subsequences: Subsequences) -> dict[str, int]:
     """Return every which episode is kept, of the tasks that are thinned."""
     return {
@@ -264,15 +294,7 @@ def _measures(
     config, hardware = prepared.config, prepared.hardware
     measures: list[tuple[int, str, Measure]] = []
     if config.validation_fraction > 0:
-        held_out = cut_subsequences(prepared, held_out=True)
-        if not held_out:
-            raise ConfigError(
-                "no task has a trajectory to set aside",
-                where="train.validation_fraction",
-                expected="a task with two trajectories or more",
-                found=f"{len(prepared.tasks)} tasks with one each",
-                fix="collect more trajectories, or train with train.validation_fraction=0",
-            )
+        held_out = cut_held_out(prepared)
         seed = derive_seed(config.seed, "train", "validation")
         loader = BatchLoader(
             prepared.data,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import ConfigError
 from pipelines.model.config import GroupDims
 from pipelines.model.heads import DEFAULT, DEFAULTS, HEADS, heads_for
-from pipelines.tasks.names import choose_tasks
+from pipelines.tasks.names import choose_tasks, fold, task_names
 
 if TYPE_CHECKING:
     from pipelines.datasets.reader import DatasetReader, DatasetTask
@@ -54,6 +54,17 @@ def select_tasks(
             "those that are held out, vintix pack --set pack.allow_validation=true",
         )
     return chosen
+
+
+def held_out_tasks(data: DatasetReader, tasks: Sequence[str]) -> list[str]:
+    """Return which of the tasks that are named `select_tasks` leaves out, sorted."""
+    named = {fold(name) for name in tasks}
+    return sorted(
+        task.name
+        for task in data.tasks.values()
+        if not _is_drawn(task)
+        and named & task_names({"name": task.name, "aliases": (), **_specification(task)})
+    )
 
 
 def _is_drawn(task: DatasetTask) -> bool:

@@ -272,6 +272,22 @@ def agreed_signal(stops: Tensor) -> int | None:
     return None
 
 
+def check_shards(processes: int) -> None:
+    """Refuse to split parameters over one process.
+
+    Raises:
+        ConfigError: There is only one.
+    """
+    if processes == 1:
+        raise ConfigError(
+            "there is nothing to split the parameters over",
+            where="train.shard",
+            expected="two processes or more",
+            found="one",
+            fix="train with --gpus N, or without --shard",
+        )
+
+
 def shard(model: Vintix, group: ProcessGroup, device: str) -> None:
     """Split parameters, gradients and moments over the processes (FSDP2), in place.
 
@@ -286,14 +302,7 @@ def shard(model: Vintix, group: ProcessGroup, device: str) -> None:
     Raises:
         ConfigError: There is only one process.
     """
-    if group.alone:
-        raise ConfigError(
-            "there is nothing to split the parameters over",
-            where="train.shard",
-            expected="two processes or more",
-            found="one",
-            fix="train with --gpus N, or without --shard",
-        )
+    check_shards(group.size)
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 

@@ -196,6 +196,14 @@ def describe_size(config: TrainConfig, model: ModelConfig) -> str:
     )
 
 
+def describe_held_out(task: str) -> str:
+    """Return what becomes of a task that is named and held out, a sentence."""
+    return (
+        f"{task} is held out and not trained on: to train on it, "
+        "vintix pack --set pack.allow_validation=true"
+    )
+
+
 def describe_start(config: TrainConfig, model: ModelConfig, init: Artifact | None) -> str:
     """Return which weights training starts from, a sentence."""
     if init is None:
@@ -214,6 +222,21 @@ def describe_start(config: TrainConfig, model: ModelConfig, init: Artifact | Non
             else ""
         )
     )
+
+
+def check_processes(config: TrainConfig) -> None:
+    """Refuse a number of processes that do not fit the run.
+
+    Raises:
+        ConfigError: A step's sequences cannot be dealt out evenly, or one process is to be split.
+    """
+    from pipelines.methods.windows import check_even
+    from pipelines.train.processes import check_shards, launched, world_size
+
+    processes = world_size() if launched() else config.local_processes * config.nodes
+    check_even(config.rules.dealt(config.batch_size, config.gradient_accumulation), 0, processes)
+    if config.shard:
+        check_shards(processes)
 
 
 def find_init(config: TrainConfig, workspace: Workspace, model: ModelConfig) -> Artifact | None:
@@ -313,14 +336,22 @@ def check_init(init: Artifact, model: ModelConfig) -> None:
 def kept_groups(init: Artifact, model: ModelConfig) -> list[str]:
     """Return the groups of a model that a checkpoint has with the same dimensions.
 
-    They take encoders and head from it; every other one starts anew.
+    They take encoders and head from it; every other one starts anew. Where actions have embeddings
+    neither depends on how many there are.
     """
+    from pipelines.model.config import GroupDims
+
     recorded: Any = init.group("model").attrs["config"]
-    groups = recorded["groups"]
+    groups = {name: GroupDims.model_validate(each) for name, each in recorded["groups"].items()}
     return [
         name
         for name, dims in model.groups.items()
-        if groups.get(name) == dims.model_dump(mode="json")
+        if (known := groups.get(name)) is not None
+        and (
+            known == dims
+            or (model.embedding_of(name) is not None
+            and model.fits(name, known.observation_dim, known.actions))
+        )
     ]
 
 

@@ -13,10 +13,13 @@ from pipelines.signals import StopSignal
 from pipelines.stage import Plan, StageResult
 from pipelines.text import counted
 from pipelines.train.config import TrainConfig
+from pipelines.train.data import held_out_tasks
 from pipelines.train.run import (
     KIND,
     MODEL_UNIT,
     Run,
+    check_processes,
+    describe_held_out,
     describe_size,
     describe_start,
     find_shorter_run,
@@ -63,12 +66,12 @@ def run(
         reporter.info(describe_size(config, prepared.model))
         for doubt in doubts(config, prepared.hardware):
             reporter.warn(doubt)
+        for task in held_out_tasks(prepared.data, config.tasks):
+            reporter.warn(describe_held_out(task))
+        check_processes(config)
     if not launched() and config.local_processes * config.nodes > 1:
-        from pipelines.methods.windows import check_even
         from pipelines.train.launch import launch
 
-        dealt = config.rules.dealt(config.batch_size, config.gradient_accumulation)
-        check_even(dealt, 0, config.local_processes * config.nodes)
         outcome = launch(run, config, workspace, reporter, config.local_processes)
         artifact = Artifact(Path(outcome["path"]))
         report = _report(artifact, prepared.dataset)
@@ -145,22 +148,35 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
     Raises:
         ArtifactMissingError: The named dataset is not there.
         UsageError: The dataset does not hold a selected task.
-        ConfigError: The configuration does not fit the dataset.
+        ConfigError: The configuration does not fit the dataset, as the run would say.
     """
-    from pipelines.train.assembly import cut_subsequences, thinned_tasks
+    from pipelines.train.assembly import (
+        cut_held_out,
+        cut_subsequences,
+        make_loader,
+        thinned_tasks,
+    )
     from pipelines.train.planning import make_plan, plan_from_catalogue
+    from pipelines.train.processes import ProcessGroup
 
+    check_processes(config)
     try:
         prepared = prepare(config, workspace, planned=True)
     except ArtifactMissingError:
         if config.dataset is not None or workspace.names("datasets"):
             raise
         return plan_from_catalogue(config, workspace)
-    thinned = thinned_tasks(cut_subsequences(prepared))
+    subsequences = cut_subsequences(prepared)
+    # For what they refuse.
+    make_loader(prepared, subsequences, ProcessGroup())
+    if config.validation_fraction > 0:
+        cut_held_out(prepared)
+    thinned = thinned_tasks(subsequences)
     notes = [
         f"dataset {prepared.dataset.reference}, artifact name {prepared.name}",
         describe_size(config, prepared.model),
         describe_start(config, prepared.model, prepared.init),
+        *map(describe_held_out, held_out_tasks(prepared.data, config.tasks)),
     ]
     _, shorter = find_shorter_run(workspace, prepared.name, prepared.content(), prepared.parents)
     if shorter is not None:

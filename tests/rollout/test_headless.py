@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.distill.config import DistillConfig
 from pipelines.distill.stage import run as distill
 from pipelines.errors import ConfigError
+from pipelines.interchange.checkpoints import import_checkpoint
+from pipelines.interchange.config import ExportConfig, ImportCheckpointConfig
+from pipelines.interchange.safetensors_checkpoint import export_safetensors
 from pipelines.model.saved import load_model
+from pipelines.model.vintix import Vintix
 from pipelines.pack.config import PackConfig
 from pipelines.pack.stage import run as pack
 from pipelines.reporter import NullReporter
@@ -18,7 +23,7 @@ from pipelines.rollout.stage import run as rollout
 from pipelines.train.assembly import cut_subsequences, make_loader
 from pipelines.train.config import TrainConfig
 from pipelines.train.processes import ProcessGroup
-from pipelines.train.run import prepare
+from pipelines.train.run import copy_weights, kept_groups, prepare
 from pipelines.train.stage import run as train
 
 pytestmark = pytest.mark.stage
@@ -110,6 +115,31 @@ def test_a_stream_does_not_depend_on_the_sets_beside_it(trained):
     for stream in range(3):
         path = f"{TASKS[0]}/{stream:05d}/reward"
         np.testing.assert_array_equal(alone.artifact.read(path), beside.artifact.read(path))
+
+
+def test_a_checkpoint_over_several_sizes_round_trips_through_safetensors(trained, tmp_path):
+    output = tmp_path / "out"
+    export_safetensors(ExportConfig(reference="arms", output=output), trained, NullReporter())
+    into = Workspace(tmp_path / "other")
+    config = ImportCheckpointConfig(path=output)
+    back = load_model(import_checkpoint(config, into, NullReporter()).artifact)
+    own = load_model(trained.find("checkpoints", "arms"))
+    assert {name: each.as_json() for name, each in back.tasks.items()} == {
+        name: each.as_json() for name, each in own.tasks.items()
+    }
+
+
+def test_a_group_of_larger_sets_keeps_the_encoder_and_head(workspace, trained):
+    """Neither depends on how many actions there are."""
+    config = TrainConfig(
+        dataset="arms", method="dpt", tasks=TASKS[:1], init="arms", steps=1, model=MODEL, **TRAIN
+    )
+    prepared = prepare(config, workspace)
+    assert kept_groups(prepared.init, prepared.model) == ["bernoulli-bandit"]
+    model = Vintix(prepared.model)
+    copy_weights(prepared.init, model)
+    own = load_model(prepared.init).model.state_dict()
+    assert all(torch.equal(each, own[name]) for name, each in model.state_dict().items())
 
 
 def test_random_maps_permute_the_actions_of_a_task_s_own_set(workspace):

@@ -10,10 +10,12 @@ import torch
 
 from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError
-from pipelines.methods.windows import Subsequence
+from pipelines.methods.windows import Subsequence, WindowSampler
 from pipelines.model.saved import load_model
+from pipelines.train.assembly import cut_held_out
 from pipelines.train.data import select_tasks
 from pipelines.train.measure import split_trajectories
+from pipelines.train.run import prepare
 
 from .support import MemoryData, ToyTask, small_config, write_dataset
 from .test_stage import content, metrics, train
@@ -120,6 +122,26 @@ def test_held_out_windows_have_fixed_maps_of_their_own(workspace, monkeypatch):
     first, second, last = (drawn[True][start : start + 10] for start in (0, 10, 20))
     assert first == second == last and len(set(first)) == 10 and len(drawn[True]) == 30
     assert len(set(drawn[False])) == 12 * 4 and not set(first) & set(drawn[False])
+
+
+def test_held_out_windows_of_the_release_start_where_training_may(tmp_path):
+    """In the last part of a trajectory that has room for one; shorter ones are left out."""
+    workspace = Workspace(tmp_path)
+    rows = (2000, 2000, 40, 40)
+    write_dataset(workspace, tasks=[ToyTask(rows=rows), ToyTask("short", rows=(40, 40))])
+    changes = {"fidelity": "release", "last_fraction": 0.5, "validation_fraction": 0.75}
+    for seed in range(3):
+        config = small_config(**changes, seed=seed, batch_size=2, validation_windows=64)
+        prepared = prepare(config, workspace)
+        held_out = cut_held_out(prepared)
+        assert set(held_out) == {"toy-a"}
+        sampler = WindowSampler(held_out, context=config.context, batch_size=64, seed=0)
+        for window in sampler.batch(0):
+            length = rows[window.trajectory]
+            assert length // 2 <= window.start <= length - config.context - 1
+            assert held_out["toy-a"][window.subsequence].trajectory == window.trajectory
+    with pytest.raises(ConfigError, match="no room for a window"):
+        cut_held_out(prepare(small_config(**changes, tasks=["short"]), workspace))
 
 
 def test_nothing_to_set_aside_is_refused(tmp_path):

@@ -382,6 +382,48 @@ def test_the_plan_of_the_paper_needs_no_dataset(tmp_path):
     assert any("GPU-hours" in note for note in planned.notes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"processes": 3}, "dealt out evenly"),
+        ({"shard": True}, "nothing to split"),
+        ({"validation_fraction": 0.5, "tasks": ["alone"]}, "set aside"),
+        ({"fidelity": "release", "batch_size": 100}, "smaller than a micro-batch"),
+    ],
+)
+def test_a_plan_refuses_what_the_run_would(tmp_path, changes, words):
+    workspace = Workspace(tmp_path)
+    write_dataset(workspace, tasks=(*TASKS, ToyTask(name="alone", rows=(600,))))
+    config = small_config(**changes)
+    for stage in (plan, train):
+        with pytest.raises(ConfigError, match=words):
+            stage(config, workspace) if stage is plan else train(workspace, config)
+    if "tasks" not in changes and "fidelity" not in changes:
+        # Nor does a plan without a dataset promise it.
+        with pytest.raises(ConfigError, match=words):
+            plan(config, Workspace(tmp_path / "empty"))
+
+
+def test_tasks_that_are_named_and_held_out_are_warned_of(tmp_path):
+    workspace, told = Workspace(tmp_path), NullReporter()
+    unseen = ToyTask(name="unseen", split="validation")
+    write_dataset(workspace, tasks=(*TASKS, unseen))
+    config = small_config(tasks=["toy-a", "Unseen_Alias"], steps=1)
+    result = run(config, workspace, told)
+    assert result.artifact.config["tasks"] == ["toy-a"]
+    (warning,) = (each for each in told.warnings if "unseen" in each)
+    assert "--set pack.allow_validation=true" in warning
+    assert warning in plan(config, workspace).notes
+    # Without a name there is nothing to be told of.
+    run(small_config(domains=["toys"], steps=1), workspace, told)
+    assert len([each for each in told.warnings if "unseen" in each]) == 1
+
+
+def test_a_run_of_one_step_moves_the_model(workspace):
+    (row,) = metrics(train(workspace, small_config(steps=1)).artifact)
+    assert row["learning_rate"] == small_config().learning_rate
+
+
 def test_a_plan_refuses_a_checkpoint_that_is_not_there(workspace, tmp_path):
     """With a dataset and without; only a missing dataset is planned from the catalogue."""
     for place in (workspace, Workspace(tmp_path / "empty")):
