@@ -349,8 +349,10 @@ def kept_groups(init: Artifact, model: ModelConfig) -> list[str]:
         if (known := groups.get(name)) is not None
         and (
             known == dims
-            or (model.embedding_of(name) is not None
-            and model.fits(name, known.observation_dim, known.actions))
+            or (
+                model.embedding_of(name) is not None
+                and model.fits(name, known.observation_dim, known.actions)
+            )
         )
     ]
 
