@@ -143,7 +143,7 @@ class Staging(StagedWork):
         self._lock.release()
         if not isinstance(error, InterruptedRunError) or self.published is not None:
             return
-        if not list_records(self.directory):
+        if not any(record["files"] for record in self.records().values()):
             # What stopped it knows only that whatever is finished is kept.
             raise InterruptedRunError(
                 error.message.partition(";")[0] + "; no part was finished yet, so none is kept",

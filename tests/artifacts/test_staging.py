@@ -38,6 +38,8 @@ def test_a_stopped_run_says_whether_anything_is_kept(tmp_path, finished):
         pytest.raises(InterruptedRunError) as found,
         Workspace(tmp_path).stage("histories", "tiny", config=CONFIG) as staging,
     ):
+        with staging.work_item("environment/tiny") as item:
+            item.data["fingerprint"] = {}
         if finished:
             write_item(staging, WORK_ITEMS[0])
         raise InterruptedRunError(message, signal_number=15)
