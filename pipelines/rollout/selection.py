@@ -108,7 +108,7 @@ def select_targets(config: RolloutConfig, model: SavedModel, catalogue: Catalogu
 
     Raises:
         UsageError: Unknown tasks, domains, splits or options; a changed physics that the chosen
-            tasks do not have; or nothing is left to play.
+            tasks do not have, or that an option names too; or nothing is left to play.
         ConfigError: The checkpoint has no statistics or no group for a task.
     """
     specs = [spec for spec in _specs(config, model, catalogue) if _plays(config, spec, model)]
@@ -272,9 +272,20 @@ def _options(
     given = split_options(domains.values(), config.options)
     resolved = {}
     for spec in specs:
-        domain = domains[spec.domain]
+        domain, changed = domains[spec.domain], spec.variation or {}
+        for name in changed:
+            if name in given[domain.name]:
+                raise UsageError(
+                    f"the {name} of task {spec.name!r} is what makes it a variation",
+                    where=f"--option {name}",
+                    expected=f"its {name} {changed[name]}",
+                    found=given[domain.name][name],
+                    fix=f"leave --option {name} out",
+                )
         recorded = own_options(domain, saved[spec.name].options)
-        resolved[spec.name] = resolve_options(domain, {**recorded, **given[domain.name]})
+        # The data may have been recorded under another value of what a variation changes.
+        kept = {name: value for name, value in recorded.items() if name not in changed}
+        resolved[spec.name] = resolve_options(domain, {**kept, **given[domain.name]})
     return resolved
 
 

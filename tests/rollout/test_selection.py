@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.domains.mujoco import physics
 from pipelines.domains.registry import full_catalogue
 from pipelines.errors import ConfigError, UsageError
 from pipelines.rollout.config import RolloutConfig
@@ -73,6 +74,29 @@ def test_physics_that_the_catalogue_does_not_list_becomes_a_variation_of_its_own
     assert dict(target.spec.variation or {}) == {"gravity": "1.25x", "viscosity": 0.2}
     assert target.spec.variation_of == "hopper"
     assert not target.spec.inert
+
+
+def test_a_variation_is_played_as_it_is_whatever_the_data_was_recorded_under() -> None:
+    """Data of hopper at 1.2 times its gravity gives hopper-gravity-1.1 its statistics alone."""
+    heavy = {"gravity": "1.2x", "viscosity": 0.3}
+    saved = {"hopper": replace(saved_task(HOPPER), options=heavy)}
+    model: Any = SimpleNamespace(config=tiny_model().config, tasks=saved)
+    for config, played in (
+        ({"gravity": 1.1}, {"gravity": "1.1x", "viscosity": 0.3}),
+        ({"tasks": ("hopper-viscosity-0.05",)}, {"gravity": "1.2x", "viscosity": 0.05}),
+        ({}, heavy),
+    ):
+        (target,) = select_targets(RolloutConfig(**config), model, full_catalogue())
+        assert physics(target.spec, target.options) == played
+
+
+def test_an_option_that_a_variation_changes_is_refused() -> None:
+    for config in ({"gravity": 1.1}, {"tasks": ("hopper-gravity-1.1",)}):
+        with pytest.raises(UsageError, match="what makes it a variation") as caught:
+            select({**config, "options": {"gravity": "1.3"}}, HOPPER)
+        assert caught.value.fix == "leave --option gravity out"
+    (target,) = select({"gravity": 1.1, "options": {"viscosity": "0.2"}}, HOPPER)
+    assert physics(target.spec, target.options) == {"gravity": "1.1x", "viscosity": 0.2}
 
 
 def test_inert_physics_is_marked_for_any_factor() -> None:
