@@ -95,7 +95,7 @@ def share_lost(true: Sequence[TaskCurve], others: Mapping[str, TaskCurve]) -> di
         ``lost`` and ``share`` have ``_interval``, the 95 % interval of a bootstrap over seeds,
         drawn alike for both: they play the same episodes; null with one seed. ``share`` and its
         interval are null where the interval of the rise reaches 0, as there is no rise then of
-        which a share could be given.
+        which a share could be given; the interval also where a resample has neither rise nor loss.
     """
     parts = [
         np.stack(
@@ -131,8 +131,10 @@ def share_lost(true: Sequence[TaskCurve], others: Mapping[str, TaskCurve]) -> di
         rise_R, lost_R = resampled[1] - resampled[0], resampled[1] - resampled[2]
         report |= {"rise_interval": interval(rise_R), "lost_interval": interval(lost_R)}
         if report["rise_interval"][0] > 0:
-            with np.errstate(divide="ignore"):
-                report["share_interval"] = interval(lost_R / rise_R)
+            # Among the resamples that the interval of the rise leaves out, one may rise by nothing.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                bounds = interval(lost_R / rise_R)
+            report["share_interval"] = bounds if np.isfinite(bounds).all() else None
         else:
             report["share"] = None
     return report

@@ -251,6 +251,16 @@ def test_no_share_is_told_of_a_rise_that_may_be_none() -> None:
     assert told["share"] is None and told["rise_interval"] is None
 
 
+def test_a_share_has_no_interval_where_a_resample_neither_rises_nor_loses() -> None:
+    """One seed of four stays where it is; some resamples draw nothing but that one."""
+    true = curve([[0.0, level, level, level] for level in (0.8, 0.9, 0.7, 0.0)])
+    without = curve([[0.0, level, level, level] for level in (0.1, 0.0, 0.0, 0.0)])
+    told = share_lost([true], {without.name: without})
+    assert told["rise_interval"][0] > 0 and 0.9 < told["share"] < 1
+    assert told["share_interval"] is None
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+
+
 def test_what_makes_no_sense_together_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
