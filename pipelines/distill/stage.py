@@ -225,7 +225,10 @@ class Collection:
                 `strict`, from the demonstrators'.
             TasksFailedError: Some environments cannot be made.
         """
-        from pipelines.playing.fingerprint import check_same_environment
+        from pipelines.playing.fingerprint import (
+            check_same_environment,
+            check_staged_environment,
+        )
 
         tasks = self.distillation.tasks
         jobs = [(each.task, each.jobs[0].options) for each in tasks]
@@ -259,7 +262,12 @@ class Collection:
                     fix=f"vintix demonstrators --task {name}, or run without --strict",
                     warn=None if strict else self._reporter.warn,
                 )
-            self._check_staged(name, found[name])
+            check_staged_environment(
+                self._staging,
+                name,
+                found[name],
+                "the environment has changed since the staged part of this history was collected",
+            )
         return found
 
     def fit_schedules(self) -> None:
@@ -343,6 +351,8 @@ class Collection:
         self._raise_failures([job.task.name for job in jobs], outcomes)
 
     def _collect_jobs(self, jobs: Sequence[Job]) -> list[Outcome[None]]:
+        from pipelines.playing.fingerprint import staged_environment
+
         plans = {each.task.name: each for each in self.distillation.tasks}
         positions = [find_position(self._staging, job) for job in jobs]
         waiting = [
@@ -357,7 +367,7 @@ class Collection:
                 others=plans[job.task.name].decoys_of(job),
                 checkpoint=self.distillation.checkpoint,
                 directory=self._staging.directory,
-                fingerprint=self._staging.data(_environment_item(job.task.name))["fingerprint"]
+                fingerprint=self._staging.data(staged_environment(job.task.name))["fingerprint"]
                 if self._pool.remote
                 else None,
             )
@@ -382,24 +392,6 @@ class Collection:
             next(collected) if at.shard < job.shards else Outcome()
             for job, at in zip(jobs, positions, strict=True)
         ]
-
-    def _check_staged(self, task: str, found: Mapping[str, Any]) -> None:
-        """Keep the fingerprint of a task's first shards; refuse to go on with another simulator."""
-        from pipelines.playing.fingerprint import check_same_environment
-
-        staging, unit = self._staging, _environment_item(task)
-        if not staging.done(unit):
-            with staging.work_item(unit) as record:
-                record.data["fingerprint"] = dict(found)
-            return
-        check_same_environment(
-            staging.data(unit)["fingerprint"],
-            found,
-            "the environment has changed since the staged part of this history was collected",
-            where=f"task {task}, {staging.directory}",
-            expected="the environment of the first part",
-            fix=f"restore the packages, or delete {staging.directory} to begin again",
-        )
 
     def _raise_failures(self, names: Sequence[str], outcomes: Sequence[Outcome[Any]]) -> None:
         """Raise one error for all tasks that failed; of each task the first."""
@@ -440,10 +432,6 @@ def _report_tasks(jobs: Sequence[Job], reporter: Reporter) -> Callable[[int, Out
             reporter.info(f"{name}: collected ({len(collected)} of {counted(len(left), 'task')})")
 
     return report
-
-
-def _environment_item(task: str) -> str:
-    return f"environment/{task}"
 
 
 def _pilot_item(each: TaskPlan) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pipelines.artifacts.staging import Staging
     from pipelines.tasks.spec import TaskSpec
 
 STEPS = 8
@@ -132,6 +133,38 @@ def check_same_environment(
     if warn is None:
         raise ConfigError(message, where=where, expected=expected, found=found, fix=fix)
     warn(f"{message}: {found}")
+
+
+def check_staged_environment(
+    staging: Staging, task: str, now: Mapping[str, Any], message: str
+) -> None:
+    """Keep the fingerprint of a task's first staged work; refuse to go on with another simulator.
+
+    Args:
+        now: This machine's.
+        message: Of the error.
+
+    Raises:
+        ConfigError: The staged work was made in another environment.
+    """
+    item = staged_environment(task)
+    if not staging.done(item):
+        with staging.work_item(item) as record:
+            record.data["fingerprint"] = dict(now)
+        return
+    check_same_environment(
+        staging.data(item)["fingerprint"],
+        now,
+        message,
+        where=f"task {task}, {staging.directory}",
+        expected="the environment of the first part",
+        fix=f"restore the packages, or delete {staging.directory} to begin again",
+    )
+
+
+def staged_environment(task: str) -> str:
+    """Return the work item that keeps the fingerprint of a task's staged work."""
+    return f"environment/{task}"
 
 
 def _compare_rollouts(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pipelines.playing.streams import Records, StreamTask
-from pipelines.text import listed
+from pipelines.text import counted, listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.staging import Staging
@@ -94,6 +94,8 @@ def play_jobs(
     jobs = make_jobs(config, agent)
     names = [f"block-{index:05d}" for index in range(len(jobs))]
     left = [job for name, job in zip(names, jobs, strict=True) if not staging.done(name)]
+    if len(left) < len(jobs):
+        reporter.info(f"going on after {counted(len(jobs) - len(left), 'durable block')}")
     count = worker_count(config, left)
     total, remaining = _most_steps(jobs), _most_steps(left)
     has_success: dict[str, bool] = {}

@@ -52,8 +52,9 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
 
     Raises:
         UsageError: Unknown tasks, or a changed physics they do not have.
-        ConfigError: A checkpoint does not fit the tasks, or, under `strict`, the environments
-            differ from those its data came from.
+        ConfigError: A checkpoint does not fit the tasks; an environment has changed since the
+            staged part was played; or, under `strict`, the environments differ from those its data
+            came from.
         ArtifactMissingError: There is no such checkpoint or prompt.
         MissingDependencyError: A simulator or the device is not there.
         LockedError: Another process writes under the name.
@@ -125,6 +126,8 @@ def _model_agents(
 def _roll(
     config: RolloutConfig, agent: Agent, workspace: Workspace, reporter: Reporter
 ) -> StageResult:
+    from pipelines.playing.fingerprint import check_staged_environment
+
     if agent.model is not None:
         _warn_of_input(config, agent.model, agent.targets, reporter)
         if agent.absent:
@@ -146,8 +149,13 @@ def _roll(
             fingerprints = _check_fingerprints(
                 config, workspace, agent.checkpoint, agent.targets, reporter
             )
-            if staging.resumed_items:
-                reporter.info(f"going on after {staging.resumed_items} durable blocks")
+            for name, fingerprint in fingerprints.items():
+                check_staged_environment(
+                    staging,
+                    name,
+                    fingerprint,
+                    "the environment has changed since the staged part of this rollout was played",
+                )
             units = play_jobs(config, agent, staging, reporter)
             published = _publish(staging, agent, units, fingerprints)
     return StageResult(published, up_to_date, rollout_report(published))

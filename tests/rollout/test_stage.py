@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from pipelines.reporter import NullReporter
 from pipelines.rollout.config import RolloutConfig
 from pipelines.rollout.stage import plan, rollout_report, run
 
-from .toy import EVEN, UNEVEN, WIDE, Toy, install, saved_task, statistics, write_checkpoint
+from .toy import (
+    EVEN,
+    UNEVEN,
+    WIDE,
+    Toy,
+    ToyBatch,
+    install,
+    saved_task,
+    statistics,
+    write_checkpoint,
+)
 
 KNOWN = [saved_task(EVEN), saved_task(UNEVEN), saved_task(WIDE)]
 # Two blocks: the two tasks of the group `toy`, then `toy-wide`.
@@ -124,6 +135,38 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_digest(toy: Toy, tmp_path
     assert resumed.digest == whole.digest
 
 
+def test_a_resumed_run_does_not_go_on_with_another_simulator(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = write_checkpoint(tmp_path, KNOWN)
+    make = toy.make_batch
+
+    def cut(task: Any, size: int, *rest: Any) -> Any:
+        if task.name == "toy-wide" and size > 1:
+            raise KeyboardInterrupt
+        return make(task, size, *rest)
+
+    toy.make_batch = cut  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        go(workspace)
+    del toy.make_batch
+    step = ToyBatch.step
+
+    def changed(self: ToyBatch, action_BA: np.ndarray) -> Any:
+        after = step(self, action_BA)
+        return replace(after, reward_B=2 * after.reward_B)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyBatch, "step", changed)
+        with pytest.raises(ConfigError, match="staged part of this rollout") as caught:
+            go(workspace)
+    assert "task toy-even" in str(caught.value.where) and "delete" in str(caught.value.fix)
+    told: list[str] = []
+    monkeypatch.setattr(NullReporter, "info", lambda self, message: told.append(message))
+    go(workspace)
+    assert "going on after 1 durable block" in told
+
+
 def test_blocks_do_not_change_what_a_stream_does(toy: Toy, tmp_path: Path) -> None:
     """Beyond rounding; a task may even be split over blocks."""
     workspace = write_checkpoint(tmp_path, KNOWN)
@@ -137,8 +180,6 @@ def test_blocks_do_not_change_what_a_stream_does(toy: Toy, tmp_path: Path) -> No
 
 def test_a_variation_plays_its_bases_episodes(tmp_path: Path, monkeypatch: Any) -> None:
     """Curves of a task and its variation are paired: same seeds, same first observations."""
-    from dataclasses import replace
-
     varied = replace(
         EVEN, name="toy-even-heavy", split="validation", variation_of="toy-even",
         variation={"mass": 2.0},
