@@ -32,6 +32,7 @@ from pipelines.rollout.statistics import (
     bootstrap_interval,
     interquartile_mean,
     summarize,
+    with_equal_weight,
 )
 from pipelines.text import counted
 
@@ -98,7 +99,8 @@ def _mean_panel(domain: str, parts: dict[str, list[Entry]], reference: str) -> d
                 for curve in curves
                 if curve.normalized is not None
             ]
-            band = bootstrap_band(samples, np.mean, resamples=BAND_RESAMPLES)
+            weighted = with_equal_weight(samples)
+            band = bootstrap_band(weighted, np.mean, resamples=BAND_RESAMPLES)
         lines.append(series(label, mean_E, band=band, tasks=len(part)))
     counts = sorted({len(part) for part in parts.values()})
     count = counted(counts[-1], "task")

@@ -1,6 +1,7 @@
 """Aggregate scores and their uncertainty, as rliable has them (Agarwal et al., 2021).
 
-The interquartile mean pools the runs of all tasks; the bootstrap is stratified: within each task
+In a mean every task counts once, by the mean of its runs; the interquartile mean pools the runs of
+all tasks. The bootstrap is stratified: within each task
 the seeds are drawn anew, the set of tasks stays as it is. An interval therefore says what other
 seeds on these tasks would give, not what other tasks would.
 
@@ -57,6 +58,16 @@ def standard_error(values_SE: NDArray[Any]) -> NDArray[np.float64] | None:
     if seeds < 2:
         return None
     return np.asarray(values_SE, np.float64).std(axis=0, ddof=1) / np.sqrt(seeds)
+
+
+def with_equal_weight(samples: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
+    """Return samples scaled so that their pooled mean is the mean of the tasks' means.
+
+    Args:
+        samples: One array (S, ...) a task; none empty.
+    """
+    mean_size = sum(map(len, samples)) / len(samples) if samples else 0
+    return [np.asarray(each, np.float64) * (mean_size / len(each)) for each in samples]
 
 
 def bootstrap_draws(
@@ -142,6 +153,8 @@ def summarize(
 ) -> dict[str, Any]:
     """Return mean and interquartile mean of the scores of several tasks with their intervals.
 
+    The mean is that of the tasks' means; the interquartile mean pools all seeds, as rliable does.
+
     Args:
         samples: One array (S,) a task.
         together: See `bootstrap_draws`.
@@ -154,10 +167,14 @@ def summarize(
     """
     seeds = min((len(sample) for sample in samples), default=0)
     report: dict[str, Any] = {"tasks": len(samples), "seeds": seeds}
-    for name, statistic in (("mean", np.mean), ("iqm", interquartile_mean)):
-        report[name] = float(statistic(np.concatenate(samples))) if samples else None
+    statistics: Sequence[tuple[str, Statistic, Sequence[NDArray[Any]]]] = (
+        ("mean", np.mean, with_equal_weight(samples)),
+        ("iqm", interquartile_mean, samples),
+    )
+    for name, statistic, values in statistics:
+        report[name] = float(statistic(np.concatenate(values))) if values else None
         report[f"{name}_interval"] = (
-            list(bootstrap_interval(samples, statistic, together=together, resamples=resamples))
+            list(bootstrap_interval(values, statistic, together=together, resamples=resamples))
             if seeds > 1
             else None
         )

@@ -287,6 +287,23 @@ def test_shots_to_reach() -> None:
     assert shots_to_reach(np.array([0.1, 0.89]), 0.9) is None
 
 
+def test_a_mean_over_tasks_lies_in_its_band_however_many_seeds_each_has(tmp_path: Path) -> None:
+    """Two rollouts of one checkpoint are one model: 12 seeds of one task, 3 of another."""
+    workspace = Workspace(tmp_path)
+    checkpoint = write_lineage(workspace, tasks=["hopper", "walker2d"])
+    high = np.repeat(returns("hopper", rising(1, 1)), 4, axis=0)
+    write_rollouts(workspace, checkpoint, {"hopper": high}, name="many")
+    low = {"walker2d": returns("walker2d", rising(0, 0))}
+    write_rollouts(workspace, checkpoint, low, name="few")
+    document = report_document(read_sources(workspace, ["many", "few"]))
+    (shown,) = figure(document, "domains")["panels"]
+    (line,) = [each for each in shown["series"] if each["low"] is not None]
+    for below, mean, above in zip(line["low"], line["y"], line["high"], strict=True):
+        assert below <= mean <= above
+    (table,) = document["views"]["measured"]["tables"]
+    assert table["mean"]["first"]["mean"] == pytest.approx(table["mean"]["curve"][0])
+
+
 def test_one_seed_has_no_interval_and_no_score_no_normalised_number(tmp_path: Path) -> None:
     """Nothing is made up: null is what a single seed knows about others."""
     workspace = Workspace(tmp_path)

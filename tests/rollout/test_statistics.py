@@ -16,6 +16,7 @@ from pipelines.rollout.statistics import (
     bootstrap_interval,
     interquartile_mean,
     summarize,
+    with_equal_weight,
 )
 from pipelines.tasks.spec import ScoreReference
 
@@ -118,9 +119,20 @@ def test_scores_are_normalised_and_need_a_reference() -> None:
 def test_a_single_seed_has_no_interval() -> None:
     found = summarize([np.array([1.0]), np.array([0.0, 1.0])])
     assert found["mean_interval"] is None and found["iqm_interval"] is None
-    assert found["mean"] == pytest.approx(2 / 3)
+    assert found["mean"] == pytest.approx(0.75)
     nothing = summarize([])
     assert nothing["tasks"] == 0 and nothing["mean"] is None and nothing["iqm_interval"] is None
+
+
+def test_a_task_of_more_seeds_counts_once_in_the_mean_and_its_interval() -> None:
+    """A task of 12 seeds at 1 beside one of 2 seeds at 0; pooled, the mean would be 0.86."""
+    found = summarize([np.ones(12), np.zeros(2)])
+    assert found["mean"] == pytest.approx(0.5)
+    assert found["mean_interval"] == pytest.approx([0.5, 0.5])
+    assert found["iqm"] == 1.0
+    equal = [np.random.default_rng(seed).normal(size=4) for seed in range(2)]
+    for before, after in zip(equal, with_equal_weight(equal), strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 def test_curves_are_summarised_by_kind() -> None:
