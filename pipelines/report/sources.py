@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigError, UsageError
 from pipelines.methods import DEFAULT, method_title
-from pipelines.rollout.report import act_of, checkpoint_of, rewards_of
+from pipelines.rollout.report import act_of, checkpoint_of, common_scores, rewards_of
 from pipelines.rollout.scores import TaskCurve, read_curve
 from pipelines.tasks.names import choose_tasks
 from pipelines.tasks.spec import REFERENCES, score_of
@@ -37,7 +37,7 @@ class Entry:
         method: How it was trained, or the baseline's name; None where that is not known.
         artifact: Reference of the rollouts artifact.
         task: The task's specification, JSON.
-        scores: Score references by name, JSON.
+        scores: Score references by name, JSON; see `pipelines.rollout.report.common_scores`.
         curve: Returns by shot, with the score of the artifact's own reference.
         variation: What is changed, such as ``{"gravity": "1.1x"}``; empty where nothing is.
     """
@@ -201,18 +201,20 @@ def read_sources(
 
 def _entries(rollouts: Sequence[Artifact], known: dict[str, Artifact]) -> Iterator[Entry]:
     names = _model_names(rollouts, known)
+    scores, _ = common_scores(rollouts)
     for artifact in rollouts:
         method = _method(artifact, known)
         settings = artifact.config.get("tasks", {})
         for task in artifact.manifest.summary["tasks"]:
             attributes: dict[str, Any] = dict(artifact.group(task).attrs)
+            curve = read_curve(artifact.group, task)
             yield Entry(
                 model=names[artifact.reference],
                 method=method,
                 artifact=artifact.reference,
                 task=attributes["task"],
-                scores=attributes["scores"],
-                curve=read_curve(artifact.group, task),
+                scores=scores[task],
+                curve=replace(curve, score=score_of(scores[task], curve.reference)),
                 variation=settings.get(task, {}).get("variation") or {},
             )
 

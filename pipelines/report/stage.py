@@ -75,6 +75,7 @@ def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter
     from pipelines.report.document import figures_of, report_document, summary_document
     from pipelines.report.page import write_page
     from pipelines.report.sources import read_sources
+    from pipelines.rollout.report import common_scores
 
     check_output(request.output, PAGE_FORMATS)
     if request.figures is not None:
@@ -88,6 +89,9 @@ def make_report(request: ReportRequest, workspace: Workspace, reporter: Reporter
         f"rollouts {', '.join(each.reference for each in sources.rollouts)}"
         + ("" if request.references else ", the newest")
     )
+    _, differing = common_scores(sources.rollouts)
+    if differing is not None:
+        reporter.warn(differing)
     document = report_document(sources, request.reference)
     if sources.missing:
         reporter.warn(

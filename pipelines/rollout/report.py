@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.drawing import FORMATS
+from pipelines.tasks.spec import score_of
+from pipelines.text import listed
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -105,16 +108,21 @@ def compare_rollouts(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
         ``method``, ``rewards``, ``act``, ``artifact``, ``tasks`` (names of the common tasks),
         ``scores`` over them, see `pipelines.rollout.scores.score_rows`, and ``regret`` by common
         task, see `pipelines.rollout.scores.regret`; null where the demonstrators are not among the
-        agents. Without a common task the scores are empty.
+        agents. Without a common task the scores are empty. All are normalised by `common_scores`.
 
     Raises:
         ArtifactCorruptError: A file is damaged.
-        ConfigError: None of the tasks has scores under the reference.
     """
     from pipelines.rollout.scores import load_curves, regret, score_rows
 
-    chosen = artifacts[0].manifest.summary["reference"]
-    played = [{curve.name: curve for curve in load_curves(each, chosen)} for each in artifacts]
+    scores, _ = common_scores(artifacts)
+    played = [
+        {
+            curve.name: replace(curve, score=score_of(scores[curve.name], curve.reference))
+            for curve in load_curves(each)
+        }
+        for each in artifacts
+    ]
     common = [name for name in played[0] if all(name in curves for curves in played)]
     agents = [agent_of(artifact) for artifact in artifacts]
     best = played[agents.index("demonstrator")] if "demonstrator" in agents else None
@@ -132,6 +140,36 @@ def compare_rollouts(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
         }
         for artifact, curves in zip(artifacts, played, strict=True)
     ]
+
+
+def common_scores(artifacts: Sequence[Artifact]) -> tuple[dict[str, dict[str, Any]], str | None]:
+    """Return what several rollouts are normalised by where they stand beside each other.
+
+    Data of other demonstrators has other measured scores; normalised by each its own, returns
+    could not be compared.
+
+    Returns:
+        By task its score references, JSON, each of the first artifact that has it; and a sentence
+        on the tasks that a later one has others for, None where there are none.
+
+    Raises:
+        ArtifactCorruptError: A file is damaged.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    others: dict[str, None] = {}
+    for artifact in artifacts:
+        for task in artifact.manifest.summary["tasks"]:
+            recorded: Any = artifact.group(task).attrs["scores"]
+            known = found.setdefault(task, {})
+            for name, score in recorded.items():
+                if known.setdefault(name, score) != score:
+                    others[task] = None
+    if not others:
+        return found, None
+    return found, (
+        f"the rollouts differ in the random and expert scores of {listed(list(others))}: all are "
+        "normalised by those of the first one"
+    )
 
 
 def check_plot(target: Path) -> None:

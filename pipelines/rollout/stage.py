@@ -17,7 +17,12 @@ from pipelines.rollout.agents import Agent, baseline_agent, model_agent
 from pipelines.rollout.config import REWARDS, RolloutConfig
 from pipelines.rollout.fallback import foreign_statistics_note
 from pipelines.rollout.jobs import Job, make_jobs, play_jobs, worker_count
-from pipelines.rollout.report import compare_rollouts, plot_artifact, rollout_report
+from pipelines.rollout.report import (
+    common_scores,
+    compare_rollouts,
+    plot_artifact,
+    rollout_report,
+)
 from pipelines.rollout.reward_use import REWARD_USE, check_sees_rewards, reward_use
 from pipelines.rollout.scores import part_of
 from pipelines.stage import PROCESS_SECONDS, Plan, StageResult
@@ -88,6 +93,9 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     if not others:
         return main
     artifacts = [each.artifact for each in results]
+    _, differing = common_scores(artifacts)
+    if differing is not None:
+        reporter.warn(differing)
     report = {**main.report, "comparison": compare_rollouts(artifacts)}
     if config.suite == REWARD_USE:
         report["reward_use"] = reward_use(artifacts)

@@ -11,6 +11,9 @@ from pipelines.artifacts.workspace import Workspace
 from pipelines.errors import ConfigError, UsageError
 from pipelines.report.document import provenance
 from pipelines.report.sources import Sources, read_sources
+from pipelines.report.stage import ReportRequest, make_report
+from pipelines.reporter import NullReporter
+from pipelines.rollout.report import compare_rollouts
 
 from .made import TASKS, returns, rising, write_lineage, write_rollouts
 
@@ -90,6 +93,27 @@ def test_the_command_of_a_baseline_is_that_of_the_rollout_beside_it(tmp_path: Pa
     (record,) = provenance(read_sources(workspace))["artifacts"]
     command = "vintix rollout --name hopper --baseline demonstrator --task hopper "
     assert record["command"].startswith(command)
+
+
+def test_rollouts_beside_each_other_are_normalised_by_the_same_scores(tmp_path: Path) -> None:
+    """The data of the second checkpoint has a weaker demonstrator; its returns are no better."""
+    workspace, reporter = Workspace(tmp_path), NullReporter()
+    curves = {"hopper": returns("hopper", rising(0, 1))}
+    weak = {"measured": {"random": 10.0, "expert": 60.0}}
+    for name, scores in (("one", None), ("two", weak)):
+        checkpoint = write_lineage(workspace, name, tasks=["hopper"])
+        write_rollouts(workspace, checkpoint, curves, name=name, scores=scores)
+    first, second = read_sources(workspace, ["one", "two"]).entries
+    assert first.curve.score == second.curve.score and first.scores == second.scores
+    request = ReportRequest(references=("one", "two"), output=tmp_path / "page.html")
+    make_report(request, workspace, reporter)
+    assert [each for each in reporter.warnings if "scores of hopper: all are normalised" in each]
+    artifacts = [workspace.find("rollouts", name) for name in ("one", "two")]
+    one, two = (each["scores"] for each in compare_rollouts(artifacts))
+    assert one == two
+    alone = NullReporter()
+    make_report(request.model_copy(update={"references": ("two",)}), workspace, alone)
+    assert alone.warnings == []
 
 
 def test_lineage_goes_back_to_the_histories(sources: Sources) -> None:
