@@ -33,6 +33,7 @@ from pipelines.rng import stream
 from pipelines.rollout.config import Baseline, RolloutConfig
 from pipelines.rollout.mean_rewards import mean_rewards
 from pipelines.rollout.prompt import RecordedPrompt, find_prompts
+from pipelines.rollout.reward_use import check_sees_rewards
 from pipelines.rollout.selection import Absent, Target, absent_tasks, select_targets
 from pipelines.text import listed
 
@@ -103,8 +104,9 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
 
     Raises:
         UsageError, ConfigError: As `pipelines.rollout.selection.select_targets` and
-            `pipelines.rollout.prompt.find_prompts`; or the sinks leave no room in the context.
-        ArtifactMissingError: There is no such checkpoint or prompt, or no dataset where its mean
+            `pipelines.rollout.prompt.find_prompts`; the sinks leave no room in the context; or
+            other rewards are to be shown to a checkpoint that never sees any.
+        ArtifactMissingError: There is no such checkpoint or prompt, or no data where its mean
             reward is to be shown.
         MissingDependencyError: The device is not there.
     """
@@ -113,6 +115,8 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
 
     checkpoint = workspace.find("checkpoints", reference)
     model = load_model(checkpoint)
+    if config.rewards != "true":
+        check_sees_rewards(checkpoint.reference, model, f"--rewards {config.rewards}")
     targets = select_targets(config, model, full_catalogue())
     if any(_borrows(target) for target in targets):
         at_hand = demonstrators_at_hand(checkpoint, workspace)
@@ -121,7 +125,7 @@ def model_agent(config: RolloutConfig, workspace: Workspace, reference: str | No
     act, default = chosen_act(config, model), ways_to_act(model.config)[0]
     memory = _memory(config, model)
     prompted, prompts = find_prompts(config, workspace, targets, _context(config, model))
-    means = mean_rewards(checkpoint, workspace, targets) if config.rewards == "mean" else {}
+    means = mean_rewards(checkpoint, model, workspace, targets) if config.rewards == "mean" else {}
     resolved = _resolved(config, model, targets, absent, prompts, act)
     if means:
         resolved["mean_rewards"] = means

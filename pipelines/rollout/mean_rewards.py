@@ -14,18 +14,23 @@ if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
     from pipelines.artifacts.workspace import Workspace
     from pipelines.datasets.reader import DatasetReader
+    from pipelines.model.saved import SavedModel
     from pipelines.rollout.selection import Target
 
 
 def mean_rewards(
-    checkpoint: Artifact, workspace: Workspace, targets: Sequence[Target]
+    checkpoint: Artifact, model: SavedModel, workspace: Workspace, targets: Sequence[Target]
 ) -> dict[str, float]:
     """Return the mean unscaled reward of a step in the data of each task.
 
-    A variation has that of its base task, and a task without data the mean over its group's tasks.
+    A variation has that of its base task, and a task without data the mean over the tasks of its
+    group in the model, where sets of actions of any size may be one group.
+
+    Args:
+        model: The loaded checkpoint.
 
     Raises:
-        ArtifactMissingError: The workspace does not hold the dataset.
+        ArtifactMissingError: The workspace does not hold the dataset, or that no task of a group.
     """
     from pipelines.datasets.reader import DatasetReader
 
@@ -33,14 +38,12 @@ def mean_rewards(
     ancestors, _ = workspace.lineage([checkpoint])
     dataset = next((each for each in ancestors if each.digest in wanted), None)
     if dataset is None:
-        raise ArtifactMissingError(
-            "the mean reward of the data is not known without the data",
-            where=f"--rewards mean, checkpoint {checkpoint.reference}",
-            expected="the dataset that it was trained on, in this workspace",
-            found="none",
-            fix="--rewards other, or zero",
-        )
+        raise _no_data(checkpoint, "the dataset that it was trained on, in this workspace")
     data = DatasetReader(dataset)
+    groups = {
+        name: model.tasks[name].group if name in model.tasks else task.group
+        for name, task in data.tasks.items()
+    }
     known: dict[str, float] = {}
 
     def mean_of(name: str) -> float:
@@ -52,9 +55,21 @@ def mean_rewards(
     for target in targets:
         name, group = target.saved.name, target.saved.group
         tasks = [name] if name in data.tasks else []
-        tasks = tasks or [one for one, task in data.tasks.items() if task.group == group]
+        tasks = tasks or [one for one, its in groups.items() if its == group]
+        if not tasks:
+            raise _no_data(checkpoint, f"tasks of the group {group} in {dataset.reference}")
         found[target.spec.name] = math.fsum(map(mean_of, tasks)) / len(tasks)
     return found
+
+
+def _no_data(checkpoint: Artifact, expected: str) -> ArtifactMissingError:
+    return ArtifactMissingError(
+        "the mean reward of the data is not known without the data",
+        where=f"--rewards mean, checkpoint {checkpoint.reference}",
+        expected=expected,
+        found="none",
+        fix="--rewards other, or zero",
+    )
 
 
 def _mean(data: DatasetReader, task: str) -> float:

@@ -28,8 +28,11 @@ REWARD_USE = "reward-use"
 """Name of the suite."""
 
 
-def check_sees_rewards(label: str, model: SavedModel | None) -> None:
+def check_sees_rewards(label: str, model: SavedModel | None, option: str) -> None:
     """Refuse a checkpoint that was trained without rewards.
+
+    Args:
+        option: What asks for rewards, for the error.
 
     Raises:
         UsageError: It was.
@@ -37,7 +40,7 @@ def check_sees_rewards(label: str, model: SavedModel | None) -> None:
     if model is not None and model.masks_rewards:
         raise UsageError(
             "the checkpoint never sees rewards, so none can be taken from it",
-            where=f"--suite {REWARD_USE}, checkpoint {label}",
+            where=f"{option}, checkpoint {label}",
             expected="a checkpoint of a method with rewards, such as ad or dpt",
             found=model.method,
             fix="--checkpoint with another one",

@@ -127,7 +127,7 @@ def _model_agents(
                     raise
                 reporter.warn(f"{error.message}: left out ({error.where})")
                 continue
-            check_sees_rewards(agent.label, agent.model)
+            check_sees_rewards(agent.label, agent.model, f"--suite {REWARD_USE}")
             yield mine, agent
 
 

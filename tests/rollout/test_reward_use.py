@@ -155,6 +155,29 @@ def test_the_mean_reward_is_that_of_the_data(
     assert len([note for note in planned.notes if note.startswith("checkpoint")]) == 1
 
 
+def test_the_mean_reward_of_a_group_is_that_of_the_models_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sets of actions of other sizes are groups of their own in the data, and one in the model."""
+    install(monkeypatch)
+    workspace = Workspace(tmp_path)
+    data = ToyTask(name="toy-small", group="toy-of-five", observation_dim=3, rows=(300,))
+    dataset = write_dataset(workspace, tasks=[data])
+    smaller = replace(saved_task(EVEN), name="toy-small")
+    for name, known in (("model", [smaller]), ("stranger", [])):
+        tasks = {one.name: one for one in [*known, saved_task(UNEVEN)]}
+        config = {"tasks": list(tasks)}
+        with workspace.stage("checkpoints", name, config=config, parents=[dataset]) as staging:
+            with staging.work_item("model") as unit:
+                save_model(unit, SavedModel(tiny_model(), tasks, step=1, method="ad"))
+            staging.publish(summary={})
+    wanted = {"tasks": ("toy-uneven",), "rewards": "mean"}
+    mean = go(workspace, checkpoint="model", **wanted).artifact.config["mean_rewards"]
+    assert mean == pytest.approx({"toy-uneven": rows_of(data, 0)["reward"].mean(dtype=float)})
+    with pytest.raises(ArtifactMissingError, match="tasks of the group toy in"):
+        go(workspace, checkpoint="stranger", **wanted)
+
+
 def test_zero_rewards_are_what_a_model_trained_without_them_is_shown() -> None:
     model, task = tiny_model(), stream_task(WIDE, 4, [0, 1])
     options: dict[str, Any] = {"seed": 1, "make_batch": Toy().make_batch}
@@ -278,3 +301,5 @@ def test_what_makes_no_sense_together_is_refused(
     workspace = checkpoint(tmp_path, KNOWN, method="ad-no-reward")
     with pytest.raises(UsageError, match="never sees rewards"):
         go(workspace, suite="reward-use")
+    with pytest.raises(UsageError, match="--rewards flipped, checkpoint model"):
+        go(workspace, rewards="flipped")
