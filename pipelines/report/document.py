@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.artifacts.workspace import STAGE_OF_KIND
+from pipelines.domains.registry import load_domains
 from pipelines.report.figures import (
     Figure,
     compare,
@@ -19,6 +20,7 @@ from pipelines.report.figures import (
 )
 from pipelines.report.sources import Entry, Sources, domains_of, models_of, scored
 from pipelines.rollout.prompt import KINDS as PROMPTS
+from pipelines.rollout.report import act_of, rewards_of
 from pipelines.rollout.scores import (
     LAST,
     best_shot,
@@ -28,6 +30,7 @@ from pipelines.rollout.scores import (
     task_scores,
 )
 from pipelines.rollout.statistics import bootstrap_interval
+from pipelines.tasks.registry import catalogue
 
 if TYPE_CHECKING:
     from pipelines.artifacts.artifact import Artifact
@@ -42,6 +45,8 @@ _OPTIONS = {
 }
 """The option that names a parent of each kind."""
 _SEEDED = ("histories", "checkpoints", "rollouts")
+_CHANGES = {"gravity", "viscosity", "setpoint"}
+"""What `vintix rollout` changes in tasks by an option."""
 
 
 def report_document(sources: Sources, reference: str | None = None) -> dict[str, Any]:
@@ -75,7 +80,7 @@ def report_document(sources: Sources, reference: str | None = None) -> dict[str,
         "domains": domains_of(sources.entries),
         "tasks": list(dict.fromkeys(entry.name for entry in sources.entries)),
         "film": None,
-        "provenance": provenance(sources),
+        "provenance": provenance(sources, reference),
     }
 
 
@@ -261,8 +266,11 @@ def _mean(entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def provenance(sources: Sources) -> dict[str, Any]:
+def provenance(sources: Sources, reference: str | None = None) -> dict[str, Any]:
     """Return what made a report; JSON.
+
+    Args:
+        reference: The score reference that was asked for.
 
     Returns:
         ``vintix`` (the version that made it), ``command`` (that makes it again), ``artifacts``,
@@ -272,10 +280,15 @@ def provenance(sources: Sources) -> dict[str, Any]:
     """
     from pipelines import __version__
 
-    names = [artifact.reference for artifact in sources.rollouts]
+    words = ["vintix", "report", *(artifact.reference for artifact in sources.rollouts)]
+    shown = dict.fromkeys(entry.name for entry in sources.entries)
+    if not all(shown.keys() >= {*each.manifest.summary["tasks"]} for each in sources.rollouts):
+        words += [word for name in shown for word in ("--task", name)]
+    if reference is not None:
+        words += ["--reference", reference]
     return {
         "vintix": __version__,
-        "command": shlex.join(["vintix", "report", *names]),
+        "command": shlex.join(words),
         "artifacts": [_record(artifact) for artifact in sources.lineage],
         "missing": list(sources.missing),
     }
@@ -310,21 +323,85 @@ def _command(artifact: Artifact) -> str:
             continue
         elif parent.kind in _OPTIONS:
             words += [_OPTIONS[parent.kind], f"{parent.name}@v{parent.version}"]
-    agent = manifest.config.get("agent")
+    agent, name = manifest.config.get("agent"), manifest.name
     if agent is None:
-        words += ["--name", manifest.name]
+        # What the command puts behind the name by itself.
+        if act_of(artifact) == "greedy":
+            name = name.removesuffix("-greedy")
+        words += ["--name", name.removesuffix(f"-{rewards_of(artifact)}-rewards")]
     else:
         # Beside the rollout of the checkpoint whose tasks it plays, which is no parent of it.
-        words += ["--name", manifest.name.removesuffix(f"-{agent}"), "--baseline", agent]
+        words += ["--name", name.removesuffix(f"-{agent}"), "--baseline", agent]
     if artifact.kind == "rollouts":
-        tasks = manifest.config.get("tasks", {})
-        for task, each in tasks.items():
-            if not each.get("variation"):
-                words += ["--task", task]
-        shots = {each.get("shots") for each in tasks.values()}
-        if len(shots) == 1:
-            words += ["--shots", str(shots.pop())]
-        words += ["--seeds", str(manifest.config.get("seeds", 1))]
+        words += _rollout_options(artifact)
     if artifact.kind in _SEEDED and isinstance(manifest.config.get("seed"), int):
         words += ["--seed", str(manifest.config["seed"])]
     return shlex.join(words)
+
+
+def _rollout_options(artifact: Artifact) -> list[str]:
+    """Return the options of ``vintix rollout`` that choose what a rollout played, and how."""
+    config = artifact.manifest.config
+    tasks: dict[str, Any] = config.get("tasks", {})
+    played = {name: dict(artifact.group(name).attrs) for name in tasks}
+    words = _chosen_tasks(config, played)
+    shots = {each.get("shots") for each in tasks.values()}
+    if len(shots) == 1 and None not in shots:
+        words += ["--shots", str(shots.pop())]
+    words += ["--seeds", str(config.get("seeds", 1))]
+    for name, value in _domain_options(tasks, played).items():
+        words += ["--option", f"{name}={value}"]
+    sources = {
+        each["statistics"]
+        for name, each in tasks.items()
+        if each.get("statistics") not in (None, name, played[name]["task"]["variation_of"])
+    }
+    stats = {each.partition(":")[0] if ":" in each else f"task:{each}" for each in sources}
+    if len(stats) == 1:
+        words += ["--stats", stats.pop()]
+    for name in ("suite", "rewards", "act", "context", "cache", "sinks", "converged"):
+        if config.get(name):
+            words += [f"--{name}", str(config[name])]
+    if config.get("reference", "measured") != "measured":
+        words += ["--reference", config["reference"]]
+    return words
+
+
+def _chosen_tasks(config: Mapping[str, Any], played: Mapping[str, Any]) -> list[str]:
+    """Return the options that choose tasks: by name, or base tasks and what is changed in them."""
+    names = [*played, *config.get("absent", ())]
+    whole = {each.name for each in (*catalogue().tasks, *catalogue().variations)}
+    if config.get("suite") and set(names) == whole:
+        return []
+    changes = [config["tasks"][name].get("variation") or {} for name in played]
+    shared = changes[0] if changes and all(each == changes[0] for each in changes) else {}
+    if not shared or not set(shared) <= _CHANGES or config.get("suite"):
+        return [word for name in names for word in ("--task", name)]
+    bases = [each["task"]["variation_of"] for each in played.values()]
+    words = [word for name in bases for word in ("--task", name)]
+    for name, value in shared.items():
+        words += [f"--{name}", str(value).removesuffix("x")]
+    return words
+
+
+def _domain_options(tasks: Mapping[str, Any], played: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of domains that are neither the default nor those of the data.
+
+    Those that only some tasks had are the data's: a command sets an option for all tasks alike.
+    """
+    values: dict[str, list[Any]] = {}
+    given = set()
+    for name, each in tasks.items():
+        domain = load_domains().get(played[name]["task"]["domain"])
+        usual = {} if domain is None else {spec.name: spec.default for spec in domain.options()}
+        for option, value in (each.get("options") or {}).items():
+            if option in (each.get("variation") or {}):
+                continue
+            values.setdefault(option, []).append(value)
+            if value != usual.get(option) or option in played[name].get("data_options", ()):
+                given.add(option)
+    return {
+        option: found[0]
+        for option, found in values.items()
+        if option in given and all(value == found[0] for value in found)
+    }

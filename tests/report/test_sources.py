@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +95,61 @@ def test_the_command_of_a_baseline_is_that_of_the_rollout_beside_it(tmp_path: Pa
     (record,) = provenance(read_sources(workspace))["artifacts"]
     command = "vintix rollout --name hopper --baseline demonstrator --task hopper "
     assert record["command"].startswith(command)
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "config", "command"),
+    [
+        (
+            "heavy",
+            {"hopper-gravity-1.1": {"variation": {"gravity": "1.1x"}}},
+            {},
+            "--name heavy --task hopper --gravity 1.1 --seeds 3",
+        ),
+        (
+            "mixed",
+            {"hopper": {}, "hopper-gravity-1.1": {"variation": {"gravity": "1.1x"}}},
+            {},
+            "--name mixed --task hopper --task hopper-gravity-1.1 --seeds 3",
+        ),
+        (
+            "mine-zero-rewards-greedy",
+            {"hopper": {"options": {"gravity": "1.2x", "viscosity": "default"}}},
+            {"rewards": "zero", "act": "greedy"},
+            "--name mine --task hopper --seeds 3 --option gravity=1.2x --rewards zero --act greedy",
+        ),
+        (
+            "part",
+            {"hopper": {}},
+            {"suite": "paper", "absent": ["reach"]},
+            "--name part --task hopper --task reach --seeds 3 --suite paper",
+        ),
+        (
+            "new",
+            {"hopper": {"statistics": "group:mujoco-hopper"}},
+            {"reference": "paper", "converged": 5, "context": 7},
+            "--name new --task hopper --seeds 3 --stats group --context 7 --converged 5 "
+            "--reference paper",
+        ),
+    ],
+)
+def test_the_command_of_a_rollout_plays_the_same(
+    tmp_path: Path, name: str, tasks: dict[str, Any], config: dict[str, Any], command: str
+) -> None:
+    """Variations, options, statistics, rewards and how the head acts are all of it."""
+    workspace = Workspace(tmp_path)
+    curves = {task: returns("hopper", rising(0, 1)) for task in tasks}
+    write_rollouts(workspace, None, curves, name=name, config={"tasks": tasks, **config})
+    (record,) = provenance(read_sources(workspace))["artifacts"]
+    found = record["command"].removesuffix(" --seed 0")
+    assert found == f"vintix rollout {command}"
+
+
+def test_the_command_of_a_report_has_what_was_asked_for(sources: Sources) -> None:
+    part = replace(sources, entries=sources.entries[:1])
+    command = provenance(part, "paper")["command"]
+    assert command.endswith(" --task hopper --reference paper")
+    assert "--" not in provenance(sources)["command"]
 
 
 def test_rollouts_beside_each_other_are_normalised_by_the_same_scores(tmp_path: Path) -> None:
