@@ -122,6 +122,14 @@ def test_one_stream_has_no_first_dimension():
     assert agent.tasks == ("toy-even", "toy-uneven")
 
 
+def test_flags_that_are_left_out_hold_for_all_streams():
+    agent = make_agent()
+    agent.reset("toy-even", SPACE, streams=2)
+    agent.act(np.zeros((2, 3)))
+    assert agent.act(np.zeros((2, 3)), [1.0, 2.0]).shape == (2, 2)
+    assert agent.act(np.zeros((2, 3)), [1.0, 2.0], truncated=True).shape == (2, 2)
+
+
 def test_reset_forgets_everything():
     agent = make_agent()
     first = []

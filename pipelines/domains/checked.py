@@ -260,6 +260,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 where=where,
                 expected="{} observation dims, {}".format(*expected),
                 found="{} observation dims, {}".format(*found),
+                fix="correct the task, or make_env of its domain, so that they agree",
             )
         self._where, self._horizon, self._steps = where, task.horizon, 0
         self._kind = (space.shape, space.dtype)

@@ -185,7 +185,7 @@ class MuJoCo(Domain):
     ) -> list[TaskSpec]:
         """Return the tasks with a factor on gravity, a viscosity, or both; see `Domain.changed`."""
         change: dict[str, float | str] = {
-            name: f"{value:g}x" if name == "gravity" else value for name, value in values.items()
+            name: _factor(value) if name == "gravity" else value for name, value in values.items()
         }
         suffix = "-".join(f"{name}-{value:g}" for name, value in values.items())
         return [_variation(task, change, suffix, catalogue) for task in tasks]
@@ -320,6 +320,7 @@ def _parse(task: TaskSpec, name: str, value: Any) -> str | float:
             where=f"task {task.name}",
             expected=" or ".join(_PARSERS),
             found=name,
+            fix=f"leave the option {name} out, or choose {' or '.join(_PARSERS)}",
         )
     try:
         return _PARSERS[name](value)
@@ -329,6 +330,7 @@ def _parse(task: TaskSpec, name: str, value: Any) -> str | float:
             where=f"task {task.name}",
             expected=error,
             found=value,
+            fix=f"leave the {name} out, or give another value",
         ) from error
 
 

@@ -153,9 +153,7 @@ def split_options(domains: Iterable[Domain], given: Mapping[str, Any]) -> dict[s
                 known,
                 where=", ".join(domain.name for domain in domains),
                 expected=", ".join(known) or "no options at all",
-                fix=f"vintix tasks {domains[0].tasks()[0].name}, which tells a task's options"
-                if domains
-                else "vintix tasks",
+                fix=_other_option(name, known),
             )
     return {domain.name: own_options(domain, given) for domain in domains}
 
@@ -187,6 +185,7 @@ def resolve_options(domain: Domain, given: Mapping[str, Any]) -> dict[str, Any]:
                 where=f"option {name}={given[name]}",
                 expected="; ".join(f"{spec.name}: {spec.help}" for spec in specs.values())
                 or "no options at all",
+                fix=_other_option(name, specs),
             )
     return {name: _value(domain, spec, given.get(name)) for name, spec in specs.items()}
 
@@ -209,7 +208,7 @@ def _value(domain: Domain, spec: OptionSpec, value: Any) -> Any:
             spec.choices,
             where=f"option {spec.name}={value}",
             expected=" or ".join(spec.choices),
-            fix=f"vintix tasks {domain.tasks()[0].name}",
+            fix=" or ".join(f"{spec.name}={choice}" for choice in spec.choices),
         )
     else:
         try:
@@ -221,7 +220,13 @@ def _value(domain: Domain, spec: OptionSpec, value: Any) -> Any:
         where=f"option {spec.name}={value}",
         expected=expected,
         found=value,
+        fix=f"leave the option {spec.name} out, or give another value",
     )
+
+
+def _other_option(name: str, known: Iterable[str]) -> str:
+    named = " or ".join(known)
+    return f"leave the option {name} out" + (f", or choose {named}" if named else "")
 
 
 def _number(value: Any) -> float:

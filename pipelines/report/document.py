@@ -343,7 +343,7 @@ def _rollout_options(artifact: Artifact) -> list[str]:
     """Return the options of ``vintix rollout`` that choose what a rollout played, and how."""
     config = artifact.manifest.config
     tasks: dict[str, Any] = config.get("tasks", {})
-    played = {name: dict(artifact.group(name).attrs) for name in tasks}
+    played: dict[str, dict[str, Any]] = {name: dict(artifact.group(name).attrs) for name in tasks}
     words = _chosen_tasks(config, played)
     shots = {each.get("shots") for each in tasks.values()}
     if len(shots) == 1 and None not in shots:

@@ -162,6 +162,7 @@ def check_size(size: tuple[int, int]) -> None:
             "pictures of this size are not drawn",
             expected=f"{SMALLEST} to {LARGEST} pixels each way",
             found=f"{size[0]}x{size[1]}",
+            fix="--size 640x480",
         )
 
 

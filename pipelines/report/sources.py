@@ -158,7 +158,9 @@ class Sources:
                 where=", ".join(artifact.reference for artifact in self.rollouts),
                 expected=" or ".join(self.references) or "a task with scores",
                 found=wanted,
-                fix="choose another --reference",
+                fix=f"vintix report --reference {self.references[0]}"
+                if self.references
+                else "leave --reference out",
             )
         own = self.entries[0].curve.reference
         if wanted is not None:
@@ -184,7 +186,13 @@ def read_sources(
     seen: set[str] = set()
     for artifact in rollouts:
         if artifact.reference in seen:
-            raise UsageError("a rollout is named twice", where="ROLLOUT", found=artifact.reference)
+            raise UsageError(
+                "a rollout is named twice",
+                where="ROLLOUT",
+                expected="each once",
+                found=artifact.reference,
+                fix=f"name {artifact.reference} once",
+            )
         seen.add(artifact.reference)
     lineage, missing = workspace.lineage(rollouts)
     entries = list(_entries(rollouts, {artifact.digest: artifact for artifact in lineage}))

@@ -93,7 +93,11 @@ class Agent:
 
         if streams < 1:
             raise UsageError(
-                "too few streams", where="streams", expected="1 or more", found=streams
+                "too few streams",
+                where="streams",
+                expected="1 or more",
+                found=streams,
+                fix=f"agent.reset({task!r}, streams=1)",
             )
         given = {"tasks": (task,), "act": act, "stats": stats, "context": context, "seed": seed}
         config = resolve_config(
@@ -132,7 +136,7 @@ class Agent:
         Args:
             observation: (O,) of one stream, or (S, O).
             reward: Of the last action, unscaled, a number or (S,); None before the first.
-            terminated: Whether the last action ended the episode, a flag or (S,).
+            terminated: Whether the last action ended the episode, a flag for all streams or (S,).
             truncated: Whether it was cut off, likewise.
 
         Returns:
@@ -168,6 +172,8 @@ class Agent:
         steps_S = self._tokens.episode_step_B
         if reward is not None:
             flags = np.asarray(terminated, np.bool_) | np.asarray(truncated, np.bool_)
+            # One flag for all streams, such as the default.
+            flags = np.broadcast_to(flags, (size,)) if flags.ndim == 0 else flags
             ended_S = self._shaped("terminated and truncated", flags, (size,))
             steps_S[...] = np.where(ended_S, 0, steps_S + 1)
             reward_S = self._shaped("reward", np.asarray(reward, np.float64), (size,))
@@ -220,6 +226,7 @@ class Agent:
                 where="Agent.act",
                 expected=shape if shape[0] > 1 else f"{shape[1:]} or {shape}",
                 found=values.shape,
+                fix="agent.reset(task, streams=S) with as many streams as there are environments",
             )
         return values
 
@@ -241,5 +248,6 @@ def _actions_of(actions: ActionSpec, space: gymnasium.Space[Any] | None, task: s
             where=f"Agent.reset({task!r})",
             expected=actions,
             found=space if found is None else found,
+            fix=f"agent.reset({task!r}), for actions as the model gives them",
         )
     return actions if found is None else found

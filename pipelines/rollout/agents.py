@@ -257,6 +257,12 @@ def baseline_agent(
                 found=listed(without),
                 fix="vintix demonstrators, or leave the baseline out",
             )
+        hidden = [each.spec.name for each in targets if _hides_from_demonstrators(each)]
+        if baseline == "demonstrator" and hidden:
+            reporter.warn(
+                f"the demonstrator of {listed(hidden)} is not shown the goal under goal=hidden: it "
+                "plays without it"
+            )
         if without:
             reporter.warn(f"no demonstrator of {listed(without)}: left out of that baseline")
 
@@ -304,6 +310,14 @@ def baseline_agent(
         },
         player=lambda: partial(play_streams, actor_of=actor_of, seed=config.seed),
     )
+
+
+def _hides_from_demonstrators(target: Target) -> bool:
+    """Tell whether an option hides a goal from demonstrators that know it by default."""
+    from pipelines.domains.registry import domain_of
+
+    usual = {spec.name: spec.default for spec in domain_of(target.spec).options()}
+    return knowledge_of(usual) is not None and target.options.get("goal") == "hidden"
 
 
 def _model_player(

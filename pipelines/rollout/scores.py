@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipelines.errors import ConfigError
 from pipelines.rollout.fallback import foreign_source
 from pipelines.rollout.statistics import standard_error, summarize
-from pipelines.tasks.spec import ScoreReference, score_of
+from pipelines.tasks.spec import REFERENCES, ScoreReference, score_of
 
 if TYPE_CHECKING:
     import zarr
@@ -369,12 +369,17 @@ def load_curves(artifact: Artifact, reference: str | None = None) -> list[TaskCu
         read_curve(artifact.group, task, reference) for task in artifact.manifest.summary["tasks"]
     ]
     if reference is not None and all(curve.score is None for curve in curves):
+        known = [
+            name
+            for name in REFERENCES
+            if any(read_curve(artifact.group, curve.name, name).score for curve in curves)
+        ]
         raise ConfigError(
             f"no task of the rollout has a score reference {reference!r}",
             where=artifact.reference,
-            expected="measured, paper or release",
+            expected=" or ".join(known) or "a task with scores",
             found=reference,
-            fix="choose another --reference",
+            fix=f"--reference {known[0]}" if known else "leave --reference out",
         )
     return curves
 

@@ -165,7 +165,7 @@ def _specs(config: RolloutConfig, model: SavedModel, catalogue: Catalogue) -> li
     for domain in sorted(load_domains().values(), key=lambda each: each.name not in present):
         values = {name: changes.pop(name) for name in domain.changes if name in changes}
         if values:
-            fitting = _of_domain(config, specs, domain.name, f"--{next(iter(values))}")
+            fitting = _of_domain(config, model, specs, domain.name, f"--{next(iter(values))}")
             chosen = bool(config.tasks or config.domains)
             specs = domain.changed(fitting, values, catalogue, chosen=chosen)
     for name in changes:
@@ -247,18 +247,27 @@ def _declares(catalogue: Catalogue, name: str) -> bool:
 
 
 def _of_domain(
-    config: RolloutConfig, specs: Sequence[TaskSpec], domain: str, option: str
+    config: RolloutConfig,
+    model: SavedModel,
+    specs: Sequence[TaskSpec],
+    domain: str,
+    option: str,
 ) -> list[TaskSpec]:
     fitting = [spec for spec in specs if spec.domain == domain]
     # Where the user has named tasks or domains, dropping some would not be what was asked for.
     if not fitting or ((config.tasks or config.domains) and len(fitting) < len(specs)):
         other = next((spec for spec in specs if spec.domain != domain), None)
+        known = (name for name, saved in model.tasks.items() if saved.task.get("domain") == domain)
+        name = next((spec.name for spec in fitting), None) or next(known, None)
+        choice = f"--domain {domain}" if config.domains else ""
+        if config.tasks:
+            choice = f"--task {name} {choice}".rstrip() if name else ""
         raise UsageError(
             f"{option} changes tasks of domain {domain} alone",
             where=option,
             expected=f"tasks of domain {domain}",
             found="none among the tasks" if other is None else f"{other.name} ({other.domain})",
-            fix=f"vintix rollout --domain {domain}, or leave {option} out",
+            fix=(f"vintix rollout {choice}, or " if choice else "") + f"leave {option} out",
         )
     return fitting
 

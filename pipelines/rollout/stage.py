@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts.workspace import is_packaged
-from pipelines.errors import ArtifactError, ArtifactMissingError
+from pipelines.errors import ArtifactError, ArtifactMissingError, UsageError
 from pipelines.reporter import NullReporter
 from pipelines.rollout.agents import Agent, baseline_agent, model_agent
 from pipelines.rollout.config import REWARDS, RolloutConfig
@@ -56,7 +56,7 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
         With the suite ``reward-use`` it has ``reward_use`` (`pipelines.rollout.reward_use`).
 
     Raises:
-        UsageError: Unknown tasks, or a changed physics they do not have.
+        UsageError: Unknown tasks, a changed physics they do not have, or an agent named twice.
         ConfigError: A checkpoint does not fit the tasks; an environment has changed since the
             staged part was played; or, under `strict`, the environments differ from those its data
             came from.
@@ -64,6 +64,7 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
         MissingDependencyError: A simulator or the device is not there.
         LockedError: Another process writes under the name.
     """
+    _check_repeated(config, workspace)
     if config.also:
         # What is wrong with the last checkpoint is told before the first one plays.
         for _ in _model_agents(config, workspace, NullReporter()):
@@ -100,6 +101,24 @@ def run(config: RolloutConfig, workspace: Workspace, reporter: Reporter) -> Stag
     if config.suite == REWARD_USE:
         report["reward_use"] = reward_use(artifacts)
     return StageResult(main.artifact, all(result.up_to_date for result in results), report)
+
+
+def _check_repeated(config: RolloutConfig, workspace: Workspace) -> None:
+    """Refuse an agent that is named twice."""
+    named = {"--baseline": list[str](config.baselines)}
+    if config.also:
+        each = (config.checkpoint, *config.also)
+        named["--checkpoint"] = [workspace.find("checkpoints", one).reference for one in each]
+    for option, names in named.items():
+        twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+        if twice is not None:
+            raise UsageError(
+                f"a {option.removeprefix('--')} is named twice",
+                where=option,
+                expected="each once",
+                found=twice,
+                fix=f"name {option} {twice} once",
+            )
 
 
 def _model_agents(
@@ -258,9 +277,11 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
     """
     from pipelines.domains.registry import domain_of
 
-    agents = [agent for _, agent in _model_agents(config, workspace, NullReporter())]
+    _check_repeated(config, workspace)
+    silent = NullReporter()
+    agents = [agent for _, agent in _model_agents(config, workspace, silent)]
     agents += [
-        baseline_agent(config, baseline, agents[0], workspace, NullReporter())
+        baseline_agent(config, baseline, agents[0], workspace, silent)
         for baseline in config.baselines
     ]
     rows = [row for agent in agents for row in _plan_rows(config, agent, several=len(agents) > 1)]
@@ -287,6 +308,7 @@ def plan(config: RolloutConfig, workspace: Workspace) -> Plan:
             if agent.model is not None
         )
     )
+    notes += dict.fromkeys(silent.warnings)
     notes += _unused_statistics(config, [target for each in agents for target in each.targets])
     foreign = {
         target.spec.name: target.foreign_statistics for agent in agents for target in agent.targets

@@ -243,6 +243,17 @@ def test_a_value_that_is_not_allowed_is_a_usage_error_naming_what_is(
         registry.resolve_options(registry.find_domain(domain), given)
     assert named in str(caught.value)
     assert next(iter(given)) in str(caught.value)
+    assert caught.value.fix is not None
+
+
+def test_the_fix_of_a_wrong_option_is_what_would_be_accepted() -> None:
+    metaworld = registry.find_domain("metaworld")
+    with pytest.raises(UsageError) as caught:
+        registry.resolve_options(metaworld, {"goal": "nobody"})
+    assert str(caught.value.fix).startswith("goal=hidden or goal=visible or ")
+    with pytest.raises(UsageError) as caught:
+        registry.split_options([registry.find_domain("mujoco")], {"backlog": "1"})
+    assert caught.value.fix == "leave the option backlog out, or choose gravity or viscosity"
 
 
 def test_a_free_option_without_a_parser_is_a_number(plugins: list[metadata.EntryPoint]) -> None:

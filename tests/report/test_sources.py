@@ -15,7 +15,7 @@ from pipelines.report.document import provenance
 from pipelines.report.sources import Sources, read_sources
 from pipelines.report.stage import ReportRequest, make_report
 from pipelines.reporter import NullReporter
-from pipelines.rollout.report import compare_rollouts
+from pipelines.rollout.report import compare_rollouts, rollout_report
 
 from .made import TASKS, returns, rising, write_lineage, write_rollouts
 
@@ -199,8 +199,12 @@ def test_a_reference_that_no_task_has_is_refused(sources: Sources) -> None:
     assert sources.references == ["measured", "paper", "release"]
     assert sources.chosen_reference(None) == "measured"
     assert sources.chosen_reference("paper") == "paper"
-    with pytest.raises(ConfigError, match="elsewhere"):
+    with pytest.raises(ConfigError, match="elsewhere") as caught:
         sources.chosen_reference("elsewhere")
+    assert caught.value.fix == "vintix report --reference measured"
+    with pytest.raises(ConfigError, match="elsewhere") as caught:
+        rollout_report(sources.rollouts[0], "elsewhere")
+    assert caught.value.fix == "--reference measured"
 
 
 def test_a_selection_keeps_these_tasks_in_all_rollouts(everything: Workspace) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pipelines.artifacts.workspace import Workspace
 from pipelines.domains.goals import HiddenGoals
 from pipelines.domains.registry import full_catalogue
-from pipelines.errors import ArtifactMissingError, ConfigError
+from pipelines.errors import ArtifactMissingError, ConfigError, UsageError
 from pipelines.policies.base import PolicySpec
 from pipelines.reporter import NullReporter
 from pipelines.rollout.config import RolloutConfig
@@ -300,6 +300,28 @@ def test_a_baseline_that_cannot_be_is_refused_before_the_model_plays(
     for name in ("rewards", "log_likelihoods"):
         monkeypatch.setattr(BatchGoals, name, getattr(HiddenGoals, name))
     assert refused().fix == "leave --baseline belief out"
+
+
+def test_a_demonstrator_without_the_goal_is_warned_of(tmp_path: Path) -> None:
+    workspace = write_checkpoint(tmp_path, [saved_task(RING, measured=False)])
+    for goal, count in (("hidden", 1), ("demonstrator", 0)):
+        reporter = NullReporter()
+        config = {"baselines": ("demonstrator",), "options": {"goal": goal}}
+        go(workspace, reporter, tasks=("point-ring",), **config)
+        assert len([each for each in reporter.warnings if "without" in each]) == count
+
+
+@pytest.mark.parametrize("checked", [run, plan])
+def test_an_agent_that_is_named_twice_is_refused(toy: Toy, tmp_path: Path, checked: Any) -> None:
+    workspace = write_checkpoint(tmp_path, KNOWN)
+    for twice, option in (
+        ({"baselines": ("random", "random")}, "--baseline"),
+        ({"checkpoint": "model", "also": ("model@v1",)}, "--checkpoint"),
+    ):
+        config = RolloutConfig(**{**SMALL, **twice})
+        with pytest.raises(UsageError, match="named twice") as caught:
+            checked(config, workspace, *[NullReporter()] * (checked is run))
+        assert caught.value.where == option
 
 
 def test_a_wrong_last_checkpoint_is_told_before_the_first_one_plays(

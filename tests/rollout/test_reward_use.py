@@ -216,6 +216,9 @@ def test_the_suite_plays_each_kind_of_rewards_and_finds_plain_rollouts_again(
     assert alone.artifact.manifest.name == "model-flipped-rewards"
     planned = plan(RolloutConfig(**SMALL, suite="reward-use"), workspace)
     assert planned.totals["tasks"] == 5 * 3
+    assert any("left out (--rewards mean" in note for note in planned.notes)
+    alone_planned = plan(RolloutConfig(**{**SMALL, "seeds": 1}, suite="reward-use"), workspace)
+    assert any("no rewards of another stream" in note for note in alone_planned.notes)
     assert not RolloutConfig(seeds=1).streams_have_others
     assert {row["agent"] for row in planned.rows} == {
         "model@v1", *(f"model@v1, {rewards} rewards" for rewards in PLAYED[1:])

@@ -125,6 +125,35 @@ def test_changed_physics_of_another_domain_is_a_usage_error(
         select(config, EVEN, HOPPER, SETPOINT_20)
 
 
+@pytest.mark.parametrize(
+    ("config", "fix"),
+    [
+        (
+            {"tasks": ("hopper",)},
+            "vintix rollout --task industrial-benchmark-20, or leave --setpoint out",
+        ),
+        (
+            {"domains": ("mujoco",)},
+            "vintix rollout --domain industrial-benchmark, or leave --setpoint out",
+        ),
+    ],
+)
+def test_the_fix_of_a_changed_physics_names_what_has_it(config: dict[str, Any], fix: str) -> None:
+    """It takes the place of what was typed, so it must not leave a task of another domain there."""
+    with pytest.raises(UsageError) as caught:
+        select({**config, "setpoint": 50}, HOPPER, SETPOINT_20)
+    assert caught.value.fix == fix
+    with pytest.raises(UsageError) as caught:
+        select({"tasks": ("hopper",), "setpoint": 50}, HOPPER)
+    assert caught.value.fix == "leave --setpoint out"
+
+
+def test_a_gravity_is_played_to_its_last_digit() -> None:
+    (target,) = select({"gravity": 1.2345678}, HOPPER)
+    assert target.spec.name == "hopper-gravity-1.23457"
+    assert physics(target.spec, target.options) == {"gravity": "1.2345678x"}
+
+
 def test_a_variation_is_not_varied_again() -> None:
     with pytest.raises(UsageError, match="variation already"):
         select({"tasks": ("hopper-gravity-0.9",), "gravity": 1.1}, HOPPER)
