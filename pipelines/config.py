@@ -323,7 +323,8 @@ def _describe(origin: _Origin, first: Mapping[str, Any]) -> VintixError:
     wanted, known = str(first.get("input")), []
     if first["type"] == "extra_forbidden":
         message, expected = "unknown setting", ", ".join(holder.model_fields)
-        wanted, known = path[-1], list(holder.model_fields)
+        short = _OTHER_SPELLINGS.get(origin.stage, {}) if holder is origin.model else {}
+        wanted, known = path[-1], [*holder.model_fields, *short]
     elif first["type"] == "literal_error":
         known = list(choices_of(holder.model_fields[path[-1]]))
     error = unknown(

@@ -98,6 +98,11 @@ def test_malformed_assignments_tell_the_setting_that_was_meant():
         assert caught.value.fix == f"vintix train ... --set {meant}"
 
 
+def test_a_short_spelling_is_among_what_may_be_meant():
+    with pytest.raises(UsageError, match=r"Did you mean lr\?"):
+        resolve_config("train", TrainConfig, command_line={}, assignments=["train.lrr=3"])
+
+
 def test_assignment_of_an_unknown_setting_names_those_there_are():
     with pytest.raises(UsageError) as caught:
         resolve_config(
