@@ -491,7 +491,7 @@ def _options_of_demonstrators(
         options = " ".join(differing)
         notes.append(
             f"the scores of the demonstrators {reference} were measured without {options}, and "
-            f"differ from what this history will reach: {listed(tasks)}; "
+            f"this history may reach others: {listed(tasks)}; "
             f"vintix demonstrators --task {next(iter(tasks))} {options} measures them so"
         )
     return notes
