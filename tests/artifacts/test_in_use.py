@@ -126,7 +126,7 @@ def test_what_staged_work_will_read_is_kept(workspace):
             "middle/v1": f"the staged work {staged.relative_to(workspace_root)} reads it",
             "tiny/v1": "histories/middle@v1 was made from it",
         }
-    collect(workspace, plan_gc(workspace, keep=1).leftovers)
+    collect(workspace, plan_gc(workspace, keep=1).staged)
     assert not staged.exists()
     assert len(plan_gc(workspace, keep=1).versions) == 2
 

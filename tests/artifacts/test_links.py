@@ -97,9 +97,9 @@ def test_gc_deletes_nothing_through_a_link(workspace, place):
     outside = _move_out(workspace, place)
     before = _tree(outside.parent)
     plan = plan_gc(workspace, keep=1, staging=False)
-    collect(workspace, plan.leftovers + plan.versions)
+    collect(workspace, plan.leftovers + plan.staged + plan.versions)
     plan = plan_gc(workspace, keep=1)
-    collect(workspace, plan.leftovers + plan.versions)
+    collect(workspace, plan.leftovers + plan.staged + plan.versions)
     assert _tree(outside.parent) == before
     kept = {entry.path.name for entry in plan.kept if "symbolic link" in entry.why}
     assert kept == NAMED.get(place, set())

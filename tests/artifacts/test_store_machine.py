@@ -63,7 +63,7 @@ class StoreMachine(RuleBasedStateMachine):
         if versions:
             assert staging.published is not None
             assert staging.published.manifest.version == max(versions)
-            staging.__exit__()
+            staging.__exit__(None, None, None)
             return
         assert staging.published is None
         items = self.staged.setdefault((name, seed), set())
@@ -101,7 +101,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open is not None)
     @rule()
     def leave(self) -> None:
-        self.open[2].__exit__()
+        self.open[2].__exit__(None, None, None)
         self.open = None
 
     @precondition(
@@ -118,7 +118,7 @@ class StoreMachine(RuleBasedStateMachine):
         del self.staged[name, seed]
         check_tiny(artifact)
         assert self.digests.setdefault(seed, artifact.digest) == artifact.digest
-        staging.__exit__()
+        staging.__exit__(None, None, None)
         self.open = None
         self.newest = name
 
@@ -153,7 +153,7 @@ class StoreMachine(RuleBasedStateMachine):
         # What was opened and dropped above holds nothing any more.
         garbage.collect()
         plan = plan_gc(self.workspace, keep=keep, staging=staging)
-        collect(self.workspace, plan.leftovers + plan.versions)
+        collect(self.workspace, plan.leftovers + plan.staged + plan.versions)
         for name, versions in self.published.items():
             if keep is not None and not (self.open and self.open[0] == name):
                 for version in sorted(versions)[:-keep]:
