@@ -273,7 +273,7 @@ def _workspace(monkeypatch):
         )
         for each in range(1, 9)
     ]
-    plan = SimpleNamespace(leftovers=[], versions=entries[:4], kept=entries[4:])
+    plan = SimpleNamespace(leftovers=[], staged=[], versions=entries[:4], kept=entries[4:])
     monkeypatch.setattr(f"{module}.gc.plan_gc", lambda *_, **__: plan)
     monkeypatch.setattr(f"{module}.gc.collect", lambda _, chosen: (chosen, []))
     histories = [_quality(task, f"mujoco@v{each}") for task in TASKS for each in (1, 2)]

@@ -357,7 +357,7 @@ def test_what_decides_the_artifact(workspace):
     ("changes", "said"),
     [
         ({"schedule": "p=1,f=0"}, "without a schedule"),
-        ({"shard_rows": 10}, "segment_steps"),
+        ({"shard_rows": 10}, "the learner's segments"),
         ({"train": {"environment_options": {"radius": 2}}}, "--option"),
         ({"source": "noise", "train": {"algorithm": "ppo"}}, "learning-history"),
         ({"source": "replay"}, "noise"),
