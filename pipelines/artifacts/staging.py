@@ -22,6 +22,7 @@ and deletes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -63,7 +64,12 @@ from pipelines.artifacts.work import (
     record_path,
     recorded_name,
 )
-from pipelines.errors import ArtifactCorruptError, ArtifactError, InterruptedRunError
+from pipelines.errors import (
+    ArtifactCorruptError,
+    ArtifactError,
+    InterruptedRunError,
+    StorageError,
+)
 
 if TYPE_CHECKING:
     import zarr
@@ -143,7 +149,10 @@ class Staging(StagedWork):
         self._lock.release()
         if not isinstance(error, InterruptedRunError) or self.published is not None:
             return
-        if not any(record["files"] for record in self.records().values()):
+        # Where the records cannot be read now, what stopped the run is told as it is.
+        with contextlib.suppress(StorageError):
+            if any(record["files"] for record in self.records().values()):
+                return
             # What stopped it knows only that whatever is finished is kept.
             raise InterruptedRunError(
                 error.message.partition(";")[0] + "; no part was finished yet, so none is kept",

@@ -1,9 +1,9 @@
 """Aggregate scores and their uncertainty, as rliable has them (Agarwal et al., 2021).
 
 In a mean every task counts once, by the mean of its runs; the interquartile mean pools the runs of
-all tasks. The bootstrap is stratified: within each task
-the seeds are drawn anew, the set of tasks stays as it is. An interval therefore says what other
-seeds on these tasks would give, not what other tasks would.
+all tasks. The bootstrap is stratified: within each task the seeds are drawn anew, the set of tasks
+stays as it is. An interval therefore says what other seeds on these tasks would give, not what
+other tasks would.
 
 Shapes: S seeds of a task, E shots, N seeds of all tasks together, R resamples.
 """
